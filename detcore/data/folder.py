@@ -1,0 +1,102 @@
+"""Classification from a folder of folders: one folder a class."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch.utils.data import Dataset
+from torchvision.datasets.folder import find_classes, make_dataset
+
+from detcore.data.base import (
+    IMAGE_SUFFIXES,
+    DataError,
+    Item,
+    Transform,
+    hashed_split,
+    read_image,
+    split_names,
+)
+
+
+class Folder(Dataset[Item]):
+    """Pictures sorted into one folder a class, by torchvision's ImageFolder rules.
+
+    Args:
+        root: holds the class folders, or one folder a split that holds them.
+        split: the split's folder; where there is none, ``train`` and ``val`` are 80% and 20% by
+            a hash of the file name, and ``all`` is everything.
+        transforms: applied to each item.
+
+    An item is ``(image, target)``: uint8 ``[3, H, W]`` and ``label`` int64 scalar tensor, where
+    ``classes[label]`` is the folder's name (sorted), and ``image_id`` int, its place among all
+    the pictures of the folder.
+
+    Raises:
+        DataError: no such folder, no class folders, no pictures.
+    """
+
+    task = "classification"
+    mirror = True
+
+    def __init__(
+        self, root: str | Path, split: str = "train", *, transforms: Transform | None = None
+    ) -> None:
+        self.root = Path(root)
+        if not self.root.is_dir():
+            raise DataError(f"{self.root}: no such folder")
+        folder = split_folder(self.root, split)
+        try:
+            self.classes, index_of = find_classes(str(folder or self.root))
+            found = make_dataset(
+                str(folder or self.root), index_of, IMAGE_SUFFIXES, allow_empty=True
+            )
+        except FileNotFoundError as error:
+            raise DataError(f"{self.root}: it holds no folder a class ({error})") from error
+        numbered = [(i, Path(path), label) for i, (path, label) in enumerate(found, start=1)]
+        if folder is None:
+            keep = set(hashed_split((_name(p) for _, p, _ in numbered), split))
+            numbered = [entry for entry in numbered if _name(entry[1]) in keep]
+        if not numbered:
+            raise DataError(f"{folder or self.root}: no pictures for split {split!r}")
+        self.samples, self.transforms = numbered, transforms
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, index: int) -> Item:
+        if not 0 <= index < len(self.samples):
+            raise IndexError(f"Folder: index {index} of {len(self.samples)} items")
+        image_id, path, label = self.samples[index]
+        image, target = read_image(path), {"label": torch.tensor(label), "image_id": image_id}
+        return self.transforms(image, target) if self.transforms else (image, target)
+
+
+def is_folder(root: Path) -> bool:
+    """Whether a folder holds folders of pictures, directly or one level further down."""
+    return any(
+        f.suffix.lower() in IMAGE_SUFFIXES
+        for pattern in ("*/*", "*/*/*")
+        for f in root.glob(pattern)
+    )
+
+
+def split_folder(root: Path, split: str) -> Path | None:
+    """The folder of a split, or None where the set has no split folders.
+
+    Raises:
+        DataError: there are split folders, but not this one.
+    """
+    names = sorted(f.name for f in root.iterdir() if f.is_dir())
+    for name in split_names(split):
+        if name in names:
+            return root / name
+    others = [n for n in names if any(n in split_names(s) for s in ("train", "val", "test"))]
+    # A class may be called "test"; a set whose every folder is a split is a set of splits
+    if others and len(others) == len(names):
+        raise DataError(f"{root}: no folder for split {split!r} (there are {', '.join(names)})")
+    return None
+
+
+def _name(path: Path) -> str:
+    return f"{path.parent.name}/{path.name}"
