@@ -1,0 +1,58 @@
+"""Four models and a cascade of two of them, and `create`, which makes any by its name."""
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+from torch import nn
+
+from .cascade import Cascade
+from .classifier import Classifier
+from .faster_rcnn import FasterRCNN
+from .ssd import SSD
+from .yolo import YOLO
+
+__all__ = ["MODELS", "SSD", "YOLO", "Cascade", "Classifier", "FasterRCNN", "create"]
+
+MODELS: dict[str, type[nn.Module]] = {
+    "faster_rcnn": FasterRCNN,
+    "ssd": SSD,
+    "yolo": YOLO,
+    "classifier": Classifier,
+    "cascade": Cascade,
+}
+
+
+def create(model: str, num_classes: int, **options: Any) -> nn.Module:
+    """A new model by name, with fresh weights.
+
+    Args:
+        model: one of `MODELS`.
+        num_classes: for detectors with the background counted, for the classifier without.
+        options: the constructor's keyword arguments, see each class. Of a cascade, `detector` and
+            `classifier` may also be a name or a mapping of `create`'s arguments.
+
+    The model's `config` is a dict that JSON can hold and from which `create(**config)` builds the
+    same architecture. Raises ValueError for an unknown name or option.
+    """
+    if model not in MODELS:
+        raise ValueError(f"create: model must be one of {', '.join(MODELS)}, got {model!r}")
+    kind = MODELS[model]
+    known = [name for name in inspect.signature(kind).parameters if name != "num_classes"]
+    unknown = [name for name in options if name not in known]
+    if unknown:
+        raise ValueError(f"create: options of {model} are {', '.join(known)}, got {unknown}")
+    if kind is Cascade:
+        options["detector"] = _member(options.get("detector", "yolo"), 2)
+        options["classifier"] = _member(
+            options.get("classifier", {"model": "classifier", "image_size": 64}), num_classes - 1
+        )
+    return kind(num_classes, **options)
+
+
+def _member(spec: str | Mapping[str, Any] | nn.Module, num_classes: int) -> nn.Module:
+    if isinstance(spec, nn.Module):
+        return spec
+    if isinstance(spec, str):
+        spec = {"model": spec}
+    return create(**{"num_classes": num_classes, **spec})

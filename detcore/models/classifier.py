@@ -1,0 +1,89 @@
+"""An image classifier on the detectors' backbone."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+from detcore.parts.backbone import as_backbone
+from detcore.parts.heads import ClassifierHead
+from detcore.parts.losses import classification_loss
+from detcore.parts.preprocess import Preprocess, StretchTo
+from detcore.parts.targets import Target, check_class_targets, check_images
+
+
+class Classifier(nn.Module):
+    """A backbone's coarsest map, pooled and classified.
+
+    Args:
+        num_classes: classes C, labels 0..C - 1: an image always shows one, there is no background.
+        multilabel: any number of classes an image, each on its own, instead of exactly one.
+        backbone: timm name, mapping of `Backbone`'s arguments, or a module to share.
+        image_size: images are brought to image_size x image_size pixels inside the model.
+        dropout, smoothing: of the pooled features; of the labels (not with multilabel).
+        score_threshold: with multilabel, the score above which a class is named.
+        pretrained: load timm's weights into a backbone given by name or mapping.
+
+    forward(images, targets): images: list of float [3, H, W] in 0..1; targets, in training: list of
+    dicts with label (int64 scalar), or with multilabel labels [C] of 0 and 1. Gives in training a
+    dict of loss_class; in evaluation a list of dicts with scores [C] (softmax, or sigmoids) and
+    labels int64: [1], the best class, or with multilabel [n], those above the threshold. Raises
+    ValueError for what does not fit.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        *,
+        multilabel: bool = False,
+        backbone: str | Mapping[str, Any] | nn.Module = "resnet10t",
+        image_size: int = 128,
+        dropout: float = 0.0,
+        smoothing: float = 0.0,
+        score_threshold: float = 0.5,
+        pretrained: bool = False,
+    ) -> None:
+        super().__init__()
+        if num_classes < 1:
+            raise ValueError(f"num_classes must be at least 1, got {num_classes}")
+        self.num_classes = num_classes
+        self.multilabel = multilabel
+        self.smoothing = smoothing
+        self.score_threshold = score_threshold
+        self.image_size = image_size
+        self.backbone, backbone_config = as_backbone(backbone, (32,), pretrained=pretrained)
+        self.head = ClassifierHead(self.backbone.channels[-1], num_classes, dropout=dropout)
+        self.preprocess = Preprocess(StretchTo(image_size, image_size))
+        self.config: dict[str, Any] = {
+            "model": "classifier",
+            "num_classes": num_classes,
+            "multilabel": multilabel,
+            "backbone": backbone_config,
+            "image_size": image_size,
+            "dropout": dropout,
+            "smoothing": smoothing,
+            "score_threshold": score_threshold,
+        }
+
+    def forward(
+        self, images: Sequence[Tensor], targets: Sequence[Target] | None = None
+    ) -> dict[str, Tensor] | list[dict[str, Tensor]]:
+        check_images(images)
+        wanted = None
+        if self.training:
+            wanted = check_class_targets(
+                images, targets, self.num_classes, multilabel=self.multilabel
+            )
+        elif len(images) == 0:
+            return []
+        logits = self.head(self.backbone(self.preprocess(images).images)[-1])
+        if wanted is not None:
+            loss = classification_loss(logits, wanted.to(logits.device), self.smoothing)
+            return {"loss_class": loss}
+        scores = logits.sigmoid() if self.multilabel else logits.softmax(dim=1)
+        return [{"scores": row, "labels": self._labels(row)} for row in scores]
+
+    def _labels(self, scores: Tensor) -> Tensor:
+        if self.multilabel:
+            return (scores > self.score_threshold).nonzero()[:, 0]
+        return scores.argmax(dim=0, keepdim=True)

@@ -1,0 +1,156 @@
+"""YOLO: one box a cell, no anchors; each ground truth picks the cells that answer for it."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from detcore.ops import decode_dense
+from detcore.parts.assigner import SimOTA, grid_centres
+from detcore.parts.backbone import as_backbone
+from detcore.parts.heads import YOLOHead, dense_to_rows
+from detcore.parts.losses import yolo_loss
+from detcore.parts.neck import PAN
+from detcore.parts.postprocess import Postprocess
+from detcore.parts.preprocess import FitWithin, ImageBatch, Preprocess
+from detcore.parts.targets import Target, check_box_targets, check_classes, check_images
+
+# of log width and height in cells, so that an exploding prediction stays a finite box
+_LOG_SIZE_LIMIT = math.log(128.0)
+
+
+class YOLO(nn.Module):
+    """An anchor-free YOLO after YOLOX (Ge et al., 2021): PAN, decoupled head, SimOTA.
+
+    Args:
+        num_classes: classes, the background (0) counted: labels are 1..num_classes - 1. The head
+            itself has no background class.
+        backbone: timm name, mapping of `Backbone`'s arguments, or a module to share.
+        image_size: length of an image's longer side inside the model, pixels.
+        neck_channels: channels of every map that the head reads.
+        head_width, head_depth, typical_size: see `YOLOHead`.
+        box_weight: of the box loss against the others.
+        score_threshold, iou_threshold, candidates_per_class, max_detections: see `Postprocess`.
+        pretrained: load timm's weights into a backbone given by name or mapping.
+
+    forward(images, targets): images: list of float [3, H, W] in 0..1; targets, in training: list of
+    dicts with boxes float [n, 4] (xyxy, pixels) and labels int64 [n]. Gives in training a dict of
+    loss_box, loss_objectness and loss_class; in evaluation a list of dicts with boxes [K, 4] in the
+    given image's pixels, scores [K] descending and labels [K]. Raises ValueError for what does not
+    fit.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        *,
+        backbone: str | Mapping[str, Any] | nn.Module = "resnet10t",
+        image_size: int = 320,
+        neck_channels: int = 96,
+        head_width: int = 96,
+        head_depth: int = 1,
+        typical_size: float = 4.0,
+        box_weight: float = 5.0,
+        score_threshold: float = 0.05,
+        iou_threshold: float = 0.6,
+        candidates_per_class: int = 400,
+        max_detections: int = 100,
+        pretrained: bool = False,
+    ) -> None:
+        super().__init__()
+        check_classes(num_classes)
+        self.num_classes = num_classes
+        self.backbone, backbone_config = as_backbone(backbone, (8, 16, 32), pretrained=pretrained)
+        self.strides = tuple(self.backbone.strides)
+        self.neck = PAN(self.backbone.channels, neck_channels)
+        self.head = YOLOHead(
+            neck_channels,
+            num_classes - 1,
+            width=head_width,
+            depth=head_depth,
+            typical_size=typical_size,
+        )
+        self.assigner = SimOTA()
+        self.box_weight = box_weight
+        self.preprocess = Preprocess(FitWithin(image_size, image_size))
+        self.postprocess = Postprocess(
+            score_threshold, iou_threshold, candidates_per_class, max_detections
+        )
+        self.config: dict[str, Any] = {
+            "model": "yolo",
+            "num_classes": num_classes,
+            "backbone": backbone_config,
+            "image_size": image_size,
+            "neck_channels": neck_channels,
+            "head_width": head_width,
+            "head_depth": head_depth,
+            "typical_size": typical_size,
+            "box_weight": box_weight,
+            "score_threshold": score_threshold,
+            "iou_threshold": iou_threshold,
+            "candidates_per_class": candidates_per_class,
+            "max_detections": max_detections,
+        }
+
+    def forward(
+        self, images: Sequence[Tensor], targets: Sequence[Target] | None = None
+    ) -> dict[str, Tensor] | list[dict[str, Tensor]]:
+        check_images(images)
+        if self.training:
+            check_box_targets(images, targets, self.num_classes)
+        elif len(images) == 0:
+            return []
+        batch = self.preprocess(images)
+        maps = self.head(self.neck(self.backbone(batch.images)))
+        if self.training:
+            assert targets is not None
+            return self._losses(maps, batch, targets)
+        boxes, scores = self._decode(maps)
+        return self.postprocess.batch(list(boxes), list(scores), batch)
+
+    def _decode(self, maps: list[Tensor]) -> tuple[Tensor, Tensor]:
+        """Boxes [B, N, 4] (xyxy, pixels of the batch) and scores [B, N, num_classes - 1]."""
+        boxes, scores = [], []
+        for m, stride in zip(maps, self.strides, strict=True):
+            box, score = decode_dense(m, None, stride, "grid", clip=_LOG_SIZE_LIMIT)
+            assert score is not None
+            boxes.append(box)
+            scores.append(score)
+        return torch.cat(boxes, dim=1), torch.cat(scores, dim=1)
+
+    def _losses(
+        self, maps: list[Tensor], batch: ImageBatch, targets: Sequence[Target]
+    ) -> dict[str, Tensor]:
+        rows = torch.cat([dense_to_rows(m, m.shape[1]) for m in maps], dim=1)
+        boxes, scores = self._decode(maps)
+        grids = [
+            grid_centres((m.shape[2], m.shape[3]), (s, s), boxes)
+            for m, s in zip(maps, self.strides, strict=True)
+        ]
+        centres, strides = (torch.cat(values) for values in zip(*grids, strict=True))
+
+        cells, gt_boxes, gt_labels, quality = [], [], [], []
+        for i, gt in enumerate(batch.boxes_in([t["boxes"] for t in targets])):
+            labels = targets[i]["labels"] - 1
+            match, iou = self.assigner(boxes[i], scores[i].sqrt(), centres, strides, gt, labels)
+            positive = torch.where(match >= 0)[0]
+            cells.append(positive + i * len(match))
+            gt_boxes.append(gt[match[positive]])
+            gt_labels.append(labels[match[positive]])
+            quality.append(iou[positive])
+        box, objectness, classes = yolo_loss(
+            boxes.flatten(0, 1),
+            rows[..., 4].flatten(),
+            rows[..., 5:].flatten(0, 1),
+            torch.cat(gt_boxes),
+            torch.cat(gt_labels),
+            torch.cat(cells),
+            torch.cat(quality),
+        )
+        return {
+            "loss_box": self.box_weight * box,
+            "loss_objectness": objectness,
+            "loss_class": classes,
+        }

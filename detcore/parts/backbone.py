@@ -1,0 +1,124 @@
+"""A timm model as a backbone: feature maps, their channels and strides."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+try:
+    import timm
+    from timm.layers import freeze_batch_norm_2d
+except ImportError as error:
+    raise ImportError("detcore.parts.backbone needs timm: pip install 'detcore[models]'") from error
+
+
+class Backbone(nn.Module):
+    """The feature maps of a timm model, finest first, with channels and strides as data.
+
+    Args:
+        name: any timm model that supports `features_only`.
+        out_indices: which of its feature maps to give, in timm's own counting.
+        in_chans: channels of the input images.
+        pretrained: load timm's published weights (needs a network or timm's cache).
+        frozen_norm: replace every batch norm by one whose statistics and affine terms are fixed,
+            as detectors fine-tuned on a few images a step have it.
+
+    Attributes:
+        channels: channels of each map. strides: pixels of the image per cell of each map.
+        config: what `Backbone(**config)` rebuilds the same architecture from (weights are a
+            checkpoint's matter, so `pretrained` is never part of it).
+
+    forward(images): [B, in_chans, H, W] gives a list of [B, channels[i], H_i, W_i], H_i being
+    H / strides[i] where the stride divides H. Raises ValueError for an unknown name or index.
+    """
+
+    channels: tuple[int, ...]
+    strides: tuple[int, ...]
+
+    def __init__(
+        self,
+        name: str = "resnet10t",
+        out_indices: Sequence[int] = (2, 3, 4),
+        *,
+        in_chans: int = 3,
+        pretrained: bool = False,
+        frozen_norm: bool = False,
+    ) -> None:
+        super().__init__()
+        _check_name(name)
+        try:
+            body = timm.create_model(
+                name,
+                pretrained=pretrained,
+                features_only=True,
+                out_indices=tuple(out_indices),
+                in_chans=in_chans,
+            )
+        except (AssertionError, IndexError) as error:
+            raise ValueError(
+                f"Backbone: out_indices must name feature maps of {name}, got {list(out_indices)}"
+            ) from error
+        self.body = freeze_batch_norm_2d(body) if frozen_norm else body
+        self.channels = tuple(body.feature_info.channels())
+        self.strides = tuple(body.feature_info.reduction())
+        # transformers of the Swin family give NHWC; all that follows here takes NCHW
+        self._channels_last = str(getattr(body, "output_fmt", "NCHW")).endswith("NHWC")
+        self.config: dict[str, Any] = {
+            "name": name,
+            "out_indices": list(out_indices),
+            "in_chans": in_chans,
+            "frozen_norm": frozen_norm,
+        }
+
+    @classmethod
+    def at_strides(cls, name: str, strides: Sequence[int], **options: Any) -> Backbone:
+        """The backbone whose maps have the given strides: of several, timm's last one.
+
+        `options` as for the constructor. Raises ValueError where the model has no such stride.
+        """
+        return cls(name, _indices_of(name, strides), **options)
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        maps = self.body(images)
+        return [m.permute(0, 3, 1, 2).contiguous() if self._channels_last else m for m in maps]
+
+
+def as_backbone(
+    spec: str | Mapping[str, Any] | nn.Module, strides: Sequence[int], *, pretrained: bool = False
+) -> tuple[nn.Module, str | dict[str, Any] | None]:
+    """What a model's `backbone` argument stands for, and how to write it into the model's config.
+
+    A name gives a new `Backbone` with maps at `strides`; a mapping, a new `Backbone(**mapping)`; a
+    module that has `channels` and `strides` is taken as it is, so that several models can share
+    one instance and its weights. The config of a module without a `config` is None.
+    """
+    if isinstance(spec, str):
+        return Backbone.at_strides(spec, strides, pretrained=pretrained), spec
+    if isinstance(spec, Mapping):
+        made = Backbone(**spec, pretrained=pretrained)
+        return made, made.config
+    if isinstance(spec, nn.Module) and hasattr(spec, "channels") and hasattr(spec, "strides"):
+        return spec, getattr(spec, "config", None)
+    raise ValueError(
+        "as_backbone: backbone must be a timm name, a mapping of Backbone's arguments or a module "
+        f"with channels and strides, got {type(spec).__name__}"
+    )
+
+
+def _indices_of(name: str, strides: Sequence[int]) -> list[int]:
+    _check_name(name)
+    probe = timm.create_model(name, pretrained=False, features_only=True)
+    index_of = {stride: index for index, stride in enumerate(probe.feature_info.reduction())}
+    missing = [stride for stride in strides if stride not in index_of]
+    if missing:
+        raise ValueError(
+            f"Backbone: {name} must have maps of strides {list(strides)}, got {list(index_of)}"
+        )
+    return [index_of[stride] for stride in strides]
+
+
+def _check_name(name: str) -> None:
+    if not timm.is_model(name):
+        raise ValueError(f"Backbone: name must be a timm model, got {name!r}")

@@ -1,0 +1,193 @@
+"""Heads: from feature maps to raw predictions."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from .layers import conv_norm_act, group_norm, prediction_conv, prior_bias
+
+
+def dense_to_rows(maps: Tensor, values: int) -> Tensor:
+    """A dense head's map [N, A * values, H, W] as rows [N, H * W * A, values].
+
+    Channels are anchor-major (channel = a * values + k), rows run over H, then W, then A: the one
+    layout of every dense head here, the same as `decode_dense`'s and `grid_anchors`'s. Raises
+    ValueError for channels that `values` does not divide.
+    """
+    if maps.dim() != 4 or maps.shape[1] % values:
+        raise ValueError(
+            f"dense_to_rows: maps must be [N, A * {values}, H, W], got {list(maps.shape)}"
+        )
+    n, channels, height, width = maps.shape
+    split = maps.view(n, channels // values, values, height, width)
+    return split.permute(0, 3, 4, 1, 2).reshape(n, -1, values)
+
+
+class RPNHead(nn.Module):
+    """Region proposal head (Ren et al., Faster R-CNN, 2015), one for all levels.
+
+    forward(maps): list of [B, in_channels, H, W] gives two lists: objectness logits [B, A, H, W]
+    and deltas [B, A * 4, H, W], A being `anchors_per_cell`.
+    """
+
+    def __init__(self, in_channels: int, anchors_per_cell: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(in_channels, in_channels, 3, padding=1)
+        nn.init.kaiming_normal_(self.conv.weight, nonlinearity="relu")
+        nn.init.zeros_(self.conv.bias)  # type: ignore[arg-type]
+        self.logits = prediction_conv(in_channels, anchors_per_cell)
+        self.deltas = prediction_conv(in_channels, anchors_per_cell * 4)
+
+    def forward(self, maps: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        hidden = [self.conv(m).relu() for m in maps]
+        return [self.logits(h) for h in hidden], [self.deltas(h) for h in hidden]
+
+
+class SSDHead(nn.Module):
+    """SSD's head (Liu et al., 2016): its own two convolutions on every level.
+
+    Args:
+        in_channels, anchors_per_cell: one number a level.
+        num_classes: classes, the background (class 0) counted.
+        width: channels of a 3x3 convolution with group norm before the predictions, which lets a
+            network train from scratch; None: the paper's bare predictions.
+
+    forward(maps): list of [B, in_channels[i], H, W] gives two lists: class logits
+    [B, A_i * num_classes, H, W] and deltas [B, A_i * 4, H, W]. At first every anchor is background
+    with 0.99 probability.
+    """
+
+    def __init__(
+        self,
+        in_channels: Sequence[int],
+        anchors_per_cell: Sequence[int],
+        num_classes: int,
+        *,
+        width: int | None = 128,
+    ) -> None:
+        super().__init__()
+        self.towers = nn.ModuleList(
+            nn.Identity() if width is None else conv_norm_act(c, width, 3, norm=group_norm)
+            for c in in_channels
+        )
+        inner = list(in_channels) if width is None else [width] * len(in_channels)
+        pairs = list(zip(inner, anchors_per_cell, strict=True))
+        self.logits = nn.ModuleList(prediction_conv(c, a * num_classes, 3) for c, a in pairs)
+        self.deltas = nn.ModuleList(prediction_conv(c, a * 4, 3) for c, a in pairs)
+        # a softmax over K logits: the background's bias against K - 1 zeros, less log(K - 1)
+        background = prior_bias(0.99) + torch.tensor(max(num_classes - 1, 1)).log().item()
+        for conv in self.logits:
+            nn.init.constant_(conv.bias[0::num_classes], background)  # type: ignore[index]
+
+    def forward(self, maps: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        hidden = [tower(m) for tower, m in zip(self.towers, maps, strict=True)]
+        logits = [conv(h) for conv, h in zip(self.logits, hidden, strict=True)]
+        deltas = [conv(h) for conv, h in zip(self.deltas, hidden, strict=True)]
+        return logits, deltas
+
+
+class YOLOHead(nn.Module):
+    """An anchor-free decoupled head (Ge et al., YOLOX, 2021), one for all levels.
+
+    One branch of convolutions finds the box, another names the class; objectness is read from the
+    box branch. All levels share the weights, so each learns from the objects of all.
+
+    Args:
+        in_channels: channels of every level.
+        num_classes: foreground classes C, the background not counted.
+        width, depth: channels of the branches and how many 3x3 convolutions each has.
+        typical_size: side of an untrained head's boxes, in cells.
+
+    forward(maps): list of [B, in_channels, H, W] gives a list of [B, 4 + 1 + C, H, W]: x, y, w, h
+    as `decode_dense`'s codec "grid" reads them, objectness logit, class logits.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        num_classes: int,
+        *,
+        width: int = 96,
+        depth: int = 1,
+        typical_size: float = 4.0,
+    ) -> None:
+        super().__init__()
+        self.box_branch = _branch(in_channels, width, depth)
+        self.class_branch = _branch(in_channels, width, depth)
+        self.box = prediction_conv(width, 4)
+        self.objectness = prediction_conv(width, 1)
+        self.classes = prediction_conv(width, num_classes)
+        # an untrained head proposes a square of `typical_size` in the middle of every cell
+        start = torch.tensor((0.5, 0.5, typical_size, typical_size))
+        start[2:].log_()
+        self.box.bias.data.copy_(start)  # type: ignore[union-attr]
+        nn.init.constant_(self.objectness.bias, prior_bias(0.01))  # type: ignore[arg-type]
+        nn.init.constant_(self.classes.bias, prior_bias(0.1))  # type: ignore[arg-type]
+
+    def forward(self, maps: list[Tensor]) -> list[Tensor]:
+        out = []
+        for m in maps:
+            place, name = self.box_branch(m), self.class_branch(m)
+            out.append(torch.cat((self.box(place), self.objectness(place), self.classes(name)), 1))
+        return out
+
+
+class BoxHead(nn.Module):
+    """Two fully connected layers over pooled regions (Lin et al., FPN, 2017).
+
+    Args:
+        in_channels, pooled_size: of the regions: [R, in_channels, pooled_size, pooled_size].
+        num_classes: classes K, the background (class 0) counted.
+        width: of the hidden layers.
+
+    forward(regions) gives class logits [R, K] and deltas [R, K * 4], class-major.
+    """
+
+    def __init__(
+        self, in_channels: int, pooled_size: int, num_classes: int, *, width: int = 256
+    ) -> None:
+        super().__init__()
+        self.hidden = nn.Sequential(
+            nn.Flatten(),
+            nn.Linear(in_channels * pooled_size**2, width),
+            nn.ReLU(),
+            nn.Linear(width, width),
+            nn.ReLU(),
+        )
+        self.logits = nn.Linear(width, num_classes)
+        self.deltas = nn.Linear(width, num_classes * 4)
+        for layer, std in ((self.logits, 0.01), (self.deltas, 0.001)):
+            nn.init.normal_(layer.weight, std=std)
+            nn.init.zeros_(layer.bias)
+
+    def forward(self, regions: Tensor) -> tuple[Tensor, Tensor]:
+        hidden = self.hidden(regions)
+        return self.logits(hidden), self.deltas(hidden)
+
+
+class ClassifierHead(nn.Module):
+    """Global average pooling, dropout and one linear layer.
+
+    forward(features): [B, in_channels, H, W] gives class logits [B, num_classes].
+    """
+
+    def __init__(self, in_channels: int, num_classes: int, *, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.dropout = nn.Dropout(dropout)
+        self.logits = nn.Linear(in_channels, num_classes)
+
+    def forward(self, features: Tensor) -> Tensor:
+        return self.logits(self.dropout(features.mean(dim=(2, 3))))
+
+
+def _branch(in_channels: int, width: int, depth: int) -> nn.Sequential:
+    # group norm: the levels share the weights but not their statistics
+    return nn.Sequential(
+        *(
+            conv_norm_act(
+                in_channels if i == 0 else width, width, 3, norm=group_norm, activation=nn.SiLU
+            )
+            for i in range(depth)
+        )
+    )

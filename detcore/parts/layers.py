@@ -1,0 +1,55 @@
+"""The few layers that necks and heads share."""
+
+import math
+from collections.abc import Callable
+
+from torch import nn
+
+Norm = Callable[[int], nn.Module]
+
+
+def group_norm(channels: int) -> nn.GroupNorm:
+    """GroupNorm of at most 16 groups that divide `channels`.
+
+    It knows no batch statistics, so a batch of one image, or a 1x1 map, trains as any other, and
+    one norm may serve pyramid levels of different statistics (Wu & He, ECCV 2018).
+    """
+    return nn.GroupNorm(math.gcd(16, channels), channels)
+
+
+def conv_norm_act(
+    in_channels: int,
+    out_channels: int,
+    kernel_size: int = 3,
+    stride: int = 1,
+    *,
+    norm: Norm = nn.BatchNorm2d,
+    activation: type[nn.Module] = nn.ReLU,
+) -> nn.Sequential:
+    """Convolution without bias, norm, activation: [B, in, H, W] to [B, out, H/stride, W/stride]."""
+    conv = nn.Conv2d(
+        in_channels, out_channels, kernel_size, stride, padding=kernel_size // 2, bias=False
+    )
+    nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
+    return nn.Sequential(conv, norm(out_channels), activation())
+
+
+def prediction_conv(
+    in_channels: int, out_channels: int, kernel_size: int = 1, *, std: float = 0.01
+) -> nn.Conv2d:
+    """The last convolution of a head: small weights, so that the bias alone speaks at first."""
+    conv = nn.Conv2d(in_channels, out_channels, kernel_size, padding=kernel_size // 2)
+    nn.init.normal_(conv.weight, std=std)
+    nn.init.zeros_(conv.bias)  # type: ignore[arg-type]
+    return conv
+
+
+def prior_bias(probability: float) -> float:
+    """The logit whose sigmoid is `probability` (Lin et al., Focal Loss, ICCV 2017, section 4.1).
+
+    Nearly all cells of a dense head are background; a head that says so from the first step on
+    spends no steps on learning it. Raises ValueError unless 0 < probability < 1.
+    """
+    if not 0 < probability < 1:
+        raise ValueError(f"prior_bias: probability must be in (0, 1), got {probability}")
+    return math.log(probability / (1 - probability))

@@ -1,0 +1,68 @@
+"""Matching anchors to ground truths by their quality, usually the IoU."""
+
+import torch
+from torch import Tensor
+
+BELOW = -1  # background
+BETWEEN = -2  # neither: to be left out of the loss
+
+
+class Matcher:
+    """Faster R-CNN's rule (Ren et al., 2015), decision for decision torchvision's Matcher.
+
+    A column takes its best row (the lowest index of equal ones) where the quality is at least
+    `high`; below `low` it is background (-1), between the two neither (-2).
+
+    Args:
+        high, low: thresholds of the quality, low <= high.
+        allow_low_quality: give every column that ties a row's best quality back its best row,
+            whatever that quality is, so that no ground truth stays without an anchor. The row
+            given back is the column's own best one, as in torchvision.
+
+    __call__(quality): [M, N], ground truths by anchors, gives int64 [N]: a row, or -1, or -2.
+    With M = 0 every column is background. Raises ValueError for a matrix of another rank or for
+    low > high. Deterministic.
+    """
+
+    def __init__(self, high: float, low: float, *, allow_low_quality: bool = False) -> None:
+        if low > high:
+            raise ValueError(f"Matcher: low must be at most high, got low={low}, high={high}")
+        self.high = high
+        self.low = low
+        self.allow_low_quality = allow_low_quality
+
+    def __call__(self, quality: Tensor) -> Tensor:
+        if quality.dim() != 2:
+            raise ValueError(f"Matcher: quality must be [M, N], got {list(quality.shape)}")
+        rows, columns = quality.shape
+        if rows == 0 or columns == 0:
+            return torch.full((columns,), BELOW, dtype=torch.int64, device=quality.device)
+        best, row = quality.max(dim=0)
+        match = torch.where(best < self.high, BETWEEN, row)
+        match = torch.where(best < self.low, BELOW, match)
+        if self.allow_low_quality:
+            ties = (quality == quality.amax(dim=1, keepdim=True)).any(dim=0)
+            match = torch.where(ties, row, match)
+        return match
+
+
+class ArgmaxMatcher:
+    """SSD's rule (Liu et al., 2016), decision for decision torchvision's SSDMatcher.
+
+    As `Matcher` with one threshold; then each row takes its best column (the lowest index of equal
+    ones), whatever the quality. Where two rows want one column, the later row has it.
+
+    __call__(quality): [M, N] gives int64 [N]: a row, or -1. M = 0 and N = 0 are taken.
+    """
+
+    def __init__(self, threshold: float) -> None:
+        self._matcher = Matcher(threshold, threshold)
+
+    def __call__(self, quality: Tensor) -> Tensor:
+        match = self._matcher(quality)
+        if quality.numel() == 0:
+            return match
+        best_column = quality.argmax(dim=1)
+        rows = torch.arange(len(quality), device=quality.device)
+        # amax, not an indexed write: of repeated columns that would keep an undefined one
+        return match.scatter_reduce(0, best_column, rows, "amax", include_self=False)

@@ -1,0 +1,123 @@
+"""From decoded boxes and scores to detections: the same for every detector."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from detcore.ops import batched_nms, clip_boxes_to_image, remove_small_boxes
+
+from .preprocess import ImageBatch, Size, scale_boxes
+
+
+class Postprocess:
+    """Score threshold, top-k a class, clipping, per-class NMS, top-k an image.
+
+    Args:
+        score_threshold: only scores above it count.
+        iou_threshold: of the NMS, which compares boxes of one class only.
+        candidates_per_class: how many of a class's best scores reach the NMS.
+        max_detections: how many come out, over all classes.
+        min_size: boxes with a shorter side, in pixels, are left out.
+        first_label: the label of the first column of scores; 1 where the background has none.
+
+    __call__(boxes, scores, size): boxes [N, 4], or [N, C, 4] with a box a class, xyxy in pixels;
+    scores [N, C] in 0..1; size: the image's height and width, which boxes are clipped to. Gives
+    boxes [K, 4] float, scores [K] descending, labels [K] int64. NaN and infinite boxes and NaN
+    scores never come out. Raises ValueError for shapes that do not fit.
+    """
+
+    def __init__(
+        self,
+        score_threshold: float = 0.05,
+        iou_threshold: float = 0.5,
+        candidates_per_class: int = 400,
+        max_detections: int = 100,
+        *,
+        min_size: float = 0.01,
+        first_label: int = 1,
+    ) -> None:
+        self.score_threshold = score_threshold
+        self.iou_threshold = iou_threshold
+        self.candidates_per_class = candidates_per_class
+        self.max_detections = max_detections
+        self.min_size = min_size
+        self.first_label = first_label
+
+    @torch.no_grad()
+    def __call__(self, boxes: Tensor, scores: Tensor, size: Size) -> dict[str, Tensor]:
+        if scores.dim() != 2 or boxes.shape not in ((len(scores), 4), (*scores.shape, 4)):
+            raise ValueError(
+                "Postprocess: boxes and scores must be [N, 4] or [N, C, 4] and [N, C], "
+                f"got {list(boxes.shape)} and {list(scores.shape)}"
+            )
+        # NaN fails the comparison, and would be topk's first choice
+        scores = torch.where(scores > self.score_threshold, scores, -1.0)
+        best, row = scores.topk(min(self.candidates_per_class, len(scores)), dim=0)
+        place, column = torch.where(best > self.score_threshold)
+        row, score = row[place, column], best[place, column]
+        box = boxes[row] if boxes.dim() == 2 else boxes[row, column]
+
+        sound = box.isfinite().all(dim=1)
+        box, score, column = box[sound], score[sound], column[sound]
+        box = clip_boxes_to_image(box, size)
+        keep = remove_small_boxes(box, self.min_size)
+        box, score, column = box[keep], score[keep], column[keep]
+        keep = batched_nms(box, score, column, self.iou_threshold)[: self.max_detections]
+        return {
+            "boxes": box[keep],
+            "scores": score[keep],
+            "labels": column[keep] + self.first_label,
+        }
+
+    def batch(
+        self, boxes: Sequence[Tensor], scores: Sequence[Tensor], batch: ImageBatch
+    ) -> list[dict[str, Tensor]]:
+        """One dict an image, boxes in the pixels of the images that were given.
+
+        boxes and scores: as `__call__` takes them, one of each an image, in the batch's pixels.
+        """
+        detections = []
+        for i, (box, score) in enumerate(zip(boxes, scores, strict=True)):
+            found = self(box, score, batch.sizes[i])
+            found["boxes"] = scale_boxes(found["boxes"], batch.sizes[i], batch.original_sizes[i])
+            detections.append(found)
+        return detections
+
+
+class ProposalSelector:
+    """The best boxes of a region proposal network (Ren et al., 2015; a level at a time as in FPN).
+
+    Args:
+        before_nms: how many of each level's best reach the NMS, which stays within a level.
+        after_nms: how many come out, over all levels.
+        iou_threshold: of the NMS. min_size: boxes with a shorter side, in pixels, are left out.
+
+    __call__(boxes, logits, size): two lists over levels, [N_l, 4] xyxy in pixels and [N_l]; size:
+    the image's height and width. Gives boxes [K, 4], clipped, best first, without gradient.
+    """
+
+    def __init__(
+        self,
+        before_nms: int = 1000,
+        after_nms: int = 300,
+        iou_threshold: float = 0.7,
+        *,
+        min_size: float = 0.01,
+    ) -> None:
+        self.before_nms = before_nms
+        self.after_nms = after_nms
+        self.iou_threshold = iou_threshold
+        self.min_size = min_size
+
+    @torch.no_grad()
+    def __call__(self, boxes: Sequence[Tensor], logits: Sequence[Tensor], size: Size) -> Tensor:
+        best = [level.topk(min(self.before_nms, len(level))) for level in logits]
+        score = torch.cat([b.values for b in best])
+        box = torch.cat([level[b.indices] for level, b in zip(boxes, best, strict=True)])
+        level = torch.cat([torch.full_like(b.indices, i) for i, b in enumerate(best)])
+        sound = box.isfinite().all(dim=1) & ~score.isnan()
+        box, score, level = clip_boxes_to_image(box[sound], size), score[sound], level[sound]
+        keep = remove_small_boxes(box, self.min_size)
+        box, score, level = box[keep], score[keep], level[keep]
+        return box[batched_nms(box, score, level, self.iou_threshold)[: self.after_nms]]

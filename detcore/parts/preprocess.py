@@ -1,0 +1,133 @@
+"""From a list of images of any sizes to one normalised batch, with the way back kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+Size = tuple[int, int]  # height, width, in pixels
+
+# of ImageNet in RGB 0..1: what published backbones were trained with
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class FitWithin:
+    """Keep the aspect ratio: shorter side to `shorter`, unless the longer would pass `longer`.
+
+    Equal values bring the longer side to exactly that. The rule of Faster R-CNN and torchvision.
+    """
+
+    shorter: int
+    longer: int
+
+    def __call__(self, size: Size) -> Size:
+        scale = min(self.shorter / min(size), self.longer / max(size))
+        height, width = (max(1, int(side * scale + 1e-6)) for side in size)
+        return height, width
+
+
+@dataclass(frozen=True)
+class StretchTo:
+    """Every image to the same size, whatever its aspect ratio: SSD's rule."""
+
+    height: int
+    width: int
+
+    def __call__(self, size: Size) -> Size:
+        return self.height, self.width
+
+
+@dataclass(frozen=True)
+class ImageBatch:
+    """What `Preprocess` makes of a list of images.
+
+    images: [B, C, H, W], normalised, the images at the top left, zeros (the mean) beside them.
+    sizes: each image's height and width within the batch. original_sizes: as they were given.
+    """
+
+    images: Tensor
+    sizes: list[Size]
+    original_sizes: list[Size]
+
+    @property
+    def padded_size(self) -> Size:
+        return self.images.shape[-2], self.images.shape[-1]
+
+    def boxes_in(self, boxes: Sequence[Tensor]) -> list[Tensor]:
+        """Boxes [n, 4] (xyxy) of each image, from the given image's pixels to the batch's."""
+        triples = zip(boxes, self.original_sizes, self.sizes, strict=True)
+        return [scale_boxes(b, old, new) for b, old, new in triples]
+
+
+class Preprocess(nn.Module):
+    """Resize, normalise, pad and stack.
+
+    Args:
+        resize: from an image's (height, width) to the wanted one: `FitWithin`, `StretchTo`.
+        pad_to: the batch's height and width; None: the largest image's, rounded up.
+        divisor: the rounding of the batch's sides, so that strides divide them.
+        mean, std: of each channel, for images in 0..1.
+
+    forward(images): list of float [C, H, W] gives an `ImageBatch`. Resizing is bilinear, without
+    antialiasing, as torchvision's detectors do it. Raises ValueError where `pad_to` is too small.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        resize: Callable[[Size], Size],
+        *,
+        pad_to: Size | None = None,
+        divisor: int = 32,
+        mean: Sequence[float] = IMAGENET_MEAN,
+        std: Sequence[float] = IMAGENET_STD,
+    ) -> None:
+        super().__init__()
+        self.resize = resize
+        self.pad_to = pad_to
+        self.divisor = divisor
+        # not in the checkpoint: they are settings, not weights
+        self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(-1, 1, 1), persistent=False)
+
+    def forward(self, images: Sequence[Tensor]) -> ImageBatch:
+        originals = [_size(image) for image in images]
+        resized = [self._resize((image - self.mean) / self.std) for image in images]
+        sizes = [_size(image) for image in resized]
+        height, width = self._batch_size(sizes)
+        batch = resized[0].new_zeros(len(images), resized[0].shape[0], height, width)
+        for row, image in zip(batch, resized, strict=True):
+            row[:, : image.shape[1], : image.shape[2]] = image
+        return ImageBatch(batch, sizes, originals)
+
+    def _resize(self, image: Tensor) -> Tensor:
+        size = self.resize(_size(image))
+        if size == _size(image):
+            return image
+        return F.interpolate(image[None], size=size, mode="bilinear", align_corners=False)[0]
+
+    def _batch_size(self, sizes: list[Size]) -> Size:
+        largest = max(s[0] for s in sizes), max(s[1] for s in sizes)
+        wanted = largest if self.pad_to is None else self.pad_to
+        if wanted[0] < largest[0] or wanted[1] < largest[1]:
+            raise ValueError(f"Preprocess: pad_to must hold {largest}, got {self.pad_to}")
+        height, width = (-(-side // self.divisor) * self.divisor for side in wanted)
+        return height, width
+
+
+def scale_boxes(boxes: Tensor, old_size: Size, new_size: Size) -> Tensor:
+    """Boxes [n, 4] (xyxy) of an image of old_size, in the pixels of new_size (height, width)."""
+    y, x = new_size[0] / old_size[0], new_size[1] / old_size[1]
+    return boxes * boxes.new_tensor((x, y, x, y))
+
+
+def _size(image: Tensor) -> Size:
+    return image.shape[-2], image.shape[-1]
