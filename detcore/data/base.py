@@ -62,13 +62,15 @@ class Record:
     extra: dict[str, Any] = field(default_factory=dict)
 
     def target(self) -> Target:
-        """The training target: crowds left out, boxes clipped to the image."""
-        keep = ~self.iscrowd
-        boxes = self.boxes[keep].copy()
+        """The training target: boxes clipped to the image; no crowds, nothing outside it."""
+        boxes = self.boxes.astype(np.float32).reshape(-1, 4)
         boxes[:, 0::2] = boxes[:, 0::2].clip(0, self.width)
         boxes[:, 1::2] = boxes[:, 1::2].clip(0, self.height)
+        # after rounding to float32: a loss that divides by a width must not meet 0
+        seen = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
+        keep = seen & ~self.iscrowd
         return {
-            "boxes": torch.from_numpy(boxes.astype(np.float32)).reshape(-1, 4),
+            "boxes": torch.from_numpy(boxes[keep]),
             "labels": torch.from_numpy(self.labels[keep]),
             "image_id": self.image_id,
             "area": torch.from_numpy(self.area[keep].astype(np.float32)),
@@ -147,11 +149,6 @@ class DetectionDataset(Dataset[Item], ABC):
         ]
         return {"info": {}, "images": images, "annotations": annotations, "categories": categories}
 
-    def report(self) -> None:
-        """Log what was left out, once, and forget nothing: `problems` keeps the lines."""
-        for line in self.problems:
-            log.warning("%s", line)
-
 
 class FileDetection(DetectionDataset):
     """Detection images in files: a list of records and the path of each image."""
@@ -175,6 +172,15 @@ class FileDetection(DetectionDataset):
     def image(self, index: int) -> Tensor:
         rec = self.records[index]
         return read_image(self.paths[index], (rec.width, rec.height))
+
+    def report(self) -> None:
+        """Log once what was left out of training; `problems` keeps the lines."""
+        for rec, path in zip(self.records, self.paths, strict=True):
+            outside = int((~rec.iscrowd).sum()) - len(rec.target()["labels"])
+            if outside:
+                self.problems.append(f"{path}: {outside} box(es) outside the picture; left out")
+        for line in self.problems:
+            log.warning("%s", line)
 
 
 def read_image(path: Path, size: tuple[int, int] | None = None) -> Tensor:

@@ -1,0 +1,195 @@
+"""Pictures for people: detections drawn on a photo, an overview of several, loss curves."""
+
+from __future__ import annotations
+
+import colorsys
+import csv
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+from detcore.data.extras import require
+from detcore.engine.checkpoint import atomic
+from detcore.engine.metrics import Json
+
+Box = tuple[float, float, float, float]
+Colour = tuple[int, int, int]
+
+# A label of readable size covers a small picture; smaller ones are enlarged to this short side
+_SHORT_SIDE = 480
+_MAX_FACTOR = 8
+
+
+def draw(image: Tensor, answer: Json, *, classes: Sequence[str]) -> Image.Image:
+    """Draw an answer on its picture.
+
+    Args:
+        image: uint8 or float 0..1 ``[3, H, W]``, RGB.
+        answer: as `detcore.engine.predict.to_json` gives it. Detections get a box in their
+            class's colour and a tag with name and score; a classification is a line at the top.
+        classes: all class names, in order: a class's colour is its place among them.
+
+    Returns:
+        An RGB picture; one with a short side under 480 pixels is enlarged by a whole factor, so
+        that the tags can be read. Deterministic.
+    """
+    picture, factor = _enlarged(image)
+    pen = ImageDraw.Draw(picture)
+    font = ImageFont.load_default(max(13, round(min(picture.size) / 34)))
+    line = max(2, round(min(picture.size) / 240))
+    if "detections" not in answer:
+        best = answer["class"]
+        _tag(
+            pen,
+            (0, 0),
+            f"{best} {answer['scores'][best]:.2f}",
+            font,
+            class_colour(list(classes).index(best)),
+        )
+        return picture
+    taken: list[Box] = []
+    # The surest last, so that its box and tag lie on top
+    for found in reversed(answer["detections"]):
+        x0, y0, x1, y1 = (c * factor for c in found["box"])
+        if not (x1 > x0 and y1 > y0):
+            continue
+        colour = class_colour(list(classes).index(found["class"]))
+        pen.rectangle((x0, y0, x1 - 1, y1 - 1), outline=colour, width=line)
+        text = f"{found['class']} {found['score']:.2f}"
+        place = _place(pen, (x0, y0, x1, y1), text, font, picture.size, taken)
+        _tag(pen, place[:2], text, font, colour)
+        taken.append(place)
+    return picture
+
+
+def overview(pictures: Sequence[Image.Image], columns: int = 4) -> Image.Image:
+    """Pictures side by side, each fitted into a cell of the first one's size."""
+    if not pictures:
+        raise ValueError("overview: at least one picture is wanted, got 0")
+    columns = min(columns, len(pictures))
+    rows, gap = math.ceil(len(pictures) / columns), 6
+    width, height = pictures[0].size
+    sheet = Image.new(
+        "RGB", (columns * (width + gap) - gap, rows * (height + gap) - gap), (255, 255, 255)
+    )
+    for k, picture in enumerate(pictures):
+        fitted = picture.copy()
+        fitted.thumbnail((width, height))
+        sheet.paste(fitted, ((k % columns) * (width + gap), (k // columns) * (height + gap)))
+    return sheet
+
+
+def loss_curve(log: Path, out: Path) -> None:
+    """Draw a run's ``log.csv`` as a PNG: the loss with its parts, and the learning rate below.
+
+    Args:
+        log: as `detcore.engine.train` writes it. out: PNG, written whole or not at all.
+
+    Raises:
+        ValueError: the log has no rows.
+        MissingPackage: matplotlib is not installed.
+    """
+    with log.open(newline="", encoding="utf-8") as stream:
+        rows = list(csv.DictReader(stream))
+    if not rows:
+        raise ValueError(f"loss_curve: {log} has no rows")
+    figure: Any = require("matplotlib.figure").Figure(figsize=(8, 5), layout="constrained")
+    top, low = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    steps = [int(r["step"]) for r in rows]
+    parts = [k for k in rows[0] if k not in ("step", "epoch", "seconds", "lr", "grad_norm")]
+    parts = [p for p in parts if p != "loss" and len(parts) > 2]
+    for name in ("loss", *parts):
+        strong = name == "loss"
+        top.plot(
+            steps,
+            [float(r[name]) for r in rows],
+            label=name,
+            color="black" if strong else None,
+            linewidth=1.6 if strong else 1,
+        )
+    top.set_yscale("log")  # a loss falls by factors: on a linear axis only the start is seen
+    top.set_ylabel("loss")
+    top.grid(alpha=0.3)
+    top.legend()
+    low.plot(steps, [float(r["lr"]) for r in rows], color="tab:green")
+    low.set_ylabel("learning rate")
+    low.set_xlabel("step")
+    low.grid(alpha=0.3)
+    with atomic(out) as aside:
+        figure.savefig(aside, dpi=110)
+
+
+def save_picture(picture: Image.Image, out: Path) -> None:
+    """Write a picture in the format of its suffix, whole or not at all."""
+    with atomic(out) as aside:
+        picture.save(aside)
+
+
+def class_colour(index: int) -> Colour:
+    """A strong colour for a class; neighbours in the list get hues far apart (golden angle)."""
+    hue = (0.02 + index * 0.61803398875) % 1.0
+    red, green, blue = colorsys.hsv_to_rgb(hue, 0.9, (1.0, 0.8)[index // 8 % 2])
+    return round(red * 255), round(green * 255), round(blue * 255)
+
+
+def _enlarged(image: Tensor) -> tuple[Image.Image, int]:
+    pixels = image if image.dtype.is_floating_point else image / 255
+    array = (pixels.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy()
+    picture = Image.fromarray(np.ascontiguousarray(array), "RGB")
+    factor = min(_MAX_FACTOR, max(1, math.ceil(_SHORT_SIDE / min(picture.size))))
+    if factor > 1:
+        size = picture.width * factor, picture.height * factor
+        picture = picture.resize(size, Image.Resampling.BICUBIC)
+    return picture, factor
+
+
+def _place(
+    pen: ImageDraw.ImageDraw,
+    box: Box,
+    text: str,
+    font: Any,
+    size: tuple[int, int],
+    taken: list[Box],
+) -> Box:
+    """Where a tag goes: above its box, below it or inside, the first place that is free."""
+    width, height = _tag_size(pen, text, font)
+    x0, y0, x1, y1 = box
+    left = max(0.0, min(x0, size[0] - width))
+    right = max(0.0, min(x1 - width, size[0] - width))
+    spots = [
+        (left, y0 - height),
+        (left, y1),
+        (right, y0 - height),
+        (right, y1),
+        (left, y0),
+        (left, y1 - height),
+    ]
+    fitting = [(x, y, x + width, y + height) for x, y in spots if y >= 0 and y + height <= size[1]]
+    free = [s for s in fitting if not any(_meet(s, t) for t in taken)]
+    fallback = (left, max(0.0, y0), left + width, max(0.0, y0) + height)
+    return (free or fitting or [fallback])[0]
+
+
+def _meet(a: Box, b: Box) -> bool:
+    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
+
+
+def _tag_size(pen: ImageDraw.ImageDraw, text: str, font: Any) -> tuple[float, float]:
+    x0, _, x1, _ = pen.textbbox((0, 0), text, font=font)
+    ascent, descent = font.getmetrics()
+    return x1 - x0 + 6, ascent + descent + 2
+
+
+def _tag(
+    pen: ImageDraw.ImageDraw, at: Sequence[float], text: str, font: Any, colour: Colour
+) -> None:
+    width, height = _tag_size(pen, text, font)
+    pen.rectangle((at[0], at[1], at[0] + width, at[1] + height), fill=colour)
+    # black on light colours, white on dark ones (luminance of ITU-R BT.601)
+    light = 0.299 * colour[0] + 0.587 * colour[1] + 0.114 * colour[2] > 140
+    pen.text((at[0] + 3, at[1] + 1), text, fill=(0, 0, 0) if light else (255, 255, 255), font=font)

@@ -1,0 +1,81 @@
+"""From pictures to answers: tensors for programs, plain dicts for JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+Prediction = dict[str, Tensor]
+
+
+def as_float(images: Iterable[Tensor], device: torch.device | str) -> list[Tensor]:
+    """Images as models take them: float32 ``[3, H, W]``, 0..1, on `device`.
+
+    uint8 is divided by 255; float images are taken to be 0..1 already.
+    """
+    moved = (image.to(device) for image in images)
+    return [i.float() / 255 if i.dtype == torch.uint8 else i.float() for i in moved]
+
+
+@torch.no_grad()
+def predict(
+    model: nn.Module,
+    images: Sequence[Tensor],
+    *,
+    device: torch.device | str = "cpu",
+    batch_size: int = 8,
+    score: float = 0.0,
+) -> list[Prediction]:
+    """Run a model over images; the model's mode is as before afterwards.
+
+    Args:
+        model: any of detcore's, already on `device`.
+        images: uint8 or float 0..1 ``[3, H, W]``; sizes may differ.
+        score: detections below this confidence are dropped.
+
+    Returns:
+        One dict an image, on the CPU. Detector: ``boxes`` ``[n, 4]`` xyxy in pixels of the image
+        given, ``scores`` ``[n]``, ``labels`` ``[n]`` from 1. Classifier: ``scores`` ``[C]`` and
+        ``labels``.
+    """
+    was_training, out = model.training, []
+    model.eval()
+    try:
+        for start in range(0, len(images), batch_size):
+            for answer in model(as_float(images[start : start + batch_size], device)):
+                found = {k: v.cpu() for k, v in answer.items()}
+                if "boxes" in found:
+                    keep = found["scores"] >= score
+                    found = {k: v[keep] for k, v in found.items()}
+                out.append(found)
+    finally:
+        model.train(was_training)
+    return out
+
+
+def to_json(prediction: Prediction, classes: Sequence[str], image: Tensor) -> dict[str, Any]:
+    """One prediction as plain numbers and names.
+
+    Detector: ``width``, ``height`` and ``detections``: a list of ``class``, ``score``, ``box``
+    xyxy in pixels, by descending score. Classifier: ``class`` and ``scores`` by class name.
+    """
+    size = {"width": image.shape[-1], "height": image.shape[-2]}
+    if "boxes" not in prediction:
+        scores = [round(s, 6) for s in prediction["scores"].tolist()]
+        best = int(prediction["scores"].argmax())
+        named = dict(zip(classes, scores, strict=True))
+        return {**size, "class": classes[best], "scores": named}
+    order = prediction["scores"].argsort(descending=True, stable=True).tolist()
+    rows = zip(*(prediction[k].tolist() for k in ("boxes", "scores", "labels")), strict=True)
+    found = [
+        {
+            "class": classes[label - 1],
+            "score": round(score, 6),
+            "box": [round(c, 2) for c in box],
+        }
+        for box, score, label in rows
+    ]
+    return {**size, "detections": [found[i] for i in order]}
