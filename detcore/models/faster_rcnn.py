@@ -202,7 +202,7 @@ class FasterRCNN(nn.Module):
         self, maps: list[Tensor], proposals: list[Tensor], batch: ImageBatch
     ) -> list[dict[str, Tensor]]:
         logits, deltas = self._box_predictions(maps, proposals, batch)
-        boxes = self.box_coder.decode(deltas, torch.cat(proposals)).view(len(logits), -1, 4)
+        boxes = self.box_coder.decode(deltas, torch.cat(proposals)).view(*logits.shape, 4)
         scores = logits.softmax(dim=1)
         counts = [len(p) for p in proposals]
         return self.postprocess.batch(

@@ -30,12 +30,14 @@ def cell_anchors(
 def default_boxes(size: float, next_size: float, aspect_ratios: Sequence[float]) -> Tensor:
     """SSD's boxes of one cell, around the origin: [A, 4] xyxy, pixels (Liu et al., SSD, 2016).
 
-    A square of `size`, one of sqrt(size * next_size), and for each aspect ratio r (height / width,
-    other than 1) a box of `size` with r and one with 1 / r: A = 2 + 2 * len(aspect_ratios).
+    A square of `size`, one of sqrt(size * next_size), and for each aspect ratio r (other than 1) a
+    box of area size**2 that is r times as wide as high, and one r times as high as wide, in the
+    order of torchvision's DefaultBoxGenerator: A = 2 + 2 * len(aspect_ratios).
     """
-    ratios = [v for r in aspect_ratios for v in (r, 1 / r)]
     squares = cell_anchors((size, (size * next_size) ** 0.5))
-    return torch.cat((squares, cell_anchors((size,), ratios)))
+    return torch.cat(
+        (squares, cell_anchors((size,), [v for r in aspect_ratios for v in (1 / r, r)]))
+    )
 
 
 def centred(anchors: Tensor, stride: float | tuple[float, float]) -> Tensor:

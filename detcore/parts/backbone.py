@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 from torch import Tensor, nn
 
@@ -49,7 +49,7 @@ class Backbone(nn.Module):
         super().__init__()
         _check_name(name)
         try:
-            body = timm.create_model(
+            body: Any = timm.create_model(
                 name,
                 pretrained=pretrained,
                 features_only=True,
@@ -87,7 +87,7 @@ class Backbone(nn.Module):
 
 def as_backbone(
     spec: str | Mapping[str, Any] | nn.Module, strides: Sequence[int], *, pretrained: bool = False
-) -> tuple[nn.Module, str | dict[str, Any] | None]:
+) -> tuple[Backbone, str | dict[str, Any] | None]:
     """What a model's `backbone` argument stands for, and how to write it into the model's config.
 
     A name gives a new `Backbone` with maps at `strides`; a mapping, a new `Backbone(**mapping)`; a
@@ -100,7 +100,8 @@ def as_backbone(
         made = Backbone(**spec, pretrained=pretrained)
         return made, made.config
     if isinstance(spec, nn.Module) and hasattr(spec, "channels") and hasattr(spec, "strides"):
-        return spec, getattr(spec, "config", None)
+        # not a Backbone perhaps, but used as one
+        return cast(Backbone, spec), getattr(spec, "config", None)
     raise ValueError(
         "as_backbone: backbone must be a timm name, a mapping of Backbone's arguments or a module "
         f"with channels and strides, got {type(spec).__name__}"
@@ -109,7 +110,7 @@ def as_backbone(
 
 def _indices_of(name: str, strides: Sequence[int]) -> list[int]:
     _check_name(name)
-    probe = timm.create_model(name, pretrained=False, features_only=True)
+    probe: Any = timm.create_model(name, pretrained=False, features_only=True)
     index_of = {stride: index for index, stride in enumerate(probe.feature_info.reduction())}
     missing = [stride for stride in strides if stride not in index_of]
     if missing:

@@ -20,8 +20,9 @@ def dense_to_rows(maps: Tensor, values: int) -> Tensor:
             f"dense_to_rows: maps must be [N, A * {values}, H, W], got {list(maps.shape)}"
         )
     n, channels, height, width = maps.shape
-    split = maps.view(n, channels // values, values, height, width)
-    return split.permute(0, 3, 4, 1, 2).reshape(n, -1, values)
+    anchors = channels // values
+    split = maps.reshape(n, anchors, values, height, width)
+    return split.permute(0, 3, 4, 1, 2).reshape(n, height * width * anchors, values)
 
 
 class RPNHead(nn.Module):

@@ -9,12 +9,15 @@ Norm = Callable[[int], nn.Module]
 
 
 def group_norm(channels: int) -> nn.GroupNorm:
-    """GroupNorm of at most 16 groups that divide `channels`.
+    """GroupNorm (Wu & He, ECCV 2018) of at most 16 groups, each of 4 channels or more.
 
     It knows no batch statistics, so a batch of one image, or a 1x1 map, trains as any other, and
-    one norm may serve pyramid levels of different statistics (Wu & He, ECCV 2018).
+    one norm may serve pyramid levels of different statistics.
     """
-    return nn.GroupNorm(math.gcd(16, channels), channels)
+    # a group of one channel on a 1x1 map would be one value, and its norm always 0
+    most = max(min(16, channels // 4), 1)
+    groups = next(g for g in range(most, 0, -1) if channels % g == 0)
+    return nn.GroupNorm(groups, channels)
 
 
 def conv_norm_act(

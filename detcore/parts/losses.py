@@ -37,7 +37,7 @@ def box_head_loss(
     count = max(len(labels), 1)
     classes = F.cross_entropy(logits, labels, reduction="sum") / count
     positive = torch.where(labels > 0)[0]
-    own = deltas.view(len(deltas), -1, 4)[positive, labels[positive]]
+    own = deltas.view(*logits.shape, 4)[positive, labels[positive]]
     box = F.smooth_l1_loss(own, targets[positive], beta=1 / 9, reduction="sum")
     return classes, box / count
 

@@ -114,6 +114,8 @@ class PAN(nn.Module):
             out[i] = self.down_join[i](torch.cat((out[i], coarse), 1))
         for i in range(1, len(out)):
             fine = self.halve[i - 1](out[i - 1])
+            if fine.shape[-2:] != out[i].shape[-2:]:  # the backbone left out a stride between
+                fine = F.interpolate(fine, size=out[i].shape[-2:])
             out[i] = self.up_join[i - 1](torch.cat((out[i], fine), 1))
         return out
 

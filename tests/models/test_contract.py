@@ -1,0 +1,211 @@
+"""What all detectors share: the contract, the refusals, the config."""
+
+import inspect
+import json
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from detcore.models import MODELS, create
+from detcore.parts.backbone import Backbone
+
+DETECTORS = ["faster_rcnn", "ssd", "yolo", "cascade"]
+SMALL: dict[str, dict[str, Any]] = {
+    "faster_rcnn": {"image_size": 96, "fpn_channels": 16, "head_width": 16},
+    "ssd": {"image_size": 96, "extra_levels": (16, 16), "head_width": 16},
+    "yolo": {"image_size": 96, "neck_channels": 16, "head_width": 16},
+    "classifier": {"image_size": 48},
+    "cascade": {
+        "detector": {"model": "yolo", "image_size": 96, "neck_channels": 16, "head_width": 16},
+        "classifier": {"model": "classifier", "image_size": 32},
+    },
+}
+BACKBONE = "mobilenetv3_small_050"
+
+
+def small(name: str, num_classes: int = 4, **options: Any) -> nn.Module:
+    settings = {**SMALL[name], **options}
+    if name != "cascade":
+        settings.setdefault("backbone", BACKBONE)
+    return create(name, num_classes, **settings)
+
+
+def target(boxes: list[list[float]], labels: list[int]) -> dict[str, Tensor]:
+    return {
+        "boxes": torch.tensor(boxes, dtype=torch.float32).view(-1, 4),
+        "labels": torch.tensor(labels, dtype=torch.int64),
+    }
+
+
+IMAGES = [torch.rand(3, 80, 100), torch.rand(3, 70, 50)]
+TARGETS = [target([[10, 10, 50, 60], [60, 20, 90, 50]], [1, 3]), target([], [])]
+
+
+@pytest.mark.parametrize("name", DETECTORS)
+def test_losses_in_training_detections_in_evaluation(name: str) -> None:
+    model = small(name).train()
+    losses = model(IMAGES, TARGETS)
+    assert all(k.startswith("loss_") and v.dim() == 0 for k, v in losses.items())
+    sum(losses.values()).backward()
+    grads = {k: p.grad for k, p in model.named_parameters()}
+    assert [k for k, g in grads.items() if g is None] == []
+    assert all(g.isfinite().all() for g in grads.values() if g is not None)
+
+    model.eval()
+    with torch.no_grad():
+        found = model(IMAGES)
+    assert len(found) == 2
+    for image, one in zip(IMAGES, found, strict=True):
+        boxes, scores, labels = one["boxes"], one["scores"], one["labels"]
+        assert boxes.shape == (len(scores), 4)
+        assert labels.shape == scores.shape
+        assert boxes.dtype == scores.dtype == torch.float32
+        assert labels.dtype == torch.int64
+        assert (scores.diff() <= 0).all()
+        assert ((labels >= 1) & (labels <= 3)).all()
+        limit = torch.tensor([image.shape[2], image.shape[1]] * 2) + 1e-3
+        assert (boxes >= 0).all()
+        assert (boxes <= limit).all()
+    with torch.no_grad():
+        assert model([]) == []
+
+
+@pytest.mark.parametrize("name", ["faster_rcnn", "ssd", "yolo"])
+def test_every_class_can_come_out(name: str) -> None:
+    """A detector that took no threshold gives labels 1..num_classes - 1 and never 0."""
+    model = small(name, score_threshold=0.0, max_detections=500).eval()
+    with torch.no_grad():
+        found = model(IMAGES)
+    assert {int(v) for one in found for v in one["labels"]} == {1, 2, 3}
+
+
+@pytest.mark.parametrize("name", DETECTORS)
+def test_a_batch_without_any_object_trains(name: str) -> None:
+    model = small(name).train()
+    losses = model(IMAGES, [target([], []), target([], [])])
+    sum(losses.values()).backward()
+    assert all(v.isfinite() for v in losses.values())
+    assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
+
+
+@pytest.mark.parametrize("name", DETECTORS)
+def test_boxes_at_the_rim_and_tiny_and_huge_train(name: str) -> None:
+    model = small(name).train()
+    edge = target([[0, 0, 100, 80], [99, 79, 100, 80], [0, 0, 0.5, 0.5], [-4, -4, 9, 9]], [1] * 4)
+    losses = model(IMAGES, [edge, TARGETS[1]])
+    sum(losses.values()).backward()
+    assert all(v.isfinite() for v in losses.values())
+
+
+@pytest.mark.parametrize("name", DETECTORS)
+@pytest.mark.parametrize(
+    ("bad", "text"),
+    [
+        ({"boxes": torch.zeros(2, 5)}, r"boxes must be \[n, 4\], got \[2, 5\]"),
+        ({"labels": torch.tensor([1, 4])}, r"labels must be in 1..3 .*, got 4"),
+        ({"boxes": torch.full((2, 4), float("nan"))}, "boxes must be finite, got"),
+    ],
+)
+def test_bad_targets_are_refused(name: str, bad: dict[str, Tensor], text: str) -> None:
+    with pytest.raises(ValueError, match=text):
+        small(name).train()(IMAGES, [{**TARGETS[0], **bad}, TARGETS[1]])
+
+
+@pytest.mark.parametrize("name", list(MODELS))
+def test_bad_calls_are_refused(name: str) -> None:
+    model = small(name).train()
+    with pytest.raises(ValueError, match="targets must be given in training"):
+        model(IMAGES)
+    with pytest.raises(ValueError, match="at least one image"):
+        model([], [])
+    with pytest.raises(ValueError, match=r"images\[0\] must be \[3, H, W\], got \[1, 9, 9\]"):
+        model.eval()([torch.rand(1, 9, 9)])
+
+
+@pytest.mark.parametrize("name", list(MODELS))
+def test_config_goes_through_json_and_rebuilds_the_model(name: str) -> None:
+    model = small(name).eval()
+    again = create(**json.loads(json.dumps(model.config)))
+    assert again.config == model.config
+    again.load_state_dict(model.state_dict())
+    again.eval()
+    with torch.no_grad():
+        for one, other in zip(model(IMAGES), again(IMAGES), strict=True):
+            assert all(torch.equal(one[k], other[k]) for k in one)
+
+
+@pytest.mark.parametrize("name", list(MODELS))
+def test_config_holds_every_option(name: str) -> None:
+    options = set(inspect.signature(MODELS[name]).parameters) - {"pretrained"}
+    assert set(small(name).config) == options | {"model"}
+
+
+@pytest.mark.parametrize("name", ["faster_rcnn", "ssd", "yolo", "classifier"])
+def test_no_option_is_ignored_by_the_config(name: str) -> None:
+    """Every number is changed and read back: a config of constants would pass without this."""
+    config = small(name).config
+    changed = {
+        k: v / 2 if isinstance(v, float) else v * 2 if type(v) is int else v
+        for k, v in config.items()
+    }
+    changed["num_classes"] = 7
+    assert create(**changed).config == changed
+
+
+def test_one_backbone_serves_all() -> None:
+    backbone = Backbone.at_strides(BACKBONE, (8, 16, 32))
+    models = [small(n, backbone=backbone) for n in ("faster_rcnn", "ssd", "yolo", "classifier")]
+    before = [p.detach().clone() for p in backbone.parameters()]
+    for model in models:
+        assert model.backbone is backbone
+        given = [{"label": torch.tensor(i)} for i in range(2)]
+        losses = model.train()(IMAGES, given if model is models[-1] else TARGETS)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+        sum(losses.values()).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    after = list(backbone.parameters())
+    assert any(not torch.equal(a, b) for a, b in zip(before, after, strict=True))
+    again = create(**json.loads(json.dumps(models[1].config)))
+    again.load_state_dict(models[1].state_dict())
+
+
+def test_a_backbone_of_other_strides_is_taken() -> None:
+    images = [torch.rand(3, 64, 64)]
+    for name in ("faster_rcnn", "ssd", "yolo"):
+        model = small(name, backbone=Backbone.at_strides(BACKBONE, (4, 16))).train()
+        losses = model(images, [target([[8, 8, 40, 40]], [1])])
+        assert all(v.isfinite() for v in losses.values())
+
+
+def test_unknown_models_options_and_class_counts() -> None:
+    with pytest.raises(ValueError, match=r"model must be one of .*, got 'rcnn'"):
+        create("rcnn", 3)
+    with pytest.raises(ValueError, match=r"options of ssd are .*, got \['image_sise'\]"):
+        create("ssd", 3, image_sise=320)
+    with pytest.raises(ValueError, match="num_classes must be at least 2"):
+        create("yolo", 1)
+    with pytest.raises(ValueError, match="num_classes must be at least 1"):
+        create("classifier", 0)
+
+
+@pytest.mark.parametrize("name", DETECTORS)
+def test_evaluation_repeats_itself(name: str) -> None:
+    model = small(name).eval()
+    with torch.no_grad():
+        for one, other in zip(model(IMAGES), model(IMAGES), strict=True):
+            assert all(torch.equal(one[k], other[k]) for k in one)
+
+
+@pytest.mark.parametrize("name", ["ssd", "yolo"])
+def test_boxes_come_back_in_the_given_images_pixels(name: str) -> None:
+    """The same picture at twice the size gives boxes twice the size."""
+    image = torch.rand(3, 48, 48)
+    model = small(name, score_threshold=0.0, max_detections=20).eval()
+    with torch.no_grad():
+        big = nn.functional.interpolate(image[None], scale_factor=2.0)[0]
+        (once,), (twice,) = model([image]), model([big])
+    assert once["boxes"].max() <= 48
+    assert 48 < twice["boxes"].max() <= 96

@@ -1,0 +1,103 @@
+import pytest
+import torch
+from torchvision.ops import batched_nms
+
+from detcore.parts.postprocess import Postprocess, ProposalSelector
+from detcore.parts.preprocess import ImageBatch
+
+NAN = float("nan")
+
+
+def boxes(n: int, seed: int = 0, side: float = 100.0) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    corner = torch.rand(n, 2, generator=generator) * side - 5
+    return torch.cat((corner, corner + 5 + torch.rand(n, 2, generator=generator) * 30), dim=1)
+
+
+def by_hand(
+    box: torch.Tensor, score: torch.Tensor, post: Postprocess, size: tuple[int, int]
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """The rule written as loops, with torchvision's NMS."""
+    rows: list[tuple[float, int, list[float]]] = []
+    for c in range(score.shape[1]):
+        best = score[:, c].sort(descending=True, stable=True).indices[: post.candidates_per_class]
+        for i in best.tolist():
+            x1, y1, x2, y2 = (box[i] if box.dim() == 2 else box[i, c]).tolist()
+            x1, x2 = (min(max(x, 0), size[1]) for x in (x1, x2))
+            y1, y2 = (min(max(y, 0), size[0]) for y in (y1, y2))
+            if score[i, c] > post.score_threshold and min(x2 - x1, y2 - y1) >= post.min_size:
+                rows.append((float(score[i, c]), c, [x1, y1, x2, y2]))
+    b = torch.tensor([r[2] for r in rows]).view(-1, 4)
+    s = torch.tensor([r[0] for r in rows])
+    c = torch.tensor([r[1] for r in rows], dtype=torch.int64)
+    keep = batched_nms(b, s, c, post.iou_threshold)[: post.max_detections]
+    return b[keep], s[keep], c[keep] + post.first_label
+
+
+@pytest.mark.parametrize("per_class", [False, True])
+@pytest.mark.parametrize(
+    "post",
+    [
+        Postprocess(),
+        Postprocess(0.3, 0.3, candidates_per_class=7, max_detections=5),
+        Postprocess(0.9999, 0.5),
+        Postprocess(0.0, 0.9, min_size=20, first_label=0),
+    ],
+)
+def test_the_rule(post: Postprocess, per_class: bool) -> None:
+    n, classes = 60, 4
+    box = boxes(n * classes).view(n, classes, 4) if per_class else boxes(n)
+    scores = torch.rand(n, classes, generator=torch.Generator().manual_seed(1))
+    found = post(box, scores, (80, 90))
+    want = by_hand(box, scores, post, (80, 90))
+    for name, values in zip(("boxes", "scores", "labels"), want, strict=True):
+        torch.testing.assert_close(found[name], values)
+    assert found["labels"].dtype == torch.int64
+    assert (found["scores"].diff() <= 0).all()
+
+
+@pytest.mark.parametrize(("n", "classes"), [(0, 3), (4, 0), (0, 0)])
+def test_nothing_in_nothing_out(n: int, classes: int) -> None:
+    found = Postprocess()(torch.zeros(n, 4), torch.zeros(n, classes), (10, 10))
+    assert [tuple(found[k].shape) for k in ("boxes", "scores", "labels")] == [(0, 4), (0,), (0,)]
+    assert found["labels"].dtype == torch.int64
+
+
+def test_what_is_not_a_number_neither_comes_out_nor_takes_a_place() -> None:
+    box = torch.tensor([[0.0, 0, 9, 9], [NAN, 0, 9, 9], [0, 0, float("inf"), 9], [20, 20, 29, 29]])
+    scores = torch.tensor([[NAN], [0.9], [0.8], [0.7]])
+    found = Postprocess(candidates_per_class=3)(box, scores, (50, 50))
+    assert found["boxes"].tolist() == [[20, 20, 29, 29]]
+
+
+def test_shapes_that_do_not_fit_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"got \[3, 4\] and \[2, 5\]"):
+        Postprocess()(torch.zeros(3, 4), torch.zeros(2, 5), (10, 10))
+
+
+def test_a_batch_goes_back_to_its_own_pixels() -> None:
+    batch = ImageBatch(torch.zeros(2, 3, 64, 64), [(32, 64), (64, 16)], [(64, 128), (32, 8)])
+    box = torch.tensor([[2.0, 4, 60, 30]])
+    first, second = Postprocess().batch([box, box], [torch.ones(1, 1)] * 2, batch)
+    assert first["boxes"].tolist() == [[4, 8, 120, 60]]
+    # clipped to its own 16 columns before it is scaled
+    assert second["boxes"].tolist() == [[1, 2, 8, 15]]
+
+
+def test_proposals_are_chosen_a_level_at_a_time() -> None:
+    box = torch.tensor([[0.0, 0, 20, 20], [1, 1, 21, 21], [40, 40, 60, 60]])
+    logits = torch.tensor([3.0, 2.0, 1.0])
+    select = ProposalSelector(before_nms=10, after_nms=10)
+    assert select([box], [logits], (100, 100)).tolist() == [box[0].tolist(), box[2].tolist()]
+    # the same two overlap no more when they come from two levels
+    apart = select([box[:1], box[1:]], [logits[:1], logits[1:]], (100, 100))
+    assert apart.tolist() == box.tolist()
+    assert len(ProposalSelector(before_nms=1)([box, box + 30], [logits] * 2, (100, 100))) == 2
+    assert len(ProposalSelector(after_nms=1)([box], [logits], (100, 100))) == 1
+
+
+def test_proposals_survive_bad_rows_and_none_at_all() -> None:
+    box = torch.tensor([[0.0, 0, 20, 20], [NAN, 1, 21, 21], [200, 40, 260, 60]])
+    kept = ProposalSelector()([box], [torch.tensor([1.0, 5.0, 9.0])], (100, 100))
+    assert kept.tolist() == [[0, 0, 20, 20]]
+    assert ProposalSelector()([torch.zeros(0, 4)], [torch.zeros(0)], (9, 9)).shape == (0, 4)
