@@ -1,0 +1,164 @@
+#include "binding.h"
+
+#include <cstdio>
+
+namespace detcore {
+
+Registration* Registration::first = nullptr;
+
+std::string text(double x) {
+  char buffer[32];
+  snprintf(buffer, sizeof buffer, "%g", x);
+  return buffer;
+}
+
+std::string shape_of(const Tensor& t) {
+  std::string s = "[";
+  for (int64_t d = 0; d < t.dim(); ++d) s += (d ? ", " : "") + std::to_string(t.size(d));
+  return s + "]";
+}
+
+std::string dtype_of(const Tensor& t) {
+  switch (t.scalar_type()) {
+    case ScalarType::Float: return "float32";
+    case ScalarType::Double: return "float64";
+    case ScalarType::Half: return "float16";
+    case ScalarType::BFloat16: return "bfloat16";
+    case ScalarType::Byte: return "uint8";
+    case ScalarType::Char: return "int8";
+    case ScalarType::Short: return "int16";
+    case ScalarType::Int: return "int32";
+    case ScalarType::Long: return "int64";
+    case ScalarType::Bool: return "bool";
+    case ScalarType::ComplexFloat: return "complex64";
+    case ScalarType::ComplexDouble: return "complex128";
+    default: return torch::headeronly::toString(t.scalar_type());
+  }
+}
+
+std::string device_of(const Tensor& t) {
+  if (t.is_cpu()) return "cpu";
+  const std::string index = std::to_string(t.get_device_index());
+  return (t.is_cuda() ? "cuda:" : "another device, index ") + index;
+}
+
+DType check_float(const char* op, const char* name, const Tensor& t) {
+  switch (t.scalar_type()) {
+    case ScalarType::Float: return DType::f32;
+    case ScalarType::Double: return DType::f64;
+    case ScalarType::Half: return DType::f16;
+    case ScalarType::BFloat16: return DType::bf16;
+    default:
+      fail(op, ": ", name, " must be float32, float64, float16 or bfloat16, got ", dtype_of(t));
+  }
+}
+
+void check_same_dtype(const char* op, const char* a_name, const Tensor& a, const char* b_name,
+                      const Tensor& b) {
+  if (a.scalar_type() != b.scalar_type())
+    fail(op, ": ", a_name, " and ", b_name, " must have one dtype, got ", dtype_of(a), " and ",
+         dtype_of(b));
+}
+
+void check_same_device(const char* op, const char* a_name, const Tensor& a, const char* b_name,
+                       const Tensor& b) {
+  if (a.is_cpu() && b.is_cpu()) return;
+  if (a.is_cpu() != b.is_cpu() || a.get_device_index() != b.get_device_index())
+    fail(op, ": ", a_name, " and ", b_name, " must be on one device, got ", device_of(a), " and ",
+         device_of(b));
+}
+
+void check_rows(const char* op, const char* name, const Tensor& t, int64_t width) {
+  if (t.dim() != 2 || t.size(1) != width)
+    fail(op, ": ", name, " must be [N, ", width, "], got ", shape_of(t));
+}
+
+void check_last(const char* op, const char* name, const Tensor& t, int64_t width) {
+  if (t.dim() < 1 || t.size(t.dim() - 1) != width)
+    fail(op, ": ", name, " must be [..., ", width, "], got ", shape_of(t));
+}
+
+void check_same_shape(const char* op, const char* a_name, const Tensor& a, const char* b_name,
+                      const Tensor& b) {
+  if (sizes_of(a) != sizes_of(b))
+    fail(op, ": ", a_name, " and ", b_name, " must have one shape, got ", shape_of(a), " and ",
+         shape_of(b));
+}
+
+int64_t check_choice(const char* op, const char* name, const std::string& value,
+                     std::initializer_list<const char*> names) {
+  int64_t index = 0;
+  std::string all;
+  for (const char* choice : names) {
+    if (value == choice) return index;
+    all += (index++ ? ", " : "") + std::string(choice);
+  }
+  fail(op, ": ", name, " must be one of ", all, ", got '", value, "'");
+}
+
+Sizes sizes_of(const Tensor& t) {
+  auto sizes = t.sizes();
+  return Sizes(sizes.begin(), sizes.end());
+}
+
+Tensor dense(const Tensor& t) { return t.is_contiguous() ? t : torch::stable::contiguous(t); }
+
+Tensor as_dtype(const Tensor& t, ScalarType dtype) {
+  return t.scalar_type() == dtype ? t : torch::stable::to(t, dtype);
+}
+
+ScalarType scalar_of(DType dtype) {
+  switch (dtype) {
+    case DType::f32: return ScalarType::Float;
+    case DType::f64: return ScalarType::Double;
+    case DType::f16: return ScalarType::Half;
+    case DType::bf16: return ScalarType::BFloat16;
+  }
+  throw std::logic_error("unknown dtype");
+}
+
+DType result_of(DType dtype) { return dtype == DType::f64 ? DType::f64 : DType::f32; }
+
+bool is_channels_last(const Tensor& t) {
+  const int64_t c = t.size(1), h = t.size(2), w = t.size(3);
+  return !t.is_contiguous() && t.stride(1) == 1 && t.stride(3) == c && t.stride(2) == w * c &&
+         t.stride(0) == h * w * c;
+}
+
+Tensor allocate(const Sizes& sizes, ScalarType dtype, const Tensor& like, bool channels_last) {
+  Sizes strides(sizes.size());
+  int64_t stride = 1;
+  if (channels_last) {
+    for (int d : {1, 3, 2, 0}) strides[d] = stride, stride *= sizes[d];
+  } else {
+    for (int d = int(sizes.size()) - 1; d >= 0; --d) strides[d] = stride, stride *= sizes[d];
+  }
+  int32_t device_type = 0;
+  STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_type(like.get(), &device_type));
+  AtenTensorHandle handle = nullptr;
+  STABLE_TORCH_ERROR_CODE_CHECK(
+      aoti_torch_empty_strided(int64_t(sizes.size()), sizes.data(), strides.data(),
+                               int32_t(dtype), device_type, like.get_device_index(), &handle));
+  return Tensor(handle);
+}
+
+Executor torch_threads() {
+  return {[](int64_t count, int64_t grain, Executor::Body body, void* context) {
+    torch::stable::parallel_for(
+        0, count, grain, [&](int64_t begin, int64_t end) { body(context, begin, end); });
+  }};
+}
+
+bool on_cuda(const Tensor& t) {
+#if defined(DETCORE_SIMT)
+  return true;
+#else
+  return !t.is_cpu();
+#endif
+}
+
+void check_status(const char* op, Status status) {
+  if (!status) throw std::runtime_error(std::string(op) + ": " + status.error);
+}
+
+}  // namespace detcore

@@ -1,0 +1,163 @@
+// What every binding needs: checks in the house's words, allocation, the way to the device, and
+// registration. This and the files beside it alone know torch (its stable ABI) and pybind11.
+#pragma once
+
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+#include <torch/csrc/inductor/aoti_torch/c/shim.h>
+#include <torch/csrc/stable/accelerator.h>
+#include <torch/csrc/stable/library.h>
+#include <torch/csrc/stable/ops.h>
+#include <torch/csrc/stable/pyobject.h>
+#include <torch/csrc/stable/tensor.h>
+
+#include <optional>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "detcore/core.h"
+
+namespace pybind11::detail {
+
+template <>
+struct type_caster<torch::stable::Tensor> {
+  PYBIND11_TYPE_CASTER(torch::stable::Tensor, const_name("torch.Tensor"));
+
+  bool load(handle source, bool) {
+    // torch prints a backtrace for what is no tensor, so the type is asked first
+    if (!is_tensor(source)) return false;
+    value = torch::stable::tensor_from_pyobject(source.ptr());
+    return true;
+  }
+  static handle cast(const torch::stable::Tensor& tensor, return_value_policy, handle) {
+    return static_cast<PyObject*>(torch::stable::tensor_to_pyobject(tensor));
+  }
+
+ private:
+  static bool is_tensor(handle source) {
+    static PyObject* type = object(module_::import("torch").attr("Tensor")).release().ptr();
+    return reinterpret_cast<PyObject*>(Py_TYPE(source.ptr())) == type ||
+           PyObject_IsInstance(source.ptr(), type) == 1;
+  }
+};
+
+}  // namespace pybind11::detail
+
+namespace detcore {
+
+using torch::headeronly::ScalarType;
+using torch::stable::Tensor;
+namespace py = pybind11;
+
+// --- words -------------------------------------------------------------------------------------
+
+inline std::string text(const std::string& s) { return s; }
+inline std::string text(const char* s) { return s; }
+inline std::string text(int64_t x) { return std::to_string(x); }
+std::string text(double x);
+std::string shape_of(const Tensor&);   // "[7, 5]"
+std::string dtype_of(const Tensor&);   // "float32"
+std::string device_of(const Tensor&);  // "cuda:0"
+
+// A ValueError on the way through pybind11 and through the operator alike.
+template <class... Parts>
+[[noreturn]] void fail(const Parts&... parts) {
+  throw std::invalid_argument((text(parts) + ...));
+}
+
+// --- checks ------------------------------------------------------------------------------------
+
+// The dtype of a floating tensor, or an error.
+DType check_float(const char* op, const char* name, const Tensor&);
+void check_same_dtype(const char* op, const char* a_name, const Tensor& a, const char* b_name,
+                      const Tensor& b);
+void check_same_device(const char* op, const char* a_name, const Tensor& a, const char* b_name,
+                       const Tensor& b);
+// [N, width], or with any leading dimensions [..., width].
+void check_rows(const char* op, const char* name, const Tensor&, int64_t width);
+void check_last(const char* op, const char* name, const Tensor&, int64_t width);
+void check_same_shape(const char* op, const char* a_name, const Tensor& a, const char* b_name,
+                      const Tensor& b);
+
+// The index of `value` among `names`, or an error that lists them.
+int64_t check_choice(const char* op, const char* name, const std::string& value,
+                     std::initializer_list<const char*> names);
+
+// --- tensors -----------------------------------------------------------------------------------
+
+using Sizes = std::vector<int64_t>;
+Sizes sizes_of(const Tensor&);
+Tensor dense(const Tensor&);  // itself, or a contiguous copy
+Tensor as_dtype(const Tensor&, ScalarType);
+ScalarType scalar_of(DType);
+// What IoU and gradients in arithmetic come out as: float64 for float64, else float32.
+DType result_of(DType);
+bool is_channels_last(const Tensor&);  // [N, C, H, W] dense as NHWC and not as NCHW
+
+// A new tensor on the device of `like`; channels_last: 4 dimensions laid out as NHWC.
+Tensor allocate(const Sizes&, ScalarType, const Tensor& like, bool channels_last = false);
+
+// --- the way to the kernels --------------------------------------------------------------------
+
+Executor torch_threads();
+
+// Whether this tensor's work goes to the CUDA kernels. In the stand-in build all work does.
+bool on_cuda(const Tensor&);
+
+// The error of a kernel as a RuntimeError.
+void check_status(const char* op, Status);
+
+// Calls cpu() or cuda(stream), with the tensor's device current.
+template <class Cpu, class Cuda>
+void run_on(const char* op, const Tensor& where, const Cpu& cpu, const Cuda& cuda) {
+  if (!on_cuda(where)) return check_status(op, cpu());
+#if defined(DETCORE_SIMT)
+  check_status(op, cuda(Stream{}));
+#else
+  const int32_t index = where.get_device_index();
+  torch::stable::accelerator::DeviceGuard guard(index);
+  check_status(op, cuda(torch::stable::accelerator::getCurrentStream(index).nativeHandle()));
+#endif
+}
+
+#if defined(DETCORE_WITH_CUDA)
+#define DETCORE_RUN(op, params, where)                                                  \
+  run_on(                                                                               \
+      #op, where, [&] { return op##_cpu(params, torch_threads()); },                    \
+      [&](Stream stream) { return op##_cuda(params, stream); })
+#else
+#define DETCORE_RUN(op, params, where)                                                  \
+  run_on(                                                                               \
+      #op, where, [&] { return op##_cpu(params, torch_threads()); },                    \
+      [](Stream) { return Status{"this build of detcore has no CUDA kernels"}; })
+#endif
+
+// --- registration ------------------------------------------------------------------------------
+
+// A static hook that a binding leaves for module.cpp's loop.
+struct Registration {
+  using Hook = void (*)(py::module_&);
+  explicit Registration(Hook hook) : hook(hook), next(first) { first = this; }
+  Hook hook;
+  Registration* next;
+  static Registration* first;
+};
+
+// Makes the function `op` a pybind11 entry of the module and the operator torch.ops.detcore.<op>.
+#define DETCORE_ENTRY(op)                                                             \
+  static const Registration op##_entry([](py::module_& m) {                           \
+    m.def(#op, &op, py::call_guard<py::gil_scoped_release>());                        \
+  })
+#if defined(DETCORE_SIMT)  // torch keeps the real operators; tests reach the stand-in by its entries
+#define DETCORE_OP(op, schema) DETCORE_ENTRY(op)
+#else
+#define DETCORE_OP(op, schema)                                                        \
+  DETCORE_ENTRY(op);                                                                  \
+  STABLE_TORCH_LIBRARY_FRAGMENT(detcore, m) { m.def(#op schema); }                    \
+  STABLE_TORCH_LIBRARY_IMPL(detcore, CPU, m) { m.impl(#op, TORCH_BOX(&op)); }         \
+  STABLE_TORCH_LIBRARY_IMPL(detcore, CUDA, m) { m.impl(#op, TORCH_BOX(&op)); }        \
+  static_assert(true, "")
+#endif
+
+}  // namespace detcore

@@ -1,0 +1,88 @@
+#include "detcore/box_iou.h"
+
+#include "binding.h"
+
+namespace detcore {
+namespace {
+
+BoxIouParams check(const char* op, const Tensor& boxes1, const Tensor& boxes2,
+                   const std::string& fmt, const std::string& kind, double eps) {
+  check_last(op, "boxes1", boxes1, 4);
+  check_last(op, "boxes2", boxes2, 4);
+  if (boxes1.dim() < 2) fail(op, ": boxes1 must be [..., N, 4], got ", shape_of(boxes1));
+  if (boxes2.dim() < 2) fail(op, ": boxes2 must be [..., M, 4], got ", shape_of(boxes2));
+  const Sizes a = sizes_of(boxes1), b = sizes_of(boxes2);
+  if (Sizes(a.begin(), a.end() - 2) != Sizes(b.begin(), b.end() - 2))
+    fail(op, ": boxes1 and boxes2 must have the same leading dimensions, got ", shape_of(boxes1),
+         " and ", shape_of(boxes2));
+  BoxIouParams p{};
+  p.dtype = check_float(op, "boxes1", boxes1);
+  check_same_dtype(op, "boxes1", boxes1, "boxes2", boxes2);
+  check_same_device(op, "boxes1", boxes1, "boxes2", boxes2);
+  p.batch = 1;
+  for (size_t d = 0; d + 2 < a.size(); ++d) p.batch *= a[d];
+  p.n = a[a.size() - 2], p.m = b[b.size() - 2];
+  p.format = BoxFormat(check_choice(op, "fmt", fmt, {"xyxy", "xywh", "cxcywh"}));
+  p.kind = IouKind(check_choice(op, "kind", kind, {"iou", "giou", "diou", "ciou"}));
+  p.eps = eps;
+  return p;
+}
+
+Sizes out_shape(const Tensor& boxes1, const BoxIouParams& p) {
+  Sizes shape = sizes_of(boxes1);
+  shape.back() = p.m;
+  return shape;
+}
+
+void box_iou_out(const Tensor& boxes1, const Tensor& boxes2, const std::string& fmt,
+                 const std::string& kind, double eps, const Tensor& out) {
+  BoxIouParams p = check("box_iou", boxes1, boxes2, fmt, kind, eps);
+  Sizes wanted = out_shape(boxes1, p);
+  if (sizes_of(out) != wanted || !out.is_contiguous()) {
+    std::string shape;
+    for (int64_t size : wanted) shape += (shape.empty() ? "" : ", ") + std::to_string(size);
+    fail("box_iou: out must be a contiguous [", shape, "], got ", shape_of(out),
+         out.is_contiguous() ? "" : ", not contiguous");
+  }
+  if (out.scalar_type() != scalar_of(result_of(p.dtype)))
+    fail("box_iou: out must be ", p.dtype == DType::f64 ? "float64" : "float32", ", got ",
+         dtype_of(out));
+  check_same_device("box_iou", "boxes1", boxes1, "out", out);
+  const Tensor a = dense(boxes1), b = dense(boxes2);
+  p.boxes1 = a.data_ptr(), p.boxes2 = b.data_ptr(), p.out = out.data_ptr();
+  DETCORE_RUN(box_iou, p, boxes1);
+}
+
+Tensor box_iou(const Tensor& boxes1, const Tensor& boxes2, const std::string& fmt,
+               const std::string& kind, double eps) {
+  BoxIouParams p = check("box_iou", boxes1, boxes2, fmt, kind, eps);
+  const Tensor a = dense(boxes1), b = dense(boxes2);
+  Tensor out = allocate(out_shape(boxes1, p), scalar_of(result_of(p.dtype)), boxes1);
+  p.boxes1 = a.data_ptr(), p.boxes2 = b.data_ptr(), p.out = out.data_ptr();
+  DETCORE_RUN(box_iou, p, boxes1);
+  return out;
+}
+
+// Gradients of both sides, in the boxes' dtype.
+std::tuple<Tensor, Tensor> box_iou_backward(const Tensor& grad, const Tensor& boxes1,
+                                            const Tensor& boxes2, const std::string& kind,
+                                            double eps) {
+  BoxIouBackwardParams p{check("box_iou_backward", boxes1, boxes2, "xyxy", kind, eps), {}, {}, {}};
+  const ScalarType result = scalar_of(result_of(p.forward.dtype));
+  const Tensor a = dense(boxes1), b = dense(boxes2), g = dense(as_dtype(grad, result));
+  Tensor grad1 = allocate(sizes_of(boxes1), result, boxes1);
+  Tensor grad2 = allocate(sizes_of(boxes2), result, boxes1);
+  p.forward.boxes1 = a.data_ptr(), p.forward.boxes2 = b.data_ptr(), p.grad_out = g.data_ptr();
+  p.grad_boxes1 = grad1.data_ptr(), p.grad_boxes2 = grad2.data_ptr();
+  DETCORE_RUN(box_iou_backward, p, boxes1);
+  return {as_dtype(grad1, boxes1.scalar_type()), as_dtype(grad2, boxes2.scalar_type())};
+}
+
+DETCORE_OP(box_iou, "(Tensor boxes1, Tensor boxes2, str fmt, str kind, float eps) -> Tensor");
+DETCORE_OP(box_iou_out,
+           "(Tensor boxes1, Tensor boxes2, str fmt, str kind, float eps, Tensor(a!) out) -> ()");
+DETCORE_OP(box_iou_backward,
+           "(Tensor grad, Tensor boxes1, Tensor boxes2, str kind, float eps) -> (Tensor, Tensor)");
+
+}  // namespace
+}  // namespace detcore

@@ -1,0 +1,88 @@
+#include "detcore/decode_dense.h"
+
+#include "binding.h"
+
+namespace detcore {
+namespace {
+
+// The codec's settings travel as one list: stride_y, stride_x, 4 weights, clip, scale_xy, threshold.
+constexpr size_t kSettings = 9;
+
+DecodeDenseParams check(const char* op, const Tensor& maps, const std::optional<Tensor>& anchors,
+                        const std::string& codec, const std::vector<double>& settings) {
+  if (maps.dim() != 4) fail(op, ": maps must be [B, A * (4 + E), H, W], got ", shape_of(maps));
+  if (settings.size() != kSettings)
+    fail(op, ": settings must be ", int64_t(kSettings), " numbers, got ", int64_t(settings.size()));
+  DecodeDenseParams p{};
+  p.dtype = check_float(op, "maps", maps);
+  p.codec = DenseCodec(check_choice(op, "codec", codec, {"delta", "yolo", "yolo5", "grid", "ltrb"}));
+  p.cells = 1;
+  const bool wants_anchors = p.codec != DenseCodec::grid && p.codec != DenseCodec::ltrb;
+  if (wants_anchors != anchors.has_value())
+    fail(op, ": anchors must ", wants_anchors ? "be given" : "be None", " for codec '", codec, "'");
+  if (anchors) {
+    check_rows(op, "anchors", *anchors, p.codec == DenseCodec::delta ? 4 : 2);
+    check_same_device(op, "maps", maps, "anchors", *anchors);
+    p.cells = anchors->size(0);
+    if (p.cells == 0) fail(op, ": anchors must hold at least one, got ", shape_of(*anchors));
+  }
+  const int64_t least = has_objectness(p.codec) ? 5 : 4;
+  if (maps.size(1) % p.cells != 0 || maps.size(1) / p.cells < least)
+    fail(op, ": maps must have ", p.cells, " * (", least, " + classes) channels, got ",
+         maps.size(1));
+  p.batch = maps.size(0), p.height = maps.size(2), p.width = maps.size(3);
+  p.per_cell = maps.size(1) / p.cells;
+  // objectness without classes is a score itself
+  p.classes = has_objectness(p.codec) && p.per_cell == 5 ? 1 : p.per_cell - least;
+  p.stride_y = settings[0], p.stride_x = settings[1];
+  if (!(p.stride_y > 0 && p.stride_x > 0))
+    fail(op, ": stride must be positive, got ", p.stride_y, " and ", p.stride_x);
+  for (int i = 0; i < 4; ++i) {
+    p.weights[i] = settings[2 + i];
+    if (!(p.weights[i] > 0)) fail(op, ": weights must be positive, got ", p.weights[i]);
+  }
+  p.clip = settings[6], p.scale_xy = settings[7], p.threshold = settings[8];
+  return p;
+}
+
+std::optional<Tensor> doubles(const std::optional<Tensor>& anchors) {
+  if (!anchors) return {};
+  return dense(as_dtype(*anchors, ScalarType::Double));
+}
+
+// Boxes [B, H * W * A, 4] and scores [B, H * W * A, C]; C = 0: there are none.
+std::tuple<Tensor, Tensor> decode_dense(const Tensor& maps, const std::optional<Tensor>& anchors,
+                                        const std::string& codec,
+                                        const std::vector<double>& settings) {
+  DecodeDenseParams p = check("decode_dense", maps, anchors, codec, settings);
+  const Tensor m = dense(maps);
+  const std::optional<Tensor> a = doubles(anchors);
+  const int64_t cells = p.height * p.width * p.cells;
+  Tensor boxes = allocate({p.batch, cells, 4}, maps.scalar_type(), maps);
+  Tensor scores = allocate({p.batch, cells, p.classes}, maps.scalar_type(), maps);
+  p.maps = m.data_ptr(), p.anchors = a ? a->data_ptr() : nullptr, p.boxes = boxes.data_ptr();
+  p.scores = p.classes ? scores.data_ptr() : nullptr;
+  DETCORE_RUN(decode_dense, p, maps);
+  return {boxes, scores};
+}
+
+Tensor decode_dense_backward(const Tensor& grad, const Tensor& maps,
+                             const std::optional<Tensor>& anchors, const std::string& codec,
+                             const std::vector<double>& settings) {
+  DecodeDenseBackwardParams p{check("decode_dense_backward", maps, anchors, codec, settings), {}, {}};
+  const Tensor m = dense(maps), g = dense(as_dtype(grad, maps.scalar_type()));
+  const std::optional<Tensor> a = doubles(anchors);
+  Tensor out = allocate(sizes_of(maps), maps.scalar_type(), maps);
+  p.forward.maps = m.data_ptr(), p.forward.anchors = a ? a->data_ptr() : nullptr;
+  p.grad_boxes = g.data_ptr(), p.grad_maps = out.data_ptr();
+  DETCORE_RUN(decode_dense_backward, p, maps);
+  return out;
+}
+
+DETCORE_OP(decode_dense,
+           "(Tensor maps, Tensor? anchors, str codec, float[] settings) -> (Tensor, Tensor)");
+DETCORE_OP(decode_dense_backward,
+           "(Tensor grad, Tensor maps, Tensor? anchors, str codec, float[] settings) -> Tensor");
+
+}  // namespace
+}  // namespace detcore

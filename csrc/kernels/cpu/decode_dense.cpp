@@ -1,0 +1,131 @@
+#include "detcore/decode_dense.h"
+
+#include "kernel.h"
+
+namespace detcore {
+inline namespace DETCORE_ISA {
+namespace {
+
+// One cell of the map: where its planes begin, and where its results go.
+template <class S>
+struct CellView {
+  using T = arithmetic_t<S>;
+  const S* raw;          // first plane at this cell; the next is `plane` further
+  int64_t plane;         // height * width
+  int64_t out;           // index of the cell in boxes and scores
+  DenseCell<T> geometry;
+
+  DETCORE_HD T value(int64_t k) const { return widen(raw[k * plane]); }
+  DETCORE_HD Box<T> numbers() const { return {value(0), value(1), value(2), value(3)}; }
+};
+
+// f(CellView) for every cell; rows of one anchor's planes go to one thread.
+template <class S, class F>
+void each_cell(const DecodeDenseParams& p, const Executor& executor, const F& f) {
+  using T = arithmetic_t<S>;
+  const int64_t rows = p.batch * p.cells * p.height;
+  const int64_t grain = 1 + 4096 / (p.width * (p.per_cell + 1) + 1);
+  const int64_t values = p.codec == DenseCodec::delta ? 4 : 2;
+  parallel_for(executor, rows, grain, [&](int64_t begin, int64_t end) {
+    CellView<S> cell;
+    cell.plane = p.height * p.width;
+    cell.geometry.stride_x = T(p.stride_x), cell.geometry.stride_y = T(p.stride_y);
+    cell.geometry.weights = {T(p.weights[0]), T(p.weights[1]), T(p.weights[2]), T(p.weights[3])};
+    cell.geometry.clip = T(p.clip), cell.geometry.scale_xy = T(p.scale_xy);
+    for (int64_t unit = begin; unit < end; ++unit) {
+      const int64_t row = unit % p.height, anchor = unit / p.height % p.cells;
+      const int64_t batch = unit / (p.height * p.cells);
+      cell.geometry.row = T(row);
+      for (int64_t v = 0; p.anchors && v < values; ++v)
+        cell.geometry.anchor[v] = T(static_cast<const double*>(p.anchors)[anchor * values + v]);
+      const int64_t first_plane = (batch * p.cells + anchor) * p.per_cell;
+      for (int64_t column = 0; column < p.width; ++column) {
+        cell.geometry.column = T(column);
+        cell.raw = static_cast<const S*>(p.maps) + first_plane * cell.plane + row * p.width + column;
+        cell.out = (batch * cell.plane + row * p.width + column) * p.cells + anchor;
+        f(cell);
+      }
+    }
+  });
+}
+
+// Writes a cell's scores and says whether its box is wanted.
+template <class S>
+DETCORE_HD bool decode_scores(const DecodeDenseParams& p, const CellView<S>& cell, S* scores) {
+  using T = arithmetic_t<S>;
+  const bool objectness = has_objectness(p.codec);
+  const T threshold = T(p.threshold);
+  const T object = objectness ? sigmoid(cell.value(4)) : T(1);
+  const bool alone = objectness && p.per_cell == 5;
+  bool wanted = p.threshold < 0;
+  for (int64_t c = 0; c < p.classes; ++c) {
+    T score = alone ? object : object * sigmoid(cell.value(4 + objectness + c));
+    if (score > threshold)
+      wanted = true;
+    else if (p.threshold >= 0)
+      score = T(0);
+    if (scores) narrow(score, scores[c]);
+  }
+  return wanted;
+}
+
+template <class F>
+Status with_storage_and_codec(const DecodeDenseParams& p, F&& f) {
+  return with_storage(p.dtype, [&](auto storage) {
+    auto with = [&](auto codec) {
+      f(storage, codec);
+      return Status{};
+    };
+    switch (p.codec) {
+      case DenseCodec::delta: return with(std::integral_constant<DenseCodec, DenseCodec::delta>{});
+      case DenseCodec::yolo: return with(std::integral_constant<DenseCodec, DenseCodec::yolo>{});
+      case DenseCodec::yolo5: return with(std::integral_constant<DenseCodec, DenseCodec::yolo5>{});
+      case DenseCodec::grid: return with(std::integral_constant<DenseCodec, DenseCodec::grid>{});
+      case DenseCodec::ltrb: return with(std::integral_constant<DenseCodec, DenseCodec::ltrb>{});
+    }
+    return Status{"unknown codec"};
+  });
+}
+
+}  // namespace
+
+Status decode_dense(const DecodeDenseParams& p, const Executor& executor) {
+  return with_storage_and_codec(p, [&](auto storage, auto codec) {
+    using S = decltype(storage);
+    using T = arithmetic_t<S>;
+    each_cell<S>(p, executor, [&](const CellView<S>& cell) {
+      bool wanted = true;
+      if (p.scores)
+        wanted = decode_scores(p, cell, static_cast<S*>(p.scores) + cell.out * p.classes);
+      Box<T> box{T(0), T(0), T(0), T(0)};
+      if (wanted) box = decode_cell<decltype(codec)::value>(cell.numbers(), cell.geometry);
+      store_box(static_cast<S*>(p.boxes) + 4 * cell.out, box);
+    });
+  });
+}
+
+Status decode_dense_backward(const DecodeDenseBackwardParams& p, const Executor& executor) {
+  const DecodeDenseParams& f = p.forward;
+  return with_storage_and_codec(f, [&](auto storage, auto codec) {
+    using S = decltype(storage);
+    using T = arithmetic_t<S>;
+    each_cell<S>(f, executor, [&](const CellView<S>& cell) {
+      Box<T> d{T(0), T(0), T(0), T(0)};
+      const bool wanted = f.classes == 0 || decode_scores<S>(f, cell, nullptr);
+      if (wanted) {
+        auto g = load_box(static_cast<const S*>(p.grad_boxes) + 4 * cell.out);
+        d = decode_cell_backward<decltype(codec)::value>(cell.numbers(), cell.geometry, g);
+      }
+      S* out = static_cast<S*>(p.grad_maps) + (cell.raw - static_cast<const S*>(f.maps));
+      narrow(d.x1, out[0]), narrow(d.y1, out[cell.plane]);
+      narrow(d.x2, out[2 * cell.plane]), narrow(d.y2, out[3 * cell.plane]);
+      for (int64_t k = 4; k < f.per_cell; ++k) narrow(T(0), out[k * cell.plane]);
+    });
+  });
+}
+
+}  // namespace DETCORE_ISA
+}  // namespace detcore
+
+DETCORE_CPU_ENTRY(decode_dense, DecodeDenseParams)
+DETCORE_CPU_ENTRY(decode_dense_backward, DecodeDenseBackwardParams)

@@ -1,0 +1,116 @@
+// What every CPU kernel file needs: storage to arithmetic, threads, and the entry that picks the
+// instruction set. A file <op>.cpp is compiled once an instruction set (DETCORE_ISA names it); the
+// baseline's object also holds the public entry.
+#pragma once
+
+#include <type_traits>
+
+#include "vec.h"
+
+namespace detcore {
+inline namespace DETCORE_ISA {
+
+template <class S>
+struct ArithmeticOf {
+  using type = float;
+};
+template <>
+struct ArithmeticOf<double> {
+  using type = double;
+};
+template <class S>
+using arithmetic_t = typename ArithmeticOf<S>::type;
+
+// f(S{}) with S the storage type of `dtype`.
+template <class F>
+DETCORE_HD Status with_storage(DType dtype, F&& f) {
+  switch (dtype) {
+    case DType::f32: return f(float{});
+    case DType::f64: return f(double{});
+    case DType::f16: return f(f16{});
+    case DType::bf16: return f(bf16{});
+  }
+  return {"unknown dtype"};
+}
+
+// f(constant) with the kind as a compile-time constant.
+template <class F>
+DETCORE_HD Status with_kind(IouKind kind, F&& f) {
+  switch (kind) {
+    case IouKind::iou: return f(std::integral_constant<IouKind, IouKind::iou>{});
+    case IouKind::giou: return f(std::integral_constant<IouKind, IouKind::giou>{});
+    case IouKind::diou: return f(std::integral_constant<IouKind, IouKind::diou>{});
+    case IouKind::ciou: return f(std::integral_constant<IouKind, IouKind::ciou>{});
+  }
+  return {"unknown kind of IoU"};
+}
+
+template <class S>
+DETCORE_HD Box<arithmetic_t<S>> load_box(const S* p) {
+  return {widen(p[0]), widen(p[1]), widen(p[2]), widen(p[3])};
+}
+
+template <class S>
+DETCORE_HD void store_box(S* p, const Box<arithmetic_t<S>>& b) {
+  narrow(b.x1, p[0]), narrow(b.y1, p[1]), narrow(b.x2, p[2]), narrow(b.y2, p[3]);
+}
+
+// f(begin, end) over [0, count), on the caller's threads.
+template <class F>
+DETCORE_HD void parallel_for(const Executor& executor, int64_t count, int64_t grain, const F& f) {
+  if (count <= 0) return;
+  if (!executor.run || count <= grain) return f(0, count);
+  Executor::Body body = [](void* context, int64_t begin, int64_t end) {
+    (*static_cast<const F*>(context))(begin, end);
+  };
+  executor.run(count, grain, body, const_cast<F*>(&f));
+}
+
+// Cuts a workspace into arrays, 64-byte aligned. With a null base it only counts the bytes.
+struct Arena {
+  char* base;
+  size_t used = 0;
+  template <class T>
+  DETCORE_HD T* take(int64_t count) {
+    T* p = base ? reinterpret_cast<T*>(base + used) : nullptr;
+    used += (count * sizeof(T) + 63) / 64 * 64;
+    return p;
+  }
+};
+
+DETCORE_HD int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
+DETCORE_HD int64_t at_least(int64_t low, int64_t x) { return x < low ? low : x; }
+DETCORE_HD int64_t at_most(int64_t high, int64_t x) { return x > high ? high : x; }
+
+}  // namespace DETCORE_ISA
+}  // namespace detcore
+
+// The public entry <op>_cpu, which hands its arguments to the active instruction set's <op>.
+#if !defined(DETCORE_ISA_IS_BASELINE)
+#define DETCORE_CPU_ENTRY(op, Params)
+#elif defined(DETCORE_WIDE_ISAS)
+#define DETCORE_CPU_ENTRY(op, Params)                                         \
+  namespace detcore {                                                         \
+  namespace avx2 {                                                            \
+  Status op(const Params&, const Executor&);                                  \
+  }                                                                           \
+  namespace avx512 {                                                          \
+  Status op(const Params&, const Executor&);                                  \
+  }                                                                           \
+  Status op##_cpu(const Params& params, const Executor& executor) {           \
+    switch (active_isa()) {                                                   \
+      case Isa::avx512: return avx512::op(params, executor);                  \
+      case Isa::avx2: return avx2::op(params, executor);                      \
+      case Isa::baseline: return baseline::op(params, executor);              \
+    }                                                                         \
+    return {"unknown instruction set"};                                       \
+  }                                                                           \
+  }
+#else
+#define DETCORE_CPU_ENTRY(op, Params)                               \
+  namespace detcore {                                               \
+  Status op##_cpu(const Params& params, const Executor& executor) { \
+    return baseline::op(params, executor);                          \
+  }                                                                 \
+  }
+#endif

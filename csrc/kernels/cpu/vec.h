@@ -1,0 +1,188 @@
+// SIMD lanes and half-precision storage: the only file with intrinsics. Everything lives in the
+// instruction set's own namespace, and stays inline, so that no wide code serves a narrow caller.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+#include "detcore/box.h"
+#include "detcore/core.h"
+
+namespace detcore {
+inline namespace DETCORE_ISA {
+
+#if defined(__AVX512F__)
+constexpr int kLaneBytes = 64;
+#elif defined(__AVX2__)
+constexpr int kLaneBytes = 32;
+#else
+constexpr int kLaneBytes = 16;  // SSE2, NEON
+#endif
+
+template <class T>
+struct VectorOf;
+template <>
+struct VectorOf<float> {
+  typedef float type __attribute__((vector_size(kLaneBytes)));
+  typedef int32_t verdict __attribute__((vector_size(kLaneBytes)));
+};
+template <>
+struct VectorOf<double> {
+  typedef double type __attribute__((vector_size(kLaneBytes)));
+  typedef int64_t verdict __attribute__((vector_size(kLaneBytes)));
+};
+
+// The verdict of a comparison, lane by lane.
+template <class T>
+struct Mask {
+  typename VectorOf<T>::verdict v;
+  DETCORE_HD friend Mask operator&(Mask a, Mask b) { return {a.v & b.v}; }
+  DETCORE_HD friend Mask operator|(Mask a, Mask b) { return {a.v | b.v}; }
+};
+
+template <class T>
+struct Lanes {
+  using Vector = typename VectorOf<T>::type;
+  static constexpr int width = kLaneBytes / sizeof(T);
+  Vector v;
+
+  Lanes() = default;
+  DETCORE_HD Lanes(T x) : v(x - Vector{}) {}
+  DETCORE_HD explicit Lanes(Vector x) : v(x) {}
+  DETCORE_HD static Lanes load(const T* p) {
+    Lanes r;
+    memcpy(&r.v, p, sizeof(Vector));
+    return r;
+  }
+  DETCORE_HD void store(T* p) const { memcpy(p, &v, sizeof(Vector)); }
+  // the first `count` lanes alone
+  DETCORE_HD void store(T* p, int64_t count) const { memcpy(p, &v, count * sizeof(T)); }
+  DETCORE_HD static Lanes load(const T* p, int64_t count) {
+    Lanes r(T(0));
+    memcpy(&r.v, p, count * sizeof(T));
+    return r;
+  }
+
+  DETCORE_HD friend Lanes operator+(Lanes a, Lanes b) { return Lanes(a.v + b.v); }
+  DETCORE_HD friend Lanes operator-(Lanes a, Lanes b) { return Lanes(a.v - b.v); }
+  DETCORE_HD friend Lanes operator*(Lanes a, Lanes b) { return Lanes(a.v * b.v); }
+  DETCORE_HD friend Lanes operator/(Lanes a, Lanes b) { return Lanes(a.v / b.v); }
+  DETCORE_HD friend Mask<T> operator<(Lanes a, Lanes b) { return {a.v < b.v}; }
+  DETCORE_HD friend Mask<T> operator>(Lanes a, Lanes b) { return {a.v > b.v}; }
+  DETCORE_HD friend Mask<T> operator>=(Lanes a, Lanes b) { return {a.v >= b.v}; }
+  DETCORE_HD friend Mask<T> operator==(Lanes a, Lanes b) { return {a.v == b.v}; }
+  DETCORE_HD friend Lanes lane_select(Mask<T> m, Lanes a, Lanes b) {
+    return Lanes(m.v ? a.v : b.v);
+  }
+#if defined(__AVX512F__)
+  DETCORE_HD friend Lanes lane_max(Lanes a, Lanes b) { return Lanes(max_of(a.v, b.v)); }
+  DETCORE_HD friend Lanes lane_min(Lanes a, Lanes b) { return Lanes(min_of(a.v, b.v)); }
+
+ private:
+  DETCORE_HD static __m512 max_of(__m512 a, __m512 b) { return _mm512_max_ps(a, b); }
+  DETCORE_HD static __m512d max_of(__m512d a, __m512d b) { return _mm512_max_pd(a, b); }
+  DETCORE_HD static __m512 min_of(__m512 a, __m512 b) { return _mm512_min_ps(a, b); }
+  DETCORE_HD static __m512d min_of(__m512d a, __m512d b) { return _mm512_min_pd(a, b); }
+#else
+  // the compiler makes maxps and minps of these
+  DETCORE_HD friend Lanes lane_max(Lanes a, Lanes b) { return Lanes(a.v > b.v ? a.v : b.v); }
+  DETCORE_HD friend Lanes lane_min(Lanes a, Lanes b) { return Lanes(a.v < b.v ? a.v : b.v); }
+#endif
+};
+
+// The sum of all lanes, as a tree: the order never depends on the data.
+template <class T>
+DETCORE_HD T lane_sum(Lanes<T> x) {
+  T part[Lanes<T>::width];
+  x.store(part);
+  for (int step = Lanes<T>::width / 2; step > 0; step /= 2)
+    for (int i = 0; i < step; ++i) part[i] += part[i + step];
+  return part[0];
+}
+
+DETCORE_HD bool lane_any(Mask<float> m) {
+#if defined(__AVX512F__)
+  return _mm512_test_epi32_mask((__m512i)m.v, (__m512i)m.v) != 0;
+#elif defined(__AVX2__)
+  return _mm256_movemask_ps((__m256)m.v) != 0;
+#elif defined(__SSE2__)
+  return _mm_movemask_ps((__m128)m.v) != 0;
+#else
+  return m.v[0] | m.v[1] | m.v[2] | m.v[3];
+#endif
+}
+
+DETCORE_HD bool lane_any(Mask<double> m) {
+#if defined(__AVX512F__)
+  return _mm512_test_epi64_mask((__m512i)m.v, (__m512i)m.v) != 0;
+#elif defined(__AVX2__)
+  return _mm256_movemask_pd((__m256d)m.v) != 0;
+#elif defined(__SSE2__)
+  return _mm_movemask_pd((__m128d)m.v) != 0;
+#else
+  return m.v[0] | m.v[1];
+#endif
+}
+
+// Half-precision storage. Arithmetic is always float.
+struct f16 {
+  uint16_t bits;
+};
+struct bf16 {
+  uint16_t bits;
+};
+
+template <class To, class From>
+DETCORE_HD To bit_cast(From from) {
+  static_assert(sizeof(To) == sizeof(From), "bit_cast keeps the size");
+  To to;
+  memcpy(&to, &from, sizeof(To));
+  return to;
+}
+
+DETCORE_HD float widen(float x) { return x; }
+DETCORE_HD double widen(double x) { return x; }
+DETCORE_HD float widen(bf16 x) { return bit_cast<float>(uint32_t(x.bits) << 16); }
+DETCORE_HD float widen(f16 x) {
+#if defined(__F16C__)
+  return _cvtsh_ss(x.bits);
+#else
+  // move exponent and mantissa into place, then mend the bias by an exact multiplication
+  uint32_t magnitude = uint32_t(x.bits & 0x7fff) << 13;
+  float scaled = bit_cast<float>(magnitude) * bit_cast<float>(uint32_t(0x77800000));  // 2^112
+  uint32_t bits = magnitude >= 0x0f800000 ? magnitude | 0x7f800000 : bit_cast<uint32_t>(scaled);
+  return bit_cast<float>(bits | uint32_t(x.bits & 0x8000) << 16);
+#endif
+}
+
+DETCORE_HD void narrow(float x, float& out) { out = x; }
+DETCORE_HD void narrow(double x, double& out) { out = x; }
+DETCORE_HD void narrow(float x, bf16& out) {
+  uint32_t bits = bit_cast<uint32_t>(x);
+  // round to nearest even; a NaN must not round up to infinity
+  out.bits = x != x ? uint16_t(bits >> 16 | 0x40) : uint16_t((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+}
+DETCORE_HD void narrow(float x, f16& out) {
+#if defined(__F16C__)
+  out.bits = _cvtss_sh(x, _MM_FROUND_TO_NEAREST_INT);
+#else
+  uint32_t bits = bit_cast<uint32_t>(x), sign = bits >> 16 & 0x8000, magnitude = bits & 0x7fffffff;
+  if (magnitude > 0x7f800000) {
+    out.bits = uint16_t(sign | 0x7e00 | (magnitude >> 13 & 0x3ff));
+  } else if (magnitude >= 0x477ff000) {  // 65520 and more round to infinity
+    out.bits = uint16_t(sign | 0x7c00);
+  } else if (magnitude < 0x38800000) {  // subnormal: the addition rounds at the last bit kept
+    float rounded = bit_cast<float>(magnitude) + 0.5f;
+    out.bits = uint16_t(sign | (bit_cast<uint32_t>(rounded) - 0x3f000000));
+  } else {
+    out.bits = uint16_t(sign | ((magnitude - 0x38000000 + 0xfff + (magnitude >> 13 & 1)) >> 13));
+  }
+#endif
+}
+
+}  // namespace DETCORE_ISA
+}  // namespace detcore

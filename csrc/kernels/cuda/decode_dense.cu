@@ -1,0 +1,130 @@
+// A thread a cell, neighbours along the width, so that every plane is read coalesced.
+#include "detcore/decode_dense.h"
+
+#include "launch.cuh"
+
+namespace detcore {
+namespace {
+
+constexpr int kThreads = 256;
+
+template <class S>
+struct CellView {
+  using T = arithmetic_t<S>;
+  const S* raw;
+  int64_t plane, out;
+  DenseCell<T> geometry;
+
+  __device__ CellView(const DecodeDenseParams& p, int64_t i) {
+    // i runs over batch, anchor, row, column: as the planes lie
+    plane = p.height * p.width;
+    const int64_t pixel = i % plane, anchor = i / plane % p.cells, batch = i / (plane * p.cells);
+    raw = static_cast<const S*>(p.maps) + (batch * p.cells + anchor) * p.per_cell * plane + pixel;
+    out = (batch * plane + pixel) * p.cells + anchor;
+    geometry.row = T(pixel / p.width), geometry.column = T(pixel % p.width);
+    geometry.stride_x = T(p.stride_x), geometry.stride_y = T(p.stride_y);
+    geometry.weights = {T(p.weights[0]), T(p.weights[1]), T(p.weights[2]), T(p.weights[3])};
+    geometry.clip = T(p.clip), geometry.scale_xy = T(p.scale_xy);
+    const int values = p.codec == DenseCodec::delta ? 4 : 2;
+    for (int v = 0; v < 4; ++v)
+      geometry.anchor[v] = p.anchors && v < values
+                               ? T(static_cast<const double*>(p.anchors)[anchor * values + v])
+                               : T(0);
+  }
+  __device__ T value(int64_t k) const { return widen(raw[k * plane]); }
+  __device__ Box<T> numbers() const { return {value(0), value(1), value(2), value(3)}; }
+};
+
+// Writes a cell's scores and says whether its box is wanted.
+template <class S>
+__device__ bool decode_scores(const DecodeDenseParams& p, const CellView<S>& cell, S* scores) {
+  using T = arithmetic_t<S>;
+  const bool objectness = has_objectness(p.codec), alone = objectness && p.per_cell == 5;
+  const T threshold = T(p.threshold), object = objectness ? sigmoid(cell.value(4)) : T(1);
+  bool wanted = p.threshold < 0;
+  for (int64_t c = 0; c < p.classes; ++c) {
+    T score = alone ? object : object * sigmoid(cell.value(4 + objectness + c));
+    if (score > threshold)
+      wanted = true;
+    else if (p.threshold >= 0)
+      score = T(0);
+    if (scores) narrow(score, scores[c]);
+  }
+  return wanted;
+}
+
+template <DenseCodec codec, class S>
+__global__ void forward_kernel(DecodeDenseParams p) {
+  using T = arithmetic_t<S>;
+  const int64_t count = p.batch * p.cells * p.height * p.width;
+  for (int64_t i = global_thread(); i < count; i += all_threads()) {
+    const CellView<S> cell(p, i);
+    bool wanted = true;
+    if (p.scores)
+      wanted = decode_scores(p, cell, static_cast<S*>(p.scores) + cell.out * p.classes);
+    Box<T> box{T(0), T(0), T(0), T(0)};
+    if (wanted) box = decode_cell<codec>(cell.numbers(), cell.geometry);
+    store_box(static_cast<S*>(p.boxes) + 4 * cell.out, box);
+  }
+}
+
+template <DenseCodec codec, class S>
+__global__ void backward_kernel(DecodeDenseBackwardParams p) {
+  using T = arithmetic_t<S>;
+  const DecodeDenseParams& f = p.forward;
+  const int64_t count = f.batch * f.cells * f.height * f.width;
+  for (int64_t i = global_thread(); i < count; i += all_threads()) {
+    const CellView<S> cell(f, i);
+    Box<T> d{T(0), T(0), T(0), T(0)};
+    const bool wanted = f.classes == 0 || decode_scores<S>(f, cell, nullptr);
+    if (wanted) {
+      auto g = load_box(static_cast<const S*>(p.grad_boxes) + 4 * cell.out);
+      d = decode_cell_backward<codec>(cell.numbers(), cell.geometry, g);
+    }
+    S* out = static_cast<S*>(p.grad_maps) + (cell.raw - static_cast<const S*>(f.maps));
+    narrow(d.x1, out[0]), narrow(d.y1, out[cell.plane]);
+    narrow(d.x2, out[2 * cell.plane]), narrow(d.y2, out[3 * cell.plane]);
+    for (int64_t k = 4; k < f.per_cell; ++k) narrow(T(0), out[k * cell.plane]);
+  }
+}
+
+template <DenseCodec codec>
+struct CodecConstant {
+  static constexpr DenseCodec value = codec;
+};
+
+template <class F>
+Status with_storage_and_codec(const DecodeDenseParams& p, F&& f) {
+  return with_storage(p.dtype, [&](auto storage) {
+    switch (p.codec) {
+      case DenseCodec::delta: return f(storage, CodecConstant<DenseCodec::delta>{});
+      case DenseCodec::yolo: return f(storage, CodecConstant<DenseCodec::yolo>{});
+      case DenseCodec::yolo5: return f(storage, CodecConstant<DenseCodec::yolo5>{});
+      case DenseCodec::grid: return f(storage, CodecConstant<DenseCodec::grid>{});
+      case DenseCodec::ltrb: return f(storage, CodecConstant<DenseCodec::ltrb>{});
+    }
+    return Status{"unknown codec"};
+  });
+}
+
+LaunchShape shape_for(const DecodeDenseParams& p) {
+  return {blocks_for(p.batch * p.cells * p.height * p.width, kThreads), kThreads};
+}
+
+}  // namespace
+
+Status decode_dense_cuda(const DecodeDenseParams& p, Stream stream) {
+  return with_storage_and_codec(p, [&](auto storage, auto codec) {
+    return launch(forward_kernel<decltype(codec)::value, decltype(storage)>, shape_for(p), stream,
+                  p);
+  });
+}
+
+Status decode_dense_backward_cuda(const DecodeDenseBackwardParams& p, Stream stream) {
+  return with_storage_and_codec(p.forward, [&](auto storage, auto codec) {
+    return launch(backward_kernel<decltype(codec)::value, decltype(storage)>, shape_for(p.forward),
+                  stream, p);
+  });
+}
+
+}  // namespace detcore

@@ -1,0 +1,107 @@
+// The only place that launches kernels, hands out dynamic shared memory, or names the CUDA runtime's
+// errors. Kernel sources otherwise keep to plain C++ and the device functions of CUDA, so that they
+// also compile for, and run on, a stand-in for the device.
+#pragma once
+
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+#include <cuda_runtime.h>
+
+#include "detcore/box.h"
+#include "detcore/core.h"
+
+namespace detcore {
+
+struct LaunchShape {
+  int64_t blocks;
+  int threads;
+  size_t shared_bytes = 0;
+};
+
+constexpr int64_t kMostBlocks = 0x7fffffff;  // along x; kernels stride over what is beyond
+
+inline int64_t blocks_for(int64_t count, int64_t per_block) {
+  int64_t blocks = (count + per_block - 1) / per_block;
+  return blocks < kMostBlocks ? blocks : kMostBlocks;
+}
+
+inline Status to_status(cudaError_t error) {
+  return error == cudaSuccess ? Status{} : Status{cudaGetErrorString(error)};
+}
+
+// Puts kernel(args...) on the stream; the error is the launch's own.
+template <class... Params>
+Status launch(void (*kernel)(Params...), LaunchShape shape, Stream stream, Params... args) {
+  if (shape.blocks <= 0) return {};
+  void* pointers[] = {static_cast<void*>(&args)...};
+  return to_status(cudaLaunchKernel(kernel, dim3(unsigned(shape.blocks)), dim3(shape.threads),
+                                    pointers, shape.shared_bytes,
+                                    static_cast<cudaStream_t>(stream)));
+}
+
+// f(S{}) with S the device's storage type of `dtype`.
+template <class F>
+Status with_storage(DType dtype, F&& f) {
+  switch (dtype) {
+    case DType::f32: return f(float{});
+    case DType::f64: return f(double{});
+    case DType::f16: return f(__half{});
+    case DType::bf16: return f(__nv_bfloat16{});
+  }
+  return {"unknown dtype"};
+}
+
+template <IouKind kind>
+struct KindConstant {
+  static constexpr IouKind value = kind;
+};
+
+// f(constant) with the kind as a compile-time constant.
+template <class F>
+Status with_kind(IouKind kind, F&& f) {
+  switch (kind) {
+    case IouKind::iou: return f(KindConstant<IouKind::iou>{});
+    case IouKind::giou: return f(KindConstant<IouKind::giou>{});
+    case IouKind::diou: return f(KindConstant<IouKind::diou>{});
+    case IouKind::ciou: return f(KindConstant<IouKind::ciou>{});
+  }
+  return {"unknown kind of IoU"};
+}
+
+template <class S>
+struct ArithmeticOf {
+  using type = float;
+};
+template <>
+struct ArithmeticOf<double> {
+  using type = double;
+};
+template <class S>
+using arithmetic_t = typename ArithmeticOf<S>::type;
+
+DETCORE_HD float widen(float x) { return x; }
+DETCORE_HD double widen(double x) { return x; }
+DETCORE_HD float widen(__half x) { return __half2float(x); }
+DETCORE_HD float widen(__nv_bfloat16 x) { return __bfloat162float(x); }
+DETCORE_HD void narrow(float x, float& out) { out = x; }
+DETCORE_HD void narrow(double x, double& out) { out = x; }
+DETCORE_HD void narrow(float x, __half& out) { out = __float2half_rn(x); }
+DETCORE_HD void narrow(float x, __nv_bfloat16& out) { out = __float2bfloat16_rn(x); }
+
+template <class S>
+DETCORE_HD Box<arithmetic_t<S>> load_box(const S* p) {
+  return {widen(p[0]), widen(p[1]), widen(p[2]), widen(p[3])};
+}
+
+template <class S>
+DETCORE_HD void store_box(S* p, const Box<arithmetic_t<S>>& b) {
+  narrow(b.x1, p[0]), narrow(b.y1, p[1]), narrow(b.x2, p[2]), narrow(b.y2, p[3]);
+}
+
+// The calling thread's place among all threads of a one-dimensional grid, and their number.
+__device__ inline int64_t global_thread() {
+  return int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
+}
+__device__ inline int64_t all_threads() { return int64_t(gridDim.x) * blockDim.x; }
+
+}  // namespace detcore

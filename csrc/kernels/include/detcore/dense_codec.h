@@ -1,0 +1,108 @@
+// What a dense head's four numbers mean, one codec at a time: host and device code call it.
+#pragma once
+
+#include "detcore/box.h"
+
+namespace detcore {
+
+// delta:  cell anchors xyxy moved by (x * stride_x, y * stride_y), R-CNN deltas
+// yolo:   centre (sigmoid(t) * s - (s - 1) / 2 + cell) * stride, size exp(t) * anchor (v3, v4)
+// yolo5:  centre (2 sigmoid(t) - 0.5 + cell) * stride, size (2 sigmoid(t))^2 * anchor
+// grid:   centre (t + cell) * stride, size exp(t) * stride (YOLOX)
+// ltrb:   distances relu(t) * stride to the four sides from the cell's centre (FCOS)
+enum class DenseCodec : int8_t { delta, yolo, yolo5, grid, ltrb };
+
+constexpr bool has_objectness(DenseCodec codec) {
+  return codec == DenseCodec::yolo || codec == DenseCodec::yolo5 || codec == DenseCodec::grid;
+}
+
+inline namespace DETCORE_ISA {
+
+template <class T>
+struct DenseCell {
+  T column, row;             // of the cell
+  T stride_x, stride_y;      // pixels
+  T anchor[4];               // delta: xyxy; yolo, yolo5: w, h
+  CodecWeights<T> weights;   // delta
+  T clip;                    // above which log sizes are cut
+  T scale_xy;                // yolo
+};
+
+template <class T>
+DETCORE_HD Box<T> placed_anchor(const DenseCell<T>& c) {
+  T x = c.column * c.stride_x, y = c.row * c.stride_y;
+  return {c.anchor[0] + x, c.anchor[1] + y, c.anchor[2] + x, c.anchor[3] + y};
+}
+
+template <class T>
+DETCORE_HD T relu(T x) {
+  return x < T(0) ? T(0) : x;  // NaN stays NaN
+}
+
+template <DenseCodec codec, class T>
+DETCORE_HD Box<T> decode_cell(const Box<T>& t, const DenseCell<T>& c) {
+  if constexpr (codec == DenseCodec::delta) {
+    return decode_delta(t, placed_anchor(c), c.weights, c.clip);
+  } else if constexpr (codec == DenseCodec::ltrb) {
+    T x = (c.column + T(0.5)) * c.stride_x, y = (c.row + T(0.5)) * c.stride_y;
+    return {x - relu(t.x1) * c.stride_x, y - relu(t.y1) * c.stride_y, x + relu(t.x2) * c.stride_x,
+            y + relu(t.y2) * c.stride_y};
+  } else {
+    T x, y, w, h;
+    if constexpr (codec == DenseCodec::yolo) {
+      T offset = T(0.5) * (c.scale_xy - T(1));
+      x = sigmoid(t.x1) * c.scale_xy - offset, y = sigmoid(t.y1) * c.scale_xy - offset;
+      w = lane_exp(clip_from_above(t.x2, c.clip)) * c.anchor[0];
+      h = lane_exp(clip_from_above(t.y2, c.clip)) * c.anchor[1];
+    } else if constexpr (codec == DenseCodec::yolo5) {
+      x = T(2) * sigmoid(t.x1) - T(0.5), y = T(2) * sigmoid(t.y1) - T(0.5);
+      T sw = T(2) * sigmoid(t.x2), sh = T(2) * sigmoid(t.y2);
+      w = sw * sw * c.anchor[0], h = sh * sh * c.anchor[1];
+    } else {
+      x = t.x1, y = t.y1;
+      w = lane_exp(clip_from_above(t.x2, c.clip)) * c.stride_x;
+      h = lane_exp(clip_from_above(t.y2, c.clip)) * c.stride_y;
+    }
+    x = (x + c.column) * c.stride_x, y = (y + c.row) * c.stride_y;
+    return {x - T(0.5) * w, y - T(0.5) * h, x + T(0.5) * w, y + T(0.5) * h};
+  }
+}
+
+// The gradient of the four raw numbers, given that of the box.
+template <DenseCodec codec, class T>
+DETCORE_HD Box<T> decode_cell_backward(const Box<T>& t, const DenseCell<T>& c, const Box<T>& g) {
+  Box<T> d;
+  if constexpr (codec == DenseCodec::delta) {
+    Box<T> ignored{T(0), T(0), T(0), T(0)};
+    decode_delta_backward(t, placed_anchor(c), c.weights, c.clip, g, d, ignored);
+  } else if constexpr (codec == DenseCodec::ltrb) {
+    d.x1 = t.x1 > T(0) ? T(0) - g.x1 * c.stride_x : T(0);
+    d.y1 = t.y1 > T(0) ? T(0) - g.y1 * c.stride_y : T(0);
+    d.x2 = t.x2 > T(0) ? g.x2 * c.stride_x : T(0);
+    d.y2 = t.y2 > T(0) ? g.y2 * c.stride_y : T(0);
+  } else {
+    T g_x = (g.x1 + g.x2) * c.stride_x, g_y = (g.y1 + g.y2) * c.stride_y;
+    T g_w = T(0.5) * (g.x2 - g.x1), g_h = T(0.5) * (g.y2 - g.y1);
+    if constexpr (codec == DenseCodec::grid) {
+      d.x1 = g_x, d.y1 = g_y;
+      d.x2 = t.x2 > c.clip ? T(0) : g_w * lane_exp(t.x2) * c.stride_x;
+      d.y2 = t.y2 > c.clip ? T(0) : g_h * lane_exp(t.y2) * c.stride_y;
+    } else {
+      T sx = sigmoid(t.x1), sy = sigmoid(t.y1);
+      T slope = codec == DenseCodec::yolo ? c.scale_xy : T(2);
+      d.x1 = g_x * slope * sx * (T(1) - sx), d.y1 = g_y * slope * sy * (T(1) - sy);
+      if constexpr (codec == DenseCodec::yolo) {
+        d.x2 = t.x2 > c.clip ? T(0) : g_w * lane_exp(t.x2) * c.anchor[0];
+        d.y2 = t.y2 > c.clip ? T(0) : g_h * lane_exp(t.y2) * c.anchor[1];
+      } else {
+        T sw = sigmoid(t.x2), sh = sigmoid(t.y2);
+        d.x2 = g_w * T(8) * sw * sw * (T(1) - sw) * c.anchor[0];
+        d.y2 = g_h * T(8) * sh * sh * (T(1) - sh) * c.anchor[1];
+      }
+    }
+  }
+  return d;
+}
+
+}  // namespace DETCORE_ISA
+}  // namespace detcore

@@ -1,0 +1,39 @@
+// Greedy non-maximum suppression, within classes where class ids are given.
+//
+// Boxes are taken by descending score, ties by ascending index. A box is kept unless a kept box of
+// its class overlaps it with double(inter / union) > iou_threshold, inter and union in the
+// arithmetic of box.h, uncontracted: torchvision's rule to the bit. A NaN score or a NaN coordinate
+// is never kept and suppresses nothing; boxes without positive width and height overlap nothing;
+// +0 and -0 scores tie. Deterministic on every device and number of threads.
+#pragma once
+
+#include "detcore/box.h"
+#include "detcore/core.h"
+
+namespace detcore {
+
+struct NmsParams {
+  const void* boxes;     // [n, 4] xyxy, pixels
+  const void* scores;    // [n]; CUDA does not read it beyond NaN: see `order`
+  const int64_t* order;  // CUDA: [n] indices by descending score, stable. CPU: unused
+  const int64_t* ids;    // [n] class ids, any values; null: one class
+  int64_t n;
+  DType boxes_dtype, scores_dtype;
+  double iou_threshold;  // >= 0
+  void* workspace;       // nms_workspace_*() bytes, 64-byte aligned
+  int64_t* keep;         // [n] out: indices kept, by descending score; the rest is unspecified
+  int64_t* count;        // [1] out: how many (device memory on CUDA)
+};
+
+// A radix sort of the scores, then each class's boxes in order against the kept ones near them:
+// a uniform grid over box centres prunes, SIMD lanes test. Memory O(n), time O(n) on spread boxes.
+size_t nms_workspace_cpu(const NmsParams&);
+Status nms_cpu(const NmsParams&, const Executor&);
+
+// Chunks of 1,024 ranked boxes: a bit matrix of the chunk (64 boxes a word, so that a row's verdict
+// fits one), one block that resolves it, one thread a later box to strike out what the chunk keeps.
+// Memory O(n) and 128 KiB; three launches a chunk; no sync.
+size_t nms_workspace_cuda(const NmsParams&);
+Status nms_cuda(const NmsParams&, Stream);
+
+}  // namespace detcore

@@ -1,0 +1,35 @@
+// Overlap of boxes taken pair by pair, for losses: out[i] = overlap(boxes1[i], boxes2[i]).
+//
+// `eps` is added to every divisor, so that empty boxes give 0 and not NaN. NaN coordinates give
+// NaN. Deterministic: a pair is computed by one thread.
+#pragma once
+
+#include "detcore/box.h"
+#include "detcore/core.h"
+
+namespace detcore {
+
+struct PairedBoxIouParams {
+  const void* boxes1;  // [n, 4] xyxy, pixels
+  const void* boxes2;  // [n, 4]
+  void* out;           // [n], f64 for f64 boxes, else f32
+  int64_t n;
+  DType dtype;  // of the boxes
+  IouKind kind;
+  double eps;
+};
+
+struct PairedBoxIouBackwardParams {
+  PairedBoxIouParams forward;  // `out` unused
+  const void* grad_out;        // [n], out's dtype
+  void* grad_boxes1;           // [n, 4], out's dtype
+  void* grad_boxes2;           // [n, 4]
+};
+
+Status paired_box_iou_cpu(const PairedBoxIouParams&, const Executor&);
+Status paired_box_iou_backward_cpu(const PairedBoxIouBackwardParams&, const Executor&);
+// One thread a pair: 32 bytes in, 4 out.
+Status paired_box_iou_cuda(const PairedBoxIouParams&, Stream);
+Status paired_box_iou_backward_cuda(const PairedBoxIouBackwardParams&, Stream);
+
+}  // namespace detcore

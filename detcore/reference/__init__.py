@@ -1,0 +1,19 @@
+"""The same functions in plain PyTorch: what each op means. Tests and documentation use them."""
+
+from .box_codec import decode_boxes, encode_boxes
+from .box_iou import box_iou
+from .decode_dense import decode_dense
+from .nms import batched_nms, nms
+from .paired_box_iou import paired_box_iou
+from .roi_align import roi_align
+
+__all__ = [
+    "batched_nms",
+    "box_iou",
+    "decode_boxes",
+    "decode_dense",
+    "encode_boxes",
+    "nms",
+    "paired_box_iou",
+    "roi_align",
+]

@@ -1,0 +1,50 @@
+"""Calls CMake with Ninja for the native code; everything else is in pyproject.toml."""
+
+import os
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+
+ROOT = Path(__file__).parent.resolve()
+
+
+class CMakeBuild(build_ext):
+    """Builds detcore._C: incremental, because CMake's folder is kept between calls."""
+
+    def build_extension(self, ext: Extension) -> None:
+        target = Path(self.get_ext_fullpath(ext.name)).resolve()
+        build = ROOT / "build" / sysconfig.get_platform()
+        build.mkdir(parents=True, exist_ok=True)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        configure = [
+            "cmake",
+            "-S", str(ROOT),
+            "-B", str(build),
+            "-G", "Ninja",
+            "-DDETCORE_PYTHON=ON",
+            f"-DDETCORE_CUDA={os.environ.get('DETCORE_CUDA', '')}",
+            f"-DDETCORE_PYTHON_SITE={sysconfig.get_path('purelib')}",
+            f"-DPython_EXECUTABLE={sys.executable}",
+        ]  # fmt: skip
+        for command in (configure, ["cmake", "--build", str(build), "--target", "_C"]):
+            self.run_or_stop(command)
+        self.copy_file(str(next(build.glob("_C.*.so"))), str(target))
+
+    @staticmethod
+    def run_or_stop(command: list[str]) -> None:
+        try:
+            subprocess.run(command, check=True)
+        except FileNotFoundError:
+            raise SystemExit("detcore: cmake is needed to build: pip install cmake ninja") from None
+        except subprocess.CalledProcessError as error:
+            raise SystemExit(f"detcore: '{' '.join(command[:2])} ...' failed, see above") from error
+
+
+setup(
+    ext_modules=[Extension("detcore._C", sources=[])],
+    cmdclass={"build_ext": CMakeBuild},
+)
