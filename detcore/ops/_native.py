@@ -1,0 +1,14 @@
+"""The extension module, or a clear word on why there is none."""
+
+try:
+    # torch first: the module finds libtorch through it
+    import torch  # noqa: F401
+
+    from detcore import _C
+except ImportError as error:
+    raise ImportError(
+        "detcore's native module could not be loaded; build it with `make build` or "
+        f"`pip install --no-build-isolation -e .` (torch 2.14 or newer is needed): {error}"
+    ) from error
+
+__all__ = ["_C"]

@@ -1,0 +1,100 @@
+"""Which way a call takes: the pybind11 entry, or the operator torch.ops.detcore.<op>.
+
+The entry is some microseconds faster, but sees nothing of what torch wraps around a call. So plain
+tensors in plain eager mode take it, and everything else takes the operator: torch.compile and
+torch.export, autograd, functorch transforms, forward-mode duals, subclasses, fake and meta tensors,
+dispatch and function modes, tracing, lazy negation. Both end in the same C++ function.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any, ParamSpec, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.autograd import forward_ad
+
+from ._native import _C
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_PLAIN_TYPES = (Tensor, nn.Parameter)
+# thread-local dispatch keys: functorch levels, dispatch modes and tracing all show here
+_local_keys = torch._C._dispatch_tls_local_include_set
+_PLAIN_KEYS = _local_keys().raw_repr()
+_function_modes = torch._C._len_torch_function_stack
+
+
+def bind(op: str) -> Callable[..., Any]:
+    """The function `op` of the extension, reached by the way that fits each call."""
+    operator = getattr(torch.ops.detcore, op).default
+
+    def call(*args: Any) -> Any:
+        if torch.compiler.is_compiling() or not _eager(args):
+            return operator(*args)
+        return getattr(_C, op)(*args)
+
+    return call
+
+
+def _eager(args: tuple[Any, ...]) -> bool:
+    """Whether nothing but the C++ function needs to see these arguments."""
+    grad = torch.is_grad_enabled()
+    for arg in args:
+        if isinstance(arg, Tensor):
+            if type(arg) not in _PLAIN_TYPES or not (arg.is_cpu or arg.is_cuda):
+                return False
+            if (grad and arg.requires_grad) or arg.is_neg() or arg.layout is not torch.strided:
+                return False
+    return (
+        _local_keys().raw_repr() == _PLAIN_KEYS
+        and _function_modes() == 0
+        and forward_ad._current_level < 0
+    )
+
+
+def numpy_too(function: Callable[P, R]) -> Callable[P, R]:
+    """Lets a function of tensors take numpy arrays; if any came, arrays go back."""
+
+    @functools.wraps(function)
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
+        if not torch.compiler.is_compiling() and any(
+            isinstance(a, np.ndarray) for a in (*args, *kwargs.values())
+        ):
+            tensors = [_to_tensor(a) for a in args]
+            named = {name: _to_tensor(a) for name, a in kwargs.items()}
+            return _to_array(function(*tensors, **named))  # type: ignore[arg-type,no-any-return]
+        return function(*args, **kwargs)
+
+    return wrapper
+
+
+def _to_tensor(value: Any) -> Any:
+    if isinstance(value, np.ndarray):
+        # negative strides and foreign byte orders are numpy's alone; a read-only array is copied
+        native = value.astype(value.dtype.newbyteorder("="), copy=not value.flags.writeable)
+        return torch.from_numpy(np.ascontiguousarray(native) if _odd(native) else native)
+    return value
+
+
+def _odd(array: np.ndarray) -> bool:
+    return any(stride < 0 for stride in array.strides)
+
+
+def _to_array(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return value.numpy()
+    if isinstance(value, tuple):
+        return tuple(_to_array(v) for v in value)
+    return value
+
+
+def differentiable_once(op: str) -> None:
+    """Makes a second derivative through the operator `op` an error instead of a silent zero."""
+
+    def refuse(ctx: Any, *grads: Tensor) -> Any:
+        raise RuntimeError(f"{op.removesuffix('_backward')}: it can be differentiated once only")
+
+    torch.library.register_autograd(f"detcore::{op}", refuse)

@@ -1,0 +1,110 @@
+"""The delta codec of R-CNN and SSD: boxes to deltas against anchors, and back."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ._route import bind, differentiable_once, numpy_too
+
+CLIP = math.log(1000 / 16)  # Faster R-CNN's: a box grows at most 62.5 times
+
+_encode_boxes = bind("encode_boxes")
+_decode_boxes = bind("decode_boxes")
+
+
+@numpy_too
+def encode_boxes(
+    boxes: Tensor, anchors: Tensor, weights: Sequence[float] = (1.0, 1.0, 1.0, 1.0)
+) -> Tensor:
+    """Deltas that take anchors to boxes (Girshick et al., CVPR 2014, appendix C).
+
+    Args:
+        boxes: [N, 4] xyxy, pixels, a floating dtype.
+        anchors: [N, 4] likewise, of positive size.
+        weights: of dx, dy, dw, dh; R-CNN's box head has (10, 10, 5, 5).
+
+    Returns:
+        [N, 4] in the boxes' dtype. Boxes without area give infinities, NaN gives NaN.
+        Differentiable once in both. `decode_boxes` is the inverse.
+
+    Raises:
+        ValueError: for a wrong shape, dtype, device or a weight that is not positive.
+
+    Deterministic.
+    """
+    return _encode_boxes(boxes, anchors, list(weights))  # type: ignore[no-any-return]
+
+
+@numpy_too
+def decode_boxes(
+    deltas: Tensor,
+    anchors: Tensor,
+    weights: Sequence[float] = (1.0, 1.0, 1.0, 1.0),
+    clip: float = CLIP,
+) -> Tensor:
+    """Boxes from deltas and anchors: the inverse of `encode_boxes`.
+
+    Args:
+        deltas: [N, 4k], k boxes an anchor (one a class, in R-CNN), a floating dtype.
+        anchors: [N, 4] xyxy, pixels, in the same dtype.
+        weights: of dx, dy, dw, dh.
+        clip: dw and dh, after their weights, are cut at it from above before exp.
+
+    Returns:
+        [N, 4k] xyxy in the deltas' dtype; NaN gives NaN. Differentiable once in both; where a
+        delta is clipped its gradient is zero.
+
+    Raises:
+        ValueError: for a wrong shape, dtype, device or a weight that is not positive.
+
+    Deterministic.
+    """
+    return _decode_boxes(deltas, anchors, list(weights), clip)  # type: ignore[no-any-return]
+
+
+@torch.library.register_fake("detcore::encode_boxes")
+def _(boxes: Tensor, anchors: Tensor, weights: list[float]) -> Tensor:
+    return boxes.new_empty(boxes.shape)
+
+
+@torch.library.register_fake("detcore::decode_boxes")
+def _(deltas: Tensor, anchors: Tensor, weights: list[float], clip: float) -> Tensor:
+    return deltas.new_empty(deltas.shape)
+
+
+@torch.library.register_fake("detcore::encode_boxes_backward")
+def _(
+    grad: Tensor, boxes: Tensor, anchors: Tensor, weights: list[float]
+) -> tuple[Tensor, Tensor]:
+    return boxes.new_empty(boxes.shape), anchors.new_empty(anchors.shape)
+
+
+@torch.library.register_fake("detcore::decode_boxes_backward")
+def _(
+    grad: Tensor, deltas: Tensor, anchors: Tensor, weights: list[float], clip: float
+) -> tuple[Tensor, Tensor]:
+    return deltas.new_empty(deltas.shape), anchors.new_empty(anchors.shape)
+
+
+def _setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    ctx.save_for_backward(*inputs[:2])
+    ctx.settings = inputs[2:]
+
+
+def _encode_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    grads = torch.ops.detcore.encode_boxes_backward(grad, *ctx.saved_tensors, *ctx.settings)
+    return (*grads, None)
+
+
+def _decode_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    grads = torch.ops.detcore.decode_boxes_backward(grad, *ctx.saved_tensors, *ctx.settings)
+    return (*grads, None, None)
+
+
+torch.library.register_autograd("detcore::encode_boxes", _encode_backward, setup_context=_setup)
+torch.library.register_autograd("detcore::decode_boxes", _decode_backward, setup_context=_setup)
+differentiable_once("encode_boxes_backward")
+differentiable_once("decode_boxes_backward")

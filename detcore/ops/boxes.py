@@ -1,0 +1,63 @@
+"""Small box functions in plain PyTorch: there so that a torchvision import can be swapped whole."""
+
+import torch
+from torch import Tensor
+
+FORMATS = ("xyxy", "xywh", "cxcywh")
+
+
+def box_area(boxes: Tensor) -> Tensor:
+    """Area [...] of boxes [..., 4] (xyxy, any dtype; halves and integers give float32)."""
+    _check("box_area", boxes)
+    boxes = _upcast(boxes)
+    return (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])
+
+
+def box_convert(boxes: Tensor, in_fmt: str, out_fmt: str) -> Tensor:
+    """Boxes [..., 4] from one of xyxy, xywh, cxcywh to another; a copy, in the same dtype.
+
+    Raises ValueError for an unknown format or a last dimension other than 4.
+    """
+    _check("box_convert", boxes)
+    for name, fmt in (("in_fmt", in_fmt), ("out_fmt", out_fmt)):
+        if fmt not in FORMATS:
+            raise ValueError(f"box_convert: {name} must be one of {', '.join(FORMATS)}, got {fmt!r}")
+    if in_fmt == out_fmt:
+        return boxes.clone()
+    point, size = boxes[..., :2], boxes[..., 2:]
+    if in_fmt == "cxcywh":
+        low, high = point - size / 2, point + size / 2
+    else:
+        low, high = point, point + size if in_fmt == "xywh" else size
+    if out_fmt == "xyxy":
+        result = (low, high)
+    elif out_fmt == "xywh":
+        result = (low, high - low)
+    else:
+        result = ((low + high) / 2, high - low)
+    return torch.cat(result, dim=-1).to(boxes.dtype)
+
+
+def clip_boxes_to_image(boxes: Tensor, size: tuple[int, int]) -> Tensor:
+    """Boxes [..., 4] (xyxy, pixels) cut to an image of `size` (height, width). NaN stays NaN."""
+    _check("clip_boxes_to_image", boxes)
+    height, width = size
+    x, y = boxes[..., 0::2].clamp(0, width), boxes[..., 1::2].clamp(0, height)
+    return torch.stack((x, y), dim=-1).flatten(-2)
+
+
+def remove_small_boxes(boxes: Tensor, min_size: float) -> Tensor:
+    """Indices [K] of the boxes [N, 4] (xyxy) whose width and height are both at least `min_size`."""
+    _check("remove_small_boxes", boxes)
+    size = boxes[:, 2:] - boxes[:, :2]
+    return torch.where((size >= min_size).all(dim=1))[0]
+
+
+def _check(op: str, boxes: Tensor) -> None:
+    if boxes.dim() == 0 or boxes.shape[-1] != 4:
+        raise ValueError(f"{op}: boxes must be [..., 4], got {list(boxes.shape)}")
+
+
+def _upcast(boxes: Tensor) -> Tensor:
+    # products of half or integer sides overflow where float32 does not
+    return boxes if boxes.dtype in (torch.float32, torch.float64) else boxes.float()

@@ -1,0 +1,71 @@
+"""IoU and its kin of boxes taken pair by pair: for losses."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ._route import bind, differentiable_once, numpy_too
+
+_paired_box_iou = bind("paired_box_iou")
+
+
+@numpy_too
+def paired_box_iou(
+    boxes1: Tensor, boxes2: Tensor, kind: str = "iou", eps: float = 1e-7
+) -> Tensor:
+    """Overlap of boxes taken pair by pair: the diagonal of the pairwise functions.
+
+    Args:
+        boxes1: [..., 4] xyxy, any real dtype.
+        boxes2: as boxes1.
+        kind: "iou", "giou" (Rezatofighi et al., CVPR 2019), "diou" or "ciou" (Zheng et al.,
+            AAAI 2020; CIoU's weight is a constant of the gradient).
+        eps: added to every divisor, so that empty boxes give 0 instead of NaN. torchvision's
+            losses do the same; with 0 the values are those of the pairwise functions.
+
+    Returns:
+        [...], float64 for float64 boxes, otherwise float32. NaN coordinates give NaN. One pass
+        forward, one backward; differentiable once in both.
+
+    Raises:
+        ValueError: for unlike shapes, an unknown kind, a wrong dtype or device.
+
+    Deterministic.
+    """
+    if boxes1.dtype is not boxes2.dtype or not boxes1.dtype.is_floating_point:
+        dtype = torch.promote_types(boxes1.dtype, boxes2.dtype)
+        dtype = dtype if dtype.is_floating_point else torch.float32
+        boxes1, boxes2 = boxes1.to(dtype), boxes2.to(dtype)
+    return _paired_box_iou(boxes1, boxes2, kind, eps)  # type: ignore[no-any-return]
+
+
+@torch.library.register_fake("detcore::paired_box_iou")
+def _(boxes1: Tensor, boxes2: Tensor, kind: str, eps: float) -> Tensor:
+    dtype = torch.float64 if boxes1.dtype == torch.float64 else torch.float32
+    return boxes1.new_empty(boxes1.shape[:-1], dtype=dtype)
+
+
+@torch.library.register_fake("detcore::paired_box_iou_backward")
+def _(
+    grad: Tensor, boxes1: Tensor, boxes2: Tensor, kind: str, eps: float
+) -> tuple[Tensor, Tensor]:
+    return (
+        torch.empty_like(boxes1, memory_format=torch.contiguous_format),
+        torch.empty_like(boxes2, memory_format=torch.contiguous_format),
+    )
+
+
+def _setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    boxes1, boxes2, ctx.kind, ctx.eps = inputs
+    ctx.save_for_backward(boxes1, boxes2)
+
+
+def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    boxes1, boxes2 = ctx.saved_tensors
+    grads = torch.ops.detcore.paired_box_iou_backward(grad, boxes1, boxes2, ctx.kind, ctx.eps)
+    return (*grads, None, None)
+
+
+torch.library.register_autograd("detcore::paired_box_iou", _backward, setup_context=_setup)
+differentiable_once("paired_box_iou_backward")

@@ -1,0 +1,105 @@
+"""ROI-align as modules, with torchvision's signatures."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from .roi_align import roi_align
+
+
+class RoIAlign(nn.Module):
+    """`roi_align` with its settings held: input [N, C, H, W] and boxes give [K, C, *output_size]."""
+
+    def __init__(
+        self,
+        output_size: int | tuple[int, int],
+        spatial_scale: float,
+        sampling_ratio: int,
+        aligned: bool = False,
+    ) -> None:
+        super().__init__()
+        self.output_size = output_size
+        self.spatial_scale = spatial_scale
+        self.sampling_ratio = sampling_ratio
+        self.aligned = aligned
+
+    def forward(self, input: Tensor, rois: Tensor | list[Tensor]) -> Tensor:
+        return roi_align(
+            input, rois, self.output_size, self.spatial_scale, self.sampling_ratio, self.aligned
+        )
+
+    def extra_repr(self) -> str:
+        return (
+            f"output_size={self.output_size}, spatial_scale={self.spatial_scale}, "
+            f"sampling_ratio={self.sampling_ratio}, aligned={self.aligned}"
+        )
+
+
+class MultiScaleRoIAlign(nn.Module):
+    """ROI-align over a feature pyramid: each region is pooled from the level that fits its size.
+
+    The level of a box is floor(canonical_level + log2(sqrt(area) / canonical_scale)), cut to the
+    levels there are (Lin et al., Feature Pyramid Networks, CVPR 2017, eq. 1).
+
+    forward(x, boxes, image_shapes): x maps names to features [N, C, H_l, W_l]; boxes is a list
+    of [L_i, 4] (xyxy, pixels), one an image; image_shapes lists (height, width). Returns
+    [sum L_i, C, *output_size], in the order of the boxes. Deterministic.
+    """
+
+    def __init__(
+        self,
+        featmap_names: Sequence[str],
+        output_size: int | tuple[int, int],
+        sampling_ratio: int,
+        *,
+        canonical_scale: int = 224,
+        canonical_level: int = 4,
+    ) -> None:
+        super().__init__()
+        self.featmap_names = list(featmap_names)
+        self.output_size = (
+            (output_size, output_size) if isinstance(output_size, int) else tuple(output_size)
+        )
+        self.sampling_ratio = sampling_ratio
+        self.canonical_scale = canonical_scale
+        self.canonical_level = canonical_level
+
+    def forward(
+        self,
+        x: dict[str, Tensor],
+        boxes: list[Tensor],
+        image_shapes: Sequence[tuple[int, int]],
+    ) -> Tensor:
+        features = [x[name] for name in self.featmap_names if name in x]
+        if not features:
+            raise ValueError(
+                f"MultiScaleRoIAlign: x must hold one of {self.featmap_names}, got {list(x)}"
+            )
+        scales = [self._scale(f, image_shapes) for f in features]
+        image = torch.cat([b.new_full((len(b), 1), i) for i, b in enumerate(boxes)])
+        rois = torch.cat((image, torch.cat(boxes)), dim=1)
+        if len(features) == 1:
+            return roi_align(features[0], rois, self.output_size, scales[0], self.sampling_ratio)
+
+        level = self._level(rois[:, 1:], scales)
+        out = features[0].new_zeros(len(rois), features[0].shape[1], *self.output_size)
+        for i, (feature, scale) in enumerate(zip(features, scales, strict=True)):
+            here = torch.where(level == i)[0]
+            pooled = roi_align(feature, rois[here], self.output_size, scale, self.sampling_ratio)
+            out = out.index_put((here,), pooled.to(out.dtype))
+        return out
+
+    def _level(self, boxes: Tensor, scales: list[float]) -> Tensor:
+        lowest, highest = (round(-math.log2(scales[i])) for i in (0, -1))
+        size = ((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])).sqrt()
+        # the small term keeps a box of exactly the canonical size from falling a level
+        level = torch.floor(self.canonical_level + torch.log2(size / self.canonical_scale) + 1e-6)
+        return level.nan_to_num(lowest).clamp(lowest, highest).to(torch.int64) - lowest
+
+    @staticmethod
+    def _scale(feature: Tensor, image_shapes: Sequence[tuple[int, int]]) -> float:
+        # features are the padded batch's, so the largest image tells the stride: a power of two
+        tallest = max(shape[0] for shape in image_shapes)
+        return 2.0 ** round(math.log2(feature.shape[-2] / tallest))

@@ -1,0 +1,118 @@
+"""ROI-align: regions of a feature map, sampled to a fixed size."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ._route import bind, differentiable_once, numpy_too
+
+_roi_align = bind("roi_align")
+
+
+@numpy_too
+def roi_align(
+    input: Tensor,
+    boxes: Tensor | Sequence[Tensor],
+    output_size: int | tuple[int, int],
+    spatial_scale: float = 1.0,
+    sampling_ratio: int = -1,
+    aligned: bool = False,
+) -> Tensor:
+    """Mean of bilinear samples in each bin of each region (He et al., Mask R-CNN, ICCV 2017).
+
+    Args:
+        input: [N, C, H, W], a floating dtype, contiguous or channels-last (neither is copied).
+        boxes: [K, 5] (image, x1, y1, x2, y2), or a list of N tensors [L_i, 4], one an image; in
+            pixels of the image. float32 boxes go with half-precision input too.
+        output_size: (height, width) of the result, or one number for both.
+        spatial_scale: pixels of the map per pixel of the image.
+        sampling_ratio: samples a bin along each axis; 0 or less: ceil(size of the bin).
+        aligned: shift by half a pixel, so that pixel centres lie at .5 (Detectron2's rule).
+
+    Returns:
+        [K, C, *output_size] in input's dtype and memory format. A sample more than a pixel outside
+        the map counts as 0. A box with NaN or infinite coordinates pools to zeros and takes no
+        gradient. Differentiable once in input; the gradient is summed in ROI order, without atomics.
+
+    Raises:
+        ValueError: for a wrong shape, dtype or device, and on the CPU for an image index out of
+            range (on CUDA, where looking would stall, such a box pools to zeros).
+
+    Deterministic, forward and backward, on any device and number of threads.
+    """
+    if isinstance(output_size, int):
+        output_size = (output_size, output_size)
+    if len(output_size) != 2:
+        raise ValueError(f"roi_align: output_size must be one number or two, got {output_size}")
+    rois = boxes if isinstance(boxes, Tensor) else _to_rois(input, boxes)
+    return _roi_align(  # type: ignore[no-any-return]
+        input, rois, spatial_scale, *output_size, sampling_ratio, aligned
+    )
+
+
+def _to_rois(input: Tensor, boxes: Sequence[Tensor]) -> Tensor:
+    """A list of [L_i, 4], one an image, as [K, 5] with the image's index in front."""
+    for i, b in enumerate(boxes):
+        if not isinstance(b, Tensor) or b.dim() != 2 or b.shape[1] != 4:
+            got = list(b.shape) if isinstance(b, Tensor) else type(b).__name__
+            raise ValueError(f"roi_align: boxes[{i}] must be [L, 4], got {got}")
+    if not boxes:
+        return input.new_zeros((0, 5))
+    # half precision holds image indices only up to 2048 (bfloat16: 256)
+    wide = [b if b.dtype == torch.float64 else b.float() for b in boxes]
+    image = [b.new_full((len(b), 1), i) for i, b in enumerate(wide)]
+    return torch.cat((torch.cat(image), torch.cat(wide)), dim=1)
+
+
+def _channels_last(map: Tensor) -> bool:
+    return not map.is_contiguous() and map.is_contiguous(memory_format=torch.channels_last)
+
+
+@torch.library.register_fake("detcore::roi_align")
+def _(
+    input: Tensor,
+    rois: Tensor,
+    spatial_scale: float,
+    out_height: int,
+    out_width: int,
+    sampling_ratio: int,
+    aligned: bool,
+) -> Tensor:
+    out = input.new_empty((rois.shape[0], input.shape[1], out_height, out_width))
+    return out.to(memory_format=torch.channels_last) if _channels_last(input) else out
+
+
+@torch.library.register_fake("detcore::roi_align_backward")
+def _(
+    grad: Tensor,
+    rois: Tensor,
+    spatial_scale: float,
+    out_height: int,
+    out_width: int,
+    sampling_ratio: int,
+    aligned: bool,
+    map_size: list[int],
+    channels_last: bool,
+) -> Tensor:
+    out = grad.new_empty(map_size)
+    return out.to(memory_format=torch.channels_last) if channels_last else out
+
+
+def _setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    input, rois, *ctx.settings = inputs
+    ctx.save_for_backward(rois)
+    ctx.map_size, ctx.channels_last = input.shape, _channels_last(input)
+
+
+def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    (rois,) = ctx.saved_tensors
+    out = torch.ops.detcore.roi_align_backward(
+        grad, rois, *ctx.settings, list(ctx.map_size), ctx.channels_last
+    )
+    return (out, *[None] * 6)
+
+
+torch.library.register_autograd("detcore::roi_align", _backward, setup_context=_setup)
+differentiable_once("roi_align_backward")
