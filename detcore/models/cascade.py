@@ -80,10 +80,12 @@ class Cascade(nn.Module):
         named = self.classifier(self._crops(images, [f["boxes"] for f in found]))
         result = []
         for one in found:
-            mine, named = named[: len(one["boxes"])], named[len(one["boxes"]) :]
+            count = len(one["boxes"])
+            mine, named = named[:count], named[count:]
+            # the empty first entry carries dtype and device where nothing was found
             labels = torch.cat([one["labels"][:0]] + [n["labels"] + 1 for n in mine])
-            surety = torch.stack([one["scores"].new_zeros(())] + [n["scores"].max() for n in mine])
-            scores, order = (one["scores"] * surety[1:]).sort(descending=True, stable=True)
+            best = torch.cat([one["scores"][:0]] + [n["scores"].max()[None] for n in mine])
+            scores, order = (one["scores"] * best).sort(descending=True, stable=True)
             result.append({"boxes": one["boxes"][order], "scores": scores, "labels": labels[order]})
         return result
 

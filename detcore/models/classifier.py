@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from detcore.parts.backbone import as_backbone
+from detcore.parts.backbone import DEFAULT_BACKBONE, as_backbone
 from detcore.parts.heads import ClassifierHead
 from detcore.parts.losses import classification_loss
 from detcore.parts.preprocess import Preprocess, StretchTo
@@ -36,7 +36,7 @@ class Classifier(nn.Module):
         num_classes: int,
         *,
         multilabel: bool = False,
-        backbone: str | Mapping[str, Any] | nn.Module = "resnet10t",
+        backbone: str | Mapping[str, Any] | nn.Module = DEFAULT_BACKBONE,
         image_size: int = 128,
         dropout: float = 0.0,
         smoothing: float = 0.0,

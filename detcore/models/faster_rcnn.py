@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from detcore.ops import MultiScaleRoIAlign, box_iou, decode_dense
 from detcore.parts.anchors import cell_anchors, grid_anchors
-from detcore.parts.backbone import as_backbone
+from detcore.parts.backbone import DEFAULT_BACKBONE, as_backbone
 from detcore.parts.box_coder import BoxCoder
 from detcore.parts.heads import BoxHead, RPNHead, dense_to_rows
 from detcore.parts.losses import box_head_loss, rpn_loss
@@ -49,7 +49,7 @@ class FasterRCNN(nn.Module):
         self,
         num_classes: int,
         *,
-        backbone: str | Mapping[str, Any] | nn.Module = "resnet10t",
+        backbone: str | Mapping[str, Any] | nn.Module = DEFAULT_BACKBONE,
         image_size: int = 320,
         min_size: int | None = None,
         fpn_channels: int = 96,
@@ -127,6 +127,8 @@ class FasterRCNN(nn.Module):
         batch = self.preprocess(images)
         maps = self.neck(self.backbone(batch.images))
         logits, deltas = self.rpn_head(maps)
+        # in full precision from here on: a half cannot hold a pixel's place in a large image
+        logits, deltas = [m.float() for m in logits], [m.float() for m in deltas]
         proposals = self._propose(logits, deltas, batch)
         if not self.training:
             return self._detect(maps, proposals, batch)
@@ -215,4 +217,5 @@ class FasterRCNN(nn.Module):
         named = {str(i): m for i, m in enumerate(maps)}
         # the padded size tells the pooler each map's true scale, an image's own would not
         sizes = [batch.padded_size] * len(regions)
-        return self.box_head(self.pool(named, regions, sizes))
+        logits, deltas = self.box_head(self.pool(named, regions, sizes))
+        return logits.float(), deltas.float()

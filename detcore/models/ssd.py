@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from detcore.ops import box_iou, decode_dense
 from detcore.parts.anchors import centred, default_boxes, grid_anchors
-from detcore.parts.backbone import as_backbone
+from detcore.parts.backbone import DEFAULT_BACKBONE, as_backbone
 from detcore.parts.box_coder import BoxCoder
 from detcore.parts.heads import SSDHead, dense_to_rows
 from detcore.parts.losses import ssd_loss
@@ -43,7 +43,7 @@ class SSD(nn.Module):
         self,
         num_classes: int,
         *,
-        backbone: str | Mapping[str, Any] | nn.Module = "resnet10t",
+        backbone: str | Mapping[str, Any] | nn.Module = DEFAULT_BACKBONE,
         image_size: int = 320,
         extra_levels: Sequence[int] = (256,),
         anchor_scale: float = 3.0,
@@ -111,6 +111,8 @@ class SSD(nn.Module):
             return []
         batch = self.preprocess(images)
         logits, deltas = self.head(self.neck(self.backbone(batch.images)))
+        # in full precision from here on: a half cannot hold a pixel's place in a large image
+        logits, deltas = [m.float() for m in logits], [m.float() for m in deltas]
         if self.training:
             assert targets is not None
             return self._losses(logits, deltas, batch, targets)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from detcore.ops import decode_dense
 from detcore.parts.assigner import SimOTA, grid_centres
-from detcore.parts.backbone import as_backbone
+from detcore.parts.backbone import DEFAULT_BACKBONE, as_backbone
 from detcore.parts.heads import YOLOHead, dense_to_rows
 from detcore.parts.losses import yolo_loss
 from detcore.parts.neck import PAN
@@ -46,10 +46,10 @@ class YOLO(nn.Module):
         self,
         num_classes: int,
         *,
-        backbone: str | Mapping[str, Any] | nn.Module = "resnet10t",
+        backbone: str | Mapping[str, Any] | nn.Module = DEFAULT_BACKBONE,
         image_size: int = 320,
-        neck_channels: int = 96,
-        head_width: int = 96,
+        neck_channels: int = 64,
+        head_width: int = 64,
         head_depth: int = 1,
         typical_size: float = 4.0,
         box_weight: float = 5.0,
@@ -103,7 +103,8 @@ class YOLO(nn.Module):
         elif len(images) == 0:
             return []
         batch = self.preprocess(images)
-        maps = self.head(self.neck(self.backbone(batch.images)))
+        # in full precision from here on: a half cannot hold a pixel's place in a large image
+        maps = [m.float() for m in self.head(self.neck(self.backbone(batch.images)))]
         if self.training:
             assert targets is not None
             return self._losses(maps, batch, targets)

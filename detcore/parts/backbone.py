@@ -14,6 +14,10 @@ except ImportError as error:
     raise ImportError("detcore.parts.backbone needs timm: pip install 'detcore[models]'") from error
 
 
+# 2.8 million weights; of a dozen of this size it learnt handwritten digits fastest from scratch
+DEFAULT_BACKBONE = "cs3darknet_focus_s"
+
+
 class Backbone(nn.Module):
     """The feature maps of a timm model, finest first, with channels and strides as data.
 
@@ -39,7 +43,7 @@ class Backbone(nn.Module):
 
     def __init__(
         self,
-        name: str = "resnet10t",
+        name: str = DEFAULT_BACKBONE,
         out_indices: Sequence[int] = (2, 3, 4),
         *,
         in_chans: int = 3,

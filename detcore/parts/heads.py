@@ -109,7 +109,7 @@ class YOLOHead(nn.Module):
         in_channels: int,
         num_classes: int,
         *,
-        width: int = 96,
+        width: int = 64,
         depth: int = 1,
         typical_size: float = 4.0,
     ) -> None:

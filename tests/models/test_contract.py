@@ -209,3 +209,15 @@ def test_boxes_come_back_in_the_given_images_pixels(name: str) -> None:
         (once,), (twice,) = model([image]), model([big])
     assert once["boxes"].max() <= 48
     assert 48 < twice["boxes"].max() <= 96
+
+
+@pytest.mark.parametrize("name", DETECTORS)
+def test_half_precision_autocast_trains_and_detects_in_float(name: str) -> None:
+    model = small(name).train()
+    with torch.autocast("cpu", torch.bfloat16):
+        losses = model(IMAGES, TARGETS)
+        sum(losses.values()).backward()
+        assert all(v.isfinite() for v in losses.values())
+        with torch.no_grad():
+            found = model.eval()(IMAGES)
+    assert all(one["boxes"].dtype == torch.float32 for one in found)

@@ -162,3 +162,14 @@ def test_classification_loss_takes_indices_or_rows() -> None:
     torch.testing.assert_close(
         classification_loss(logits, hot), F.binary_cross_entropy_with_logits(logits, hot.float())
     )
+
+
+def test_yolo_objectness_that_equals_the_quality_costs_nothing() -> None:
+    quality = torch.tensor([0.3, 0.9])
+    objectness = torch.cat((quality.logit(), torch.tensor([-30.0])))
+    boxes = torch.tensor([[0.0, 0, 4, 4]]).repeat(3, 1)
+    cells, labels = torch.tensor([0, 1]), torch.tensor([0, 0])
+    _, presence, _ = yolo_loss(
+        boxes, objectness, torch.zeros(3, 1), boxes[:2], labels, cells, quality
+    )
+    assert presence.item() == pytest.approx(0, abs=1e-6)
