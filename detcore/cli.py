@@ -154,7 +154,7 @@ def evaluate_command(
     ] = 0.5,
     batch_size: Annotated[int, typer.Option(min=1)] = 8,
     limit: Annotated[
-        int | None, typer.Option(help="Evaluate the first N digits only.", min=1)
+        int | None, typer.Option(help="Evaluate on N pictures; digits only.", min=1)
     ] = None,
     json_out: JsonOut = None,
     device: Device = "auto",
@@ -162,6 +162,8 @@ def evaluate_command(
     """Measure a checkpoint on a data set and print a table."""
     with _plain_errors():
         net, info = _load_model(checkpoint, device)
+        if limit and (data or info.data.get("spec")) != "digits":
+            raise _Wrong("--limit is for digits, which are made to any number")
         dataset = _open(data, split, info, length=limit)
         from detcore.engine.evaluate import evaluate
         from detcore.engine.report import headline, metrics_table

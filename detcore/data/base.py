@@ -121,7 +121,8 @@ class DetectionDataset(Dataset[Item], ABC):
         Objects to be ignored (VOC's "difficult") carry ``ignore: 1``, which
         `detcore.engine.evaluate` honours.
         """
-        images, annotations = [], []
+        images: list[dict[str, Any]] = []
+        annotations: list[dict[str, Any]] = []
         for index in range(len(self)):
             rec = self.record(index)
             images.append(

@@ -263,8 +263,9 @@ def _stretch(coarse: int, fine: int) -> Array:
 def _background(rng: np.random.Generator, size: int) -> Array:
     """A flat tint, a gradient, clouds, stripes or coarse noise. [3, size, size], about 0..1."""
     base = rng.uniform(0.05, 0.95, (3, 1, 1)).astype(np.float32)
-    strength = np.float32(rng.uniform(0.05, 0.25))
+    strength = float(rng.uniform(0.05, 0.25))
     kind = int(rng.integers(5))
+    pattern: Array
     if kind == 0:
         pattern = np.zeros((1, size, size), np.float32)
     elif kind == 3:

@@ -50,6 +50,8 @@ def training_loader(
         sampler=positions,
         num_workers=stream.workers,
         collate_fn=collate,
+        # its own: else starting a loader would move the model's randomness
+        generator=torch.Generator().manual_seed(stream.seed),
         prefetch_factor=4 if stream.workers else None,
     )
 

@@ -57,7 +57,7 @@ class Augment:
         steps += [v2.RandomHorizontalFlip(self.mirror), v2.RandomVerticalFlip(self.upside_down)]
         if self.colour > 0:
             steps.append(v2.ColorJitter(self.colour, self.colour, self.colour))
-        typed = tv_tensors.BoundingBoxes(boxes, format="XYXY", canvas_size=(height, width))  # type: ignore[call-overload]
+        typed = tv_tensors.BoundingBoxes(boxes, format="XYXY", canvas_size=(height, width))
         image, moved = v2.Compose(steps)(tv_tensors.Image(image), typed)
         image = image.as_subclass(Tensor)
         if "boxes" not in target:
@@ -71,7 +71,7 @@ def _visible(target: Target, boxes: Tensor, uncut: Tensor, least: float) -> Targ
     whole = (uncut[:, 2] - uncut[:, 0]) * (uncut[:, 3] - uncut[:, 1])
     keep = (area >= least * whole) & (boxes[:, 2] - boxes[:, 0] >= 1)
     keep &= boxes[:, 3] - boxes[:, 1] >= 1
-    kept = {k: target[k][keep] for k in ("labels", "iscrowd") if k in target}
+    kept: Target = {k: target[k][keep] for k in ("labels", "iscrowd") if k in target}
     return {**target, **kept, "boxes": boxes[keep], "area": area[keep]}
 
 

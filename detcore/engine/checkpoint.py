@@ -116,14 +116,13 @@ def read(file: Path) -> tuple[CheckpointInfo, dict[str, Tensor]]:
     """
     try:
         with safe_open(str(file), framework="pt") as stored:
-            embedded = (stored.metadata() or {}).get("detcore")
+            embedded = (stored.metadata() or {}).get("detcore", "")
             tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
         raise CheckpointError(
             f"{file}: truncated, or no safetensors file ({error}); nothing was loaded"
         ) from error
-    if embedded is None:
-        raise CheckpointError(f"{file}: not a checkpoint of detcore, its header has no model")
+    info = _parse(file, embedded)
     beside = file.with_suffix(".json")
     if beside.is_file() and beside.read_text(encoding="utf-8").strip() != embedded.strip():
         log.warning(
@@ -131,10 +130,7 @@ def read(file: Path) -> tuple[CheckpointInfo, dict[str, Tensor]]:
             beside,
             file.name,
         )
-    fields = json.loads(embedded)
-    if fields.pop("format", None) != FORMAT:
-        raise CheckpointError(f"{file}: written by another version of detcore")
-    return CheckpointInfo(**fields), tensors
+    return info, tensors
 
 
 @contextmanager
@@ -149,6 +145,19 @@ def atomic(path: Path) -> Iterator[Path]:
         aside.replace(path)
     finally:
         aside.unlink(missing_ok=True)
+
+
+def _parse(file: Path, embedded: str) -> CheckpointInfo:
+    try:
+        fields = json.loads(embedded)
+        form = fields.pop("format")
+    except (ValueError, AttributeError, KeyError) as error:
+        raise CheckpointError(
+            f"{file}: not a checkpoint of detcore, its header describes no model"
+        ) from error
+    if form != FORMAT:
+        raise CheckpointError(f"{file}: written by another version of detcore (form {form})")
+    return CheckpointInfo(**fields)
 
 
 def _unshared(state: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -49,7 +49,7 @@ def coco_metrics(ground_truth: Json, results: list[Json]) -> Json:
     """
     coco_module, eval_module = require("pycocotools.coco"), require("pycocotools.cocoeval")
 
-    class Eval(eval_module.COCOeval):  # type: ignore[misc, name-defined]
+    class Eval(eval_module.COCOeval):  # type: ignore[name-defined]
         def _prepare(self) -> None:
             # pycocotools overwrites an annotation's "ignore" with its crowd flag
             super()._prepare()

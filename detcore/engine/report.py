@@ -7,6 +7,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
@@ -110,7 +111,8 @@ def summary(
 
 def metrics_table(metrics: Json, title: str) -> Table:
     """`detcore.engine.evaluate`'s figures: a row a class, and one for all of them."""
-    table = Table(title=title)
+    # rules between columns left out: nine of them must fit 80 characters
+    table = Table(title=title, box=SIMPLE_HEAD)
     columns = [k for k in metrics["per_class"][0] if k != "name"]
     for name in ("class", *columns):
         table.add_column(name, justify="left" if name == "class" else "right")

@@ -198,7 +198,7 @@ class _Run:
         loss = torch.stack(list(losses.values())).sum()
         value = float(loss.detach())
         if not math.isfinite(value):
-            parts = ", ".join(f"{k} {float(v):.4g}" for k, v in losses.items())
+            parts = ", ".join(f"{k} {float(v.detach()):.4g}" for k, v in losses.items())
             raise TrainingDiverged(
                 f"the loss became {value} at step {step} ({parts}), learning rate {lr:.3g}, image "
                 f"ids {[t['image_id'] for t in targets]}; try a lower --lr or --clip"

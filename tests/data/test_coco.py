@@ -1,0 +1,191 @@
+import json
+
+import pytest
+from PIL import Image
+
+from detcore.data import Coco, DataError, load
+from detcore.engine.evaluate import coco_results
+
+
+def document():
+    return {
+        "images": [
+            {"id": 7, "file_name": "a.jpg", "width": 40, "height": 30},
+            {"id": 9, "file_name": "b.jpg", "width": 40, "height": 30},
+        ],
+        "annotations": [
+            {
+                "id": 1,
+                "image_id": 7,
+                "category_id": 90,
+                "bbox": [1, 2, 10, 8],
+                "area": 55.5,
+                "iscrowd": 0,
+            },
+            {
+                "id": 2,
+                "image_id": 7,
+                "category_id": 3,
+                "bbox": [0, 0, 30, 30],
+                "area": 700,
+                "iscrowd": 1,
+                "segmentation": {"counts": [0, 900], "size": [30, 30]},
+            },
+            {
+                "id": 3,
+                "image_id": 9,
+                "category_id": 3,
+                "bbox": [4, 4, 0, 9],
+                "area": 0,
+                "iscrowd": 0,
+            },
+            {
+                "id": 4,
+                "image_id": 9,
+                "category_id": 18,
+                "bbox": [30, 20, 20, 20],
+                "area": 400,
+                "iscrowd": 0,
+            },
+        ],
+        "categories": [
+            {"id": 18, "name": "dog"},
+            {"id": 3, "name": "car"},
+            {"id": 90, "name": "brush"},
+        ],
+    }
+
+
+def write(root, content=None, name="instances_val2017.json", pictures="val2017"):
+    folder = root / pictures
+    folder.mkdir(parents=True, exist_ok=True)
+    for file in ("a.jpg", "b.jpg"):
+        Image.new("RGB", (40, 30)).save(folder / file)
+    (root / "annotations").mkdir(exist_ok=True)
+    path = root / "annotations" / name
+    path.write_text(json.dumps(document() if content is None else content))
+    return path
+
+
+def test_sparse_category_ids_become_labels_and_come_back(tmp_path):
+    data = Coco(write(tmp_path))
+    assert data.classes == ["car", "dog", "brush"]
+    assert data.category_ids == [3, 18, 90]
+    targets = [data[i][1] for i in range(2)]
+    assert targets[0]["labels"].tolist() == [3]
+    assert targets[1]["labels"].tolist() == [2]
+    found = [{"boxes": t["boxes"], "labels": t["labels"], "scores": t["area"]} for t in targets]
+    results = coco_results(found, [t["image_id"] for t in targets], data.category_ids)
+    assert [(r["image_id"], r["category_id"]) for r in results] == [(7, 90), (9, 18)]
+    assert results[0]["bbox"] == [1, 2, 10, 8]
+
+
+def test_crowds_are_ground_truth_but_no_training_target(tmp_path):
+    data = Coco(write(tmp_path))
+    assert len(data[0][1]["boxes"]) == 1
+    assert not data[0][1]["iscrowd"].any()
+    crowds = [a for a in data.to_coco()["annotations"] if a["iscrowd"]]
+    assert len(crowds) == 1
+    assert crowds[0]["bbox"] == [0, 0, 30, 30]
+    assert crowds[0]["area"] == 700
+
+
+def test_boxes_are_clipped_for_training_only(tmp_path):
+    data = Coco(write(tmp_path))
+    assert data[1][1]["boxes"].tolist() == [[30, 20, 40, 30]]
+    assert data.to_coco()["annotations"][-1]["bbox"] == [30, 20, 20, 20]
+
+
+def test_zero_size_is_reported_once_with_the_file_name(tmp_path, caplog):
+    data = Coco(write(tmp_path))
+    data[0], data[1], data.to_coco()
+    said = [r.getMessage() for r in caplog.records]
+    assert len(said) == 1
+    assert "b.jpg" in said[0]
+    assert "annotation 3" in said[0]
+    assert data.problems == said
+
+
+def test_missing_picture_is_reported_and_left_out(tmp_path, caplog):
+    path = write(tmp_path)
+    (tmp_path / "val2017" / "a.jpg").unlink()
+    data = Coco(path)
+    assert len(data) == 1
+    assert "a.jpg: picture is missing" in caplog.text
+    assert [i["id"] for i in data.to_coco()["images"]] == [9]
+    (tmp_path / "val2017" / "b.jpg").unlink()
+    with pytest.raises(DataError, match=r"pictures were not found"):
+        Coco(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("{", "not readable as JSON"),
+        ([], "no list 'images'"),
+        ({**document(), "categories": []}, "no categories"),
+        ({**document(), "annotations": [{"image_id": 7, "category_id": 3}]}, "no 'bbox'"),
+        ({**document(), "images": document()["images"][:1]}, "annotation 3 is of image 9"),
+        ({**document(), "categories": document()["categories"][:2]}, "1 has category 90"),
+        ({**document(), "images": document()["images"] * 2}, "two images have the same id"),
+    ],
+)
+def test_bad_documents_are_named(tmp_path, content, words):
+    path = write(tmp_path, content if not isinstance(content, str) else {})
+    if isinstance(content, str):
+        path.write_text(content)
+    with pytest.raises(DataError, match=words) as caught:
+        Coco(path)
+    assert str(path) in str(caught.value)
+
+
+def test_a_bbox_that_is_none(tmp_path):
+    content = document()
+    content["annotations"][0]["bbox"] = [1, 2, float("nan"), 4]
+    with pytest.raises(DataError, match=r"annotation 1 has bbox .* wanted \[x, y, width, height"):
+        Coco(write(tmp_path, content))
+
+
+def test_folders_are_recognised_with_their_splits(tmp_path):
+    write(tmp_path)
+    assert isinstance(load(tmp_path, "val"), Coco)
+    with pytest.raises(DataError, match=r"no COCO file for split 'train' .*instances_val2017"):
+        load(tmp_path, "train")
+    write(tmp_path, name="instances_train2017.json", pictures="train2017")
+    assert load(tmp_path, "train").file.name == "instances_train2017.json"
+
+
+def test_a_file_is_taken_whole_and_a_file_without_split_is_shared_out(tmp_path):
+    path = write(tmp_path, name="labels.json", pictures="images")
+    assert len(load(path, "train")) == len(load(path, "val")) == 2
+    content = document()
+    content["images"] = [
+        {**content["images"][0], "id": k, "file_name": f"{k}.jpg"} for k in range(30)
+    ]
+    content["annotations"] = []
+    path.write_text(json.dumps(content))
+    for k in range(30):
+        Image.new("RGB", (40, 30)).save(tmp_path / "images" / f"{k}.jpg")
+    sides = [{p.name for p in load(tmp_path, s).paths} for s in ("train", "val")]
+    assert len(sides[0]) > len(sides[1]) > 0
+    assert not sides[0] & sides[1]
+    assert len(sides[0] | sides[1]) == len(load(tmp_path, "all")) == 30
+
+
+def test_real_coco(shared):
+    from pycocotools.coco import COCO
+
+    root = shared("coco-mini")
+    data, official = load(root, "train"), COCO(str(root / "instances_train2017.json"))
+    assert len(data) == 46
+    assert len(data.classes) == 80
+    assert data.category_ids[-1] == 90
+    exported = data.to_coco()["annotations"]
+    assert len(exported) == 320
+    assert sum(a["iscrowd"] for a in exported) == 4
+    for i in range(len(data)):
+        target = data.record(i).target()
+        truth = official.loadAnns(official.getAnnIds(imgIds=[target["image_id"]], iscrowd=False))
+        assert [data.category_ids[k - 1] for k in target["labels"]] == [
+            a["category_id"] for a in truth
+        ]

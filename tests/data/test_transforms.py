@@ -1,0 +1,81 @@
+import pytest
+import torch
+
+from detcore.data.transforms import Augment
+
+
+def scene():
+    """A bright rectangle on black, and the box that holds it."""
+    image = torch.zeros(3, 60, 80, dtype=torch.uint8)
+    image[:, 20:35, 30:50] = 250
+    boxes = torch.tensor([[30.0, 20, 50, 35]])
+    return image, {
+        "boxes": boxes,
+        "labels": torch.tensor([4]),
+        "image_id": 3,
+        "iscrowd": torch.zeros(1, dtype=torch.uint8),
+    }
+
+
+def extent(image):
+    rows, columns = torch.where(image.float().mean(0) > 125)
+    return [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_boxes_stay_on_the_object(seed):
+    torch.manual_seed(seed)
+    image, target = Augment(upside_down=0.5, scale=(0.6, 1.6))(*scene())
+    assert image.shape == (3, 60, 80)
+    assert image.dtype == torch.uint8
+    assert type(image) is torch.Tensor
+    assert type(target["boxes"]) is torch.Tensor
+    assert target["labels"].tolist() == [4]
+    assert target["image_id"] == 3
+    wanted = torch.tensor(extent(image)).float()
+    assert (target["boxes"][0] - wanted).abs().max() <= 1.5
+    width, height = target["boxes"][0, 2:] - target["boxes"][0, :2]
+    assert torch.isclose(target["area"][0], width * height)
+
+
+def test_mirror_and_upside_down_are_exact():
+    image, target = Augment(mirror=1, colour=0, scale=(1, 1))(*scene())
+    assert target["boxes"].tolist() == [[30, 20, 50, 35]]  # it sits in the middle
+    image, target = scene()
+    target["boxes"] = torch.tensor([[30.0, 20, 40, 35]])
+    _, mirrored = Augment(mirror=1, colour=0, scale=(1, 1))(image, target)
+    assert mirrored["boxes"].tolist() == [[40, 20, 50, 35]]
+    _, turned = Augment(mirror=0, upside_down=1, colour=0, scale=(1, 1))(image, target)
+    assert turned["boxes"].tolist() == [[30, 25, 40, 40]]
+
+
+def test_boxes_that_leave_the_picture_are_dropped_with_their_labels():
+    image, target = scene()
+    target["boxes"] = torch.tensor([[0.0, 20, 10, 40], [38, 28, 42, 32]])
+    target["labels"], target["iscrowd"] = torch.tensor([1, 2]), torch.zeros(2)
+    left = []
+    for seed in range(20):
+        torch.manual_seed(seed)
+        _, moved = Augment(mirror=0, scale=(1.3, 1.4))(image, target)
+        assert len(moved["boxes"]) == len(moved["labels"]) == len(moved["iscrowd"])
+        left.append(1 in moved["labels"].tolist())
+        assert all(b >= 1 for b in (moved["boxes"][:, 2:] - moved["boxes"][:, :2]).flatten())
+    assert any(left)
+    assert not all(left)
+
+
+def test_pictures_without_boxes_and_class_labels():
+    image, target = scene()
+    target = {k: v[:0] if isinstance(v, torch.Tensor) else v for k, v in target.items()}
+    assert Augment()(image, target)[1]["boxes"].shape == (0, 4)
+    moved, target = Augment()(image, {"label": torch.tensor(2), "image_id": 1})
+    assert moved.shape == image.shape
+    assert target["label"] == 2
+    assert "boxes" not in target
+
+
+def test_switched_off_it_changes_nothing():
+    image, target = scene()
+    moved, after = Augment(mirror=0, colour=0, scale=(1, 1))(image, target)
+    assert torch.equal(moved, image)
+    assert torch.equal(after["boxes"], target["boxes"])

@@ -1,0 +1,140 @@
+import pytest
+import torch
+
+from detcore.data import Digits, DigitScenes
+from detcore.engine.evaluate import coco_results, evaluate
+from detcore.engine.predict import as_float, predict, to_json
+
+
+class Oracle(torch.nn.Module):
+    """Answers from the truth; each image is known by its sum. `spoil` changes an answer."""
+
+    def __init__(self, dataset, answer, spoil=lambda a: a):
+        super().__init__()
+        self.known = {int(i.sum()): answer(t) for i, t in (dataset[k] for k in range(len(dataset)))}
+        self.spoil = spoil
+
+    def forward(self, images):
+        assert all(i.dtype == torch.float32 and i.min() >= 0 and i.max() <= 1 for i in images)
+        return [self.spoil(dict(self.known[round(float(i.double().sum()) * 255)])) for i in images]
+
+
+def boxes_of(target):
+    return {
+        "boxes": target["boxes"],
+        "labels": target["labels"],
+        "scores": torch.linspace(0.9, 0.4, len(target["labels"])),
+    }
+
+
+@pytest.fixture
+def scenes():
+    return Digits("val", length=12, scenes=DigitScenes(size=64))
+
+
+def test_a_perfect_detector_scores_one(scenes):
+    seen = []
+    figures = evaluate(
+        Oracle(scenes, boxes_of),
+        scenes,
+        batch_size=5,
+        score=0.4,
+        progress=lambda done, of: seen.append((done, of)),
+    )
+    for name in ("mAP", "AP50", "precision", "recall", "mean_iou"):
+        assert figures[name] == pytest.approx(1), name
+    assert figures["images"] == 12
+    assert seen == [(5, 12), (10, 12), (12, 12)]
+    assert all(r["precision"] in (1, None) and "AP" in r for r in figures["per_class"])
+    assert [r["name"] for r in figures["per_class"]] == scenes.classes
+
+
+def test_wrong_labels_and_shifted_boxes_cost(scenes):
+    def relabel(answer):
+        answer["labels"] = answer["labels"] % 10 + 1
+        return answer
+
+    def shift(answer):
+        answer["boxes"] = answer["boxes"] + 3
+        return answer
+
+    assert evaluate(Oracle(scenes, boxes_of, relabel), scenes)["AP50"] < 0.2
+    shifted = evaluate(Oracle(scenes, boxes_of, shift), scenes)
+    assert shifted["mAP"] < shifted["AP50"]
+    assert 0.4 < shifted["mean_iou"] < 0.9
+
+
+def test_a_classifier_is_measured():
+    from detcore.data import DigitPatches
+
+    data = DigitPatches("val", length=20)
+
+    def onehot(target):
+        return {"scores": torch.eye(10)[target["label"]], "labels": target["label"][None]}
+
+    figures = evaluate(Oracle(data, onehot), data)
+    assert figures["accuracy"] == 1
+    assert figures["task"] == "classification"
+
+    def wrong(answer):
+        return {"scores": answer["scores"].roll(1), "labels": answer["labels"]}
+
+    assert evaluate(Oracle(data, onehot, wrong), data)["accuracy"] == 0
+
+
+def test_results_carry_category_ids_and_xywh():
+    answer = {
+        "boxes": torch.tensor([[1.0, 2, 4, 8]]),
+        "scores": torch.tensor([0.5]),
+        "labels": torch.tensor([2]),
+    }
+    assert coco_results([answer], [77], [3, 90]) == [
+        {"image_id": 77, "category_id": 90, "bbox": [1, 2, 3, 6], "score": 0.5}
+    ]
+
+
+def test_predict_keeps_the_models_mode_and_cuts_by_score(scenes):
+    model = Oracle(scenes, boxes_of)
+    images = [scenes[k][0] for k in range(5)]
+    for mode in (True, False):
+        model.train(mode)
+        found = predict(model, images, batch_size=2, score=0.5)
+        assert model.training is mode
+        assert len(found) == 5
+        assert all((f["scores"] >= 0.5).all() for f in found)
+        assert all(len(f["boxes"]) == len(f["scores"]) == len(f["labels"]) for f in found)
+    assert sum(len(f["scores"]) for f in found) < sum(
+        len(a["scores"]) for a in predict(model, images)
+    )
+
+
+def test_images_become_float():
+    out = as_float(
+        [torch.full((3, 2, 2), 255, dtype=torch.uint8), torch.full((3, 2, 2), 0.5)], "cpu"
+    )
+    assert [float(i.max()) for i in out] == [1, 0.5]
+    assert all(i.dtype == torch.float32 for i in out)
+
+
+def test_json_is_sorted_and_named():
+    image = torch.zeros(3, 20, 30)
+    answer = {
+        "boxes": torch.tensor([[0, 0, 5, 5], [1, 1, 9.123, 9]]),
+        "scores": torch.tensor([0.25, 0.75]),
+        "labels": torch.tensor([1, 2]),
+    }
+    assert to_json(answer, ["a", "b"], image) == {
+        "width": 30,
+        "height": 20,
+        "detections": [
+            {"class": "b", "score": 0.75, "box": [1, 1, 9.12, 9]},
+            {"class": "a", "score": 0.25, "box": [0, 0, 5, 5]},
+        ],
+    }
+    answer = {"scores": torch.tensor([0.25, 0.75]), "labels": torch.tensor([1])}
+    assert to_json(answer, ["a", "b"], image) == {
+        "width": 30,
+        "height": 20,
+        "class": "b",
+        "scores": {"a": 0.25, "b": 0.75},
+    }

@@ -1,0 +1,154 @@
+import csv
+import time
+
+import pytest
+import torch
+
+from detcore.engine import train as module
+from detcore.engine.checkpoint import read
+from detcore.engine.train import TrainConfig, TrainingDiverged, train
+
+
+def rows(path):
+    with path.open() as stream:
+        return [{k: float(v) for k, v in r.items()} for r in csv.DictReader(stream)]
+
+
+def test_it_learns_and_writes_its_log(tmp_path, fresh, scenes):
+    config = TrainConfig(steps=60, batch_size=8, lr=0.02, log_every=5)
+    result = train(fresh(), scenes(length=8), config, out=tmp_path)
+    log = rows(tmp_path / "log.csv")
+    assert result.steps == 60
+    assert [int(r["step"]) for r in log] == list(range(5, 61, 5))
+    assert log[-1]["epoch"] == 60
+    assert log[-1]["loss"] < 0.5 * log[0]["loss"]
+    assert log[0]["loss"] == pytest.approx(log[0]["loss_box"] + log[0]["loss_class"], rel=1e-4)
+    assert max(r["lr"] for r in log) <= 0.02
+    assert log[-1]["lr"] < 0.001
+
+
+def test_a_run_repeats_to_the_bit(fresh, scenes):
+    config, data = TrainConfig(steps=6, batch_size=4, ema=0.9), scenes()
+    weights = []
+    for seed in (0, 0, 1):
+        model = fresh()
+        train(model, data, TrainConfig(**{**vars(config), "seed": seed}))
+        weights.append(torch.cat([p.detach().flatten() for p in model.parameters()]))
+    assert torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[0], weights[2])
+
+
+def test_epochs_and_steps_make_the_length(fresh):
+    assert TrainConfig(epochs=2, batch_size=8).total_steps(20) == 5
+    assert TrainConfig(epochs=2, steps=3, batch_size=8).total_steps(20) == 3
+    assert TrainConfig(minutes=1).total_steps(20) is None
+    with pytest.raises(ValueError, match="give epochs, steps or minutes"):
+        train(fresh(), [], TrainConfig())
+
+
+def test_minutes_end_the_run_with_the_cosine(tmp_path, fresh, scenes):
+    started = time.perf_counter()
+    config = TrainConfig(minutes=0.03, batch_size=4, log_every=1)
+    result = train(fresh(), scenes(), config, out=tmp_path)
+    assert 1.7 < result.seconds < 4
+    assert time.perf_counter() - started < 8
+    log = rows(tmp_path / "log.csv")
+    assert len(log) == result.steps > 10
+    assert log[-1]["lr"] < 0.05 * 1e-3  # whatever the number of steps turned out to be
+    assert max(r["lr"] for r in log) > 0.9 * 1e-3
+
+
+def test_nan_stops_with_step_and_images(tiny_class, scenes):
+    class Diverges(tiny_class):
+        def forward(self, images, targets=None):
+            losses = super().forward(images, targets)
+            self.calls = getattr(self, "calls", 0) + 1
+            return {
+                **losses,
+                "loss_box": losses["loss_box"] * (float("nan") if self.calls == 3 else 1),
+            }
+
+    model = Diverges()
+    with pytest.raises(TrainingDiverged) as caught:
+        train(model, scenes(), TrainConfig(steps=9, batch_size=2))
+    text = str(caught.value)
+    assert "step 3" in text
+    assert "image ids [" in text
+    assert "loss_box nan" in text
+    assert all(torch.isfinite(p).all() for p in model.parameters())  # before the bad step
+
+
+def test_best_is_kept_and_last_goes_on(tmp_path, fresh, scenes, monkeypatch):
+    scores = iter([0.5, 0.9, 0.3])
+    seen = []
+
+    def judged(model, dataset, **options):
+        seen.append(model.training)
+        return {"task": "detection", "mAP": next(scores), "per_class": []}
+
+    monkeypatch.setattr(module, "evaluate", judged)
+    config = TrainConfig(epochs=3, batch_size=8, eval_every=1)
+    result = train(fresh(), scenes(), config, out=tmp_path, val=scenes("val"))
+    assert result.best == 0.9
+    assert result.metrics["mAP"] == 0.3
+    best, last = (read(tmp_path / f"{n}.safetensors")[0] for n in ("best", "last"))
+    assert (best.step, best.metrics["mAP"]) == (6, 0.9)
+    assert (last.step, last.metrics["mAP"]) == (9, 0.3)
+    assert last.training["eval_every"] == 1
+    assert last.classes[3] == "3"
+
+
+def test_the_average_is_what_is_saved(tmp_path, fresh, scenes):
+    model = fresh()
+    train(model, scenes(), TrainConfig(steps=5, batch_size=4, ema=0.9, lr=0.1), out=tmp_path)
+    saved = read(tmp_path / "last.safetensors")[1]
+    assert not torch.equal(saved["net.0.weight"], model.net[0].weight)
+    train(model, scenes(), TrainConfig(steps=5, batch_size=4, lr=0.1), out=tmp_path)
+    saved = read(tmp_path / "last.safetensors")[1]
+    assert torch.equal(saved["net.0.weight"], model.net[0].weight)
+
+
+def test_interrupting_saves(tmp_path, fresh, scenes):
+    class Watcher:
+        def step(self, row, remaining, share):
+            if row["step"] == 4:
+                raise KeyboardInterrupt
+
+        def evaluated(self, step, metrics):
+            raise AssertionError("no evaluation after Ctrl-C")
+
+    result = train(
+        fresh(),
+        scenes(),
+        TrainConfig(steps=50, batch_size=2),
+        out=tmp_path,
+        val=scenes("val"),
+        watcher=Watcher(),
+    )
+    assert result.interrupted
+    assert read(tmp_path / "last.safetensors")[0].step == 4
+
+
+def test_gradients_are_clipped(tmp_path, fresh, scenes):
+    moved = {}
+    for clip in (0.0, 1e-3):
+        model = fresh()
+        before = model.net[0].weight.detach().clone()
+        config = TrainConfig(
+            steps=1, batch_size=4, clip=clip, optimizer="sgd", lr=1, warmup=0, weight_decay=0
+        )
+        train(model, scenes(), config, out=tmp_path)
+        moved[clip] = float((model.net[0].weight.detach() - before).norm())
+    # Nesterov's first step is 1.9 gradients
+    assert moved[1e-3] <= 1.9e-3 * 1.001 < moved[0.0]
+
+
+def test_augmentation_is_applied(fresh, scenes):
+    seen = []
+
+    def note(image, target):
+        seen.append(target["image_id"])
+        return image, target
+
+    train(fresh(), scenes(), TrainConfig(steps=2, batch_size=3), augment=note)
+    assert len(seen) >= 6
