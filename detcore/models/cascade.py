@@ -1,7 +1,7 @@
 """A detector that finds, and a classifier that names each crop."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -91,7 +91,7 @@ class Cascade(nn.Module):
 
     def _crops(self, images: Sequence[Tensor], boxes: Sequence[Tensor]) -> list[Tensor]:
         """One [3, S, S] a box, in the order of the boxes; S is the classifier's image size."""
-        size = (self.classifier.image_size,) * 2
+        size = cast(int, self.classifier.image_size)
         crops: list[Tensor] = []
         for image, box in zip(images, boxes, strict=True):
             extent = (box[:, 2:] - box[:, :2]) * self.margin
