@@ -1,7 +1,7 @@
 """A detector that finds, and a classifier that names each crop."""
 
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -9,7 +9,10 @@ from torch import Tensor, nn
 from detcore.ops import roi_align
 from detcore.parts.targets import Target, check_box_targets, check_classes, check_images
 
+from .config import keeps_config
 
+
+@keeps_config("cascade")
 class Cascade(nn.Module):
     """Detector first, then a classifier on crops of the image at its own resolution.
 
@@ -48,14 +51,6 @@ class Cascade(nn.Module):
         self.classifier = classifier
         self.margin = margin
         self.jitter = jitter
-        self.config: dict[str, Any] = {
-            "model": "cascade",
-            "num_classes": num_classes,
-            "detector": detector.config,
-            "classifier": classifier.config,
-            "margin": margin,
-            "jitter": jitter,
-        }
 
     def forward(
         self, images: Sequence[Tensor], targets: Sequence[Target] | None = None

@@ -11,7 +11,10 @@ from detcore.parts.losses import classification_loss
 from detcore.parts.preprocess import Preprocess, StretchTo
 from detcore.parts.targets import Target, check_class_targets, check_images
 
+from .config import keeps_config
 
+
+@keeps_config("classifier")
 class Classifier(nn.Module):
     """A backbone's coarsest map, pooled and classified.
 
@@ -51,19 +54,9 @@ class Classifier(nn.Module):
         self.smoothing = smoothing
         self.score_threshold = score_threshold
         self.image_size = image_size
-        self.backbone, backbone_config = as_backbone(backbone, (32,), pretrained=pretrained)
+        self.backbone = as_backbone(backbone, (32,), pretrained=pretrained)
         self.head = ClassifierHead(self.backbone.channels[-1], num_classes, dropout=dropout)
         self.preprocess = Preprocess(StretchTo(image_size, image_size))
-        self.config: dict[str, Any] = {
-            "model": "classifier",
-            "num_classes": num_classes,
-            "multilabel": multilabel,
-            "backbone": backbone_config,
-            "image_size": image_size,
-            "dropout": dropout,
-            "smoothing": smoothing,
-            "score_threshold": score_threshold,
-        }
 
     def forward(
         self, images: Sequence[Tensor], targets: Sequence[Target] | None = None

@@ -19,9 +19,12 @@ from detcore.parts.preprocess import FitWithin, ImageBatch, Preprocess
 from detcore.parts.sampler import BalancedSampler
 from detcore.parts.targets import Target, check_box_targets, check_classes, check_images
 
+from .config import keeps_config
+
 _POOLED_SIZE = 7
 
 
+@keeps_config("faster_rcnn")
 class FasterRCNN(nn.Module):
     """Two-stage detector (Ren et al., 2015) on a feature pyramid (Lin et al., 2017).
 
@@ -68,7 +71,7 @@ class FasterRCNN(nn.Module):
         super().__init__()
         check_classes(num_classes)
         self.num_classes = num_classes
-        self.backbone, backbone_config = as_backbone(backbone, (8, 16, 32), pretrained=pretrained)
+        self.backbone = as_backbone(backbone, (8, 16, 32), pretrained=pretrained)
         self.neck = FPN(self.backbone.channels, fpn_channels, pool_last=True)
         self.strides = self.neck.strides_of(self.backbone.strides)
         for i, stride in enumerate(self.strides):
@@ -92,24 +95,6 @@ class FasterRCNN(nn.Module):
         self.postprocess = Postprocess(
             score_threshold, iou_threshold, candidates_per_class, max_detections
         )
-        self.config: dict[str, Any] = {
-            "model": "faster_rcnn",
-            "num_classes": num_classes,
-            "backbone": backbone_config,
-            "image_size": image_size,
-            "min_size": min_size,
-            "fpn_channels": fpn_channels,
-            "head_width": head_width,
-            "anchor_scale": anchor_scale,
-            "aspect_ratios": list(aspect_ratios),
-            "proposals": proposals,
-            "rpn_samples": rpn_samples,
-            "box_samples": box_samples,
-            "score_threshold": score_threshold,
-            "iou_threshold": iou_threshold,
-            "candidates_per_class": candidates_per_class,
-            "max_detections": max_detections,
-        }
 
     @property
     def anchors(self) -> list[Tensor]:

@@ -18,7 +18,10 @@ from detcore.parts.postprocess import Postprocess
 from detcore.parts.preprocess import FitWithin, ImageBatch, Preprocess
 from detcore.parts.targets import Target, check_box_targets, check_classes, check_images
 
+from .config import keeps_config
 
+
+@keeps_config("ssd")
 class SSD(nn.Module):
     """Single shot detector (Liu et al., ECCV 2016), with norms in its heads to train from scratch.
 
@@ -58,7 +61,7 @@ class SSD(nn.Module):
         super().__init__()
         check_classes(num_classes)
         self.num_classes = num_classes
-        self.backbone, backbone_config = as_backbone(backbone, (8, 16, 32), pretrained=pretrained)
+        self.backbone = as_backbone(backbone, (8, 16, 32), pretrained=pretrained)
         self.neck = ExtraLevels(self.backbone.channels[-1], extra_levels)
         strides = list(self.backbone.strides)
         for _ in extra_levels:
@@ -81,20 +84,6 @@ class SSD(nn.Module):
         self.postprocess = Postprocess(
             score_threshold, iou_threshold, candidates_per_class, max_detections
         )
-        self.config: dict[str, Any] = {
-            "model": "ssd",
-            "num_classes": num_classes,
-            "backbone": backbone_config,
-            "image_size": image_size,
-            "extra_levels": list(extra_levels),
-            "anchor_scale": anchor_scale,
-            "aspect_ratios": list(aspect_ratios),
-            "head_width": head_width,
-            "score_threshold": score_threshold,
-            "iou_threshold": iou_threshold,
-            "candidates_per_class": candidates_per_class,
-            "max_detections": max_detections,
-        }
 
     @property
     def anchors(self) -> list[Tensor]:

@@ -17,10 +17,13 @@ from detcore.parts.postprocess import Postprocess
 from detcore.parts.preprocess import FitWithin, ImageBatch, Preprocess
 from detcore.parts.targets import Target, check_box_targets, check_classes, check_images
 
+from .config import keeps_config
+
 # of log width and height in cells, so that an exploding prediction stays a finite box
 _LOG_SIZE_LIMIT = math.log(128.0)
 
 
+@keeps_config("yolo")
 class YOLO(nn.Module):
     """An anchor-free YOLO after YOLOX (Ge et al., 2021): PAN, decoupled head, SimOTA.
 
@@ -62,7 +65,7 @@ class YOLO(nn.Module):
         super().__init__()
         check_classes(num_classes)
         self.num_classes = num_classes
-        self.backbone, backbone_config = as_backbone(backbone, (8, 16, 32), pretrained=pretrained)
+        self.backbone = as_backbone(backbone, (8, 16, 32), pretrained=pretrained)
         self.strides = tuple(self.backbone.strides)
         self.neck = PAN(self.backbone.channels, neck_channels)
         self.head = YOLOHead(
@@ -78,21 +81,6 @@ class YOLO(nn.Module):
         self.postprocess = Postprocess(
             score_threshold, iou_threshold, candidates_per_class, max_detections
         )
-        self.config: dict[str, Any] = {
-            "model": "yolo",
-            "num_classes": num_classes,
-            "backbone": backbone_config,
-            "image_size": image_size,
-            "neck_channels": neck_channels,
-            "head_width": head_width,
-            "head_depth": head_depth,
-            "typical_size": typical_size,
-            "box_weight": box_weight,
-            "score_threshold": score_threshold,
-            "iou_threshold": iou_threshold,
-            "candidates_per_class": candidates_per_class,
-            "max_detections": max_detections,
-        }
 
     def forward(
         self, images: Sequence[Tensor], targets: Sequence[Target] | None = None

@@ -91,21 +91,19 @@ class Backbone(nn.Module):
 
 def as_backbone(
     spec: str | Mapping[str, Any] | nn.Module, strides: Sequence[int], *, pretrained: bool = False
-) -> tuple[Backbone, str | dict[str, Any] | None]:
-    """What a model's `backbone` argument stands for, and how to write it into the model's config.
+) -> Backbone:
+    """What a model's `backbone` argument stands for.
 
     A name gives a new `Backbone` with maps at `strides`; a mapping, a new `Backbone(**mapping)`; a
     module that has `channels` and `strides` is taken as it is, so that several models can share
-    one instance and its weights. The config of a module without a `config` is None.
+    one instance and its weights. Raises ValueError for anything else.
     """
     if isinstance(spec, str):
-        return Backbone.at_strides(spec, strides, pretrained=pretrained), spec
+        return Backbone.at_strides(spec, strides, pretrained=pretrained)
     if isinstance(spec, Mapping):
-        made = Backbone(**spec, pretrained=pretrained)
-        return made, made.config
+        return Backbone(**{"pretrained": pretrained, **spec})
     if isinstance(spec, nn.Module) and hasattr(spec, "channels") and hasattr(spec, "strides"):
-        # not a Backbone perhaps, but used as one
-        return cast(Backbone, spec), getattr(spec, "config", None)
+        return cast(Backbone, spec)  # not one perhaps, but used as one
     raise ValueError(
         "as_backbone: backbone must be a timm name, a mapping of Backbone's arguments or a module "
         f"with channels and strides, got {type(spec).__name__}"

@@ -86,8 +86,7 @@ def check_class_targets(
         if not bool(((hot == 0) | (hot == 1)).all()):
             raise ValueError("targets: labels must be of 0 and 1, got other values")
         return hot
-    labels = [torch.as_tensor(t["label"]) if "label" in t else _field(t, "label", i)
-              for i, t in enumerate(targets)]  # fmt: skip
+    labels = [_label(t, i) for i, t in enumerate(targets)]
     for i, label in enumerate(labels):
         if label.numel() != 1:
             raise ValueError(f"targets[{i}]: label must be a scalar, got {list(label.shape)}")
@@ -118,6 +117,12 @@ def _field(target: Target, name: str, i: int) -> Tensor:
         came = f"keys {sorted(target)}" if value is None else type(value).__name__
         raise ValueError(f"targets[{i}]: {name} must be a tensor, got {came}")
     return value
+
+
+def _label(target: Target, i: int) -> Tensor:
+    if isinstance(target, Mapping) and isinstance(target.get("label"), int):
+        return torch.tensor(target["label"])
+    return _field(target, "label", i)
 
 
 def _check_int64(labels: Tensor, i: int, name: str) -> None:

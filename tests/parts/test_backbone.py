@@ -67,16 +67,9 @@ def test_unknown_names_indices_and_strides_say_so() -> None:
 
 
 def test_as_backbone_takes_a_name_a_mapping_or_a_module() -> None:
-    named, config = as_backbone("resnet10t", (16,))
+    named = as_backbone("resnet10t", (16,))
     assert named.strides == (16,)
-    assert config == "resnet10t"
-    mapped, config = as_backbone({"name": "resnet10t", "out_indices": [4]}, (16,))
-    assert mapped.strides == (32,)
-    assert isinstance(config, dict)
-    assert config["out_indices"] == [4]
-    shared, config = as_backbone(named, (8, 16))
-    assert shared is named
-    assert isinstance(config, dict)
-    assert config["name"] == "resnet10t"
+    assert as_backbone({"name": "resnet10t", "out_indices": [4]}, (16,)).strides == (32,)
+    assert as_backbone(named, (8, 16)) is named
     with pytest.raises(ValueError, match="module with channels and strides, got Linear"):
         as_backbone(nn.Linear(1, 1), (8,))
