@@ -24,7 +24,7 @@ def keeps_config(name: str) -> Callable[[M], M]:
         signature = inspect.signature(init)
 
         @functools.wraps(init)
-        def init_and_keep(self: nn.Module, *args: Any, **kwargs: Any) -> None:
+        def init_and_keep(self: Any, *args: Any, **kwargs: Any) -> None:
             bound = signature.bind(self, *args, **kwargs)
             bound.apply_defaults()
             init(self, *args, **kwargs)
@@ -32,7 +32,7 @@ def keeps_config(name: str) -> Callable[[M], M]:
             kept = {key: _plain(value) for key, value in arguments if key != "pretrained"}
             self.config = {"model": name, **kept}
 
-        cls.__init__ = init_and_keep  # type: ignore[misc]
+        cls.__init__ = init_and_keep  # type: ignore[method-assign]
         return cls
 
     return decorate
