@@ -70,7 +70,7 @@ def train(
     ] = None,
     epochs: Annotated[float | None, typer.Option(help="Passes over the data.", min=0)] = None,
     steps: Annotated[int | None, typer.Option(help="Steps of the optimizer.", min=1)] = None,
-    batch_size: Annotated[int, typer.Option(help="Pictures a step.", min=1)] = 8,
+    batch_size: Annotated[int, typer.Option(help="Pictures a step.", min=1)] = 16,
     image_size: Annotated[
         int | None, typer.Option(help="Longer side inside the model, pixels.", min=32)
     ] = None,
@@ -82,8 +82,8 @@ def train(
         list[str] | None, typer.Option(help="Further model option, NAME=JSON; repeatable.")
     ] = None,
     optimizer: Annotated[str, typer.Option(help="adamw or sgd.")] = "adamw",
-    lr: Annotated[float, typer.Option(help="Highest learning rate.", min=0)] = 1e-3,
-    weight_decay: Annotated[float, typer.Option(min=0)] = 0.05,
+    lr: Annotated[float, typer.Option(help="Highest learning rate.", min=0)] = 2e-3,
+    weight_decay: Annotated[float, typer.Option(min=0)] = 0.02,
     warmup: Annotated[float, typer.Option(help="Share of the run.", min=0, max=1)] = 0.05,
     clip: Annotated[float, typer.Option(help="Gradient norm limit; 0: none.", min=0)] = 10.0,
     ema: Annotated[
@@ -97,16 +97,20 @@ def train(
         float, typer.Option(help="Epochs between evaluations; 0: at the end alone.", min=0)
     ] = 0,
     workers: Annotated[int, typer.Option(help="Loader processes.", min=0)] = 0,
-    precision: Annotated[str, typer.Option(help="no, bf16 or fp16.")] = "no",
+    precision: Annotated[
+        str, typer.Option(help="no, bf16, fp16, or auto: bf16 where the machine has it.")
+    ] = "no",
     device: Device = "auto",
     seed: Seed = 0,
 ) -> None:
     """Train a model; without --minutes, --epochs or --steps for 10 epochs."""
     with _plain_errors():
-        _one_of("--precision", precision, ("no", "bf16", "fp16"))
+        _one_of("--precision", precision, ("no", "bf16", "fp16", "auto"))
         _one_of("--optimizer", optimizer, ("adamw", "sgd"))
-        from detcore.engine.train import TrainConfig
+        from detcore.engine.train import TrainConfig, fast_precision
 
+        if precision == "auto":
+            precision = fast_precision(device)
         if minutes is None and epochs is None and steps is None:
             epochs = 10
         sized: dict[str, Any] = {"spec": data, "seed": seed}
@@ -302,13 +306,10 @@ def _train(
     dataset = _load_data(chosen["spec"], "train", chosen)
     val = _validation(dataset, val_data, chosen)
     net = _create(model, dataset, options, config.seed)
-    if augmentation is not None and not dataset.mirror:
-        augmentation = replace(augmentation, mirror=0.0, upside_down=0.0)
+    augment = _augment(net, dataset, augmentation)
     console.print(summary(net, dataset, val, config, out))
     with TrainProgress(console, config.batch_size) as watcher:
-        result = train(
-            net, dataset, config, out=out, val=val, augment=augmentation, watcher=watcher
-        )
+        result = train(net, dataset, config, out=out, val=val, augment=augment, watcher=watcher)
     loss_curve(out / "log.csv", out / "loss.png")
     if result.metrics:
         _write_json(out / "metrics.json", result.metrics)
@@ -318,6 +319,20 @@ def _train(
         f"{headline(result.metrics)}"
     )
     _say(f"checkpoints, log.csv and loss.png are in {out}")
+
+
+def _augment(net: nn.Module, dataset: AnyDataset, wanted: Augment | None) -> Augment:
+    """What is asked for, less what the data forbids, at the size that the model works at."""
+    from detcore.data.transforms import Augment
+
+    chosen = wanted or Augment(mirror=0.0, colour=0.0, scale=(1.0, 1.0))
+    if not dataset.mirror:
+        chosen = replace(chosen, mirror=0.0, upside_down=0.0)
+    config: Any = getattr(net, "config", {})
+    size = config.get("image_size")
+    if size and dataset.task != "detection":
+        size *= 2  # a classifier stretches to a square: its short side must not lose pixels
+    return replace(chosen, longest=size)
 
 
 def _create(model: str, dataset: AnyDataset, options: dict[str, Any], seed: int) -> nn.Module:

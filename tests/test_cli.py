@@ -163,7 +163,10 @@ def test_own_pictures_in_folders(tmp_path):
     [
         (["train", "--model", "resnet"], "model must be one of"),
         (["train", "--data", "/no/such/folder"], "no such data"),
-        (["train", "--precision", "fp8"], "--precision must be one of no, bf16, fp16, got 'fp8'"),
+        (
+            ["train", "--precision", "fp8"],
+            "--precision must be one of no, bf16, fp16, auto, got 'fp8'",
+        ),
         (["train", "--optimizer", "adam"], "--optimizer must be one of"),
         (["train", "--device", "tpu"], "--device must be one of"),
         (["train", "--option", "depth"], "--option must be NAME=JSON, got 'depth'"),

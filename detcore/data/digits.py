@@ -278,7 +278,7 @@ def _background(rng: np.random.Generator, size: int) -> Array:
         cells = {1: 2, 2: int(rng.integers(3, 7)), 4: size // 3}[kind]
         coarse = rng.uniform(-1, 1, (3, cells, cells)).astype(np.float32)
         matrix = _stretch(cells, size)
-        pattern = matrix @ coarse @ matrix.T
+        pattern = np.matmul(matrix @ coarse, matrix.T, dtype=np.float32)
     ground: Array = base + strength * pattern
     return ground
 

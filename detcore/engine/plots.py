@@ -113,6 +113,8 @@ def loss_curve(log: Path, out: Path) -> None:
             linewidth=1.6 if strong else 1,
         )
     top.set_yscale("log")  # a loss falls by factors: on a linear axis only the start is seen
+    for axis in (top.yaxis.set_major_formatter, top.yaxis.set_minor_formatter):
+        axis("{x:g}")  # 0.6 is read more easily than 6 x 10^-1
     top.set_ylabel("loss")
     top.grid(alpha=0.3)
     top.legend()

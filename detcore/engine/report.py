@@ -102,6 +102,7 @@ def summary(
         "data": f"{config.data['spec']}: {len(dataset)} train, {len(val) if val else 0} val",
         "classes": f"{len(dataset.classes)}: {named}",
         "for": ", ".join(limits),
+        "precision": "float32" if config.precision == "no" else config.precision,
         "out": out,
     }
     for key, value in rows.items():
@@ -112,7 +113,7 @@ def summary(
 def metrics_table(metrics: Json, title: str) -> Table:
     """`detcore.engine.evaluate`'s figures: a row a class, and one for all of them."""
     # rules between columns left out: nine of them must fit 80 characters
-    table = Table(title=title, box=SIMPLE_HEAD)
+    table = Table(title=title, box=SIMPLE_HEAD, padding=(0, 0, 0, 1))
     columns = [k for k in metrics["per_class"][0] if k != "name"]
     for name in ("class", *columns):
         table.add_column(name, justify="left" if name == "class" else "right")

@@ -79,3 +79,20 @@ def test_switched_off_it_changes_nothing():
     moved, after = Augment(mirror=0, colour=0, scale=(1, 1))(image, target)
     assert torch.equal(moved, image)
     assert torch.equal(after["boxes"], target["boxes"])
+
+
+def test_longest_shrinks_as_the_models_would():
+    from detcore.parts.preprocess import FitWithin, Preprocess
+
+    image, target = scene()
+    image = torch.randint(0, 256, (3, 61, 83), dtype=torch.uint8)
+    quiet = Augment(mirror=0, colour=0, scale=(1, 1), longest=40)
+    small, moved = quiet(image, target)
+    own = Preprocess(FitWithin(40, 40), mean=(0,) * 3, std=(1,) * 3, divisor=1)([image.float()])
+    assert small.shape == own.images[0].shape == (3, 29, 40)
+    assert (small.float() - own.images[0]).abs().max() <= 1  # rounded to whole numbers
+    assert torch.allclose(moved["boxes"], own.boxes_in([target["boxes"]])[0])
+    same, _ = Augment(mirror=0, colour=0, scale=(1, 1), longest=83)(image, target)
+    assert torch.equal(same, image)
+    zoomed, _ = Augment(longest=40)(image, target)
+    assert zoomed.shape == (3, 29, 40)
