@@ -62,6 +62,9 @@ def train(
     out: Annotated[Path, typer.Option(help="Folder for checkpoints, log and curve.")] = Path(
         "runs/train"
     ),
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace the run that --out holds.")
+    ] = False,
     val_data: Annotated[
         str | None, typer.Option(help="Where to evaluate; default: the data's own val split.")
     ] = None,
@@ -107,6 +110,8 @@ def train(
     with _plain_errors():
         _one_of("--precision", precision, ("no", "bf16", "fp16", "auto"))
         _one_of("--optimizer", optimizer, ("adamw", "sgd"))
+        if not overwrite and any(out.glob("*.safetensors")):
+            raise _Wrong(f"{out} holds a run already; give another --out, or --overwrite")
         from detcore.engine.train import TrainConfig, fast_precision
 
         if precision == "auto":
@@ -215,9 +220,8 @@ def predict(
         net, info = _load_model(checkpoint, device)
         if data:
             dataset = _open(data, split, info, length=count)
-            pictures = [
-                (f"{split}-{k:03d}", dataset[k][0]) for k in range(min(count, len(dataset)))
-            ]
+            numbers = range(min(count, len(dataset)))
+            pictures = [(_name_of(dataset, k, split), dataset[k][0]) for k in numbers]
         else:
             from detcore.data import read_image
 
@@ -439,6 +443,14 @@ def _device(name: str) -> str:
 def _one_of(option: str, value: str, allowed: tuple[str, ...]) -> None:
     if value not in allowed:
         raise _Wrong(f"{option} must be one of {', '.join(allowed)}, got {value!r}")
+
+
+def _name_of(dataset: AnyDataset, index: int, split: str) -> str:
+    from detcore.data import DetectionDataset
+
+    if isinstance(dataset, DetectionDataset):
+        return dataset.record(index).file_name
+    return f"{split}-{index:03d}"
 
 
 def _picture_files(given: list[Path]) -> list[Path]:

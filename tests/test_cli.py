@@ -80,12 +80,12 @@ def test_predict_from_a_data_set(run, tmp_path):
         "--json",
         tmp_path / "p.json",
     )
-    names = {"val-000.png", "val-001.png", "val-002.png", "overview.png"}
+    names = {f"digits-val-0-00000{k}.png" for k in range(3)} | {"overview.png"}
     assert {p.name for p in (tmp_path / "p").iterdir()} == names
-    with Image.open(tmp_path / "p" / "val-000.png") as picture:
+    with Image.open(tmp_path / "p" / "digits-val-0-000000.png") as picture:
         assert min(picture.size) >= 480
     answers = json.loads((tmp_path / "p.json").read_text())
-    assert [a["file"] for a in answers] == ["val-000", "val-001", "val-002"]
+    assert [a["file"] for a in answers] == sorted(names - {"overview.png"})
     for found in answers[0]["detections"]:
         assert set(found) == {"class", "score", "box"}
         assert len(found["box"]) == 4
@@ -154,7 +154,7 @@ def test_own_pictures_in_folders(tmp_path):
         *SMALL,
     )
     assert "2: dark, light" in text
-    text = call("train", "--data", tmp_path / "data", "--out", tmp_path / "run", code=2)
+    text = call("train", "--data", tmp_path / "data", "--out", tmp_path / "ssd", code=2)
     assert "data is for classification, which --model ssd doesn't do" in text
 
 
@@ -252,3 +252,51 @@ def test_without_typer_one_sentence_says_what_to_install():
     assert done.stderr.strip() == (
         "detcore's command line needs typer: pip install 'detcore[models]'"
     )
+
+
+def test_a_run_is_not_overwritten_by_accident(tmp_path):
+    (tmp_path / "best.safetensors").write_bytes(b"an earlier run's")
+    arguments = ["train", "--model", "classifier", "--steps", 1, "--out", tmp_path, *SMALL]
+    assert "holds a run already" in call(*arguments, code=2)
+    assert (tmp_path / "best.safetensors").read_bytes() == b"an earlier run's"
+    call(*arguments, "--overwrite")
+    call("eval", "--checkpoint", tmp_path, "--limit", 2)
+
+
+def test_data_that_is_another_is_refused(run, tmp_path):
+    folder = tmp_path / "train"
+    folder.mkdir()
+    Image.new("RGB", (40, 30)).save(folder / "a.jpg")
+    box = "".join(
+        f"<{k}>{v}</{k}>" for k, v in (("xmin", 1), ("ymin", 2), ("xmax", 20), ("ymax", 20))
+    )
+    (folder / "a.xml").write_text(
+        f"<annotation><object><name>cell</name><bndbox>{box}</bndbox></object></annotation>"
+    )
+    text = call("eval", "--checkpoint", run[0], "--data", folder, "--split", "all", code=2)
+    assert "has the classes cell, the model 0, 1, 2" in text
+    text = call("eval", "--checkpoint", run[0], "--data", folder, "--limit", 2, code=2)
+    assert "--limit is for digits" in text
+
+
+def test_info_prints_the_build():
+    import detcore
+
+    text = call("info")
+    assert detcore.__version__ in text
+    assert "instruction_sets" in text
+
+
+def test_bench_is_handed_on(monkeypatch, tmp_path):
+    import sys
+    from types import ModuleType
+
+    import detcore.engine
+
+    asked, fake = [], ModuleType("detcore.engine.bench")
+    fake.main = lambda quick, json: asked.append((quick, json))
+    monkeypatch.setitem(sys.modules, "detcore.engine.bench", fake)
+    monkeypatch.setattr(detcore.engine, "bench", fake, raising=False)
+    call("bench", "--quick", "--json", tmp_path / "b.json")
+    call("bench")
+    assert asked == [(True, tmp_path / "b.json"), (False, None)]

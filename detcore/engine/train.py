@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState, PartialState
 from torch import Tensor, nn
 
 from detcore.data import AnyDataset
@@ -111,7 +112,7 @@ def train(
         model: any of detcore's. dataset: its training data. config: how.
         out: folder for ``last`` and ``best`` checkpoints (best: by mAP or accuracy on `val`) and
             ``log.csv`` (loss and its parts, learning rate, gradient norm: means over
-            `config.log_every` steps). None writes nothing.
+            `config.log_every` steps). An earlier run's there are replaced. None writes nothing.
         val: is evaluated at the end and every `config.eval_every` epochs.
         augment: applied to each training item.
         watcher: is told of every step and evaluation.
@@ -153,7 +154,7 @@ class _Run:
         self.config, self.dataset, self.val, self.out = config, dataset, val, out
         self.watcher = watcher
         torch.manual_seed(config.seed)
-        self.accelerator = Accelerator(cpu=config.device == "cpu", mixed_precision=config.precision)
+        self.accelerator = _accelerator(config)
         # convolutions run about a sixth faster so on the CPU, and tensor cores want it too
         model = model.to(memory_format=torch.channels_last)
         optimizer = make_optimizer(model, config.optimizer, config.lr, config.weight_decay)
@@ -180,6 +181,8 @@ class _Run:
     def run(self) -> TrainResult:
         if self.out:
             self.out.mkdir(parents=True, exist_ok=True)
+            for stale in self.out.glob("best.*"):
+                stale.unlink()  # an earlier run's best would be taken for this one's
         self.model.train()
         self.schedule.restart()
         saved = time.perf_counter()
@@ -326,6 +329,16 @@ class _Log:
 
 def _short(key: str, value: float) -> str:
     return str(int(value)) if key == "step" else f"{value:.6g}"
+
+
+def _accelerator(config: TrainConfig) -> Accelerator:
+    wanted = {"cpu": config.device == "cpu", "mixed_precision": config.precision}
+    try:
+        return Accelerator(**wanted)
+    except ValueError:
+        # accelerate holds one setting a process; a second run in it may want another
+        AcceleratorState._reset_state(PartialState().num_processes == 1)
+        return Accelerator(**wanted)
 
 
 @contextmanager

@@ -152,3 +152,33 @@ def test_augmentation_is_applied(fresh, scenes):
 
     train(fresh(), scenes(), TrainConfig(steps=2, batch_size=3), augment=note)
     assert len(seen) >= 6
+
+
+def test_mixed_precision_is_for_training_alone(fresh, scenes, monkeypatch):
+    seen = []
+    model, run_forward = fresh(), type(fresh()).forward
+
+    def note(self, images, targets=None):
+        seen.append((self.training, torch.is_autocast_enabled("cpu")))
+        return run_forward(self, images, targets)
+
+    monkeypatch.setattr(type(model), "forward", note)
+    config = TrainConfig(steps=2, batch_size=4, precision="bf16", device="cpu")
+    result = train(model, scenes(), config, val=scenes("val", 4))
+    assert set(seen) == {(True, True), (False, False)}
+    assert "forward" not in vars(model)
+    assert result.metrics["images"] == 4
+    seen.clear()
+    train(model, scenes(), TrainConfig(steps=1, batch_size=4, device="cpu"))  # and back again
+    assert seen == [(True, False)]
+
+
+def test_an_earlier_runs_best_is_not_taken_for_this_ones(tmp_path, fresh, scenes):
+    for name in ("best.safetensors", "best.json"):
+        (tmp_path / name).write_text("old")
+    train(fresh(), scenes(), TrainConfig(steps=1, batch_size=2), out=tmp_path)
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        "last.json",
+        "last.safetensors",
+        "log.csv",
+    ]
