@@ -30,8 +30,8 @@ class TrainProgress:
     def __init__(self, console: Console, batch_size: int) -> None:
         self.console, self.batch_size = console, batch_size
         self.bar = Progress(
-            TextColumn("[bold]training"),
-            BarColumn(bar_width=24),
+            # bar and text together fit 80 characters
+            BarColumn(bar_width=10),
             TextColumn("{task.percentage:>3.0f}%  {task.fields[text]}"),
             console=console,
             disable=not console.is_terminal,
@@ -57,14 +57,15 @@ class TrainProgress:
         self.loss = loss if self.loss is None else 0.95 * self.loss + 0.05 * loss
         speed = row["step"] * self.batch_size / max(row["seconds"], 1e-9)
         text = (
-            f"step {int(row['step'])}  epoch {row['epoch']:.2f}  loss {self.loss:.3f}  "
-            f"lr {row['lr']:.2e}  {speed:.1f} images/s  ETA {clock(remaining)}"
+            f"step {int(row['step'])}  loss {self.loss:.3f}  lr {row['lr']:.2e}  "
+            f"{speed:.1f} images/s  ETA {clock(remaining)}"
         )
         self.bar.update(self.task, completed=share, text=text)
         now = time.perf_counter()
         if not self.console.is_terminal and now - self.last_line >= _LINE_EVERY:
             self.last_line = now
-            self.console.print(text, highlight=False, soft_wrap=True)
+            epoch = f"epoch {row['epoch']:.1f}  "
+            self.console.print(epoch + text, highlight=False, soft_wrap=True)
 
     def evaluated(self, step: int, metrics: Json) -> None:
         self.console.print(f"step {step}: {headline(metrics)}", highlight=False, soft_wrap=True)
