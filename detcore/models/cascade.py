@@ -20,7 +20,8 @@ class Cascade(nn.Module):
         num_classes: classes, the background (0) counted: labels are 1..num_classes - 1.
         detector: a detector of two classes, object and background.
         classifier: a single-label classifier of num_classes - 1 classes; crops are made at its
-            image_size.
+            image_size, which is best 64 or more: a batch may hold a single crop, and batch norm
+            cannot learn from a single cell.
         margin: how much wider than its box a crop is on every side, as a share of the box.
         jitter: how far a crop's corners stray from the ground truth in training, as a share of the
             box, because the detector's boxes will stray too.
