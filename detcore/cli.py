@@ -6,13 +6,11 @@ the commands, so that ``detcore --help`` answers at once.
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import Annotated, Any, NoReturn
 
 try:
     import typer
@@ -22,14 +20,6 @@ except ImportError as missing:
     raise SystemExit(
         f"detcore's command line needs {missing.name}: pip install 'detcore[models]'"
     ) from missing
-
-if TYPE_CHECKING:
-    from torch import Tensor, nn
-
-    from detcore.data import AnyDataset
-    from detcore.data.transforms import Augment
-    from detcore.engine.checkpoint import CheckpointInfo
-    from detcore.engine.train import TrainConfig
 
 app = typer.Typer(
     help="Train, measure and use detectors made of detcore's ops.",
@@ -108,25 +98,29 @@ def train(
 ) -> None:
     """Train a model; without --minutes, --epochs or --steps for 10 epochs."""
     with _plain_errors():
-        _one_of("--precision", precision, ("no", "bf16", "fp16", "auto"))
-        _one_of("--optimizer", optimizer, ("adamw", "sgd"))
-        if not overwrite and any(out.glob("*.safetensors")):
-            raise _Wrong(f"{out} holds a run already; give another --out, or --overwrite")
+        from detcore.data.transforms import Augment
+        from detcore.engine import jobs
+        from detcore.engine.plots import loss_curve
+        from detcore.engine.report import TrainProgress, headline, summary
         from detcore.engine.train import TrainConfig, fast_precision
+        from detcore.engine.train import train as run
 
-        if precision == "auto":
-            precision = fast_precision(device)
+        jobs.one_of("--precision", precision, ("no", "bf16", "fp16", "auto"))
+        jobs.one_of("--optimizer", optimizer, ("adamw", "sgd"))
+        jobs.checked_device(device)
+        if not overwrite and any(out.glob("*.safetensors")):
+            raise jobs.UsageError(f"{out} holds a run already; give another --out, or --overwrite")
         if minutes is None and epochs is None and steps is None:
             epochs = 10
-        sized: dict[str, Any] = {"spec": data, "seed": seed}
+        chosen: dict[str, Any] = {"spec": data, "seed": seed}
         if data == "digits":
             classify = model == "classifier"
-            sized["task"] = "classification" if classify else "detection"
+            chosen["task"] = "classification" if classify else "detection"
             # at the data's own size: enlarging small pictures only costs time
-            sized["size"] = image_size = image_size or (64 if classify else 128)
-        options = _model_options(option or [], backbone, image_size, pretrained)
+            chosen["size"] = image_size = image_size or (64 if classify else 128)
+        options = jobs.model_options(option or [], backbone, image_size, pretrained)
         if model == "cascade":
-            options.pop("image_size", None)
+            options.pop("image_size", None)  # it works at each picture's own size
         config = TrainConfig(
             epochs=epochs,
             steps=steps,
@@ -141,14 +135,32 @@ def train(
             seed=seed,
             eval_every=eval_every,
             workers=workers,
-            precision=precision,
-            device=_device(device),
-            data=sized,
+            device=device,
+            precision=fast_precision(device) if precision == "auto" else precision,
+            data=chosen,
         )
-        from detcore.data.transforms import Augment
-
+        dataset = jobs.open_data(data, "train", chosen)
+        val = jobs.validation_data(dataset, val_data, chosen, _say)
+        net = jobs.create_model(model, dataset, options, seed)
         light = Augment(upside_down=0.5 if upside_down else 0.0) if augment else None
-        _train(model, options, config, val_data, out, light)
+        console.print(summary(net, dataset, val, config, out))
+        with TrainProgress(console, batch_size) as watcher:
+            result = run(
+                net,
+                dataset,
+                config,
+                out=out,
+                val=val,
+                augment=jobs.augmentation(net, dataset, light),
+                watcher=watcher,
+            )
+        loss_curve(out / "log.csv", out / "loss.png")
+        if result.metrics:
+            jobs.write_json(out / "metrics.json", result.metrics)
+        ended = "interrupted after" if result.interrupted else "done:"
+        took = f"{result.steps} steps in {result.seconds / 60:.1f} minutes"
+        _say(f"{ended} {took}  {headline(result.metrics)}")
+        _say(f"checkpoints, log.csv and loss.png are in {out}")
 
 
 @app.command("eval")
@@ -170,13 +182,14 @@ def evaluate_command(
 ) -> None:
     """Measure a checkpoint on a data set and print a table."""
     with _plain_errors():
-        net, info = _load_model(checkpoint, device)
-        if limit and (data or info.data.get("spec")) != "digits":
-            raise _Wrong("--limit is for digits, which are made to any number")
-        dataset = _open(data, split, info, length=limit)
+        from detcore.engine import jobs
         from detcore.engine.evaluate import evaluate
         from detcore.engine.report import headline, metrics_table
 
+        net, info = jobs.load_model(checkpoint, device)
+        if limit and (data or info.data.get("spec")) != "digits":
+            raise jobs.UsageError("--limit is for digits, which are made to any number")
+        dataset = jobs.data_for(info, data, split, limit)
         with console.status("evaluating") as status:
             metrics = evaluate(
                 net,
@@ -192,7 +205,7 @@ def evaluate_command(
             f"{metrics['images_per_second']} images/s)"
         )
         if json_out:
-            _write_json(json_out, {"checkpoint": str(checkpoint), "split": split, **metrics})
+            jobs.write_json(json_out, {"checkpoint": str(checkpoint), "split": split, **metrics})
 
 
 @app.command()
@@ -215,19 +228,26 @@ def predict(
 ) -> None:
     """Find objects in photos: annotated pictures and JSON come out."""
     with _plain_errors():
-        if bool(photos) == bool(data):
-            raise _Wrong("give photos, or --data")
-        net, info = _load_model(checkpoint, device)
-        if data:
-            dataset = _open(data, split, info, length=count)
-            numbers = range(min(count, len(dataset)))
-            pictures = [(_name_of(dataset, k, split), dataset[k][0]) for k in numbers]
-        else:
-            from detcore.data import read_image
+        from detcore.engine import jobs
 
-            files = _picture_files(photos or [])
-            pictures = [(str(f), read_image(f)) for f in files]
-        _predict(net, info, pictures, out, score, json_out)
+        if bool(photos) == bool(data):
+            raise jobs.UsageError("give photos, or --data")
+        net, info = jobs.load_model(checkpoint, device)
+        if data:
+            dataset = jobs.data_for(info, data, split, count)
+            one_file = jobs.is_one_file(out, min(count, len(dataset)))
+            pictures = jobs.pictures_of(dataset, split, count)
+        else:
+            files = jobs.pictures_in(photos or [])
+            one_file = jobs.is_one_file(out, len(files))
+            pictures = jobs.read_pictures(files)
+        answers = jobs.annotate(
+            net, info, pictures, out=out, one_file=one_file, score=score, say=_say
+        )
+        if out:
+            _say(f"pictures are in {out}")
+        if json_out:
+            jobs.write_json(json_out, answers)
 
 
 @app.command()
@@ -255,10 +275,6 @@ def bench(
         benchmark.main(quick=quick, json=json_out)
 
 
-class _Wrong(ValueError):
-    """Something the user can put right; shown as a sentence."""
-
-
 @contextmanager
 def _plain_errors() -> Iterator[None]:
     """Turn what a user can put right into one sentence and exit code 2; bugs keep their trace."""
@@ -267,16 +283,17 @@ def _plain_errors() -> Iterator[None]:
         logger.addHandler(_Notes())
     try:
         yield
-    except (_Wrong, ImportError, OSError) as error:
+    except (ImportError, OSError) as error:
         _fail(str(error))
     except (ValueError, RuntimeError) as error:
         from detcore.data import DataError
         from detcore.engine.checkpoint import CheckpointError
+        from detcore.engine.jobs import UsageError
         from detcore.engine.train import TrainingDiverged
 
         if isinstance(error, TrainingDiverged):
             _fail(str(error), code=1)
-        if not isinstance(error, DataError | CheckpointError):
+        if not isinstance(error, UsageError | DataError | CheckpointError):
             raise
         _fail(str(error))
 
@@ -292,245 +309,6 @@ class _Notes(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         errors.print(f"note: {record.getMessage()}", markup=False, highlight=False, soft_wrap=True)
-
-
-def _train(
-    model: str,
-    options: dict[str, Any],
-    config: TrainConfig,
-    val_data: str | None,
-    out: Path,
-    augmentation: Augment | None,
-) -> None:
-    from detcore.engine.plots import loss_curve
-    from detcore.engine.report import TrainProgress, headline, summary
-    from detcore.engine.train import train
-
-    chosen = config.data
-    dataset = _load_data(chosen["spec"], "train", chosen)
-    val = _validation(dataset, val_data, chosen)
-    net = _create(model, dataset, options, config.seed)
-    augment = _augment(net, dataset, augmentation)
-    console.print(summary(net, dataset, val, config, out))
-    with TrainProgress(console, config.batch_size) as watcher:
-        result = train(net, dataset, config, out=out, val=val, augment=augment, watcher=watcher)
-    loss_curve(out / "log.csv", out / "loss.png")
-    if result.metrics:
-        _write_json(out / "metrics.json", result.metrics)
-    ended = "interrupted after" if result.interrupted else "done:"
-    _say(
-        f"{ended} {result.steps} steps in {result.seconds / 60:.1f} minutes  "
-        f"{headline(result.metrics)}"
-    )
-    _say(f"checkpoints, log.csv and loss.png are in {out}")
-
-
-def _augment(net: nn.Module, dataset: AnyDataset, wanted: Augment | None) -> Augment:
-    """What is asked for, less what the data forbids, at the size that the model works at."""
-    from detcore.data.transforms import Augment
-
-    chosen = wanted or Augment(mirror=0.0, colour=0.0, scale=(1.0, 1.0))
-    if not dataset.mirror:
-        chosen = replace(chosen, mirror=0.0, upside_down=0.0)
-    config: Any = getattr(net, "config", {})
-    size = config.get("image_size")
-    if size and dataset.task != "detection":
-        size *= 2  # a classifier stretches to a square: its short side must not lose pixels
-    return replace(chosen, longest=size)
-
-
-def _create(model: str, dataset: AnyDataset, options: dict[str, Any], seed: int) -> nn.Module:
-    import torch
-
-    from detcore import models
-
-    detector = dataset.task == "detection"
-    if detector == (model == "classifier"):
-        raise _Wrong(f"the data is for {dataset.task}, which --model {model} doesn't do")
-    torch.manual_seed(seed)
-    try:
-        # detectors count the background as class 0
-        return models.create(model, len(dataset.classes) + detector, **options)
-    except (ValueError, TypeError) as error:
-        raise _Wrong(str(error)) from error
-
-
-def _model_options(
-    given: list[str], backbone: str | None, image_size: int | None, pretrained: bool
-) -> dict[str, Any]:
-    options: dict[str, Any] = {"backbone": backbone, "image_size": image_size}
-    options = {k: v for k, v in options.items() if v is not None}
-    if pretrained:
-        options["pretrained"] = True
-    for entry in given:
-        name, sign, text = entry.partition("=")
-        if not sign:
-            raise _Wrong(f"--option must be NAME=JSON, got {entry!r}")
-        try:
-            options[name] = json.loads(text)
-        except json.JSONDecodeError:
-            options[name] = text  # a bare word is a string
-    return options
-
-
-def _load_data(spec: str, split: str, chosen: dict[str, Any]) -> AnyDataset:
-    """Open data; `chosen` says of which size and seed the digits are to be."""
-    from detcore.data import load
-
-    known = ("task", "size", "seed", "length") if spec == "digits" else ()
-    return load(spec, split, **{k: chosen[k] for k in known if chosen.get(k) is not None})
-
-
-def _validation(
-    dataset: AnyDataset, val_data: str | None, chosen: dict[str, Any]
-) -> AnyDataset | None:
-    from detcore.data import DataError
-
-    spec = val_data or chosen["spec"]
-    if val_data is None and spec.endswith(".json"):
-        _say("no evaluation: a .json is one split; name another with --val-data")
-        return None
-    try:
-        val = _load_data(spec, "val", chosen)
-    except DataError as error:
-        if val_data:
-            raise
-        _say(f"no evaluation: {error}")
-        return None
-    _same_classes(val.classes, dataset.classes, spec)
-    return val
-
-
-def _same_classes(there: list[str], wanted: list[str], spec: str) -> None:
-    if there != wanted:
-        raise _Wrong(f"{spec} has the classes {', '.join(there)}, the model {', '.join(wanted)}")
-
-
-def _load_model(path: Path, device: str) -> tuple[nn.Module, CheckpointInfo]:
-    from detcore.engine.checkpoint import load
-
-    net, info = load(path)
-    import torch
-
-    chosen = _device(device)
-    if chosen == "auto":
-        chosen = "cuda" if torch.cuda.is_available() else "cpu"
-    return net.to(chosen), info
-
-
-def _open(data: str | None, split: str, info: CheckpointInfo, length: int | None) -> AnyDataset:
-    spec = data or info.data.get("spec")
-    if not spec:
-        raise _Wrong("the checkpoint doesn't say what it was trained on; give --data")
-    task = {"task": info.task, "length": length}
-    dataset = _load_data(spec, split, {**info.data, **task})
-    if dataset.task != info.task:
-        raise _Wrong(f"{spec} is for {dataset.task}, the checkpoint for {info.task}")
-    _same_classes(dataset.classes, info.classes, spec)
-    return dataset
-
-
-def _device(name: str) -> str:
-    _one_of("--device", name.split(":")[0], ("auto", "cpu", "cuda"))
-    if name.startswith("cuda"):
-        import torch
-
-        if not torch.cuda.is_available():
-            raise _Wrong("--device cuda: torch finds no CUDA device here")
-    return name
-
-
-def _one_of(option: str, value: str, allowed: tuple[str, ...]) -> None:
-    if value not in allowed:
-        raise _Wrong(f"{option} must be one of {', '.join(allowed)}, got {value!r}")
-
-
-def _name_of(dataset: AnyDataset, index: int, split: str) -> str:
-    from detcore.data import DetectionDataset
-
-    if isinstance(dataset, DetectionDataset):
-        return dataset.record(index).file_name
-    return f"{split}-{index:03d}"
-
-
-def _picture_files(given: list[Path]) -> list[Path]:
-    from detcore.data.base import IMAGE_SUFFIXES
-
-    files: list[Path] = []
-    for path in given:
-        if path.is_dir():
-            files += sorted(f for f in path.iterdir() if f.suffix.lower() in IMAGE_SUFFIXES)
-        else:
-            files.append(path)
-    if not files:
-        raise _Wrong(f"no pictures in {', '.join(map(str, given))}")
-    return files
-
-
-def _predict(
-    net: nn.Module,
-    info: CheckpointInfo,
-    pictures: list[tuple[str, Tensor]],
-    out: Path | None,
-    score: float,
-    json_out: Path | None,
-) -> None:
-    from detcore.engine.plots import draw, overview, save_picture
-    from detcore.engine.predict import predict, to_json
-
-    one_file = out is not None and out.suffix.lower() in (".png", ".jpg", ".jpeg", ".webp")
-    if one_file and len(pictures) > 1:
-        raise _Wrong(f"--out must be a folder for {len(pictures)} pictures, got {out}")
-    device = next(net.parameters()).device
-    answers, drawn = [], []
-    for name, image in pictures:
-        found = predict(net, [image], device=device, score=score)[0]
-        answer = to_json(found, info.classes, image)
-        answers.append({"file": name, **answer})
-        _say(f"{name}: {_sentence(answer)}")
-        if out:
-            drawn.append(draw(image, answer, classes=info.classes))
-    if out and one_file:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        save_picture(drawn[0], out)
-    elif out:
-        out.mkdir(parents=True, exist_ok=True)
-        for name, picture in zip(_file_names([n for n, _ in pictures]), drawn, strict=True):
-            save_picture(picture, out / name)
-        if len(drawn) > 1:
-            save_picture(overview(drawn[:16]), out / "overview.png")
-    if out:
-        _say(f"pictures are in {out}")
-    if json_out:
-        _write_json(json_out, answers)
-
-
-def _file_names(names: list[str]) -> list[str]:
-    """A .png name each; photos of the same name in two folders must not overwrite each other."""
-    taken: dict[str, int] = {}
-    out = []
-    for name in names:
-        stem = Path(name).stem
-        taken[stem] = taken.get(stem, 0) + 1
-        out.append(f"{stem}.png" if taken[stem] == 1 else f"{stem}-{taken[stem]}.png")
-    return out
-
-
-def _sentence(answer: dict[str, Any]) -> str:
-    if "detections" not in answer:
-        return f"{answer['class']} ({answer['scores'][answer['class']]:.2f})"
-    counts: dict[str, int] = {}
-    for found in answer["detections"]:
-        counts[found["class"]] = counts.get(found["class"], 0) + 1
-    return ", ".join(f"{n} {name}" for name, n in sorted(counts.items())) or "nothing found"
-
-
-def _write_json(path: Path, value: Any) -> None:
-    from detcore.engine.checkpoint import atomic
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic(path) as aside:
-        aside.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
 
 
 def _say(text: str) -> None:

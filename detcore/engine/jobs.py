@@ -1,0 +1,243 @@
+"""What the commands of `detcore.cli` do, below the reading of arguments and above the engine."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from detcore import models
+from detcore.data import AnyDataset, DataError, DetectionDataset, load, read_image
+from detcore.data.base import IMAGE_SUFFIXES
+from detcore.data.transforms import Augment
+from detcore.engine import checkpoint
+from detcore.engine.checkpoint import CheckpointInfo
+from detcore.engine.metrics import Json
+from detcore.engine.plots import draw, overview, save_picture
+from detcore.engine.predict import predict, to_json
+
+Say = Callable[[str], None]
+Picture = tuple[str, Tensor]  # name; uint8 [3, H, W]
+
+_PICTURE_OUT = (".png", ".jpg", ".jpeg", ".webp")
+_ON_SHEET = 16  # pictures of an overview
+
+
+class UsageError(ValueError):
+    """Arguments that don't go together; the text is meant for whoever gave them."""
+
+
+def one_of(option: str, value: str, allowed: tuple[str, ...]) -> None:
+    """Raise UsageError unless `value` is allowed."""
+    if value not in allowed:
+        raise UsageError(f"{option} must be one of {', '.join(allowed)}, got {value!r}")
+
+
+def checked_device(name: str) -> str:
+    """`name`, if it is auto, cpu or a CUDA device and torch has one; else UsageError."""
+    one_of("--device", name.split(":")[0], ("auto", "cpu", "cuda"))
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise UsageError("--device cuda: torch finds no CUDA device here")
+    return name
+
+
+def model_options(
+    given: Sequence[str], backbone: str | None, image_size: int | None, pretrained: bool
+) -> dict[str, Any]:
+    """Keyword arguments for `detcore.models.create`; `given` are NAME=JSON, bare words strings."""
+    options: dict[str, Any] = {"backbone": backbone, "image_size": image_size}
+    options = {k: v for k, v in options.items() if v is not None}
+    if pretrained:
+        options["pretrained"] = True
+    for entry in given:
+        name, sign, text = entry.partition("=")
+        if not sign:
+            raise UsageError(f"--option must be NAME=JSON, got {entry!r}")
+        try:
+            options[name] = json.loads(text)
+        except json.JSONDecodeError:
+            options[name] = text
+    return options
+
+
+def create_model(model: str, dataset: AnyDataset, options: dict[str, Any], seed: int) -> nn.Module:
+    """A new model for a data set's classes; UsageError where name, options or data don't fit."""
+    detector = dataset.task == "detection"
+    if detector == (model == "classifier"):
+        raise UsageError(f"the data is for {dataset.task}, which --model {model} doesn't do")
+    torch.manual_seed(seed)
+    try:
+        # detectors count the background as class 0
+        return models.create(model, len(dataset.classes) + detector, **options)
+    except (ValueError, TypeError) as error:
+        raise UsageError(str(error)) from error
+
+
+def augmentation(net: nn.Module, dataset: AnyDataset, wanted: Augment | None) -> Augment:
+    """What is asked for, less what the data forbids, at the size that the model works at."""
+    chosen = wanted or Augment(mirror=0.0, colour=0.0, scale=(1.0, 1.0))
+    if not dataset.mirror:
+        chosen = replace(chosen, mirror=0.0, upside_down=0.0)
+    config: Any = getattr(net, "config", {})
+    size = config.get("image_size")
+    if size and dataset.task != "detection":
+        size *= 2  # a classifier stretches to a square: its short side must not lose pixels
+    return replace(chosen, longest=size)
+
+
+def open_data(spec: str, split: str, chosen: dict[str, Any]) -> AnyDataset:
+    """Open data; `chosen` says of which task, size, seed and length the digits are to be."""
+    known = ("task", "size", "seed", "length") if spec == "digits" else ()
+    return load(spec, split, **{k: chosen[k] for k in known if chosen.get(k) is not None})
+
+
+def validation_data(
+    dataset: AnyDataset, val_data: str | None, chosen: dict[str, Any], say: Say
+) -> AnyDataset | None:
+    """The val split of `val_data`, or of the training data; None, and said why, without one."""
+    spec = val_data or chosen["spec"]
+    if val_data is None and spec.endswith(".json"):
+        say("no evaluation: a .json is one split; name another with --val-data")
+        return None
+    try:
+        val = open_data(spec, "val", chosen)
+    except DataError as error:
+        if val_data:
+            raise
+        say(f"no evaluation: {error}")
+        return None
+    _same_classes(val.classes, dataset.classes, spec)
+    return val
+
+
+def load_model(path: Path, device: str) -> tuple[nn.Module, CheckpointInfo]:
+    """A checkpoint's model on the device asked for, in evaluation mode."""
+    chosen = checked_device(device)
+    if chosen == "auto":
+        chosen = "cuda" if torch.cuda.is_available() else "cpu"
+    net, info = checkpoint.load(path)
+    return net.to(chosen), info
+
+
+def data_for(info: CheckpointInfo, data: str | None, split: str, length: int | None) -> AnyDataset:
+    """Data to use a checkpoint on, by default what it was trained on; UsageError if another's."""
+    spec = data or info.data.get("spec")
+    if not spec:
+        raise UsageError("the checkpoint doesn't say what it was trained on; give --data")
+    dataset = open_data(spec, split, {**info.data, "task": info.task, "length": length})
+    if dataset.task != info.task:
+        raise UsageError(f"{spec} is for {dataset.task}, the checkpoint for {info.task}")
+    _same_classes(dataset.classes, info.classes, spec)
+    return dataset
+
+
+def pictures_of(dataset: AnyDataset, split: str, count: int) -> Iterator[Picture]:
+    """The first `count` pictures of a data set, by file name where it has them."""
+    for k in range(min(count, len(dataset))):
+        name = f"{split}-{k:03d}"
+        if isinstance(dataset, DetectionDataset):
+            name = dataset.record(k).file_name
+        yield name, dataset[k][0]
+
+
+def pictures_in(given: Sequence[Path]) -> list[Path]:
+    """Files as they are given, folders as the pictures in them; UsageError if there are none."""
+    files: list[Path] = []
+    for path in given:
+        if path.is_dir():
+            files += sorted(f for f in path.iterdir() if f.suffix.lower() in IMAGE_SUFFIXES)
+        else:
+            files.append(path)
+    if not files:
+        raise UsageError(f"no pictures in {', '.join(map(str, given))}")
+    return files
+
+
+def read_pictures(files: Sequence[Path]) -> Iterator[Picture]:
+    """Photos one by one, so that a folder of them needn't fit into memory."""
+    for file in files:
+        yield str(file), read_image(file)
+
+
+def is_one_file(out: Path | None, pictures: int) -> bool:
+    """Whether --out names a picture and no folder; UsageError if for several pictures."""
+    one = out is not None and out.suffix.lower() in _PICTURE_OUT
+    if one and pictures > 1:
+        raise UsageError(f"--out must be a folder for {pictures} pictures, got {out}")
+    return one
+
+
+def annotate(
+    net: nn.Module,
+    info: CheckpointInfo,
+    pictures: Iterable[Picture],
+    *,
+    out: Path | None,
+    one_file: bool,
+    score: float,
+    say: Say,
+) -> list[Json]:
+    """Predict each picture, say what is in it, and write it with its answer drawn to `out`.
+
+    A folder also gets ``overview.png`` of the first sixteen. Returns the answers, as
+    `detcore.engine.predict.to_json` gives them, each with its ``file``.
+    """
+    device = next(net.parameters()).device
+    answers: list[Json] = []
+    sheet: list[Image.Image] = []
+    taken: set[str] = {"overview.png"}
+    if out:
+        (out.parent if one_file else out).mkdir(parents=True, exist_ok=True)
+    for name, image in pictures:
+        found = predict(net, [image], device=device, score=score)[0]
+        answer = to_json(found, info.classes, image)
+        answers.append({"file": name, **answer})
+        say(f"{name}: {_sentence(answer)}")
+        if out:
+            picture = draw(image, answer, classes=info.classes)
+            save_picture(picture, out if one_file else out / _free_name(name, taken))
+            if len(sheet) < _ON_SHEET:
+                sheet.append(picture)
+    if out and not one_file and len(sheet) > 1:
+        save_picture(overview(sheet), out / "overview.png")
+    return answers
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON, whole or not at all; folders are made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with checkpoint.atomic(path) as aside:
+        aside.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+
+
+def _same_classes(there: list[str], wanted: list[str], spec: str) -> None:
+    if there != wanted:
+        raise UsageError(
+            f"{spec} has the classes {', '.join(there)}, the model {', '.join(wanted)}"
+        )
+
+
+def _free_name(name: str, taken: set[str]) -> str:
+    """A .png name; photos of the same name in two folders must not overwrite each other."""
+    stem = Path(name).stem
+    free, k = f"{stem}.png", 1
+    while free in taken:
+        k += 1
+        free = f"{stem}-{k}.png"
+    taken.add(free)
+    return free
+
+
+def _sentence(answer: Json) -> str:
+    if "detections" not in answer:
+        return f"{answer['class']} ({answer['scores'][answer['class']]:.2f})"
+    counts: dict[str, int] = {}
+    for found in answer["detections"]:
+        counts[found["class"]] = counts.get(found["class"], 0) + 1
+    return ", ".join(f"{n} {name}" for name, n in sorted(counts.items())) or "nothing found"
