@@ -149,7 +149,7 @@ Executor torch_threads() {
   }};
 }
 
-bool on_cuda(const Tensor& t) {
+bool on_cuda([[maybe_unused]] const Tensor& t) {
 #if defined(DETCORE_SIMT)
   return true;
 #else

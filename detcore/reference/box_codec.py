@@ -35,7 +35,7 @@ def decode_boxes(
     """Boxes [N, 4k], xyxy, from deltas [N, 4k] and anchors [N, 4]; log sizes are cut at `clip`."""
     dtype = _arithmetic(deltas)
     ax, ay, aw, ah = (v[:, None] for v in _centre_and_size(anchors.to(dtype)))
-    dx, dy, dw, dh = deltas.to(dtype).reshape(deltas.shape[0], -1, 4).unbind(-1)
+    dx, dy, dw, dh = deltas.to(dtype).unflatten(1, (deltas.shape[1] // 4, 4)).unbind(-1)
     wx, wy, ww, wh = weights
     x, y = dx / wx * aw + ax, dy / wy * ah + ay
     w, h = torch.exp((dw / ww).clamp(max=clip)) * aw, torch.exp((dh / wh).clamp(max=clip)) * ah

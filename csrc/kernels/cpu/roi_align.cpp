@@ -242,20 +242,44 @@ struct Pooling {
   }
 };
 
+// f(image, first channel, last channel) for disjoint blocks of whole planes: `per` channels each.
+template <class F>
+void each_block(const RoiAlignParams& p, int64_t per, const Executor& executor, const F& f) {
+  const int64_t blocks = divide_up(p.channels, per);
+  parallel_for(executor, p.images * blocks, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t unit = begin; unit < end; ++unit) {
+      const int64_t c0 = unit % blocks * per;
+      f(unit / blocks, c0, at_most(p.channels, c0 + per));
+    }
+  });
+}
+
+// The image of a region, checked by the caller to be one of the map's.
+template <class T>
+DETCORE_HD int64_t image_of(const RoiAlignParams& p, int64_t i) {
+  return int64_t(static_cast<const T*>(p.rois)[5 * i]);
+}
+
 }  // namespace
 
 Status roi_align(const RoiAlignParams& p, const Executor& executor) {
   return with_storage(p.dtype, [&](auto storage) {
-    // a unit is one region and a block of channels, so that few regions still fill the threads
-    const int64_t block = p.channels_last ? 4 * kChannels : 32;
-    const int64_t blocks = divide_up(p.channels, block);
-    parallel_for(executor, p.n * blocks, 4, [&](int64_t begin, int64_t end) {
-      Pooling<decltype(storage)> pooling(p);
-      for (int64_t unit = begin; unit < end; ++unit) {
-        const int64_t c0 = unit % blocks * block;
-        pooling.forward(unit / blocks, c0, at_most(p.channels, c0 + block));
-      }
-    });
+    using S = decltype(storage);
+    using T = arithmetic_t<S>;
+    if (p.channels_last) {
+      // a pixel's channels lie together: region by region
+      parallel_for(executor, p.n, 1, [&](int64_t begin, int64_t end) {
+        Pooling<S> pooling(p);
+        for (int64_t i = begin; i < end; ++i) pooling.forward(i, 0, p.channels);
+      });
+    } else {
+      // a few planes stay in L2 while all regions pass over them
+      each_block(p, 8, executor, [&](int64_t image, int64_t c0, int64_t c1) {
+        Pooling<S> pooling(p);
+        for (int64_t i = 0; i < p.n; ++i)
+          if (image_of<T>(p, i) == image) pooling.forward(i, c0, c1);
+      });
+    }
     return Status{};
   });
 }
@@ -265,25 +289,17 @@ Status roi_align_backward(const RoiAlignBackwardParams& p, const Executor& execu
   return with_storage(f.dtype, [&](auto storage) {
     using S = decltype(storage);
     using T = arithmetic_t<S>;
-    // every element belongs to one unit, which adds the regions in their order
-    const int64_t block = 16, blocks = divide_up(f.channels, block);
-    parallel_for(executor, f.images * blocks, 1, [&](int64_t begin, int64_t end) {
+    // every element belongs to one block, which adds the regions in their order
+    each_block(f, f.channels_last ? 128 : 8, executor, [&](int64_t image, int64_t c0, int64_t c1) {
       Pooling<S> pooling(f);
-      for (int64_t image = begin / blocks; image <= (end - 1) / blocks; ++image) {
-        const int64_t first = at_least(0, begin - image * blocks);
-        const int64_t last = at_most(blocks, end - image * blocks);
-        const int64_t c0 = first * block, c1 = at_most(f.channels, last * block);
-        T* grad = static_cast<T*>(p.grad_input) + image * pooling.in.image;
-        if (f.channels_last) {
-          for (int64_t pixel = 0; pixel < f.height * f.width; ++pixel)
-            for (int64_t c = c0; c < c1; ++c) grad[pixel * f.channels + c] = T(0);
-        } else {
-          memset(grad + c0 * pooling.in.channel, 0, (c1 - c0) * pooling.in.channel * sizeof(T));
-        }
-        for (int64_t i = 0; i < f.n; ++i)
-          if (int64_t(static_cast<const T*>(f.rois)[5 * i]) == image)
-            pooling.backward(i, static_cast<const S*>(p.grad_out), grad, c0, c1);
-      }
+      T* grad = static_cast<T*>(p.grad_input) + image * pooling.in.image;
+      const int64_t runs = f.channels_last ? f.height * f.width : c1 - c0;
+      const int64_t run = f.channels_last ? c1 - c0 : f.height * f.width;
+      for (int64_t r = 0; r < runs; ++r)
+        memset(grad + (f.channels_last ? r * f.channels + c0 : (c0 + r) * run), 0, run * sizeof(T));
+      for (int64_t i = 0; i < f.n; ++i)
+        if (image_of<T>(f, i) == image)
+          pooling.backward(i, static_cast<const S*>(p.grad_out), grad, c0, c1);
     });
     return Status{};
   });

@@ -40,7 +40,7 @@ __global__ void forward_kernel(BoxIouParams p, int64_t row_tiles, int64_t column
     const int row_count = p.n - row0 < kRows ? int(p.n - row0) : kRows;
 
     __syncthreads();  // the last tile's rows have been read
-    if (threadIdx.x < row_count)
+    if (int(threadIdx.x) < row_count)
       rows[threadIdx.x] = measured<kind>(boxes1 + 4 * (row0 + threadIdx.x), p.format);
     MeasuredBox<T> columns[kColumnsPerThread];
     for (int k = 0; k < kColumnsPerThread; ++k) {
@@ -93,7 +93,7 @@ __global__ void backward_kernel(BoxIouBackwardParams p) {
     partial[2][threadIdx.x] = sum.x2, partial[3][threadIdx.x] = sum.y2;
     for (int step = kThreads / 2; step > 0; step /= 2) {
       __syncthreads();
-      if (threadIdx.x < step)
+      if (int(threadIdx.x) < step)
         for (int k = 0; k < 4; ++k) partial[k][threadIdx.x] += partial[k][threadIdx.x + step];
     }
     if (threadIdx.x == 0)

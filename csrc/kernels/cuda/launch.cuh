@@ -98,6 +98,17 @@ DETCORE_HD void store_box(S* p, const Box<arithmetic_t<S>>& b) {
   narrow(b.x1, p[0]), narrow(b.y1, p[1]), narrow(b.x2, p[2]), narrow(b.y2, p[3]);
 }
 
+// Dynamic shared memory of the calling block, as elements of T.
+template <class T>
+__device__ inline T* dynamic_shared() {
+#if defined(DETCORE_SIMT)
+  return static_cast<T*>(simt::dynamic_shared());
+#else
+  extern __shared__ __align__(16) unsigned char detcore_dynamic_shared[];
+  return reinterpret_cast<T*>(detcore_dynamic_shared);
+#endif
+}
+
 // The calling thread's place among all threads of a one-dimensional grid, and their number.
 __device__ inline int64_t global_thread() {
   return int64_t(blockIdx.x) * blockDim.x + threadIdx.x;

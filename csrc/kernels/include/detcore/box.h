@@ -176,12 +176,12 @@ DETCORE_HD void overlap_backward(const MeasuredBox<T>& a, const MeasuredBox<T>& 
         db.y1 = db.y1 - gb * b_w, db.y2 = db.y2 + gb * b_w;
       }
     }
-    g_hull_w = lane_select(raw_w >= T(0), g_hull_w, T(0));
-    g_hull_h = lane_select(raw_h >= T(0), g_hull_h, T(0));
+    g_hull_w = lane_select(raw_w > T(0), g_hull_w, T(0));
+    g_hull_h = lane_select(raw_h > T(0), g_hull_h, T(0));
   }
 
-  T g_w = lane_select(w >= T(0), g_inter * inter_h, T(0));
-  T g_h = lane_select(h >= T(0), g_inter * inter_w, T(0));
+  T g_w = lane_select(w > T(0), g_inter * inter_h, T(0));
+  T g_h = lane_select(h > T(0), g_inter * inter_w, T(0));
   // the inner edges bound the intersection, the outer ones the hull: the shares are complements
   T left = share_if_greater(a.x1, b.x1), top = share_if_greater(a.y1, b.y1);
   T right = share_if_greater(a.x2, b.x2), bottom = share_if_greater(a.y2, b.y2);

@@ -33,7 +33,8 @@ struct RoiAlignBackwardParams {
   void* grad_input;        // as `input` but f64 for f64, else f32: every element written
 };
 
-// Threads share out regions (forward) or images times channels (backward).
+// Threads share out blocks of planes, so that a few stay in cache while all regions pass over them;
+// channels-last forward: regions.
 Status roi_align_cpu(const RoiAlignParams&, const Executor&);
 Status roi_align_backward_cpu(const RoiAlignBackwardParams&, const Executor&);
 

@@ -1,0 +1,74 @@
+# Each target is one command on a fresh machine with Python 3.11, g++ and make: no root, no GPU, no
+# system CUDA. Everything goes into .venv and build/ in this folder; every target can be run again.
+PYTHON ?= python3.11
+# The torch to build with (the module serves 2.14 and newer)
+TORCH ?= torch==2.14.1 torchvision==0.29.1
+
+VENV := .venv
+BIN := $(CURDIR)/$(VENV)/bin
+PY := $(BIN)/python
+PIP := $(PY) -m pip install --quiet --disable-pip-version-check
+NATIVE = build/$(shell $(PY) -c "import sysconfig; print(sysconfig.get_platform())")
+export PATH := $(BIN):$(PATH)
+
+.PHONY: help build demo test test-all bench wheel lint format clean native-tests
+.DEFAULT_GOAL := help
+
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
+
+$(VENV)/.ready: pyproject.toml
+	@echo "--- setting up $(VENV) (torch, and a CUDA compiler from PyPI unless DETCORE_CUDA=0)"
+	@test -x $(PY) || $(PYTHON) -m venv $(VENV)
+	$(PIP) $(TORCH)
+	@cuda=$$($(PY) -c "import torch; print(torch.version.cuda or '')"); \
+	if [ -n "$$cuda" ] && [ "$$DETCORE_CUDA" != 0 ]; then \
+		echo "--- CUDA $$cuda compiler"; $(PIP) "cuda-toolkit[nvcc,cccl]==$$cuda.*"; fi
+	$(PIP) "setuptools>=77" wheel "cmake>=3.24" ninja "pybind11>=3.0" numpy
+	@touch $@
+
+build: $(VENV)/.ready  ## set up .venv and build detcore in place
+	@echo "--- building detcore"
+	@$(PIP) --no-build-isolation --verbose -e ".[test]" >build.log 2>&1 || (tail -40 build.log; exit 1)
+	@grep -hE "^ *-- detcore:" build.log | sed 's/^ *-- //'
+	@rm -f build.log
+
+demo: build  ## train, evaluate and draw on real digits, about four minutes; results in demo/
+	@sh scripts/demo.sh
+
+native-tests: build
+	@echo "--- building the C++ tests and the CPU stand-in for CUDA"
+	@cmake -S . -B $(NATIVE) -DDETCORE_TESTS=ON -DDETCORE_SIMT=ON >/dev/null
+	@cmake --build $(NATIVE) | tail -n 1
+	@ctest --test-dir $(NATIVE) --output-on-failure --no-tests=error
+
+test: native-tests  ## all tests but the long ones
+	$(PY) -m pytest -n 2 -m "not slow"
+
+test-all: native-tests  ## all tests, the long fuzz, static and training ones too
+	$(PY) -m pytest -n 2
+
+bench: build  ## every op against its peers, interleaved, as one table
+	$(PY) -m pytest benchmarks --benchmark-enable --benchmark-sort=name --benchmark-columns=median,iqr,rounds
+
+wheel: build  ## a wheel in wheelhouse/, with its tag, targets and size
+	@echo "--- building the wheel"
+	@rm -rf dist wheelhouse build/wheel
+	$(PY) -m pip wheel --quiet --no-build-isolation --no-deps -w dist .
+	$(BIN)/auditwheel repair --exclude 'libtorch*' --exclude 'libc10*' -w wheelhouse dist/detcore-*.whl
+	@$(PY) -c "import detcore, pathlib; w = next(pathlib.Path('wheelhouse').glob('*.whl')); \
+	print(f'{w}  {w.stat().st_size / 2**20:.1f} MiB  CUDA targets: ' + (detcore.build_info()['cuda_targets'] or 'none'))"
+
+lint: build  ## ruff, mypy, clang-format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/clang-format --dry-run --Werror $$(git ls-files '*.h' '*.cpp' '*.cu' '*.cuh')
+
+format: build  ## let ruff and clang-format lay out the code
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/clang-format -i $$(git ls-files '*.h' '*.cpp' '*.cu' '*.cuh')
+
+clean:  ## remove what was built, keep .venv
+	rm -rf build dist wheelhouse detcore.egg-info detcore/_C*.so

@@ -1,0 +1,102 @@
+"""Every op test runs on each way to the kernels that this machine has.
+
+`cpu-<isa>` are the CPU kernels of one instruction set, `simt` the CUDA kernels on the CPU stand-in,
+`cuda` the CUDA kernels on a GPU.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.machinery import ExtensionFileLoader
+from importlib.util import module_from_spec, spec_from_loader
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from detcore.ops import _route
+from detcore.ops._native import _C
+
+ROOT = Path(__file__).parents[2]
+ISAS = ("baseline", "avx2", "avx512")
+FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
+
+
+def _usable_isas() -> list[str]:
+    widest = ISAS.index(_C.isa())
+    return [isa for isa in ISAS[: widest + 1] if isa in _C.build_facts()["instruction_sets"].split()]
+
+
+def _load_simt() -> ModuleType | None:
+    for path in sorted(ROOT.glob("build/**/_C_simt*.so")):
+        loader = ExtensionFileLoader("_C_simt", str(path))
+        spec = spec_from_loader("_C_simt", loader)
+        assert spec is not None
+        module = module_from_spec(spec)
+        loader.exec_module(module)
+        return module
+    return None
+
+
+SIMT = _load_simt()
+
+
+@dataclass
+class Backend:
+    name: str
+    device: str = "cpu"
+
+    @property
+    def simulated(self) -> bool:
+        return self.name == "simt"
+
+    def native(self, op: str) -> Any:
+        """The function of the extension, backward ones too, on this backend."""
+        return _route.bind(op)
+
+    def __call__(self, value: Any) -> Any:
+        """Tensors, also in lists, on this backend's device."""
+        if isinstance(value, Tensor):
+            return value.to(self.device)
+        return [self(v) for v in value] if isinstance(value, list) else value
+
+
+@pytest.fixture(
+    params=[
+        *(f"cpu-{isa}" for isa in _usable_isas()),
+        pytest.param(
+            "simt",
+            marks=pytest.mark.skipif(SIMT is None, reason="the stand-in is not built: make test"),
+        ),
+        pytest.param(
+            "cuda",
+            marks=[
+                pytest.mark.cuda,
+                pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU"),
+            ],
+        ),
+    ]
+)
+def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Backend]:
+    name = request.param
+    widest = _C.isa()
+    if name.startswith("cpu-"):
+        _C.set_isa(name.removeprefix("cpu-"))
+        assert _C.isa() == name.removeprefix("cpu-")
+    elif name == "simt":
+        monkeypatch.setattr(_route, "_C", SIMT)
+    yield Backend(name, "cuda" if name == "cuda" else "cpu")
+    _C.set_isa(widest)
+
+
+def random_boxes(
+    n: int, extent: float = 100.0, side: float = 40.0, seed: int = 0, whole: bool = False
+) -> Tensor:
+    """[n, 4] float64 xyxy boxes; whole: on integer coordinates, so that IoUs hit thresholds."""
+    g = torch.Generator().manual_seed(seed * 1000003 + n)
+    low = torch.rand(n, 2, generator=g, dtype=torch.float64) * extent
+    size = torch.rand(n, 2, generator=g, dtype=torch.float64) * side + 1
+    boxes = torch.cat((low, low + size), dim=1)
+    return boxes.round() if whole else boxes

@@ -1,0 +1,36 @@
+import pytest
+import torch
+import torchvision.ops as tv
+
+from detcore import ops
+
+from .conftest import random_boxes
+
+
+def test_roi_align_module() -> None:
+    input, boxes = torch.randn(1, 3, 20, 20), [random_boxes(6).float()]
+    for aligned in (False, True):
+        ours, theirs = (m.RoIAlign((3, 4), 0.5, 2, aligned)(input, boxes) for m in (ops, tv))
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("names", [["0"], ["0", "1", "2"], ["0", "1", "2", "3"]])
+def test_multiscale_equals_torchvision(names: list[str]) -> None:
+    x = {str(i): torch.randn(2, 4, 64 >> i, 80 >> i, requires_grad=True) for i in range(4)}
+    x["pool"] = torch.randn(2, 4, 4, 5)
+    sizes = [(256, 320), (250, 300)]
+    boxes = [random_boxes(30, 150, 150, s).float() for s in (1, 2)]
+    boxes[0][0] = torch.tensor([0.0, 0, 224, 224])  # the canonical size itself
+    ours = ops.MultiScaleRoIAlign(names, 7, 2)(x, boxes, sizes)
+    theirs = tv.MultiScaleRoIAlign(names, 7, 2)(x, boxes, sizes)
+    torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
+    ours.sum().backward()
+    assert all(x[n].grad is not None for n in names)
+
+
+def test_multiscale_without_boxes_and_without_features() -> None:
+    pool = ops.MultiScaleRoIAlign(["0", "1"], 3, 2)
+    x = {"0": torch.randn(1, 4, 16, 16), "1": torch.randn(1, 4, 8, 8)}
+    assert pool(x, [torch.zeros(0, 4)], [(64, 64)]).shape == (0, 4, 3, 3)
+    with pytest.raises(ValueError, match="x must hold one of"):
+        pool({"other": x["0"]}, [torch.zeros(0, 4)], [(64, 64)])

@@ -1,0 +1,209 @@
+"""Plain eager tensors take the pybind11 entry; whatever torch wraps around a call takes the operator."""
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+from torch.fx.experimental.proxy_tensor import make_fx
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from detcore import ops
+from detcore.ops import _route
+
+from .conftest import random_boxes
+
+
+@pytest.fixture
+def ways(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The ways that calls of box_iou took."""
+    taken: list[str] = []
+
+    class Spy:
+        def __getattr__(self, op: str):
+            def entry(*args):
+                taken.append("entry")
+                return getattr(native, op)(*args)
+
+            return entry
+
+    native = _route._C
+    monkeypatch.setattr(_route, "_C", Spy())
+    return taken
+
+
+def boxes(n: int = 5) -> Tensor:
+    return random_boxes(n).float()
+
+
+def test_plain_tensors_take_the_entry(ways: list[str]) -> None:
+    ops.box_iou(boxes(), boxes())
+    ops.box_iou(torch.nn.Parameter(boxes(), requires_grad=False), boxes())
+    with torch.inference_mode():
+        ops.box_iou(boxes(), boxes())
+    with torch.no_grad():
+        ops.box_iou(boxes().requires_grad_(), boxes())
+    with torch.autocast("cpu", torch.bfloat16):
+        ops.box_iou(boxes(), boxes())
+    assert ways == ["entry"] * 5
+
+
+def test_gradients_take_the_operator(ways: list[str]) -> None:
+    out = ops.box_iou(boxes().requires_grad_(), boxes())
+    assert out.requires_grad and ways == []
+
+
+def test_forward_mode_duals_are_not_stripped(ways: list[str]) -> None:
+    with forward_ad.dual_level():
+        dual = forward_ad.make_dual(boxes(), torch.ones(5, 4))
+        with pytest.raises(NotImplementedError):
+            ops.box_iou(dual, boxes())
+    assert ways == []
+
+
+def test_lazy_negation_is_seen(ways: list[str]) -> None:
+    negative = torch.view_as_complex(-boxes().reshape(5, 2, 2)).conj().imag
+    assert negative.is_neg()
+    flat = torch.stack((negative, negative), -1).reshape(5, 4)  # plain again
+    assert not flat.is_neg()
+    lazy = torch._neg_view(-boxes())
+    torch.testing.assert_close(ops.box_iou(lazy, boxes()), ops.box_iou(boxes(), boxes()))
+    assert ways == ["entry"]  # the second one
+
+
+def test_meta_tensors(ways: list[str]) -> None:
+    assert ops.box_iou(boxes().to("meta"), boxes(7).to("meta")).shape == (5, 7)
+    assert ways == []
+
+
+def test_subclasses(ways: list[str]) -> None:
+    class Boxes(Tensor):
+        pass
+
+    out = ops.box_iou(boxes().as_subclass(Boxes), boxes())
+    assert type(out) is Boxes and ways == []
+
+
+def test_vmap(ways: list[str]) -> None:
+    a, b = random_boxes(12).view(3, 4, 4), random_boxes(15).view(3, 5, 4)
+    got = torch.vmap(ops.box_iou)(a, b)
+    torch.testing.assert_close(got, ops.box_iou(a, b))
+    assert ways == ["entry"]  # the second call
+
+
+def test_functional_gradient(ways: list[str]) -> None:
+    grad = torch.func.grad(lambda x: ops.box_iou(x, boxes()).sum())(boxes())
+    assert grad.shape == (5, 4) and ways == []
+
+
+def test_make_fx(ways: list[str]) -> None:
+    graph = make_fx(lambda x: ops.box_iou(x, x))(boxes())
+    assert "detcore.box_iou" in graph.code and ways == []
+
+
+def test_dispatch_and_function_modes(ways: list[str]) -> None:
+    seen = []
+
+    class Dispatch(TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            seen.append(str(func))
+            return func(*args, **(kwargs or {}))
+
+    class Function(TorchFunctionMode):
+        def __torch_function__(self, func, types, args=(), kwargs=None):
+            seen.append(str(func))
+            return func(*args, **(kwargs or {}))
+
+    a, b = boxes(), boxes()
+    with Dispatch():
+        ops.box_iou(a, b)
+    with Function():
+        ops.box_iou(a, b)
+    assert sum("box_iou" in s for s in seen) == 2 and ways == []
+
+
+def every_op():
+    x = torch.randn(2, 3, 8, 9)
+    maps, anchors = torch.randn(1, 10, 3, 4), torch.tensor([[-8.0, -8, 8, 8], [-4, -4, 4, 4]])
+    a, b, s = boxes(6), boxes(9), torch.rand(9)
+    r = torch.tensor([[0.0, 1, 1, 6, 6], [1, 0, 0, 8, 8]])
+    return {
+        "box_iou": (lambda a, b: ops.box_iou(a, b, "xywh"), (a, b)),
+        "generalized_box_iou": (ops.generalized_box_iou, (a, b)),
+        "distance_box_iou": (ops.distance_box_iou, (a, b)),
+        "complete_box_iou": (ops.complete_box_iou, (a, b)),
+        "paired_box_iou": (lambda a: ops.paired_box_iou(a, a + 1, "ciou"), (a,)),
+        "encode_boxes": (lambda a: ops.encode_boxes(a, a + 1), (a,)),
+        "decode_boxes": (lambda a: ops.decode_boxes(a / 50, a), (a,)),
+        "decode_dense": (lambda m: ops.decode_dense(m, anchors, 8, "delta")[0], (maps,)),
+        "nms": (lambda b, s: ops.nms(b, s, 0.3), (b, s)),
+        "batched_nms": (lambda b, s: ops.batched_nms(b, s, torch.arange(9) % 2, 0.3), (b, s)),
+        "roi_align": (lambda x, r: ops.roi_align(x, r, 2, 0.5, 2), (x, r)),
+    }
+
+
+@pytest.mark.parametrize("name", every_op())
+def test_compile_and_export(name: str) -> None:
+    function, args = every_op()[name]
+    want = function(*args)
+    compiled = torch.compile(function, fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(compiled(*args), want)
+
+    class Module(torch.nn.Module):
+        def forward(self, *args):
+            return function(*args)
+
+    program = torch.export.export(Module(), args)
+    torch.testing.assert_close(program.module()(*args), want)
+    if name not in ("nms", "batched_nms"):
+        first = args[0].clone().requires_grad_()
+        grads = [
+            torch.autograd.grad(f(first, *args[1:]).sum(), first)[0]
+            for f in (function, torch.compile(function, fullgraph=True, backend="aot_eager"))
+        ]
+        torch.testing.assert_close(*grads)
+
+
+@pytest.mark.slow
+def test_compile_with_inductor() -> None:
+    function, args = every_op()["roi_align"]
+    compiled = torch.compile(function, fullgraph=True)
+    torch.testing.assert_close(compiled(*args), function(*args))
+
+
+def test_numpy_in_numpy_out() -> None:
+    a, s = boxes(8).numpy(), torch.rand(8).numpy()
+    iou = ops.box_iou(a, a)
+    assert isinstance(iou, np.ndarray) and iou.dtype == np.float32
+    np.testing.assert_array_equal(iou, ops.box_iou(torch.from_numpy(a), torch.from_numpy(a)).numpy())
+    assert isinstance(ops.nms(a, s, 0.5), np.ndarray)
+    assert isinstance(ops.batched_nms(a, s, np.arange(8) % 2, 0.5), np.ndarray)
+    assert isinstance(ops.box_area(a), np.ndarray)
+    np.testing.assert_array_equal(ops.box_iou(a[::-1], a), iou[::-1])
+    swapped = a.astype(">f4")
+    np.testing.assert_array_equal(ops.box_iou(swapped, a), iou)
+    frozen = a.copy()
+    frozen.flags.writeable = False
+    np.testing.assert_array_equal(ops.box_iou(frozen, a), iou)
+    features = np.ones((1, 2, 6, 6), np.float32)
+    pooled = ops.roi_align(features, [np.array([[0, 0, 4, 4]], np.float32)], 2)
+    assert isinstance(pooled, np.ndarray) and pooled.shape == (1, 2, 2, 2)
+    boxes_out, scores_out = ops.decode_dense(np.zeros((1, 6, 2, 2), np.float32), None, 8, "grid")
+    assert isinstance(boxes_out, np.ndarray) and isinstance(scores_out, np.ndarray)
+
+
+def test_what_is_no_tensor_is_a_clear_error() -> None:
+    with pytest.raises((TypeError, ValueError, AttributeError)) as raised:
+        ops.nms([[0, 0, 1, 1]], [0.5], 0.5)  # type: ignore[arg-type]
+    assert "nms" in str(raised.value) and "list" in str(raised.value)
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_two_devices_are_refused() -> None:
+    with pytest.raises(ValueError) as raised:
+        ops.box_iou(boxes().cuda(), boxes())
+    assert str(raised.value) == (
+        "box_iou: boxes1 and boxes2 must be on one device, got cuda:0 and cpu"
+    )
