@@ -90,6 +90,16 @@ def test_crowds_are_ground_truth_but_no_training_target(tmp_path):
     assert crowds[0]["area"] == 700
 
 
+def test_the_export_has_the_files_own_categories(tmp_path):
+    exported = Coco(write(tmp_path)).to_coco()
+    assert [a["category_id"] for a in exported["annotations"]] == [90, 3, 18]
+    assert {c["id"]: c["name"] for c in exported["categories"]} == {
+        3: "car",
+        18: "dog",
+        90: "brush",
+    }
+
+
 def test_boxes_are_clipped_for_training_only(tmp_path):
     data = Coco(write(tmp_path))
     assert data[1][1]["boxes"].tolist() == [[30, 20, 40, 30]]

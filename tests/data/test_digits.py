@@ -29,6 +29,15 @@ def test_no_source_digit_and_no_writer_is_in_both_splits():
     assert max(drawn["train"]) < min(drawn["val"])
 
 
+def test_the_splits_part_where_a_writer_begins():
+    from sklearn.datasets import load_digits
+
+    first = Digits("val").sources[0]
+    assert first == len(Digits("train").sources)
+    # a writer begins by writing 0 to 9 twice over
+    assert load_digits().target[first : first + 20].tolist() == [*range(10)] * 2
+
+
 def test_labels_are_the_source_digits():
     from sklearn.datasets import load_digits
 

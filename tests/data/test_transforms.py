@@ -56,8 +56,10 @@ def test_boxes_that_leave_the_picture_are_dropped_with_their_labels():
     left = []
     for seed in range(20):
         torch.manual_seed(seed)
-        _, moved = Augment(mirror=0, scale=(1.3, 1.4))(image, target)
+        _, moved = Augment(mirror=0, scale=(1.35, 1.35))(image, target)
         assert len(moved["boxes"]) == len(moved["labels"]) == len(moved["iscrowd"])
+        whole = torch.tensor([200.0, 16])[moved["labels"] - 1] * 1.35**2
+        assert (moved["area"] >= 0.29 * whole).all()
         left.append(1 in moved["labels"].tolist())
         assert all(b >= 1 for b in (moved["boxes"][:, 2:] - moved["boxes"][:, :2]).flatten())
     assert any(left)

@@ -163,6 +163,16 @@ def test_atomic_files(tmp_path):
     assert path.read_text() == "one"
 
 
+def test_who_reads_the_old_file_is_not_disturbed(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("one")
+    with path.open() as reader:
+        with atomic(path) as aside:
+            aside.write_text("two")
+        assert reader.read() == "one"  # a new file took the name; the old one was not written to
+    assert path.read_text() == "two"
+
+
 def test_a_failed_write_leaves_nothing_aside(tmp_path):
     path = tmp_path / "a.txt"
     path.write_text("one")

@@ -91,6 +91,9 @@ def test_ignored_objects_neither_help_nor_hurt():
         point = operating_point(document, rows)
         assert (point["precision"], point["recall"]) == (1, 1)
         assert coco_metrics(document, rows)["per_class"][0]["objects"] == 1
+        # nor are they missed where nothing is found on them
+        assert coco_metrics(document, rows[1:])["AP50"] == pytest.approx(1)
+        assert operating_point(document, rows[1:])["recall"] == 1
     # without the flag the surest box counts as wrong when it is missing from the truth
     assert coco_metrics(truth((1, 5, A)), rows)["AP50"] == pytest.approx(0.5)
 
