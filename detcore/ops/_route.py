@@ -7,6 +7,7 @@ dispatch and function modes, tracing, lazy negation. Both end in the same C++ fu
 """
 
 import functools
+import inspect
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar
 
@@ -23,7 +24,9 @@ R = TypeVar("R")
 _PLAIN_TYPES = (Tensor, nn.Parameter)
 # thread-local dispatch keys: functorch levels, dispatch modes and tracing all show here
 _local_keys = torch._C._dispatch_tls_local_include_set
-_PLAIN_KEYS = _local_keys().raw_repr()
+_PLAIN_KEYS = {_local_keys().raw_repr()}
+with torch.inference_mode():
+    _PLAIN_KEYS.add(_local_keys().raw_repr())
 _function_modes = torch._C._len_torch_function_stack
 
 
@@ -32,9 +35,12 @@ def bind(op: str) -> Callable[..., Any]:
     operator = getattr(torch.ops.detcore, op).default
 
     def call(*args: Any) -> Any:
-        if torch.compiler.is_compiling() or not _eager(args):
+        if torch.compiler.is_compiling():
             return operator(*args)
-        return getattr(_C, op)(*args)
+        if _eager(args):
+            return getattr(_C, op)(*args)
+        _refuse_duals(op, args)
+        return operator(*args)
 
     return call
 
@@ -49,29 +55,44 @@ def _eager(args: tuple[Any, ...]) -> bool:
             if (grad and arg.requires_grad) or arg.is_neg() or arg.layout is not torch.strided:
                 return False
     return (
-        _local_keys().raw_repr() == _PLAIN_KEYS
+        _local_keys().raw_repr() in _PLAIN_KEYS
         and _function_modes() == 0
         and forward_ad._current_level < 0
     )
 
 
+def _refuse_duals(op: str, args: tuple[Any, ...]) -> None:
+    # the operator has no forward-mode formula, and torch would drop the tangent without a word
+    if forward_ad._current_level >= 0 and any(
+        isinstance(a, Tensor) and forward_ad.unpack_dual(a).tangent is not None for a in args
+    ):
+        raise NotImplementedError(f"{op}: forward-mode differentiation is not supported")
+
+
 def numpy_too(function: Callable[P, R]) -> Callable[P, R]:
-    """Lets a function of tensors take numpy arrays; if any came, arrays go back."""
+    """Lets a function of tensors take numpy arrays: if the first is one, arrays go back."""
+
+    name = next(iter(inspect.signature(function).parameters))
 
     @functools.wraps(function)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
-        if not torch.compiler.is_compiling() and any(
-            isinstance(a, np.ndarray) for a in (*args, *kwargs.values())
-        ):
-            tensors = [_to_tensor(a) for a in args]
-            named = {name: _to_tensor(a) for name, a in kwargs.items()}
-            return _to_array(function(*tensors, **named))  # type: ignore[arg-type,no-any-return]
-        return function(*args, **kwargs)
+        first = args[0] if args else next(iter(kwargs.values()), None)
+        if isinstance(first, Tensor):
+            return function(*args, **kwargs)
+        if not isinstance(first, np.ndarray):
+            raise TypeError(
+                f"{function.__name__}: {name} must be a tensor or an array, got {type(first).__name__}"
+            )
+        tensors = [_to_tensor(a) for a in args]
+        named = {name: _to_tensor(a) for name, a in kwargs.items()}
+        return _to_array(function(*tensors, **named))  # type: ignore[arg-type,no-any-return]
 
     return wrapper
 
 
 def _to_tensor(value: Any) -> Any:
+    if isinstance(value, (list, tuple)):
+        return [_to_tensor(v) for v in value]
     if isinstance(value, np.ndarray):
         # negative strides and foreign byte orders are numpy's alone; a read-only array is copied
         native = value.astype(value.dtype.newbyteorder("="), copy=not value.flags.writeable)

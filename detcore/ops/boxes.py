@@ -3,9 +3,12 @@
 import torch
 from torch import Tensor
 
+from ._route import numpy_too
+
 FORMATS = ("xyxy", "xywh", "cxcywh")
 
 
+@numpy_too
 def box_area(boxes: Tensor) -> Tensor:
     """Area [...] of boxes [..., 4] (xyxy, any dtype; halves and integers give float32)."""
     _check("box_area", boxes)
@@ -13,6 +16,7 @@ def box_area(boxes: Tensor) -> Tensor:
     return (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])
 
 
+@numpy_too
 def box_convert(boxes: Tensor, in_fmt: str, out_fmt: str) -> Tensor:
     """Boxes [..., 4] from one of xyxy, xywh, cxcywh to another; a copy, in the same dtype.
 
@@ -38,6 +42,7 @@ def box_convert(boxes: Tensor, in_fmt: str, out_fmt: str) -> Tensor:
     return torch.cat(result, dim=-1).to(boxes.dtype)
 
 
+@numpy_too
 def clip_boxes_to_image(boxes: Tensor, size: tuple[int, int]) -> Tensor:
     """Boxes [..., 4] (xyxy, pixels) cut to an image of `size` (height, width). NaN stays NaN."""
     _check("clip_boxes_to_image", boxes)
@@ -46,6 +51,7 @@ def clip_boxes_to_image(boxes: Tensor, size: tuple[int, int]) -> Tensor:
     return torch.stack((x, y), dim=-1).flatten(-2)
 
 
+@numpy_too
 def remove_small_boxes(boxes: Tensor, min_size: float) -> Tensor:
     """Indices [K] of the boxes [N, 4] (xyxy) whose width and height are both at least `min_size`."""
     _check("remove_small_boxes", boxes)

@@ -39,8 +39,8 @@ def decode_dense(
     if codec == "delta":
         assert shape is not None
         placed = shape + (cell * step).repeat(1, 1, 1, 2)  # [H, W, A, 4]
-        flat = placed.expand(batch, *placed.shape).reshape(-1, 4)
-        boxes = decode_boxes(raw[..., :4].reshape(-1, 4), flat, weights, CLIP if clip is None else clip)
+        flat = placed.expand(batch, *placed.shape).reshape(batch * height * width * cells, 4)
+        boxes = decode_boxes(raw[..., :4].reshape(len(flat), 4), flat, weights, CLIP if clip is None else clip)
     elif codec == "ltrb":
         centre = (cell + 0.5) * step
         reach = raw[..., :4].relu() * step.repeat(2)
@@ -59,12 +59,12 @@ def decode_dense(
             centre = (point + cell) * step
             extent = size.clamp(max=limit).exp() * step
         boxes = torch.cat((centre - 0.5 * extent, centre + 0.5 * extent), -1)
-    boxes = boxes.reshape(batch, -1, 4)
+    boxes = boxes.reshape(batch, height * width * cells, 4)
 
     scores = raw[..., 4:].detach().sigmoid()
     if codec in WITH_OBJECTNESS:
         scores = scores[..., :1] if per_cell == 5 else scores[..., :1] * scores[..., 1:]
-    scores = scores.reshape(batch, boxes.shape[1], -1)
+    scores = scores.reshape(batch, boxes.shape[1], scores.shape[-1])
     if scores.shape[-1] == 0:
         return boxes.to(maps.dtype), None
     if score_threshold is not None:

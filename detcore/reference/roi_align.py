@@ -47,17 +47,14 @@ def _axis(
     extent = high - low if aligned else (high - low).clamp(min=1)
     bin_size = extent / bins
     samples = ratio if ratio > 0 else max(math.ceil(bin_size), 0)
-    for b in range(bins):
-        for s in range(samples):
-            at = low + b * bin_size + (s + 0.5) * bin_size / samples
-            if at < -1 or at > size:
-                continue
-            at = at.clamp(min=0)
-            first = int(at)
-            if first >= size - 1:
-                weights[b, size - 1] += 1
-                continue
-            far = at - first
-            weights[b, first] += 1 - far
-            weights[b, first + 1] += far
+    b, s = torch.meshgrid(torch.arange(bins), torch.arange(samples), indexing="ij")
+    at = low + b.to(dtype) * bin_size + (s.to(dtype) + 0.5) * bin_size / max(samples, 1)
+    inside = (at >= -1) & (at <= size)
+    b, at = b[inside], at[inside].clamp(min=0)
+    first = at.long()
+    last = first >= size - 1
+    first = first.clamp(max=size - 1)
+    far = torch.where(last, 0.0, at - first)
+    weights.index_put_((b, first), 1 - far, accumulate=True)
+    weights.index_put_((b, (first + 1).clamp(max=size - 1)), far, accumulate=True)
     return weights / max(samples, 1)

@@ -57,8 +57,9 @@ def test_gradients_take_the_operator(ways: list[str]) -> None:
 def test_forward_mode_duals_are_not_stripped(ways: list[str]) -> None:
     with forward_ad.dual_level():
         dual = forward_ad.make_dual(boxes(), torch.ones(5, 4))
-        with pytest.raises(NotImplementedError):
+        with pytest.raises(NotImplementedError, match="box_iou: forward-mode differentiation"):
             ops.box_iou(dual, boxes())
+        ops.box_iou(boxes(), boxes())  # no tangent, nothing to lose
     assert ways == []
 
 
@@ -92,9 +93,11 @@ def test_vmap(ways: list[str]) -> None:
     assert ways == ["entry"]  # the second call
 
 
-def test_functional_gradient(ways: list[str]) -> None:
-    grad = torch.func.grad(lambda x: ops.box_iou(x, boxes()).sum())(boxes())
-    assert grad.shape == (5, 4) and ways == []
+def test_functional_gradient_is_refused_aloud(ways: list[str]) -> None:
+    """torch.library's autograd has no torch.func.grad; a wrong number would be worse than a word."""
+    with pytest.raises(RuntimeError, match="functorch"):
+        torch.func.grad(lambda x: ops.box_iou(x, boxes()).sum())(boxes())
+    assert ways == []
 
 
 def test_make_fx(ways: list[str]) -> None:
@@ -194,9 +197,9 @@ def test_numpy_in_numpy_out() -> None:
 
 
 def test_what_is_no_tensor_is_a_clear_error() -> None:
-    with pytest.raises((TypeError, ValueError, AttributeError)) as raised:
+    with pytest.raises(TypeError) as raised:
         ops.nms([[0, 0, 1, 1]], [0.5], 0.5)  # type: ignore[arg-type]
-    assert "nms" in str(raised.value) and "list" in str(raised.value)
+    assert str(raised.value) == "nms: boxes must be a tensor or an array, got list"
 
 
 @pytest.mark.cuda
