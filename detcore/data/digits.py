@@ -115,6 +115,9 @@ class Digits(DetectionDataset):
             # log-uniform, so that small digits are as frequent as large ones octave by octave
             height = size * low * (high / low) ** float(rng.random())
             ink = _draw(self.glyphs[glyph], height, rng)
+            while max(ink.shape) > size:  # turned and slanted, a large one may not fit
+                height *= 0.9
+                ink = _draw(self.glyphs[glyph], height, rng)
             h, w = ink.shape
             for _ in range(30):
                 x, y = int(rng.integers(size - w + 1)), int(rng.integers(size - h + 1))

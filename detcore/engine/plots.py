@@ -52,16 +52,21 @@ def draw(image: Tensor, answer: Json, *, classes: Sequence[str]) -> Image.Image:
             class_colour(list(classes).index(best)),
         )
         return picture
-    taken: list[Box] = []
-    # The surest last, so that its box and tag lie on top
-    for found in reversed(answer["detections"]):
-        x0, y0, x1, y1 = (c * factor for c in found["box"])
-        if not (x1 > x0 and y1 > y0):
-            continue
-        colour = class_colour(list(classes).index(found["class"]))
+    rows = [
+        (
+            tuple(c * factor for c in f["box"]),
+            f"{f['class']} {f['score']:.2f}",
+            class_colour(list(classes).index(f["class"])),
+        )
+        for f in reversed(answer["detections"])  # the surest last, so that it lies on top
+    ]
+    rows = [row for row in rows if row[0][2] > row[0][0] and row[0][3] > row[0][1]]
+    for (x0, y0, x1, y1), _, colour in rows:
         pen.rectangle((x0, y0, x1 - 1, y1 - 1), outline=colour, width=line)
-        text = f"{found['class']} {found['score']:.2f}"
-        place = _place(pen, (x0, y0, x1, y1), text, font, picture.size, taken)
+    # after all boxes: no line may cross a tag
+    taken: list[Box] = []
+    for box, text, colour in rows:
+        place = _place(pen, box, text, font, picture.size, taken)
         _tag(pen, place[:2], text, font, colour)
         taken.append(place)
     return picture

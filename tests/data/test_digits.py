@@ -134,6 +134,17 @@ def test_patches_are_for_the_classifier():
     assert data[0][1]["label"].dtype == torch.int64
 
 
+def test_a_digit_too_large_for_the_picture_is_made_smaller():
+    data = Digits("train", length=60, scenes=DigitScenes(digits=(1, 1), size=32, height=(0.9, 1.3)))
+    for i in range(60):
+        boxes = data.record(i).boxes
+        assert len(boxes) == 1
+        assert boxes.min() >= 0
+        assert boxes.max() <= 32
+    patches = DigitPatches("train", length=4000, size=64)
+    assert min(len(patches.scene.record(i).boxes) for i in range(0, 4000, 4)) == 1
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [({"split": "test"}, "train or val, got 'test'"), ({"length": 0}, "at least 1, got 0")],

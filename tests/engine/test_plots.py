@@ -61,6 +61,17 @@ def test_tags_of_neighbours_do_not_cover_each_other():
         assert together > 0.75 * (alone == colour).all(2).sum()
 
 
+def test_no_line_crosses_a_tag():
+    image = torch.zeros(3, 64, 64)
+    low = ("cat", 0.5, (10, 30, 40, 60))
+    crossing = ("dog", 0.9, (14, 5, 60, 29))  # its lower edge runs through the cat's tag
+    alone = np.asarray(draw(image, answer(low), classes=CLASSES))
+    both = np.asarray(draw(image, answer(crossing, low), classes=CLASSES))
+    tag = (slice(30 * 8 - 16, 30 * 8), slice(10 * 8, 10 * 8 + 60))
+    assert (alone[tag] == both[tag]).all()
+    assert (both[29 * 8 - 1, 50 * 8] == class_colour(1)).all()
+
+
 def test_a_box_without_area_is_not_drawn():
     image = torch.zeros(3, 64, 64)
     picture = draw(image, answer(("cat", 0.5, (5, 5, 5, 20))), classes=CLASSES)
