@@ -1,3 +1,30 @@
-"""detcore: fast detection ops for PyTorch, and the detectors assembled from them."""
+"""detcore: fast detection ops for PyTorch, and the detectors assembled from them.
+
+`detcore.ops` needs torch and numpy alone; models, data and training come with detcore[models].
+"""
+
+from typing import Any
 
 __version__ = "0.1.0"
+__all__ = ["__version__", "build_info"]
+
+
+def build_info() -> dict[str, Any]:
+    """Versions, compilers, CUDA targets and instruction sets of this build, and what is in use.
+
+    Keys: version, torch, torch_target (the oldest torch the module serves), compiler, pybind11,
+    instruction_sets (compiled), isa (in use), threads, cuda (compiler version or None),
+    cuda_targets, cuda_error (None, or why CUDA can't be used here, in the driver's words).
+    """
+    import torch
+
+    from .ops._native import _C
+
+    return {
+        "version": __version__,
+        "torch": torch.__version__,
+        **_C.build_facts(),
+        "isa": _C.isa(),
+        "threads": torch.get_num_threads(),
+        "cuda_error": _C.cuda_error(),
+    }

@@ -1,0 +1,8 @@
+from typing import Any
+
+from benchmarks.harness import Case, compare, contenders
+
+
+@contenders("box_iou")
+def bench_box_iou(benchmark: Any, case: Case, who: str) -> None:
+    compare(benchmark, case, who)

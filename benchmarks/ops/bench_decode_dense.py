@@ -1,0 +1,8 @@
+from typing import Any
+
+from benchmarks.harness import Case, compare, contenders
+
+
+@contenders("decode_dense")
+def bench_decode_dense(benchmark: Any, case: Case, who: str) -> None:
+    compare(benchmark, case, who)

@@ -1,0 +1,8 @@
+from typing import Any
+
+from benchmarks.harness import Case, compare, contenders
+
+
+@contenders("paired_box_iou")
+def bench_paired_box_iou(benchmark: Any, case: Case, who: str) -> None:
+    compare(benchmark, case, who)
