@@ -10,7 +10,9 @@ from detcore.engine.bench import table_of
 def pytest_terminal_summary(terminalreporter: Any, config: Any) -> None:
     session = getattr(config, "_benchmarksession", None)
     rows = [
-        dict(b.extra_info) for b in (session.benchmarks if session else []) if "ratio" in b.extra_info
+        dict(b.extra_info)
+        for b in (session.benchmarks if session else [])
+        if "ratio" in b.extra_info
     ]
     if rows:
         Console().print(table_of(rows))

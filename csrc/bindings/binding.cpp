@@ -137,15 +137,15 @@ Tensor allocate(const Sizes& sizes, ScalarType dtype, const Tensor& like, bool c
   STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_type(like.get(), &device_type));
   AtenTensorHandle handle = nullptr;
   STABLE_TORCH_ERROR_CODE_CHECK(
-      aoti_torch_empty_strided(int64_t(sizes.size()), sizes.data(), strides.data(),
-                               int32_t(dtype), device_type, like.get_device_index(), &handle));
+      aoti_torch_empty_strided(int64_t(sizes.size()), sizes.data(), strides.data(), int32_t(dtype),
+                               device_type, like.get_device_index(), &handle));
   return Tensor(handle);
 }
 
 Executor torch_threads() {
   return {[](int64_t count, int64_t grain, Executor::Body body, void* context) {
-    torch::stable::parallel_for(
-        0, count, grain, [&](int64_t begin, int64_t end) { body(context, begin, end); });
+    torch::stable::parallel_for(0, count, grain,
+                                [&](int64_t begin, int64_t end) { body(context, begin, end); });
   }};
 }
 

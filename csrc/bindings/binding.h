@@ -122,14 +122,14 @@ void run_on(const char* op, const Tensor& where, const Cpu& cpu, const Cuda& cud
 }
 
 #if defined(DETCORE_WITH_CUDA)
-#define DETCORE_RUN(op, params, where)                                                  \
-  run_on(                                                                               \
-      #op, where, [&] { return op##_cpu(params, torch_threads()); },                    \
+#define DETCORE_RUN(op, params, where)                                                             \
+  run_on(                                                                                          \
+      #op, where, [&] { return op##_cpu(params, torch_threads()); },                               \
       [&](Stream stream) { return op##_cuda(params, stream); })
 #else
-#define DETCORE_RUN(op, params, where)                                                  \
-  run_on(                                                                               \
-      #op, where, [&] { return op##_cpu(params, torch_threads()); },                    \
+#define DETCORE_RUN(op, params, where)                                                             \
+  run_on(                                                                                          \
+      #op, where, [&] { return op##_cpu(params, torch_threads()); },                               \
       [](Stream) { return Status{"this build of detcore has no CUDA kernels"}; })
 #endif
 
@@ -145,18 +145,18 @@ struct Registration {
 };
 
 // Makes the function `op` a pybind11 entry of the module and the operator torch.ops.detcore.<op>.
-#define DETCORE_ENTRY(op)                                                             \
-  static const Registration op##_entry([](py::module_& m) {                           \
-    m.def(#op, &op, py::call_guard<py::gil_scoped_release>());                        \
-  })
-#if defined(DETCORE_SIMT)  // torch keeps the real operators; tests reach the stand-in by its entries
+#define DETCORE_ENTRY(op)                                                                          \
+  static const Registration op##_entry(                                                            \
+      [](py::module_& m) { m.def(#op, &op, py::call_guard<py::gil_scoped_release>()); })
+#if defined(DETCORE_SIMT)  // torch keeps the real operators; tests reach the stand-in by its
+                           // entries
 #define DETCORE_OP(op, schema) DETCORE_ENTRY(op)
 #else
-#define DETCORE_OP(op, schema)                                                        \
-  DETCORE_ENTRY(op);                                                                  \
-  STABLE_TORCH_LIBRARY_FRAGMENT(detcore, m) { m.def(#op schema); }                    \
-  STABLE_TORCH_LIBRARY_IMPL(detcore, CPU, m) { m.impl(#op, TORCH_BOX(&op)); }         \
-  STABLE_TORCH_LIBRARY_IMPL(detcore, CUDA, m) { m.impl(#op, TORCH_BOX(&op)); }        \
+#define DETCORE_OP(op, schema)                                                                     \
+  DETCORE_ENTRY(op);                                                                               \
+  STABLE_TORCH_LIBRARY_FRAGMENT(detcore, m) { m.def(#op schema); }                                 \
+  STABLE_TORCH_LIBRARY_IMPL(detcore, CPU, m) { m.impl(#op, TORCH_BOX(&op)); }                      \
+  STABLE_TORCH_LIBRARY_IMPL(detcore, CUDA, m) { m.impl(#op, TORCH_BOX(&op)); }                     \
   static_assert(true, "")
 #endif
 

@@ -11,8 +11,7 @@ BoxCodecParams check(const char* op, const char* name, const Tensor& input, cons
   if (input.dim() != 2 || input.size(1) % 4 != 0 || input.size(0) != anchors.size(0))
     fail(op, ": ", name, " must be [", anchors.size(0), ", 4k], one row an anchor, got ",
          shape_of(input));
-  if (weights.size() != 4)
-    fail(op, ": weights must be 4 numbers, got ", int64_t(weights.size()));
+  if (weights.size() != 4) fail(op, ": weights must be 4 numbers, got ", int64_t(weights.size()));
   for (double w : weights)
     if (!(w > 0)) fail(op, ": weights must be positive, got ", w);
   BoxCodecParams p{};
@@ -35,8 +34,8 @@ Tensor encode_boxes(const Tensor& boxes, const Tensor& anchors,
   return out;
 }
 
-Tensor decode_boxes(const Tensor& deltas, const Tensor& anchors,
-                    const std::vector<double>& weights, double clip) {
+Tensor decode_boxes(const Tensor& deltas, const Tensor& anchors, const std::vector<double>& weights,
+                    double clip) {
   BoxCodecParams p = check("decode_boxes", "deltas", deltas, anchors, weights);
   const Tensor d = dense(deltas), a = dense(anchors);
   Tensor out = allocate(sizes_of(deltas), deltas.scalar_type(), deltas);
@@ -79,8 +78,7 @@ std::tuple<Tensor, Tensor> decode_boxes_backward(const Tensor& grad, const Tenso
 }
 
 DETCORE_OP(encode_boxes, "(Tensor boxes, Tensor anchors, float[] weights) -> Tensor");
-DETCORE_OP(decode_boxes,
-           "(Tensor deltas, Tensor anchors, float[] weights, float clip) -> Tensor");
+DETCORE_OP(decode_boxes, "(Tensor deltas, Tensor anchors, float[] weights, float clip) -> Tensor");
 DETCORE_OP(encode_boxes_backward,
            "(Tensor grad, Tensor boxes, Tensor anchors, float[] weights) -> (Tensor, Tensor)");
 DETCORE_OP(decode_boxes_backward,

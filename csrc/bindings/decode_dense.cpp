@@ -5,7 +5,8 @@
 namespace detcore {
 namespace {
 
-// The codec's settings travel as one list: stride_y, stride_x, 4 weights, clip, scale_xy, threshold.
+// The codec's settings travel as one list: stride_y, stride_x, 4 weights, clip, scale_xy,
+// threshold.
 constexpr size_t kSettings = 9;
 
 DecodeDenseParams check(const char* op, const Tensor& maps, const std::optional<Tensor>& anchors,
@@ -15,7 +16,8 @@ DecodeDenseParams check(const char* op, const Tensor& maps, const std::optional<
     fail(op, ": settings must be ", int64_t(kSettings), " numbers, got ", int64_t(settings.size()));
   DecodeDenseParams p{};
   p.dtype = check_float(op, "maps", maps);
-  p.codec = DenseCodec(check_choice(op, "codec", codec, {"delta", "yolo", "yolo5", "grid", "ltrb"}));
+  p.codec =
+      DenseCodec(check_choice(op, "codec", codec, {"delta", "yolo", "yolo5", "grid", "ltrb"}));
   p.cells = 1;
   const bool wants_anchors = p.codec != DenseCodec::grid && p.codec != DenseCodec::ltrb;
   if (wants_anchors != anchors.has_value())
@@ -69,7 +71,8 @@ std::tuple<Tensor, Tensor> decode_dense(const Tensor& maps, const std::optional<
 Tensor decode_dense_backward(const Tensor& grad, const Tensor& maps,
                              const std::optional<Tensor>& anchors, const std::string& codec,
                              const std::vector<double>& settings) {
-  DecodeDenseBackwardParams p{check("decode_dense_backward", maps, anchors, codec, settings), {}, {}};
+  DecodeDenseBackwardParams p{
+      check("decode_dense_backward", maps, anchors, codec, settings), {}, {}};
   const Tensor m = dense(maps), g = dense(as_dtype(grad, maps.scalar_type()));
   const std::optional<Tensor> a = doubles(anchors);
   Tensor out = allocate(sizes_of(maps), maps.scalar_type(), maps);

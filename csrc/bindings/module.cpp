@@ -9,8 +9,8 @@ py::dict build_facts() {
   py::dict facts;
   facts["compiler"] = "g++ " __VERSION__;
   facts["torch_target"] = DETCORE_TORCH_VERSION;
-  facts["pybind11"] = std::to_string(PYBIND11_VERSION_MAJOR) + "." +
-                     std::to_string(PYBIND11_VERSION_MINOR);
+  facts["pybind11"] =
+      std::to_string(PYBIND11_VERSION_MAJOR) + "." + std::to_string(PYBIND11_VERSION_MINOR);
   facts["instruction_sets"] = compiled_isas();
 #if defined(DETCORE_WITH_CUDA)
   const int version = cuda_compiler_version();

@@ -76,8 +76,7 @@ Tensor suppress(const char* op, const Tensor& boxes, const Tensor& scores,
       fail(op, ": idxs must be int64, got ", dtype_of(*idxs));
     check_same_device(op, "boxes", boxes, "idxs", *idxs);
   }
-  if (!(iou_threshold >= 0))
-    fail(op, ": iou_threshold must be at least 0, got ", iou_threshold);
+  if (!(iou_threshold >= 0)) fail(op, ": iou_threshold must be at least 0, got ", iou_threshold);
   if (n == 0) return allocate({0}, ScalarType::Long, boxes);
 
   const Tensor b = dense(boxes), s = dense(scores);

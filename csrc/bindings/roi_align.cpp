@@ -80,9 +80,9 @@ Tensor roi_align_backward(const Tensor& grad, const Tensor& rois, double spatial
                     {out_height, out_width, spatial_scale, sampling_ratio, aligned});
   p.forward.dtype = dtype;
   p.forward.channels_last = channels_last;
-  const Tensor g = torch::stable::contiguous(
-      grad, channels_last ? torch::headeronly::MemoryFormat::ChannelsLast
-                          : torch::headeronly::MemoryFormat::Contiguous);
+  const Tensor g =
+      torch::stable::contiguous(grad, channels_last ? torch::headeronly::MemoryFormat::ChannelsLast
+                                                    : torch::headeronly::MemoryFormat::Contiguous);
   const Tensor r = kernel_rois("roi_align_backward", rois, p.forward);
   Tensor out = allocate(map_size, scalar_of(result_of(dtype)), grad, channels_last);
   p.forward.rois = r.data_ptr(), p.grad_out = g.data_ptr(), p.grad_input = out.data_ptr();

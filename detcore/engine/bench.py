@@ -1,4 +1,4 @@
-"""Every op against torchvision on the machine at hand: the same tensors, interleaved, checked first.
+"""Every op against torchvision on this machine: the same tensors, interleaved, checked first.
 
 The benchmarks of the repository run these cases too; the peers of a case are all its `rivals`.
 """
@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 import torchvision
+from rich import box
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
@@ -38,7 +39,7 @@ class Case:
     quick: bool = True
 
     def __str__(self) -> str:
-        return f"{self.op}: {self.work}"
+        return self.work
 
     def verify(self) -> None:
         """Raises AssertionError if a rival's result differs from ours."""
@@ -84,7 +85,7 @@ def interleave(
                 function()
             times[name].append((time.perf_counter() - begin) / n)
         done = len(next(iter(times.values())))
-        if done >= rounds and time.perf_counter() - start > budget or done >= 1000:
+        if (done >= rounds and time.perf_counter() - start > budget) or done >= 1000:
             break
     medians = {name: statistics.median(t) for name, t in times.items()}
     spread = {}
@@ -96,10 +97,9 @@ def interleave(
 
 def cases(op: str | None = None) -> Iterator[Case]:
     """All cases, or those of one op; inputs are made when a case is reached."""
-    for make in (_nms, _batched_nms, _box_iou, _paired, _codec, _dense, _roi_align, _small):
-        for case in make():
-            if op in (None, case.op):
-                yield case
+    for name, make in _CASES:
+        if op in (None, name):
+            yield from make()
 
 
 def boxes_like(n: int, extent: float = 1000, side: float = 100, seed: int = 0) -> Tensor:
@@ -124,13 +124,15 @@ def _close(ours: Tensor, theirs: Tensor) -> bool:
 def _nms() -> Iterator[Case]:
     tv = torchvision.ops
     inputs: list[tuple[str, Tensor]] = [
-        (f"{n:,} boxes", boxes_like(n, side=40 if n == 20_000 else 100))
+        (f"nms {n:,} boxes", boxes_like(n, side=40 if n == 20_000 else 100))
         for n in (10, 100, 1000, 10_000, 20_000)
     ]
     g = torch.Generator().manual_seed(2)
     centres = boxes_like(100)[torch.randint(0, 100, (10_000,), generator=g)]
-    inputs.append(("10,000 in 100 clusters", centres + torch.randn(10_000, 4, generator=g)))
-    inputs.append(("10,000 all overlapping", boxes_like(10_000, 10, 10) + torch.tensor([0, 0, 500, 500])))
+    inputs.append(("nms 10,000 in 100 clusters", centres + torch.randn(10_000, 4, generator=g)))
+    inputs.append(
+        ("nms 10,000 all overlapping", boxes_like(10_000, 10, 10) + torch.tensor([0, 0, 500, 500]))
+    )
     for work, boxes in inputs:
         scores = _scores(len(boxes))
         yield Case(
@@ -153,7 +155,7 @@ def _batched_nms() -> Iterator[Case]:
 
     yield Case(
         "batched_nms",
-        "10,000 boxes, 80 classes",
+        "batched_nms 10,000 boxes, 80 classes",
         partial(ops.batched_nms, boxes, scores, ids, 0.5),
         {"torchvision": partial(torchvision.ops.batched_nms, boxes, scores, ids, 0.5)},
         same,
@@ -213,7 +215,7 @@ def _paired() -> Iterator[Case]:
     ):
         yield Case(
             "paired_box_iou",
-            f"{name} loss, forward and backward, 50,000 pairs",
+            f"{name} loss and gradient, 50,000 pairs",
             partial(step, ours),
             {"torchvision": partial(step, theirs)},
             _close,
@@ -261,7 +263,7 @@ def _dense() -> Iterator[Case]:
 
     yield Case(
         "decode_dense",
-        "an RPN's map, 2 x 9 x 50 x 68",
+        "decode_dense an RPN's 2 x 9 x 50 x 68",
         lambda: ops.decode_dense(maps, generator.cell_anchors[0], 16)[0],
         {"torchvision": theirs},
         lambda x, y: torch.allclose(x, y, rtol=1e-4, atol=1e-2),
@@ -279,7 +281,7 @@ def _roi_align() -> Iterator[Case]:
         x = input.to(memory_format=layout)
         yield Case(
             "roi_align",
-            f"300 ROIs, [2, 256, 100, 136] {name}",
+            f"roi_align 300 x 256 channels, {name}",
             partial(ops.roi_align, x, *arguments),
             {"torchvision": partial(tv.roi_align, x, *arguments)},
             _close,
@@ -293,7 +295,7 @@ def _roi_align() -> Iterator[Case]:
 
     yield Case(
         "roi_align",
-        "its backward, NCHW",
+        "roi_align backward, NCHW",
         partial(backward, "ours"),
         {"torchvision": partial(backward, "theirs")},
         _close,
@@ -302,30 +304,40 @@ def _roi_align() -> Iterator[Case]:
 
 
 def _small() -> Iterator[Case]:
-    boxes, scores = boxes_like(10), _scores(10)
+    boxes = boxes_like(10)
     yield Case(
         "box_iou",
-        "a call on 10 boxes",
+        "box_iou, a call on 10 boxes",
         partial(ops.box_iou, boxes, boxes),
         {"torchvision": partial(torchvision.ops.box_iou, boxes, boxes)},
         _close,
     )
 
 
+_CASES = (
+    ("nms", _nms),
+    ("batched_nms", _batched_nms),
+    ("box_iou", _box_iou),
+    ("box_iou", _small),
+    ("paired_box_iou", _paired),
+    ("box_codec", _codec),
+    ("decode_dense", _dense),
+    ("roi_align", _roi_align),
+)
+
+
 def table_of(rows: list[dict[str, Any]]) -> Table:
-    """The rows of `measure` as one table."""
-    table = Table(title=_machine(), title_justify="left")
-    for column in ("op", "input"):
-        table.add_column(column)
-    for column in ("detcore", "torchvision", "times faster", "of the limit"):
-        table.add_column(column, justify="right")
+    """The rows of `measure` as one table; limit: the share of what torch needs to write as much."""
+    table = Table(title=_machine(), title_justify="left", box=box.SIMPLE_HEAD)
+    table.add_column("op and input")
+    for column in ("detcore ms", "torchvision ms", "times", "limit"):
+        table.add_column(column, justify="right", no_wrap=True)
     for row in rows:
         limit = row.get("limit_ms")
         table.add_row(
-            row["op"],
             row["work"],
-            f"{row['detcore_ms']:.3g} ms",
-            f"{row['torchvision_ms']:.3g} ms",
+            f"{row['detcore_ms']:.3g}",
+            f"{row['torchvision_ms']:.3g}",
             f"{row['ratio']:.1f}",
             f"{100 * limit / row['detcore_ms']:.0f}%" if limit else "",
         )
@@ -349,7 +361,8 @@ def measure(case: Case, budget: float = 1.0) -> dict[str, Any]:
 
 def _machine() -> str:
     info = detcore.build_info()
-    return f"{info['isa']}, {info['threads']} threads, torch {info['torch']}, torchvision {torchvision.__version__}"
+    versions = f"torch {info['torch']}, torchvision {torchvision.__version__}"
+    return f"{info['isa']}, {info['threads']} threads, {versions}"
 
 
 def main(quick: bool = False, json: Path | None = None) -> None:
@@ -366,5 +379,7 @@ def main(quick: bool = False, json: Path | None = None) -> None:
     ]
     console.print(table_of(rows))
     if json:
-        json.write_text(json_module.dumps({"machine": detcore.build_info(), "rows": rows}, indent=1))
+        json.write_text(
+            json_module.dumps({"machine": detcore.build_info(), "rows": rows}, indent=1)
+        )
         console.print(f"figures in {json}")

@@ -4,7 +4,7 @@ try:
     # torch first: the module finds libtorch through it
     import torch  # noqa: F401
 
-    from detcore import _C
+    import detcore._C as _C
 except ImportError as error:
     raise ImportError(
         "detcore's native module could not be loaded; build it with `make build` or "

@@ -81,11 +81,12 @@ def numpy_too(function: Callable[P, R]) -> Callable[P, R]:
             return function(*args, **kwargs)
         if not isinstance(first, np.ndarray):
             raise TypeError(
-                f"{function.__name__}: {name} must be a tensor or an array, got {type(first).__name__}"
+                f"{function.__name__}: {name} must be a tensor or an array, "
+                f"got {type(first).__name__}"
             )
         tensors = [_to_tensor(a) for a in args]
         named = {name: _to_tensor(a) for name, a in kwargs.items()}
-        return _to_array(function(*tensors, **named))  # type: ignore[arg-type,no-any-return]
+        return _to_array(function(*tensors, **named))
 
     return wrapper
 

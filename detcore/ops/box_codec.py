@@ -35,7 +35,7 @@ def encode_boxes(
 
     Deterministic.
     """
-    return _encode_boxes(boxes, anchors, list(weights))  # type: ignore[no-any-return]
+    return _encode_boxes(boxes, anchors, list(weights))
 
 
 @numpy_too
@@ -62,7 +62,7 @@ def decode_boxes(
 
     Deterministic.
     """
-    return _decode_boxes(deltas, anchors, list(weights), clip)  # type: ignore[no-any-return]
+    return _decode_boxes(deltas, anchors, list(weights), clip)
 
 
 @torch.library.register_fake("detcore::encode_boxes")
@@ -76,9 +76,7 @@ def _(deltas: Tensor, anchors: Tensor, weights: list[float], clip: float) -> Ten
 
 
 @torch.library.register_fake("detcore::encode_boxes_backward")
-def _(
-    grad: Tensor, boxes: Tensor, anchors: Tensor, weights: list[float]
-) -> tuple[Tensor, Tensor]:
+def _(grad: Tensor, boxes: Tensor, anchors: Tensor, weights: list[float]) -> tuple[Tensor, Tensor]:
     return boxes.new_empty(boxes.shape), anchors.new_empty(anchors.shape)
 
 

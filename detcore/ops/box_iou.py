@@ -82,13 +82,15 @@ def _pairwise(boxes1: Tensor, boxes2: Tensor, fmt: str, kind: str, eps: float) -
         fmt = "xyxy"
     if boxes1.dtype is not boxes2.dtype or not boxes1.dtype.is_floating_point:
         boxes1, boxes2 = _one_dtype(boxes1, boxes2)
-    return _box_iou(boxes1, boxes2, fmt, kind, eps)  # type: ignore[no-any-return]
+    return _box_iou(boxes1, boxes2, fmt, kind, eps)
 
 
 def _one_dtype(boxes1: Tensor, boxes2: Tensor) -> tuple[Tensor, Tensor]:
     dtype = torch.promote_types(boxes1.dtype, boxes2.dtype)
     if dtype.is_complex or dtype == torch.bool:
-        raise ValueError(f"box_iou: boxes must be real numbers, got {boxes1.dtype} and {boxes2.dtype}")
+        raise ValueError(
+            f"box_iou: boxes must be real numbers, got {boxes1.dtype} and {boxes2.dtype}"
+        )
     if not dtype.is_floating_point:
         dtype = torch.float32
     return boxes1.to(dtype), boxes2.to(dtype)
@@ -100,9 +102,7 @@ def _result(dtype: torch.dtype) -> torch.dtype:
 
 @torch.library.register_fake("detcore::box_iou")
 def _(boxes1: Tensor, boxes2: Tensor, fmt: str, kind: str, eps: float) -> Tensor:
-    return boxes1.new_empty(
-        (*boxes1.shape[:-1], boxes2.shape[-2]), dtype=_result(boxes1.dtype)
-    )
+    return boxes1.new_empty((*boxes1.shape[:-1], boxes2.shape[-2]), dtype=_result(boxes1.dtype))
 
 
 @torch.library.register_fake("detcore::box_iou_out")
@@ -111,9 +111,7 @@ def _(boxes1: Tensor, boxes2: Tensor, fmt: str, kind: str, eps: float, out: Tens
 
 
 @torch.library.register_fake("detcore::box_iou_backward")
-def _(
-    grad: Tensor, boxes1: Tensor, boxes2: Tensor, kind: str, eps: float
-) -> tuple[Tensor, Tensor]:
+def _(grad: Tensor, boxes1: Tensor, boxes2: Tensor, kind: str, eps: float) -> tuple[Tensor, Tensor]:
     return (
         torch.empty_like(boxes1, memory_format=torch.contiguous_format),
         torch.empty_like(boxes2, memory_format=torch.contiguous_format),

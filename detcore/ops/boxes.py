@@ -25,7 +25,9 @@ def box_convert(boxes: Tensor, in_fmt: str, out_fmt: str) -> Tensor:
     _check("box_convert", boxes)
     for name, fmt in (("in_fmt", in_fmt), ("out_fmt", out_fmt)):
         if fmt not in FORMATS:
-            raise ValueError(f"box_convert: {name} must be one of {', '.join(FORMATS)}, got {fmt!r}")
+            raise ValueError(
+                f"box_convert: {name} must be one of {', '.join(FORMATS)}, got {fmt!r}"
+            )
     if in_fmt == out_fmt:
         return boxes.clone()
     point, size = boxes[..., :2], boxes[..., 2:]
@@ -53,7 +55,7 @@ def clip_boxes_to_image(boxes: Tensor, size: tuple[int, int]) -> Tensor:
 
 @numpy_too
 def remove_small_boxes(boxes: Tensor, min_size: float) -> Tensor:
-    """Indices [K] of the boxes [N, 4] (xyxy) whose width and height are both at least `min_size`."""
+    """Indices [K] of boxes [N, 4] (xyxy) whose width and height are both at least `min_size`."""
     _check("remove_small_boxes", boxes)
     size = boxes[:, 2:] - boxes[:, :2]
     return torch.where((size >= min_size).all(dim=1))[0]

@@ -63,9 +63,7 @@ def decode_dense(
     if clip is None:
         clip = CLIP if codec == "delta" else math.inf
     if score_threshold is not None and not score_threshold >= 0:
-        raise ValueError(
-            f"decode_dense: score_threshold must be at least 0, got {score_threshold}"
-        )
+        raise ValueError(f"decode_dense: score_threshold must be at least 0, got {score_threshold}")
     threshold = -1.0 if score_threshold is None else float(score_threshold)
     settings = [float(stride_y), float(stride_x), *weights, clip, scale_xy, threshold]
     boxes, scores = _decode_dense(maps, anchors, codec, settings)

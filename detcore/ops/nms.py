@@ -29,7 +29,7 @@ def nms(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
 
     Deterministic, on any number of threads. On CUDA one count is read back; nothing else syncs.
     """
-    return _nms(boxes, scores, iou_threshold)  # type: ignore[no-any-return]
+    return _nms(boxes, scores, iou_threshold)
 
 
 @numpy_too
@@ -57,7 +57,7 @@ def batched_nms(boxes: Tensor, scores: Tensor, idxs: Tensor, iou_threshold: floa
             idxs = (idxs.double() + 0.0).view(torch.int64)
         else:
             idxs = idxs.long()
-    return _batched_nms(boxes, scores, idxs, iou_threshold)  # type: ignore[no-any-return]
+    return _batched_nms(boxes, scores, idxs, iou_threshold)
 
 
 @torch.library.register_fake("detcore::nms")

@@ -11,9 +11,7 @@ _paired_box_iou = bind("paired_box_iou")
 
 
 @numpy_too
-def paired_box_iou(
-    boxes1: Tensor, boxes2: Tensor, kind: str = "iou", eps: float = 1e-7
-) -> Tensor:
+def paired_box_iou(boxes1: Tensor, boxes2: Tensor, kind: str = "iou", eps: float = 1e-7) -> Tensor:
     """Overlap of boxes taken pair by pair: the diagonal of the pairwise functions.
 
     Args:
@@ -37,7 +35,7 @@ def paired_box_iou(
         dtype = torch.promote_types(boxes1.dtype, boxes2.dtype)
         dtype = dtype if dtype.is_floating_point else torch.float32
         boxes1, boxes2 = boxes1.to(dtype), boxes2.to(dtype)
-    return _paired_box_iou(boxes1, boxes2, kind, eps)  # type: ignore[no-any-return]
+    return _paired_box_iou(boxes1, boxes2, kind, eps)
 
 
 @torch.library.register_fake("detcore::paired_box_iou")
@@ -47,9 +45,7 @@ def _(boxes1: Tensor, boxes2: Tensor, kind: str, eps: float) -> Tensor:
 
 
 @torch.library.register_fake("detcore::paired_box_iou_backward")
-def _(
-    grad: Tensor, boxes1: Tensor, boxes2: Tensor, kind: str, eps: float
-) -> tuple[Tensor, Tensor]:
+def _(grad: Tensor, boxes1: Tensor, boxes2: Tensor, kind: str, eps: float) -> tuple[Tensor, Tensor]:
     return (
         torch.empty_like(boxes1, memory_format=torch.contiguous_format),
         torch.empty_like(boxes2, memory_format=torch.contiguous_format),

@@ -10,7 +10,7 @@ from .roi_align import roi_align
 
 
 class RoIAlign(nn.Module):
-    """`roi_align` with its settings held: input [N, C, H, W] and boxes give [K, C, *output_size]."""
+    """`roi_align` with its settings held: [N, C, H, W] and boxes give [K, C, *output_size]."""
 
     def __init__(
         self,
@@ -59,9 +59,8 @@ class MultiScaleRoIAlign(nn.Module):
     ) -> None:
         super().__init__()
         self.featmap_names = list(featmap_names)
-        self.output_size = (
-            (output_size, output_size) if isinstance(output_size, int) else tuple(output_size)
-        )
+        height, width = (output_size,) * 2 if isinstance(output_size, int) else output_size
+        self.output_size = (height, width)
         self.sampling_ratio = sampling_ratio
         self.canonical_scale = canonical_scale
         self.canonical_level = canonical_level

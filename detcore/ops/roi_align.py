@@ -34,7 +34,7 @@ def roi_align(
     Returns:
         [K, C, *output_size] in input's dtype and memory format. A sample more than a pixel outside
         the map counts as 0. A box with NaN or infinite coordinates pools to zeros and takes no
-        gradient. Differentiable once in input; the gradient is summed in ROI order, without atomics.
+        gradient. Differentiable once in input (not in boxes), summed in ROI order, no atomics.
 
     Raises:
         ValueError: for a wrong shape, dtype or device, and on the CPU for an image index out of
@@ -47,9 +47,7 @@ def roi_align(
     if len(output_size) != 2:
         raise ValueError(f"roi_align: output_size must be one number or two, got {output_size}")
     rois = boxes if isinstance(boxes, Tensor) else _to_rois(input, boxes)
-    return _roi_align(  # type: ignore[no-any-return]
-        input, rois, spatial_scale, *output_size, sampling_ratio, aligned
-    )
+    return _roi_align(input, rois, spatial_scale, *output_size, sampling_ratio, aligned)
 
 
 def _to_rois(input: Tensor, boxes: Sequence[Tensor]) -> Tensor:

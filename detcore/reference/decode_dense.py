@@ -40,7 +40,9 @@ def decode_dense(
         assert shape is not None
         placed = shape + (cell * step).repeat(1, 1, 1, 2)  # [H, W, A, 4]
         flat = placed.expand(batch, *placed.shape).reshape(batch * height * width * cells, 4)
-        boxes = decode_boxes(raw[..., :4].reshape(len(flat), 4), flat, weights, CLIP if clip is None else clip)
+        boxes = decode_boxes(
+            raw[..., :4].reshape(len(flat), 4), flat, weights, CLIP if clip is None else clip
+        )
     elif codec == "ltrb":
         centre = (cell + 0.5) * step
         reach = raw[..., :4].relu() * step.repeat(2)

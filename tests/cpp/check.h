@@ -5,10 +5,10 @@
 
 inline int failures = 0;
 
-#define CHECK(condition)                                                         \
-  do {                                                                           \
-    if (!(condition)) {                                                          \
-      ++failures;                                                                \
-      std::printf("%s:%d: failed: %s\n", __FILE__, __LINE__, #condition);        \
-    }                                                                            \
+#define CHECK(condition)                                                                           \
+  do {                                                                                             \
+    if (!(condition)) {                                                                            \
+      ++failures;                                                                                  \
+      std::printf("%s:%d: failed: %s\n", __FILE__, __LINE__, #condition);                          \
+    }                                                                                              \
   } while (0)

@@ -26,7 +26,9 @@ FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 
 def _usable_isas() -> list[str]:
     widest = ISAS.index(_C.isa())
-    return [isa for isa in ISAS[: widest + 1] if isa in _C.build_facts()["instruction_sets"].split()]
+    return [
+        isa for isa in ISAS[: widest + 1] if isa in _C.build_facts()["instruction_sets"].split()
+    ]
 
 
 def _load_simt() -> ModuleType | None:

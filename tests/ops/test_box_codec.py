@@ -45,7 +45,9 @@ def test_encode_equals_reference(
     got = ops.encode_boxes(boxes, anchors, weights)
     want = reference.encode_boxes(boxes, anchors, weights)
     assert got.dtype == dtype
-    torch.testing.assert_close(got, want, rtol=TOLERANCE.get(dtype, 1e-5), atol=1e-4, equal_nan=True)
+    torch.testing.assert_close(
+        got, want, rtol=TOLERANCE.get(dtype, 1e-5), atol=1e-4, equal_nan=True
+    )
 
 
 @pytest.mark.parametrize("weights", WEIGHTS)

@@ -99,9 +99,7 @@ def test_out(backend: Backend) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(("n", "m"), [(1, 1), (5, 3), (17, 33), (2, 600), (600, 2)])
-def test_gradient_equals_autograd_of_reference(
-    backend: Backend, n: int, m: int, kind: str
-) -> None:
+def test_gradient_equals_autograd_of_reference(backend: Backend, n: int, m: int, kind: str) -> None:
     a, b = random_boxes(n, seed=9, whole=True), random_boxes(m, seed=10, whole=True)
     a, b = a.requires_grad_(), b.requires_grad_()  # integer coordinates: ties on edges too
     eps = 1e-7 if kind in ("diou", "ciou") else 0.0
@@ -163,7 +161,8 @@ def test_opcheck(kind: str, grad: bool) -> None:
         (lambda a: ops.box_iou(a, a[0]), "box_iou: boxes2 must be [..., M, 4], got [4]"),
         (
             lambda a: ops.box_iou(a.view(1, 7, 4), a),
-            "box_iou: boxes1 and boxes2 must have the same leading dimensions, got [1, 7, 4] and [7, 4]",
+            "box_iou: boxes1 and boxes2 must have the same leading dimensions, "
+            "got [1, 7, 4] and [7, 4]",
         ),
         (
             lambda a: ops.box_iou(a, a, "yxyx"),
@@ -201,6 +200,4 @@ def test_threads_do_not_change_the_answer() -> None:
             results.append((ops.box_iou(a, b), *backward))
     finally:
         torch.set_num_threads(before)
-    assert all(
-        torch.equal(x, y) for r in results[1:] for x, y in zip(results[0], r, strict=True)
-    )
+    assert all(torch.equal(x, y) for r in results[1:] for x, y in zip(results[0], r, strict=True))

@@ -15,14 +15,16 @@ def test_convert(of: str, to: str) -> None:
     boxes = tv.box_convert(random_boxes(20).float(), "xyxy", of)
     torch.testing.assert_close(ops.box_convert(boxes, of, to), tv.box_convert(boxes, of, to))
     assert ops.box_convert(boxes.view(4, 5, 4), of, to).shape == (4, 5, 4)
-    with pytest.raises(ValueError, match="box_convert: out_fmt must be one of .*, got 'yx'"):
+    with pytest.raises(ValueError, match=r"box_convert: out_fmt must be one of .*, got 'yx'"):
         ops.box_convert(boxes, of, "yx")
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.int32], ids=str)
 def test_area_clip_and_small(dtype: torch.dtype) -> None:
     boxes = (random_boxes(50, 100, 20) - 30).to(dtype)
-    torch.testing.assert_close(ops.box_area(boxes), tv.box_area(boxes), check_dtype=dtype.is_floating_point)
+    torch.testing.assert_close(
+        ops.box_area(boxes), tv.box_area(boxes), check_dtype=dtype.is_floating_point
+    )
     torch.testing.assert_close(
         ops.clip_boxes_to_image(boxes, (40, 30)), tv.clip_boxes_to_image(boxes, (40, 30))
     )

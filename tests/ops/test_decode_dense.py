@@ -33,7 +33,8 @@ def case(codec: str, batch: int, cells: int, classes: int, height: int, width: i
 @pytest.mark.parametrize("dtype", FLOATS, ids=str)
 @pytest.mark.parametrize("classes", [0, 3])
 @pytest.mark.parametrize(
-    ("batch", "cells", "height", "width"), [(1, 1, 1, 1), (2, 3, 5, 7), (1, 2, 13, 64), (0, 3, 4, 4)]
+    ("batch", "cells", "height", "width"),
+    [(1, 1, 1, 1), (2, 3, 5, 7), (1, 2, 13, 64), (0, 3, 4, 4)],
 )
 @pytest.mark.parametrize("codec", CODECS)
 def test_equals_reference(
@@ -74,7 +75,9 @@ def test_delta_equals_torchvision() -> None:
 def test_channels_last_maps(backend: Backend) -> None:
     maps, anchors = case("yolo", 2, 3, 5, 6, 7)
     maps = backend(maps.float())
-    apart = ops.decode_dense(maps.to(memory_format=torch.channels_last), backend(anchors), 8, "yolo")
+    apart = ops.decode_dense(
+        maps.to(memory_format=torch.channels_last), backend(anchors), 8, "yolo"
+    )
     together = ops.decode_dense(maps, backend(anchors), 8, "yolo")
     assert all(torch.equal(a, b) for a, b in zip(apart, together, strict=True))
 

@@ -30,9 +30,7 @@ def clustered(n: int, clusters: int, seed: int = 0) -> Tensor:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 @pytest.mark.parametrize("threshold", [0.0, 0.3, 0.5, 0.7, 1.0, 1.5])
 @pytest.mark.parametrize("n", SIZES)
-def test_equals_torchvision(
-    backend: Backend, n: int, threshold: float, dtype: torch.dtype
-) -> None:
+def test_equals_torchvision(backend: Backend, n: int, threshold: float, dtype: torch.dtype) -> None:
     for seed, whole, levels in ((0, False, None), (1, True, 5)):
         boxes = random_boxes(n, seed=seed, whole=whole).to(dtype)
         scores = scores_for(n, seed, levels).to(dtype)
@@ -76,9 +74,10 @@ HARD = {
         [torch.arange(n) * 1.0, torch.zeros(n), torch.arange(n) + 9.0, torch.ones(n)], 1
     ).double(),
     "nested": lambda n: torch.stack(
-        [-torch.arange(n) - 1.0, -torch.arange(n) - 1.0, torch.arange(n) + 1.0, torch.arange(n) + 1.0], 1
+        [sign * (torch.arange(n) + 1.0) for sign in (-1, -1, 1, 1)], 1
     ).double(),
-    "one giant": lambda n: torch.cat((random_boxes(n - 1, 1000, 10), torch.tensor([[-1e6, -1e6, 1e6, 1e6]]))),
+    "one giant": lambda n: torch.cat(
+        (random_boxes(n - 1, 1000, 10), torch.tensor([[-1e6, -1e6, 1e6, 1e6]]))),
     "sizes over many decades": lambda n: random_boxes(n, 1, 1) * torch.logspace(-6, 6, n)[:, None],
     "far from the origin": lambda n: random_boxes(n, 1000, 100) + 1e6,
     "negative coordinates": lambda n: random_boxes(n, 1000, 100) - 5000,
@@ -182,7 +181,9 @@ def test_many_boxes() -> None:
 def test_python_threads_get_right_answers() -> None:
     from concurrent.futures import ThreadPoolExecutor
 
-    cases = [(random_boxes(n, 300, 60, n).float(), scores_for(n).float()) for n in range(50, 900, 50)]
+    cases = [
+        (random_boxes(n, 300, 60, n).float(), scores_for(n).float()) for n in range(50, 900, 50)
+    ]
     want = [tv.nms(b, s, 0.5) for b, s in cases]
     with ThreadPoolExecutor(4) as pool:
         for _ in range(5):

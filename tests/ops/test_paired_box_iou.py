@@ -69,7 +69,9 @@ def test_losses_equal_torchvision(ours, theirs, reduction: str) -> None:
         got, want = ours(a, b, reduction), theirs(a, b, reduction)
         torch.testing.assert_close(got, want, rtol=1e-5, atol=1e-6)
         for g, w in zip(
-            torch.autograd.grad(got.sum(), (a, b)), torch.autograd.grad(want.sum(), (a, b)), strict=True
+            torch.autograd.grad(got.sum(), (a, b)),
+            torch.autograd.grad(want.sum(), (a, b)),
+            strict=True,
         ):
             torch.testing.assert_close(g, w, rtol=1e-4, atol=1e-6)
 
@@ -84,7 +86,8 @@ def test_focal_loss_equals_torchvision() -> None:
     x, y = torch.randn(50, 7), (torch.rand(50, 7) > 0.8).float()
     for alpha in (-1, 0.25):
         torch.testing.assert_close(
-            ops.sigmoid_focal_loss(x, y, alpha, 2, "mean"), tv.sigmoid_focal_loss(x, y, alpha, 2, "mean")
+            ops.sigmoid_focal_loss(x, y, alpha, 2, "mean"),
+            tv.sigmoid_focal_loss(x, y, alpha, 2, "mean"),
         )
 
 
@@ -105,4 +108,6 @@ def test_errors() -> None:
     )
     with pytest.raises(ValueError) as raised:
         ops.paired_box_iou(a, a, "eiou")
-    assert str(raised.value) == "paired_box_iou: kind must be one of iou, giou, diou, ciou, got 'eiou'"
+    assert (
+        str(raised.value) == "paired_box_iou: kind must be one of iou, giou, diou, ciou, got 'eiou'"
+    )

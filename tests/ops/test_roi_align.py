@@ -108,7 +108,12 @@ def test_layout_is_kept_without_a_copy(backend: Backend) -> None:
 def test_views_of_maps(backend: Backend) -> None:
     """Neither dense layout: a slice, an expanded map, a transposed one."""
     whole, rois = map_for((2, 6, 20, 22)).float(), rois_for(2, 7).float()
-    for view in (whole[:, ::2], whole[:, :, 3:15, 2:], whole.transpose(2, 3), whole[:1].expand(2, -1, -1, -1)):
+    for view in (
+        whole[:, ::2],
+        whole[:, :, 3:15, 2:],
+        whole.transpose(2, 3),
+        whole[:1].expand(2, -1, -1, -1),
+    ):
         got = ops.roi_align(backend(view), backend(rois), 4, 0.5, 2)
         want = ops.roi_align(backend(view.contiguous()), backend(rois), 4, 0.5, 2)
         assert torch.equal(got, want)
@@ -174,7 +179,9 @@ def test_infinity_and_nan_in_the_gradient_propagate(backend: Backend) -> None:
 @pytest.mark.parametrize("ratio", [-1, 2])
 def test_regions_that_are_not_finite_pool_to_zeros(backend: Backend, ratio: int) -> None:
     bad = [math.nan, math.inf, -math.inf, 3e38]
-    rois = torch.tensor([[0.0, *([1.0] * k), b, *([5.0] * (3 - k))] for b in bad[:3] for k in range(4)])
+    rois = torch.tensor(
+        [[0.0, *([1.0] * k), b, *([5.0] * (3 - k))] for b in bad[:3] for k in range(4)]
+    )
     input = torch.ones(1, 2, 6, 6)
     out = ops.roi_align(backend(input), backend(rois), 3, 1.0, ratio)
     assert (out == 0).all()
@@ -190,7 +197,9 @@ def test_regions_that_are_not_finite_pool_to_zeros(backend: Backend, ratio: int)
 @pytest.mark.parametrize("image", [-1.0, 2.0, 1e9, math.nan])
 def test_image_out_of_range(image: float) -> None:
     rois = torch.tensor([[0.0, 0, 0, 4, 4], [image, 0, 0, 4, 4]])
-    with pytest.raises(ValueError, match=r"roi_align: boxes must name an image in \[0, 2\), got .* at box 1"):
+    with pytest.raises(
+        ValueError, match=r"roi_align: boxes must name an image in \[0, 2\), got .* at box 1"
+    ):
         ops.roi_align(torch.ones(2, 1, 6, 6), rois, 3)
 
 

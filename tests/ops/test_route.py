@@ -1,4 +1,4 @@
-"""Plain eager tensors take the pybind11 entry; whatever torch wraps around a call takes the operator."""
+"""Plain eager tensors take the pybind11 entry; all that torch wraps around a call, the operator."""
 
 import numpy as np
 import pytest
@@ -94,7 +94,7 @@ def test_vmap(ways: list[str]) -> None:
 
 
 def test_functional_gradient_is_refused_aloud(ways: list[str]) -> None:
-    """torch.library's autograd has no torch.func.grad; a wrong number would be worse than a word."""
+    """torch.library's autograd has no torch.func.grad; no wrong number instead."""
     with pytest.raises(RuntimeError, match="functorch"):
         torch.func.grad(lambda x: ops.box_iou(x, boxes()).sum())(boxes())
     assert ways == []
@@ -179,7 +179,9 @@ def test_numpy_in_numpy_out() -> None:
     a, s = boxes(8).numpy(), torch.rand(8).numpy()
     iou = ops.box_iou(a, a)
     assert isinstance(iou, np.ndarray) and iou.dtype == np.float32
-    np.testing.assert_array_equal(iou, ops.box_iou(torch.from_numpy(a), torch.from_numpy(a)).numpy())
+    np.testing.assert_array_equal(
+        iou, ops.box_iou(torch.from_numpy(a), torch.from_numpy(a)).numpy()
+    )
     assert isinstance(ops.nms(a, s, 0.5), np.ndarray)
     assert isinstance(ops.batched_nms(a, s, np.arange(8) % 2, 0.5), np.ndarray)
     assert isinstance(ops.box_area(a), np.ndarray)

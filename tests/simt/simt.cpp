@@ -1,6 +1,6 @@
-// Fibers by ucontext: each thread of a block runs until it waits; the scheduler goes round the block
-// until all have returned. A round in which nobody can go on is a deadlock: a barrier or a warp
-// exchange that some of its threads will never reach.
+// Fibers by ucontext: each thread of a block runs until it waits; the scheduler goes round the
+// block until all have returned. A round in which nobody can go on is a deadlock: a barrier or a
+// warp exchange that some of its threads will never reach.
 #include "simt.h"
 
 #include <sys/mman.h>
@@ -16,7 +16,7 @@ namespace simt {
 namespace {
 
 constexpr size_t kStack = 128 * 1024;
-constexpr unsigned kMostThreads = 1024;         // sm_75's limits
+constexpr unsigned kMostThreads = 1024;  // sm_75's limits
 constexpr size_t kMostDynamicShared = 48 * 1024;
 constexpr unsigned kMostBlocksYZ = 65535;
 
@@ -27,8 +27,8 @@ struct Fiber {
   Index index;
   State state = State::ready;
   int vote = 0;
-  unsigned mask = 0;    // the exchange waited for
-  uint64_t step = 0;    // exchanges entered so far
+  unsigned mask = 0;  // the exchange waited for
+  uint64_t step = 0;  // exchanges entered so far
 };
 
 struct Warp {
@@ -56,7 +56,7 @@ struct Machine {
   std::vector<unsigned> order;
   alignas(64) char shared[kMostDynamicShared];
   Index grid, block_shape, block;
-  unsigned count = 0;    // threads a block
+  unsigned count = 0;  // threads a block
   Fiber* current = nullptr;
   ucontext_t scheduler;
   void (*body)(void*) = nullptr;

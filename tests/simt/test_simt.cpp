@@ -38,9 +38,10 @@ __global__ void warp_functions(int* out) {
   const double down = __shfl_down_sync(0xffffffffu, lane * 0.5, 3);
   const int up = __shfl_up_sync(0xffffffffu, lane, 1);
   const int first_of_four = __shfl_sync(0xffffffffu, lane, 0, 4);
-  const bool right = sum == 496 && odd == 0xaaaaaaaau && down == (lane < 29 ? lane + 3 : lane) * 0.5 &&
-                     up == (lane ? lane - 1 : 0) && first_of_four == lane / 4 * 4 &&
-                     __any_sync(0xffffffffu, lane == 7) && !__all_sync(0xffffffffu, lane != 7) &&
+  const bool right = sum == 496 && odd == 0xaaaaaaaau &&
+                     down == (lane < 29 ? lane + 3 : lane) * 0.5 && up == (lane ? lane - 1 : 0) &&
+                     first_of_four == lane / 4 * 4 && __any_sync(0xffffffffu, lane == 7) &&
+                     !__all_sync(0xffffffffu, lane != 7) &&
                      __syncthreads_count(lane < 3) == 3 * int(blockDim.x / 32);
   out[blockIdx.x * blockDim.x + threadIdx.x] = right;
 }

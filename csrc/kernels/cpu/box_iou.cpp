@@ -76,7 +76,8 @@ void forward(const BoxIouParams& p, const Executor& executor) {
 }
 
 // Gradients of one side: every `own` box sums over all `other` boxes, in lanes and then as a tree.
-// `own_is_first` says which argument of the overlap it is; grad strides tell where g(own, other) is.
+// `own_is_first` says which argument of the overlap it is; grad strides tell where g(own, other)
+// is.
 template <IouKind kind, bool own_is_first, class S, class T = arithmetic_t<S>>
 void backward_side(const BoxIouBackwardParams& p, const Executor& executor) {
   const BoxIouParams& f = p.forward;

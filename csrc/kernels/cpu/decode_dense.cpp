@@ -10,9 +10,9 @@ namespace {
 template <class S>
 struct CellView {
   using T = arithmetic_t<S>;
-  const S* raw;          // first plane at this cell; the next is `plane` further
-  int64_t plane;         // height * width
-  int64_t out;           // index of the cell in boxes and scores
+  const S* raw;   // first plane at this cell; the next is `plane` further
+  int64_t plane;  // height * width
+  int64_t out;    // index of the cell in boxes and scores
   DenseCell<T> geometry;
 
   DETCORE_HD T value(int64_t k) const { return widen(raw[k * plane]); }
@@ -41,7 +41,8 @@ void each_cell(const DecodeDenseParams& p, const Executor& executor, const F& f)
       const int64_t first_plane = (batch * p.cells + anchor) * p.per_cell;
       for (int64_t column = 0; column < p.width; ++column) {
         cell.geometry.column = T(column);
-        cell.raw = static_cast<const S*>(p.maps) + first_plane * cell.plane + row * p.width + column;
+        cell.raw =
+            static_cast<const S*>(p.maps) + first_plane * cell.plane + row * p.width + column;
         cell.out = (batch * cell.plane + row * p.width + column) * p.cells + anchor;
         f(cell);
       }

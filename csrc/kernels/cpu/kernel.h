@@ -89,28 +89,28 @@ DETCORE_HD int64_t at_most(int64_t high, int64_t x) { return x > high ? high : x
 #if !defined(DETCORE_ISA_IS_BASELINE)
 #define DETCORE_CPU_ENTRY(op, Params)
 #elif defined(DETCORE_WIDE_ISAS)
-#define DETCORE_CPU_ENTRY(op, Params)                                         \
-  namespace detcore {                                                         \
-  namespace avx2 {                                                            \
-  Status op(const Params&, const Executor&);                                  \
-  }                                                                           \
-  namespace avx512 {                                                          \
-  Status op(const Params&, const Executor&);                                  \
-  }                                                                           \
-  Status op##_cpu(const Params& params, const Executor& executor) {           \
-    switch (active_isa()) {                                                   \
-      case Isa::avx512: return avx512::op(params, executor);                  \
-      case Isa::avx2: return avx2::op(params, executor);                      \
-      case Isa::baseline: return baseline::op(params, executor);              \
-    }                                                                         \
-    return {"unknown instruction set"};                                       \
-  }                                                                           \
+#define DETCORE_CPU_ENTRY(op, Params)                                                              \
+  namespace detcore {                                                                              \
+  namespace avx2 {                                                                                 \
+  Status op(const Params&, const Executor&);                                                       \
+  }                                                                                                \
+  namespace avx512 {                                                                               \
+  Status op(const Params&, const Executor&);                                                       \
+  }                                                                                                \
+  Status op##_cpu(const Params& params, const Executor& executor) {                                \
+    switch (active_isa()) {                                                                        \
+      case Isa::avx512: return avx512::op(params, executor);                                       \
+      case Isa::avx2: return avx2::op(params, executor);                                           \
+      case Isa::baseline: return baseline::op(params, executor);                                   \
+    }                                                                                              \
+    return {"unknown instruction set"};                                                            \
+  }                                                                                                \
   }
 #else
-#define DETCORE_CPU_ENTRY(op, Params)                               \
-  namespace detcore {                                               \
-  Status op##_cpu(const Params& params, const Executor& executor) { \
-    return baseline::op(params, executor);                          \
-  }                                                                 \
+#define DETCORE_CPU_ENTRY(op, Params)                                                              \
+  namespace detcore {                                                                              \
+  Status op##_cpu(const Params& params, const Executor& executor) {                                \
+    return baseline::op(params, executor);                                                         \
+  }                                                                                                \
   }
 #endif

@@ -1,6 +1,6 @@
 // Greedy NMS in four steps: drop NaN, radix sort by score (then, stably, by class), suppress within
-// each class, emit by rank. A candidate is compared only with kept boxes near it: IoU > t bounds the
-// distance of centres (see `reach`), so kept boxes are filed in a uniform grid by their centre.
+// each class, emit by rank. A candidate is compared only with kept boxes near it: IoU > t bounds
+// the distance of centres (see `reach`), so kept boxes are filed in a uniform grid by their centre.
 #include "detcore/nms.h"
 
 #include "kernel.h"
@@ -9,19 +9,19 @@ namespace detcore {
 inline namespace DETCORE_ISA {
 namespace {
 
-constexpr int64_t kPad = 64;          // slots read past the last kept box, any lane width
-constexpr int64_t kGridFrom = 96;     // boxes of a class below which all kept ones are scanned
+constexpr int64_t kPad = 64;       // slots read past the last kept box, any lane width
+constexpr int64_t kGridFrom = 96;  // boxes of a class below which all kept ones are scanned
 constexpr int kDigitBits = 8;
 constexpr int kDigits = 1 << kDigitBits;
 
 struct Workspace {
-  uint64_t *keys, *other_keys;      // [n] sort keys
-  int64_t *ranked, *other_ranked;   // [n] indices by score
-  int64_t *members, *other_members; // [n] ranks by class, then by score
-  int64_t *segments;                // [n + 1] where each class begins in `members`
-  bool* alive;                      // [n] by rank
+  uint64_t *keys, *other_keys;             // [n] sort keys
+  int64_t *ranked, *other_ranked;          // [n] indices by score
+  int64_t *members, *other_members;        // [n] ranks by class, then by score
+  int64_t* segments;                       // [n + 1] where each class begins in `members`
+  bool* alive;                             // [n] by rank
   int64_t *cell, *cell_start, *cell_kept;  // [n], [2n + 2], [2n + 2]
-  void* slots[5];                   // [n + kPad * classes] x1, y1, x2, y2, area of kept boxes
+  void* slots[5];  // [n + kPad * classes] x1, y1, x2, y2, area of kept boxes
 
   Workspace(const NmsParams& p, Arena& arena) {
     const int64_t n = p.n;
@@ -35,7 +35,8 @@ struct Workspace {
     cell_start = arena.take<int64_t>(2 * n + 2), cell_kept = arena.take<int64_t>(2 * n + 2);
     // a class of m boxes has m + kPad slots; small ones share the stack's instead
     const int64_t count = n + kPad * (n / kGridFrom + 1);
-    for (void*& slot : slots) slot = arena.take<char>(count * (p.boxes_dtype == DType::f64 ? 8 : 4));
+    for (void*& slot : slots)
+      slot = arena.take<char>(count * (p.boxes_dtype == DType::f64 ? 8 : 4));
   }
 };
 
@@ -98,8 +99,8 @@ void stable_sort(uint64_t*& keys, int64_t*& values, uint64_t*& other_keys, int64
 // The decision `double(inter / union) > threshold`, for floats and lanes of them.
 template <class T>
 struct Decision {
-  T below;  // the largest T not above the threshold: q > threshold just when q > below
-  T surely; // inter < surely * union can't reach it, whatever the quotient's rounding
+  T below;   // the largest T not above the threshold: q > threshold just when q > below
+  T surely;  // inter < surely * union can't reach it, whatever the quotient's rounding
 
   explicit Decision(double threshold) {
     below = T(threshold);
@@ -173,7 +174,7 @@ struct Segment {
   const int64_t* ranked;   // [n] indices by score
   const int64_t* members;  // [m] ranks, ascending; null: 0 to m - 1
   int64_t m;
-  bool* alive;             // by rank
+  bool* alive;  // by rank
   Decision<T> decision;
   KeptBoxes<T> kept;
 

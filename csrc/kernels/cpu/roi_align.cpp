@@ -9,9 +9,9 @@ namespace detcore {
 inline namespace DETCORE_ISA {
 namespace {
 
-constexpr int64_t kTaps = 1536;   // (pixel, weight) entries a region's axis may need
-constexpr int64_t kBins = 256;    // output bins an axis
-constexpr int64_t kChannels = 64; // channels accumulated at once, channels-last
+constexpr int64_t kTaps = 1536;    // (pixel, weight) entries a region's axis may need
+constexpr int64_t kBins = 256;     // output bins an axis
+constexpr int64_t kChannels = 64;  // channels accumulated at once, channels-last
 
 // The lists of one axis: bin b takes pixel[i] * weight[i] for i in [begin[b], begin[b + 1]).
 template <class T>
@@ -69,7 +69,8 @@ template <class T>
 Region<T> region(const RoiAlignParams& p, int64_t i) {
   const T* r = static_cast<const T*>(p.rois) + 5 * i;
   const T scale = T(p.spatial_scale);
-  return {int64_t(r[0]), roi_axis(r[1], r[3], scale, p.aligned, p.sampling_ratio, p.out_width, p.width),
+  return {int64_t(r[0]),
+          roi_axis(r[1], r[3], scale, p.aligned, p.sampling_ratio, p.out_width, p.width),
           roi_axis(r[2], r[4], scale, p.aligned, p.sampling_ratio, p.out_height, p.height)};
 }
 

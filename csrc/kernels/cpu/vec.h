@@ -164,7 +164,8 @@ DETCORE_HD void narrow(double x, double& out) { out = x; }
 DETCORE_HD void narrow(float x, bf16& out) {
   uint32_t bits = bit_cast<uint32_t>(x);
   // round to nearest even; a NaN must not round up to infinity
-  out.bits = x != x ? uint16_t(bits >> 16 | 0x40) : uint16_t((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+  out.bits =
+      x != x ? uint16_t(bits >> 16 | 0x40) : uint16_t((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
 }
 DETCORE_HD void narrow(float x, f16& out) {
 #if defined(__F16C__)

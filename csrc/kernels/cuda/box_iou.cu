@@ -1,5 +1,5 @@
-// Forward is bound by its writes: each thread measures four columns once, keeps them in registers and
-// writes 16 bytes a row; the rows of the tile are measured once and shared by the block.
+// Forward is bound by its writes: each thread measures four columns once, keeps them in registers
+// and writes 16 bytes a row; the rows of the tile are measured once and shared by the block.
 // Backward gives a block to each box, which sums over the others by a fixed tree: no atomics.
 #include "detcore/box_iou.h"
 

@@ -60,8 +60,7 @@ __global__ void forward_kernel(DecodeDenseParams p) {
   for (int64_t i = global_thread(); i < count; i += all_threads()) {
     const CellView<S> cell(p, i);
     bool wanted = true;
-    if (p.scores)
-      wanted = decode_scores(p, cell, static_cast<S*>(p.scores) + cell.out * p.classes);
+    if (p.scores) wanted = decode_scores(p, cell, static_cast<S*>(p.scores) + cell.out * p.classes);
     Box<T> box{T(0), T(0), T(0), T(0)};
     if (wanted) box = decode_cell<codec>(cell.numbers(), cell.geometry);
     store_box(static_cast<S*>(p.boxes) + 4 * cell.out, box);

@@ -1,6 +1,6 @@
-// The only place that launches kernels, hands out dynamic shared memory, or names the CUDA runtime's
-// errors. Kernel sources otherwise keep to plain C++ and the device functions of CUDA, so that they
-// also compile for, and run on, a stand-in for the device.
+// The only place that launches kernels, hands out dynamic shared memory, or names the CUDA
+// runtime's errors. Kernel sources otherwise keep to plain C++ and the device functions of CUDA, so
+// that they also compile for, and run on, a stand-in for the device.
 #pragma once
 
 #include <cuda_bf16.h>
@@ -110,9 +110,7 @@ __device__ inline T* dynamic_shared() {
 }
 
 // The calling thread's place among all threads of a one-dimensional grid, and their number.
-__device__ inline int64_t global_thread() {
-  return int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
-}
+__device__ inline int64_t global_thread() { return int64_t(blockIdx.x) * blockDim.x + threadIdx.x; }
 __device__ inline int64_t all_threads() { return int64_t(gridDim.x) * blockDim.x; }
 
 }  // namespace detcore

@@ -16,12 +16,12 @@ constexpr int kCompactThreads = 1024;
 
 template <class T>
 struct Ranked {
-  Box<T>* boxes;         // [n] by score
-  const int64_t* ids;    // [n] by score, or null
-  uint8_t* alive;        // [n] by score
-  uint64_t* mask;        // [kChunk, kWords]: bit j of row i: i suppresses j
+  Box<T>* boxes;       // [n] by score
+  const int64_t* ids;  // [n] by score, or null
+  uint8_t* alive;      // [n] by score
+  uint64_t* mask;      // [kChunk, kWords]: bit j of row i: i suppresses j
   int64_t n;
-  T below;               // IoU > threshold just when IoU > below, the largest T not above it
+  T below;  // IoU > threshold just when IoU > below, the largest T not above it
 
   __device__ bool suppresses(const Box<T>& a, int64_t ia, const Box<T>& b, int64_t ib) const {
     if (ids && ids[ia] != ids[ib]) return false;
@@ -37,7 +37,8 @@ __global__ void rank_kernel(NmsParams p, Ranked<arithmetic_t<S>> ranked, int64_t
     const auto b = load_box(static_cast<const S*>(p.boxes) + 4 * i);
     const auto score = widen(static_cast<const ScoreS*>(p.scores)[i]);
     ranked.boxes[r] = b;
-    ranked.alive[r] = b.x1 == b.x1 && b.y1 == b.y1 && b.x2 == b.x2 && b.y2 == b.y2 && score == score;
+    ranked.alive[r] =
+        b.x1 == b.x1 && b.y1 == b.y1 && b.x2 == b.x2 && b.y2 == b.y2 && score == score;
     if (p.ids) ids[r] = p.ids[i];
   }
 }
@@ -79,8 +80,7 @@ __global__ void resolve_kernel(Ranked<T> ranked, int64_t first) {
   }
   if (lane < kWords)
     for (int k = 0; k < kWord; ++k)
-      if (lane * kWord + k < count)
-        ranked.alive[first + lane * kWord + k] = !(dead >> k & 1);
+      if (lane * kWord + k < count) ranked.alive[first + lane * kWord + k] = !(dead >> k & 1);
 }
 
 template <class T>
@@ -155,14 +155,11 @@ Status run(const NmsParams& p, Stream stream) {
   const Workspace at(p);
   char* base = static_cast<char*>(p.workspace);
   int64_t* ids = p.ids ? reinterpret_cast<int64_t*>(base + at.ids) : nullptr;
-  const Ranked<T> ranked{reinterpret_cast<Box<T>*>(base + at.boxes),
-                         ids,
-                         reinterpret_cast<uint8_t*>(base + at.alive),
-                         reinterpret_cast<uint64_t*>(base + at.mask),
-                         p.n,
-                         at_most_threshold<T>(p.iou_threshold)};
-  Status status = launch(rank_kernel<S, ScoreS>, {blocks_for(p.n, kThreads), kThreads}, stream, p,
-                         ranked, ids);
+  const Ranked<T> ranked{
+      reinterpret_cast<Box<T>*>(base + at.boxes),  ids, reinterpret_cast<uint8_t*>(base + at.alive),
+      reinterpret_cast<uint64_t*>(base + at.mask), p.n, at_most_threshold<T>(p.iou_threshold)};
+  Status status =
+      launch(rank_kernel<S, ScoreS>, {blocks_for(p.n, kThreads), kThreads}, stream, p, ranked, ids);
   for (int64_t first = 0; status && first < p.n; first += kChunk) {
     status = launch(mask_kernel<T>, {kWords * kWords, kWord}, stream, ranked, first);
     if (status) status = launch(resolve_kernel<T>, {1, 32}, stream, ranked, first);

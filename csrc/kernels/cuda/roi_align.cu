@@ -1,7 +1,8 @@
 // Forward: a thread an output element (planar) or sixteen bytes of channels (channels-last), every
-// sample's taps made on the fly. Backward: a block owns a tile of 8 x 8 pixels and some channels, in
-// registers; it walks the ROIs of its image in order, skips those that miss the tile, and gathers
-// gradient through the separable weights of rows and columns. No atomics, so the same bits each run.
+// sample's taps made on the fly. Backward: a block owns a tile of 8 x 8 pixels and some channels,
+// in registers; it walks the ROIs of its image in order, skips those that miss the tile, and
+// gathers gradient through the separable weights of rows and columns. No atomics, so the same bits
+// each run.
 #include "detcore/roi_align.h"
 
 #include "launch.cuh"
@@ -10,12 +11,12 @@ namespace detcore {
 namespace {
 
 constexpr int kThreads = 256;
-constexpr int kTile = 8;                                    // pixels a side
+constexpr int kTile = 8;  // pixels a side
 constexpr int kPixels = kTile * kTile;
-constexpr int kGroups = kThreads / kPixels;                 // threads that share a pixel
+constexpr int kGroups = kThreads / kPixels;  // threads that share a pixel
 constexpr int kChannelsPerThread = 8;
-constexpr int kChannels = kGroups * kChannelsPerThread;     // a block
-constexpr int kBins = 16;                                   // output bins an axis at a time
+constexpr int kChannels = kGroups * kChannelsPerThread;  // a block
+constexpr int kBins = 16;                                // output bins an axis at a time
 
 template <class T>
 struct Region {
@@ -117,7 +118,7 @@ template <class S>
 __global__ void backward_kernel(RoiAlignBackwardParams p, int64_t tiles_y, int64_t tiles_x,
                                 int64_t channel_blocks) {
   using T = arithmetic_t<S>;
-  __shared__ int hits[kThreads];               // ROIs of this batch that reach the tile, in order
+  __shared__ int hits[kThreads];  // ROIs of this batch that reach the tile, in order
   __shared__ int warp_hits[kThreads / 32];
   __shared__ T weight_y[kBins][kTile], weight_x[kBins][kTile];
   const RoiAlignParams& f = p.forward;

@@ -1,6 +1,6 @@
-// Stands in for the CUDA runtime, so that a .cu file compiles with the host compiler and its kernels
-// run on the CPU: a thread of a block is a fiber, a block runs to its end, blocks follow each other.
-// Only what kernels/cuda/ uses is here; vector and half types are CUDA's own headers.
+// Stands in for the CUDA runtime, so that a .cu file compiles with the host compiler and its
+// kernels run on the CPU: a thread of a block is a fiber, a block runs to its end, blocks follow
+// each other. Only what kernels/cuda/ uses is here; vector and half types are CUDA's own headers.
 #pragma once
 
 #include <driver_types.h>
@@ -97,22 +97,38 @@ inline int __clzll(long long x) { return x ? __builtin_clzll((unsigned long long
 
 // fibers of one OS thread interleave at barriers alone, so plain code is atomic
 template <class T>
-T atomicAdd(T* p, T x) { return std::exchange(*p, *p + x); }
+T atomicAdd(T* p, T x) {
+  return std::exchange(*p, *p + x);
+}
 template <class T>
-T atomicMax(T* p, T x) { return std::exchange(*p, *p > x ? *p : x); }
+T atomicMax(T* p, T x) {
+  return std::exchange(*p, *p > x ? *p : x);
+}
 template <class T>
-T atomicMin(T* p, T x) { return std::exchange(*p, *p < x ? *p : x); }
+T atomicMin(T* p, T x) {
+  return std::exchange(*p, *p < x ? *p : x);
+}
 template <class T>
-T atomicOr(T* p, T x) { return std::exchange(*p, *p | x); }
+T atomicOr(T* p, T x) {
+  return std::exchange(*p, *p | x);
+}
 template <class T>
-T atomicAnd(T* p, T x) { return std::exchange(*p, *p & x); }
+T atomicAnd(T* p, T x) {
+  return std::exchange(*p, *p & x);
+}
 template <class T>
-T atomicExch(T* p, T x) { return std::exchange(*p, x); }
+T atomicExch(T* p, T x) {
+  return std::exchange(*p, x);
+}
 template <class T>
-T atomicCAS(T* p, T was, T x) { return std::exchange(*p, *p == was ? x : *p); }
+T atomicCAS(T* p, T was, T x) {
+  return std::exchange(*p, *p == was ? x : *p);
+}
 
 template <class T>
-T __ldg(const T* p) { return *p; }
+T __ldg(const T* p) {
+  return *p;
+}
 
 // --- the runtime -------------------------------------------------------------------------------
 
@@ -146,7 +162,7 @@ cudaError_t cudaLaunchKernel(void (*kernel)(P...), dim3 grid, dim3 block, void**
     simt_call(static_cast<Call*>(c)->kernel, static_cast<Call*>(c)->args,
               std::index_sequence_for<P...>{});
   };
-  const bool fine = simt::run({grid.x, grid.y, grid.z}, {block.x, block.y, block.z}, shared_bytes,
-                              body, &call);
+  const bool fine =
+      simt::run({grid.x, grid.y, grid.z}, {block.x, block.y, block.z}, shared_bytes, body, &call);
   return fine ? cudaSuccess : cudaErrorLaunchFailure;
 }

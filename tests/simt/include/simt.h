@@ -21,7 +21,8 @@ unsigned live_lanes();  // of the fiber's warp, those that have not returned
 // Waits for all threads of the block that have not returned; gives the sum of their `vote`s.
 int block_barrier(int vote);
 
-// Waits for the lanes of `mask`, then shows what each brought. Valid until the warp's next exchange.
+// Waits for the lanes of `mask`, then shows what each brought. Valid until the warp's next
+// exchange.
 struct Lanes {
   uint64_t value[32];
 };

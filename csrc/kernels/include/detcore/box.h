@@ -237,7 +237,8 @@ DETCORE_HD void decode_delta_backward(const Box<T>& d, const Box<T>& anchor,
   T aw = anchor.width(), ah = anchor.height();
   T g_x = g.x1 + g.x2, g_y = g.y1 + g.y2;
   T g_w = T(0.5) * (g.x2 - g.x1), g_h = T(0.5) * (g.y2 - g.y1);
-  T ew = lane_exp(clip_from_above(d.x2 / k.w, clip)), eh = lane_exp(clip_from_above(d.y2 / k.h, clip));
+  T ew = lane_exp(clip_from_above(d.x2 / k.w, clip)),
+    eh = lane_exp(clip_from_above(d.y2 / k.h, clip));
   d_delta.x1 = g_x * aw / k.x;
   d_delta.y1 = g_y * ah / k.y;
   d_delta.x2 = d.x2 / k.w > clip ? T(0) : g_w * ew * aw / k.w;

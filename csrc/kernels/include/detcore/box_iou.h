@@ -22,10 +22,10 @@ struct BoxIouParams {
 };
 
 struct BoxIouBackwardParams {
-  BoxIouParams forward;   // `out` unused; format xyxy
-  const void* grad_out;   // [batch, n, m], out's dtype
-  void* grad_boxes1;      // [batch, n, 4], out's dtype; null: not asked for
-  void* grad_boxes2;      // [batch, m, 4], likewise
+  BoxIouParams forward;  // `out` unused; format xyxy
+  const void* grad_out;  // [batch, n, m], out's dtype
+  void* grad_boxes1;     // [batch, n, 4], out's dtype; null: not asked for
+  void* grad_boxes2;     // [batch, m, 4], likewise
 };
 
 // Threads share out tiles of 16 rows by 512 columns.

@@ -32,9 +32,9 @@ using Stream = void*;
 
 // The instruction sets that CPU kernels are compiled for, narrowest first.
 enum class Isa : int8_t { baseline, avx2, avx512 };
-Isa best_isa();              // the widest that this build has and this machine runs
-Isa active_isa();            // best_isa(), unless DETCORE_ISA=baseline|avx2|avx512 asks for less
-void set_active_isa(Isa);    // for tests and benchmarks; asking for more than best_isa() gives that
+Isa best_isa();            // the widest that this build has and this machine runs
+Isa active_isa();          // best_isa(), unless DETCORE_ISA=baseline|avx2|avx512 asks for less
+void set_active_isa(Isa);  // for tests and benchmarks; asking for more than best_isa() gives that
 const char* isa_name(Isa);
 const char* compiled_isas();  // names, space separated
 

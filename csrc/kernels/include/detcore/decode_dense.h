@@ -14,10 +14,11 @@
 namespace detcore {
 
 struct DecodeDenseParams {
-  const void* maps;     // [batch, cells * per_cell, height, width]
-  const void* anchors;  // delta: [cells, 4] xyxy; yolo, yolo5: [cells, 2] w, h; f64; null: cells = 1
-  void* boxes;          // [batch, height * width * cells, 4] xyxy, pixels, maps' dtype
-  void* scores;         // [batch, height * width * cells, classes], likewise; null: none
+  const void* maps;  // [batch, cells * per_cell, height, width]
+  const void*
+      anchors;   // delta: [cells, 4] xyxy; yolo, yolo5: [cells, 2] w, h; f64; null: cells = 1
+  void* boxes;   // [batch, height * width * cells, 4] xyxy, pixels, maps' dtype
+  void* scores;  // [batch, height * width * cells, classes], likewise; null: none
   int64_t batch, cells, per_cell, classes, height, width;
   DType dtype;  // of maps, boxes, scores
   DenseCodec codec;

@@ -20,12 +20,12 @@ inline namespace DETCORE_ISA {
 
 template <class T>
 struct DenseCell {
-  T column, row;             // of the cell
-  T stride_x, stride_y;      // pixels
-  T anchor[4];               // delta: xyxy; yolo, yolo5: w, h
-  CodecWeights<T> weights;   // delta
-  T clip;                    // above which log sizes are cut
-  T scale_xy;                // yolo
+  T column, row;            // of the cell
+  T stride_x, stride_y;     // pixels
+  T anchor[4];              // delta: xyxy; yolo, yolo5: w, h
+  CodecWeights<T> weights;  // delta
+  T clip;                   // above which log sizes are cut
+  T scale_xy;               // yolo
 };
 
 template <class T>

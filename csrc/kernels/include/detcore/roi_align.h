@@ -2,10 +2,10 @@
 //
 // Each output bin is the mean of samples_y x samples_x bilinear samples; a sample beyond one pixel
 // outside the map counts as 0. The rule is separable: a sample's weight is a product of a row's and
-// a column's. sampling_ratio <= 0 takes ceil(bin size) samples. An ROI with a coordinate that is not
-// finite pools to zeros and takes no gradient; on CUDA so does one whose image is out of range (the
-// CPU's caller has checked). Inf and NaN in the map or in the gradient propagate. Deterministic:
-// sums are taken in ROI order by one thread an element; no atomics.
+// a column's. sampling_ratio <= 0 takes ceil(bin size) samples. An ROI with a coordinate that is
+// not finite pools to zeros and takes no gradient; on CUDA so does one whose image is out of range
+// (the CPU's caller has checked). Inf and NaN in the map or in the gradient propagate.
+// Deterministic: sums are taken in ROI order by one thread an element; no atomics.
 #pragma once
 
 #include "detcore/core.h"
@@ -15,9 +15,9 @@ namespace detcore {
 
 struct RoiAlignParams {
   const void* input;  // [images, channels, height, width], strides below
-  const void* rois;   // [n, 5]: image, x1, y1, x2, y2 in pixels of spatial_scale 1; f64 if input is,
-                      // else f32
-  void* out;          // [n, channels, out_height, out_width]; channels_last: its strides too
+  const void* rois;  // [n, 5]: image, x1, y1, x2, y2 in pixels of spatial_scale 1; f64 if input is,
+                     // else f32
+  void* out;         // [n, channels, out_height, out_width]; channels_last: its strides too
   int64_t images, channels, height, width, n;
   int32_t out_height, out_width;
   int32_t sampling_ratio;

@@ -1,0 +1,136 @@
+"""The built module itself: what it links, what it tells, what its wide code may not touch."""
+
+import re
+import shutil
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+import pytest
+
+import detcore
+from detcore.ops._native import _C
+
+ROOT = Path(__file__).parents[1]
+BUILD = ROOT / "build" / sysconfig.get_platform()
+
+
+def run(*command: str) -> str:
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+def test_links_libtorch_cpu_alone() -> None:
+    """So that it loads under a torch without CUDA; the CUDA runtime is inside, privately."""
+    dynamic = run("readelf", "-d", _C.__file__)
+    needed = set(re.findall(r"NEEDED.*\[(.*)\]", dynamic))
+    assert any(n.startswith("libtorch_cpu") for n in needed)
+    forbidden = (
+        "libtorch_cuda",
+        "libc10_cuda",
+        "libcudart",
+        "libcuda.",
+        "libtorch.so",
+        "libtorch_python",
+    )
+    assert not [n for n in needed if n.startswith(forbidden)]
+    assert "RUNPATH" not in dynamic and "RPATH" not in dynamic
+
+
+def test_module_exports_its_init_alone() -> None:
+    symbols = run("nm", "-D", "--defined-only", _C.__file__).split("\n")
+    ours = [s.split()[-1] for s in symbols if s and "detcore" in s]
+    assert ours == []
+
+
+@pytest.mark.parametrize("isa", ["avx2", "avx512"])
+def test_wide_objects_share_no_code(isa: str) -> None:
+    """A weak symbol of a wide object could be the one a narrow caller is linked to."""
+    objects = sorted(BUILD.glob(f"CMakeFiles/detcore_cpu_{isa}.dir/**/*.o"))
+    if not objects:
+        pytest.skip("no build folder")
+    for path in objects:
+        shared = [
+            line for line in run("nm", "-C", str(path)).split("\n") if re.search(r" [WVu] ", line)
+        ]
+        assert shared == [], path.name
+
+
+def test_build_info() -> None:
+    info = detcore.build_info()
+    assert info["version"] == detcore.__version__
+    assert info["isa"] in info["instruction_sets"].split()
+    if info["cuda"]:
+        assert info["cuda_targets"]
+        # without a GPU the driver says why, in its own words
+        assert info["cuda_error"] is None or len(info["cuda_error"]) > 10
+    else:
+        assert info["cuda_error"] == "this build of detcore has no CUDA kernels"
+
+
+def test_isa_can_be_asked_for() -> None:
+    code = "import detcore; print(detcore.build_info()['isa'])"
+    out = subprocess.run(
+        [sys.executable, "-c", code], env={"DETCORE_ISA": "baseline", "PATH": ""}, cwd=ROOT,
+        capture_output=True, text=True, check=True,
+    ).stdout  # fmt: skip
+    assert out.strip() == "baseline"
+
+
+def test_ops_need_torch_and_numpy_alone() -> None:
+    code = "import sys, detcore.ops; print(*sorted({m.split('.')[0] for m in sys.modules}))"
+    loaded = set(run(sys.executable, "-c", code).split())
+    assert not loaded & {
+        "torchvision",
+        "timm",
+        "accelerate",
+        "pycocotools",
+        "matplotlib",
+        "typer",
+        "rich",
+    }
+
+
+@pytest.mark.skipif(
+    shutil.which("cuobjdump") is None and not detcore.build_info()["cuda"], reason="no CUDA"
+)
+def test_cuda_kernels_use_no_stack_and_no_local_memory() -> None:
+    cuobjdump = shutil.which("cuobjdump") or next(
+        (str(p) for p in Path(sysconfig.get_path("purelib")).glob("nvidia/cu*/bin/cuobjdump")), None
+    )
+    if cuobjdump is None or not detcore.build_info()["cuda"]:
+        pytest.skip("no cuobjdump, or no CUDA in this build")
+    usage = run(cuobjdump, "--dump-resource-usage", _C.__file__)
+    kernels = re.findall(r"Function (\S+):\s*\n\s*(.*)", usage)
+    assert len(kernels) > 50
+    for name, resources in kernels:
+        assert "STACK:0 " in resources and "LOCAL:0 " in resources, f"{name}: {resources}"
+
+
+@pytest.mark.slow
+def test_kernel_library_serves_another_cmake_project(tmp_path: Path) -> None:
+    """Without torch and Python: installed, found by find_package, linked, run."""
+    prefix, consumer = tmp_path / "prefix", tmp_path / "consumer"
+    run("cmake", "-S", str(ROOT), "-B", str(tmp_path / "lib"), "-G", "Ninja", "-DDETCORE_CUDA=0",
+        f"-DCMAKE_INSTALL_PREFIX={prefix}")  # fmt: skip
+    run("cmake", "--build", str(tmp_path / "lib"))
+    run("cmake", "--install", str(tmp_path / "lib"))
+    consumer.mkdir()
+    (consumer / "CMakeLists.txt").write_text(
+        "cmake_minimum_required(VERSION 3.24)\nproject(consumer CXX)\n"
+        "find_package(detcore 0.1 REQUIRED)\nadd_executable(main main.cpp)\n"
+        "target_link_libraries(main PRIVATE detcore::kernels)\n"
+    )
+    (consumer / "main.cpp").write_text(
+        '#include "detcore/box_iou.h"\n'
+        "int main() {\n"
+        "  float box[4] = {0, 0, 2, 2}, out = 0;\n"
+        "  detcore::BoxIouParams p{};\n"
+        "  p.boxes1 = p.boxes2 = box, p.out = &out, p.batch = p.n = p.m = 1;\n"
+        "  return detcore::box_iou_cpu(p, detcore::Executor{}) && out == 1 ? 0 : 1;\n"
+        "}\n"
+    )
+    run("cmake", "-S", str(consumer), "-B", str(tmp_path / "run"), "-G", "Ninja",
+        f"-DCMAKE_PREFIX_PATH={prefix}")  # fmt: skip
+    run("cmake", "--build", str(tmp_path / "run"))
+    run(str(tmp_path / "run" / "main"))
