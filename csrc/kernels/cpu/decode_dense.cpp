@@ -73,18 +73,10 @@ DETCORE_HD bool decode_scores(const DecodeDenseParams& p, const CellView<S>& cel
 template <class F>
 Status with_storage_and_codec(const DecodeDenseParams& p, F&& f) {
   return with_storage(p.dtype, [&](auto storage) {
-    auto with = [&](auto codec) {
+    return with_codec(p.codec, [&](auto codec) {
       f(storage, codec);
       return Status{};
-    };
-    switch (p.codec) {
-      case DenseCodec::delta: return with(std::integral_constant<DenseCodec, DenseCodec::delta>{});
-      case DenseCodec::yolo: return with(std::integral_constant<DenseCodec, DenseCodec::yolo>{});
-      case DenseCodec::yolo5: return with(std::integral_constant<DenseCodec, DenseCodec::yolo5>{});
-      case DenseCodec::grid: return with(std::integral_constant<DenseCodec, DenseCodec::grid>{});
-      case DenseCodec::ltrb: return with(std::integral_constant<DenseCodec, DenseCodec::ltrb>{});
-    }
-    return Status{"unknown codec"};
+    });
   });
 }
 

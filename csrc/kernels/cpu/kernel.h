@@ -3,23 +3,11 @@
 // baseline's object also holds the public entry.
 #pragma once
 
-#include <type_traits>
-
+#include "detcore/dispatch.h"
 #include "vec.h"
 
 namespace detcore {
 inline namespace DETCORE_ISA {
-
-template <class S>
-struct ArithmeticOf {
-  using type = float;
-};
-template <>
-struct ArithmeticOf<double> {
-  using type = double;
-};
-template <class S>
-using arithmetic_t = typename ArithmeticOf<S>::type;
 
 // f(S{}) with S the storage type of `dtype`.
 template <class F>
@@ -31,18 +19,6 @@ DETCORE_HD Status with_storage(DType dtype, F&& f) {
     case DType::bf16: return f(bf16{});
   }
   return {"unknown dtype"};
-}
-
-// f(constant) with the kind as a compile-time constant.
-template <class F>
-DETCORE_HD Status with_kind(IouKind kind, F&& f) {
-  switch (kind) {
-    case IouKind::iou: return f(std::integral_constant<IouKind, IouKind::iou>{});
-    case IouKind::giou: return f(std::integral_constant<IouKind, IouKind::giou>{});
-    case IouKind::diou: return f(std::integral_constant<IouKind, IouKind::diou>{});
-    case IouKind::ciou: return f(std::integral_constant<IouKind, IouKind::ciou>{});
-  }
-  return {"unknown kind of IoU"};
 }
 
 template <class S>

@@ -87,25 +87,6 @@ __global__ void backward_kernel(DecodeDenseBackwardParams p) {
   }
 }
 
-template <DenseCodec codec>
-struct CodecConstant {
-  static constexpr DenseCodec value = codec;
-};
-
-template <class F>
-Status with_storage_and_codec(const DecodeDenseParams& p, F&& f) {
-  return with_storage(p.dtype, [&](auto storage) {
-    switch (p.codec) {
-      case DenseCodec::delta: return f(storage, CodecConstant<DenseCodec::delta>{});
-      case DenseCodec::yolo: return f(storage, CodecConstant<DenseCodec::yolo>{});
-      case DenseCodec::yolo5: return f(storage, CodecConstant<DenseCodec::yolo5>{});
-      case DenseCodec::grid: return f(storage, CodecConstant<DenseCodec::grid>{});
-      case DenseCodec::ltrb: return f(storage, CodecConstant<DenseCodec::ltrb>{});
-    }
-    return Status{"unknown codec"};
-  });
-}
-
 LaunchShape shape_for(const DecodeDenseParams& p) {
   return {blocks_for(p.batch * p.cells * p.height * p.width, kThreads), kThreads};
 }
@@ -113,16 +94,20 @@ LaunchShape shape_for(const DecodeDenseParams& p) {
 }  // namespace
 
 Status decode_dense_cuda(const DecodeDenseParams& p, Stream stream) {
-  return with_storage_and_codec(p, [&](auto storage, auto codec) {
-    return launch(forward_kernel<decltype(codec)::value, decltype(storage)>, shape_for(p), stream,
-                  p);
+  return with_storage(p.dtype, [&](auto storage) {
+    return with_codec(p.codec, [&](auto codec) {
+      return launch(forward_kernel<decltype(codec)::value, decltype(storage)>, shape_for(p), stream,
+                    p);
+    });
   });
 }
 
 Status decode_dense_backward_cuda(const DecodeDenseBackwardParams& p, Stream stream) {
-  return with_storage_and_codec(p.forward, [&](auto storage, auto codec) {
-    return launch(backward_kernel<decltype(codec)::value, decltype(storage)>, shape_for(p.forward),
-                  stream, p);
+  return with_storage(p.forward.dtype, [&](auto storage) {
+    return with_codec(p.forward.codec, [&](auto codec) {
+      return launch(backward_kernel<decltype(codec)::value, decltype(storage)>,
+                    shape_for(p.forward), stream, p);
+    });
   });
 }
 

@@ -7,8 +7,8 @@
 #include <cuda_fp16.h>
 #include <cuda_runtime.h>
 
-#include "detcore/box.h"
 #include "detcore/core.h"
+#include "detcore/dispatch.h"
 
 namespace detcore {
 
@@ -50,34 +50,6 @@ Status with_storage(DType dtype, F&& f) {
   }
   return {"unknown dtype"};
 }
-
-template <IouKind kind>
-struct KindConstant {
-  static constexpr IouKind value = kind;
-};
-
-// f(constant) with the kind as a compile-time constant.
-template <class F>
-Status with_kind(IouKind kind, F&& f) {
-  switch (kind) {
-    case IouKind::iou: return f(KindConstant<IouKind::iou>{});
-    case IouKind::giou: return f(KindConstant<IouKind::giou>{});
-    case IouKind::diou: return f(KindConstant<IouKind::diou>{});
-    case IouKind::ciou: return f(KindConstant<IouKind::ciou>{});
-  }
-  return {"unknown kind of IoU"};
-}
-
-template <class S>
-struct ArithmeticOf {
-  using type = float;
-};
-template <>
-struct ArithmeticOf<double> {
-  using type = double;
-};
-template <class S>
-using arithmetic_t = typename ArithmeticOf<S>::type;
 
 DETCORE_HD float widen(float x) { return x; }
 DETCORE_HD double widen(double x) { return x; }
