@@ -1,0 +1,84 @@
+"""Small Darknet files, made here float by float."""
+
+import struct
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from detcore.weights import Darknet, load_darknet
+
+SHARED = Path(__file__).resolve().parents[2].parent / "shared"
+
+NET = "[net]\nwidth=12\nheight=8\nchannels=3\n"
+
+
+class Floats:
+    """Random weights in the order of the file; every draw is kept and written."""
+
+    def __init__(self) -> None:
+        self.generator = torch.Generator().manual_seed(0)
+        self.drawn: list[Tensor] = []
+
+    def draw(self, *shape: int) -> Tensor:
+        values = torch.randn(shape, generator=self.generator)
+        self.drawn.append(values.flatten())
+        return values
+
+    def variance(self, count: int) -> Tensor:
+        values = torch.rand(count, generator=self.generator) + 0.1
+        self.drawn.append(values)
+        return values
+
+    def file(self, version: Sequence[int] = (0, 2, 5)) -> bytes:
+        seen = struct.pack("<q" if version[0] * 10 + version[1] >= 2 else "<i", 64)
+        drawn = torch.cat(self.drawn) if self.drawn else torch.empty(0)
+        return struct.pack("<3i", *version) + seen + drawn.numpy().astype("<f4").tobytes()
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterable[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def floats() -> Floats:
+    return Floats()
+
+
+@pytest.fixture
+def written(tmp_path: Path) -> Callable[[str, bytes], tuple[Path, Path]]:
+    """Write a cfg and a weights file; gives their paths."""
+
+    def write(cfg: str, weights: bytes) -> tuple[Path, Path]:
+        paths = tmp_path / "net.cfg", tmp_path / "net.weights"
+        paths[0].write_text(cfg)
+        paths[1].write_bytes(weights)
+        return paths
+
+    return write
+
+
+@pytest.fixture
+def loaded(written: Callable[[str, bytes], tuple[Path, Path]]) -> Callable[..., Darknet]:
+    def load(cfg: str, floats: Floats, **options: float) -> Darknet:
+        return load_darknet(*written(cfg, floats.file()), **options)
+
+    return load
+
+
+@pytest.fixture
+def shared() -> Callable[[str], Path]:
+    """Real files beside the repository, where a developer has them."""
+
+    def folder(name: str) -> Path:
+        if not (SHARED / name).is_dir():
+            pytest.skip(f"no {SHARED / name}")
+        return SHARED / name
+
+    return folder
