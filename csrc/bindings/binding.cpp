@@ -12,11 +12,13 @@ std::string text(double x) {
   return buffer;
 }
 
-std::string shape_of(const Tensor& t) {
+std::string shape_of(const Sizes& sizes) {
   std::string s = "[";
-  for (int64_t d = 0; d < t.dim(); ++d) s += (d ? ", " : "") + std::to_string(t.size(d));
+  for (size_t d = 0; d < sizes.size(); ++d) s += (d ? ", " : "") + std::to_string(sizes[d]);
   return s + "]";
 }
+
+std::string shape_of(const Tensor& t) { return shape_of(sizes_of(t)); }
 
 std::string dtype_of(const Tensor& t) {
   switch (t.scalar_type()) {
@@ -85,6 +87,17 @@ void check_same_shape(const char* op, const char* a_name, const Tensor& a, const
          shape_of(b));
 }
 
+void check_grad(const char* op, const Tensor& grad, const Sizes& wanted, const Tensor& like) {
+  if (sizes_of(grad) != wanted)
+    fail(op, ": grad must be ", shape_of(wanted), ", got ", shape_of(grad));
+  check_float(op, "grad", grad);
+  check_same_device(op, "grad", grad, "the input", like);
+}
+
+void check_number(const char* op, const char* name, double value) {
+  if (value != value) fail(op, ": ", name, " must be a number, got nan");
+}
+
 int64_t check_choice(const char* op, const char* name, const std::string& value,
                      std::initializer_list<const char*> names) {
   int64_t index = 0;
@@ -121,8 +134,11 @@ DType result_of(DType dtype) { return dtype == DType::f64 ? DType::f64 : DType::
 
 bool is_channels_last(const Tensor& t) {
   const int64_t c = t.size(1), h = t.size(2), w = t.size(3);
-  return !t.is_contiguous() && t.stride(1) == 1 && t.stride(3) == c && t.stride(2) == w * c &&
-         t.stride(0) == h * w * c;
+  // the stride of a dimension of size 1 is never used and may be anything
+  const auto lies = [&](int64_t d, int64_t stride) {
+    return t.size(d) == 1 || t.stride(d) == stride;
+  };
+  return !t.is_contiguous() && lies(1, 1) && lies(3, c) && lies(2, w * c) && lies(0, h * w * c);
 }
 
 Tensor allocate(const Sizes& sizes, ScalarType dtype, const Tensor& like, bool channels_last) {

@@ -56,7 +56,8 @@ inline std::string text(const std::string& s) { return s; }
 inline std::string text(const char* s) { return s; }
 inline std::string text(int64_t x) { return std::to_string(x); }
 std::string text(double x);
-std::string shape_of(const Tensor&);   // "[7, 5]"
+std::string shape_of(const std::vector<int64_t>&);  // "[7, 5]"
+std::string shape_of(const Tensor&);
 std::string dtype_of(const Tensor&);   // "float32"
 std::string device_of(const Tensor&);  // "cuda:0"
 
@@ -79,6 +80,12 @@ void check_rows(const char* op, const char* name, const Tensor&, int64_t width);
 void check_last(const char* op, const char* name, const Tensor&, int64_t width);
 void check_same_shape(const char* op, const char* a_name, const Tensor& a, const char* b_name,
                       const Tensor& b);
+
+// The gradient of a result: `wanted` sizes, on the device of `like`.
+void check_grad(const char* op, const Tensor& grad, const std::vector<int64_t>& wanted,
+                const Tensor& like);
+// A number that must not be NaN.
+void check_number(const char* op, const char* name, double value);
 
 // The index of `value` among `names`, or an error that lists them.
 int64_t check_choice(const char* op, const char* name, const std::string& value,

@@ -37,6 +37,7 @@ Tensor encode_boxes(const Tensor& boxes, const Tensor& anchors,
 Tensor decode_boxes(const Tensor& deltas, const Tensor& anchors, const std::vector<double>& weights,
                     double clip) {
   BoxCodecParams p = check("decode_boxes", "deltas", deltas, anchors, weights);
+  check_number("decode_boxes", "clip", clip);
   const Tensor d = dense(deltas), a = dense(anchors);
   Tensor out = allocate(sizes_of(deltas), deltas.scalar_type(), deltas);
   p.input = d.data_ptr(), p.anchors = a.data_ptr(), p.out = out.data_ptr(), p.clip = clip;
@@ -48,6 +49,7 @@ Tensor decode_boxes(const Tensor& deltas, const Tensor& anchors, const std::vect
 template <class Run>
 std::tuple<Tensor, Tensor> backward(BoxCodecParams forward, const Tensor& grad, const Tensor& input,
                                     const Tensor& anchors, const Run& run) {
+  check_grad("box_codec", grad, sizes_of(input), input);
   BoxCodecBackwardParams p{forward, {}, {}, {}};
   const Tensor i = dense(input), a = dense(anchors), g = dense(as_dtype(grad, input.scalar_type()));
   Tensor grad_input = allocate(sizes_of(input), input.scalar_type(), input);
@@ -62,6 +64,7 @@ std::tuple<Tensor, Tensor> encode_boxes_backward(const Tensor& grad, const Tenso
                                                  const Tensor& anchors,
                                                  const std::vector<double>& weights) {
   const auto forward = check("encode_boxes_backward", "boxes", boxes, anchors, weights);
+  check_rows("encode_boxes_backward", "boxes", boxes, 4);
   return backward(forward, grad, boxes, anchors, [&](const BoxCodecBackwardParams& p) {
     DETCORE_RUN(encode_boxes_backward, p, boxes);
   });

@@ -43,6 +43,8 @@ DecodeDenseParams check(const char* op, const Tensor& maps, const std::optional<
     p.weights[i] = settings[2 + i];
     if (!(p.weights[i] > 0)) fail(op, ": weights must be positive, got ", p.weights[i]);
   }
+  check_number(op, "clip", settings[6]);
+  check_number(op, "scale_xy", settings[7]);
   p.clip = settings[6], p.scale_xy = settings[7], p.threshold = settings[8];
   return p;
 }
@@ -73,6 +75,8 @@ Tensor decode_dense_backward(const Tensor& grad, const Tensor& maps,
                              const std::vector<double>& settings) {
   DecodeDenseBackwardParams p{
       check("decode_dense_backward", maps, anchors, codec, settings), {}, {}};
+  const DecodeDenseParams& f = p.forward;
+  check_grad("decode_dense", grad, {f.batch, f.height * f.width * f.cells, 4}, maps);
   const Tensor m = dense(maps), g = dense(as_dtype(grad, maps.scalar_type()));
   const std::optional<Tensor> a = doubles(anchors);
   Tensor out = allocate(sizes_of(maps), maps.scalar_type(), maps);

@@ -15,6 +15,7 @@ PairedBoxIouParams check(const char* op, const Tensor& boxes1, const Tensor& box
   check_same_device(op, "boxes1", boxes1, "boxes2", boxes2);
   p.n = boxes1.numel() / 4;
   p.kind = IouKind(check_choice(op, "kind", kind, {"iou", "giou", "diou", "ciou"}));
+  check_number(op, "eps", eps);
   p.eps = eps;
   return p;
 }
@@ -36,6 +37,9 @@ std::tuple<Tensor, Tensor> paired_box_iou_backward(const Tensor& grad, const Ten
                                                    double eps) {
   PairedBoxIouBackwardParams p{
       check("paired_box_iou_backward", boxes1, boxes2, kind, eps), {}, {}, {}};
+  Sizes shape = sizes_of(boxes1);
+  shape.pop_back();
+  check_grad("paired_box_iou", grad, shape, boxes1);
   const ScalarType result = scalar_of(result_of(p.forward.dtype));
   const Tensor a = dense(boxes1), b = dense(boxes2), g = dense(as_dtype(grad, result));
   Tensor grad1 = allocate(sizes_of(boxes1), result, boxes1);

@@ -19,6 +19,10 @@ RoiAlignParams check(const char* op, const Sizes& map, const Tensor& rois, const
     fail(op, ": output_size must be positive, got ", pool.out_height, " x ", pool.out_width);
   if (!(pool.spatial_scale > 0))
     fail(op, ": spatial_scale must be positive, got ", pool.spatial_scale);
+  constexpr int64_t most = 1 << 30;  // what the kernel's 32 bits hold
+  if (pool.out_height > most || pool.out_width > most || pool.sampling_ratio > most)
+    fail(op, ": output_size and sampling_ratio must be at most ", most, ", got ", pool.out_height,
+         " x ", pool.out_width, " and ", pool.sampling_ratio);
   RoiAlignParams p{};
   p.images = map[0], p.channels = map[1], p.height = map[2], p.width = map[3];
   p.n = rois.size(0);
@@ -26,7 +30,7 @@ RoiAlignParams check(const char* op, const Sizes& map, const Tensor& rois, const
     fail(op, ": input must not be empty where there are boxes, got [", p.images, ", ", p.channels,
          ", ", p.height, ", ", p.width, "]");
   p.out_height = int32_t(pool.out_height), p.out_width = int32_t(pool.out_width);
-  p.sampling_ratio = int32_t(pool.sampling_ratio);
+  p.sampling_ratio = pool.sampling_ratio > 0 ? int32_t(pool.sampling_ratio) : -1;
   p.aligned = pool.aligned, p.spatial_scale = pool.spatial_scale;
   return p;
 }
@@ -76,8 +80,16 @@ Tensor roi_align_backward(const Tensor& grad, const Tensor& rois, double spatial
                           bool aligned, const std::vector<int64_t>& map_size, bool channels_last) {
   RoiAlignBackwardParams p{};
   const DType dtype = check_float("roi_align_backward", "grad", grad);
+  check_float("roi_align_backward", "boxes", rois);
+  check_same_device("roi_align_backward", "grad", grad, "boxes", rois);
+  bool possible = map_size.size() == 4;
+  for (int64_t size : map_size) possible = possible && size >= 0;
+  if (!possible)
+    fail("roi_align_backward: map_size must be [N, C, H, W], got ", shape_of(map_size));
   p.forward = check("roi_align_backward", map_size, rois,
                     {out_height, out_width, spatial_scale, sampling_ratio, aligned});
+  check_grad("roi_align_backward", grad, {p.forward.n, p.forward.channels, out_height, out_width},
+             rois);
   p.forward.dtype = dtype;
   p.forward.channels_last = channels_last;
   const Tensor g =

@@ -9,6 +9,7 @@ dispatch and function modes, tracing, lazy negation. Both end in the same C++ fu
 import functools
 import inspect
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
@@ -24,9 +25,18 @@ R = TypeVar("R")
 _PLAIN_TYPES = (Tensor, nn.Parameter)
 # thread-local dispatch keys: functorch levels, dispatch modes and tracing all show here
 _local_keys = torch._C._dispatch_tls_local_include_set
-_PLAIN_KEYS = {_local_keys().raw_repr()}
-with torch.inference_mode():
-    _PLAIN_KEYS.add(_local_keys().raw_repr())
+
+
+def _plain_keys() -> set[int]:
+    keys = {_local_keys().raw_repr()}
+    with torch.inference_mode():
+        keys.add(_local_keys().raw_repr())
+    return keys
+
+
+# asked in a new thread, which no mode has touched: this file may be imported under one
+with ThreadPoolExecutor(1) as _pool:
+    _PLAIN_KEYS = _pool.submit(_plain_keys).result()
 _function_modes = torch._C._len_torch_function_stack
 
 
@@ -38,7 +48,11 @@ def bind(op: str) -> Callable[..., Any]:
         if torch.compiler.is_compiling():
             return operator(*args)
         if _eager(args):
-            return getattr(_C, op)(*args)
+            try:
+                return getattr(_C, op)(*args)
+            except TypeError:
+                _name_wrong_type(operator, args)
+                raise
         _refuse_duals(op, args)
         return operator(*args)
 
@@ -52,13 +66,25 @@ def _eager(args: tuple[Any, ...]) -> bool:
         if isinstance(arg, Tensor):
             if type(arg) not in _PLAIN_TYPES or not (arg.is_cpu or arg.is_cuda):
                 return False
-            if (grad and arg.requires_grad) or arg.is_neg() or arg.layout is not torch.strided:
+            if (grad and arg.requires_grad) or arg.layout is not torch.strided:
+                return False
+            if arg.is_neg() or arg._is_zerotensor():
                 return False
     return (
         _local_keys().raw_repr() in _PLAIN_KEYS
         and _function_modes() == 0
         and forward_ad._current_level < 0
     )
+
+
+def _name_wrong_type(operator: Any, args: tuple[Any, ...]) -> None:
+    """Raises a TypeError that names the argument the extension could not take."""
+    for argument, value in zip(operator._schema.arguments, args, strict=False):
+        wanted = str(argument.type)
+        if wanted == "Tensor" and not isinstance(value, Tensor):
+            op = operator._schema.name.removeprefix("detcore::")
+            got = type(value).__name__
+            raise TypeError(f"{op}: {argument.name} must be a tensor, got {got}") from None
 
 
 def _refuse_duals(op: str, args: tuple[Any, ...]) -> None:
@@ -72,21 +98,24 @@ def _refuse_duals(op: str, args: tuple[Any, ...]) -> None:
 def numpy_too(function: Callable[P, R]) -> Callable[P, R]:
     """Lets a function of tensors take numpy arrays: if the first is one, arrays go back."""
 
-    name = next(iter(inspect.signature(function).parameters))
+    leading = next(iter(inspect.signature(function).parameters))
 
     @functools.wraps(function)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
-        first = args[0] if args else next(iter(kwargs.values()), None)
+        first = args[0] if args else kwargs.get(leading)
         if isinstance(first, Tensor):
             return function(*args, **kwargs)
         if not isinstance(first, np.ndarray):
             raise TypeError(
-                f"{function.__name__}: {name} must be a tensor or an array, "
+                f"{function.__name__}: {leading} must be a tensor or an array, "
                 f"got {type(first).__name__}"
             )
-        tensors = [_to_tensor(a) for a in args]
         named = {name: _to_tensor(a) for name, a in kwargs.items()}
-        return _to_array(function(*tensors, **named))
+        out = kwargs.get("out")
+        if isinstance(out, np.ndarray):
+            named["out"] = _to_view(function.__name__, out)
+        result = function(*[_to_tensor(a) for a in args], **named)
+        return out if isinstance(out, np.ndarray) else _to_array(result)  # type: ignore[return-value]
 
     return wrapper
 
@@ -101,13 +130,23 @@ def _to_tensor(value: Any) -> Any:
     return value
 
 
+def _to_view(op: str, out: np.ndarray) -> Tensor:
+    # a copy would take the result and leave the caller's array as it was
+    if not (out.flags.writeable and out.flags.c_contiguous and out.dtype.isnative):
+        raise ValueError(
+            f"{op}: out must be a writable, contiguous array in native byte order, "
+            "got one that is not"
+        )
+    return torch.from_numpy(out)
+
+
 def _odd(array: np.ndarray) -> bool:
-    return any(stride < 0 for stride in array.strides)
+    return any(stride < 0 or stride % array.itemsize for stride in array.strides)
 
 
 def _to_array(value: Any) -> Any:
     if isinstance(value, Tensor):
-        return value.numpy()
+        return value.detach().numpy()
     if isinstance(value, tuple):
         return tuple(_to_array(v) for v in value)
     return value

@@ -5,7 +5,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ._dtypes import one_dtype, result_dtype
 from ._route import bind, differentiable_once, numpy_too
+from .boxes import box_convert
 
 _box_iou = bind("box_iou")
 _box_iou_out = bind("box_iou_out")
@@ -33,76 +35,75 @@ def box_iou(
 
     Deterministic, forward and backward, on any number of threads.
     """
-    if out is None:
-        return _pairwise(boxes1, boxes2, fmt, "iou", 0.0)
-    if torch.is_grad_enabled() and any(t.requires_grad for t in (boxes1, boxes2, out)):
-        raise ValueError("box_iou: out must not be given where gradients are needed")
-    boxes1, boxes2 = _one_dtype(boxes1, boxes2)
-    _box_iou_out(boxes1, boxes2, fmt, "iou", 0.0, out)
-    return out
+    return _pairwise(boxes1, boxes2, fmt, "iou", 0.0, out)
 
 
 @numpy_too
-def generalized_box_iou(boxes1: Tensor, boxes2: Tensor) -> Tensor:
+def generalized_box_iou(boxes1: Tensor, boxes2: Tensor, *, out: Tensor | None = None) -> Tensor:
     """GIoU (Rezatofighi et al., CVPR 2019) of [..., N, 4] and [..., M, 4] (xyxy): [..., N, M].
 
-    IoU less the share of the boxes' hull that neither covers; -1 to 1. Dtypes, errors, gradients
-    and determinism as in `box_iou`.
+    IoU less the share of the boxes' hull that neither covers; -1 to 1. Dtypes, `out`, errors,
+    gradients and determinism as in `box_iou`.
     """
-    return _pairwise(boxes1, boxes2, "xyxy", "giou", 0.0)
+    return _pairwise(boxes1, boxes2, "xyxy", "giou", 0.0, out)
 
 
 @numpy_too
-def distance_box_iou(boxes1: Tensor, boxes2: Tensor, eps: float = 1e-7) -> Tensor:
+def distance_box_iou(
+    boxes1: Tensor, boxes2: Tensor, eps: float = 1e-7, *, out: Tensor | None = None
+) -> Tensor:
     """DIoU (Zheng et al., AAAI 2020) of [..., N, 4] and [..., M, 4] (xyxy): [..., N, M].
 
     IoU less the squared distance of the centres over the squared diagonal of the hull (plus eps).
-    Dtypes, errors, gradients and determinism as in `box_iou`.
+    Dtypes, `out`, errors, gradients and determinism as in `box_iou`.
     """
-    return _pairwise(boxes1, boxes2, "xyxy", "diou", eps)
+    return _pairwise(boxes1, boxes2, "xyxy", "diou", eps, out)
 
 
 @numpy_too
-def complete_box_iou(boxes1: Tensor, boxes2: Tensor, eps: float = 1e-7) -> Tensor:
+def complete_box_iou(
+    boxes1: Tensor, boxes2: Tensor, eps: float = 1e-7, *, out: Tensor | None = None
+) -> Tensor:
     """CIoU (Zheng et al., AAAI 2020) of [..., N, 4] and [..., M, 4] (xyxy): [..., N, M].
 
     DIoU less a term for unlike aspect ratios, whose weight is a constant of the gradient. Dtypes,
-    errors, gradients and determinism as in `box_iou`.
+    `out`, errors, gradients and determinism as in `box_iou`.
     """
-    return _pairwise(boxes1, boxes2, "xyxy", "ciou", eps)
+    return _pairwise(boxes1, boxes2, "xyxy", "ciou", eps, out)
 
 
-def _pairwise(boxes1: Tensor, boxes2: Tensor, fmt: str, kind: str, eps: float) -> Tensor:
-    if fmt != "xyxy" and torch.is_grad_enabled() and (boxes1.requires_grad or boxes2.requires_grad):
-        # the backward kernel knows corners; the conversion is autograd's
-        from .boxes import box_convert
+_NAMES = {
+    "iou": "box_iou",
+    "giou": "generalized_box_iou",
+    "diou": "distance_box_iou",
+    "ciou": "complete_box_iou",
+}
 
-        boxes1, boxes2 = (box_convert(b.float() if b.dtype != torch.float64 else b, fmt, "xyxy")
-                          for b in (boxes1, boxes2))  # fmt: skip
-        fmt = "xyxy"
+
+def _pairwise(
+    boxes1: Tensor, boxes2: Tensor, fmt: str, kind: str, eps: float, out: Tensor | None
+) -> Tensor:
+    result = None
     if boxes1.dtype is not boxes2.dtype or not boxes1.dtype.is_floating_point:
-        boxes1, boxes2 = _one_dtype(boxes1, boxes2)
-    return _box_iou(boxes1, boxes2, fmt, kind, eps)
-
-
-def _one_dtype(boxes1: Tensor, boxes2: Tensor) -> tuple[Tensor, Tensor]:
-    dtype = torch.promote_types(boxes1.dtype, boxes2.dtype)
-    if dtype.is_complex or dtype == torch.bool:
-        raise ValueError(
-            f"box_iou: boxes must be real numbers, got {boxes1.dtype} and {boxes2.dtype}"
-        )
-    if not dtype.is_floating_point:
-        dtype = torch.float32
-    return boxes1.to(dtype), boxes2.to(dtype)
-
-
-def _result(dtype: torch.dtype) -> torch.dtype:
-    return torch.float64 if dtype == torch.float64 else torch.float32
+        boxes1, boxes2, result = one_dtype(_NAMES[kind], boxes1, boxes2)
+    if out is not None:
+        if torch.is_grad_enabled() and any(t.requires_grad for t in (boxes1, boxes2, out)):
+            raise ValueError(f"{_NAMES[kind]}: out must not be given where gradients are needed")
+        if result is torch.float32 and boxes1.dtype is torch.float64:  # integers, in between
+            return out.copy_(_box_iou(boxes1, boxes2, fmt, kind, eps))
+        _box_iou_out(boxes1, boxes2, fmt, kind, eps, out)
+        if not torch.compiler.is_compiling():
+            # autograd must see that what it may have saved was overwritten
+            torch.autograd.graph.increment_version(out)
+        return out
+    iou: Tensor = _box_iou(boxes1, boxes2, fmt, kind, eps)
+    return iou if result is None else iou.to(result)
 
 
 @torch.library.register_fake("detcore::box_iou")
 def _(boxes1: Tensor, boxes2: Tensor, fmt: str, kind: str, eps: float) -> Tensor:
-    return boxes1.new_empty((*boxes1.shape[:-1], boxes2.shape[-2]), dtype=_result(boxes1.dtype))
+    shape = (*boxes1.shape[:-1], boxes2.shape[-2])
+    return boxes1.new_empty(shape, dtype=result_dtype(boxes1.dtype))
 
 
 @torch.library.register_fake("detcore::box_iou_out")
@@ -119,14 +120,29 @@ def _(grad: Tensor, boxes1: Tensor, boxes2: Tensor, kind: str, eps: float) -> tu
 
 
 def _setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    boxes1, boxes2, _, ctx.kind, ctx.eps = inputs
+    boxes1, boxes2, ctx.fmt, ctx.kind, ctx.eps = inputs
     ctx.save_for_backward(boxes1, boxes2)
 
 
 def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    boxes1, boxes2 = ctx.saved_tensors
-    grads = torch.ops.detcore.box_iou_backward(grad, boxes1, boxes2, ctx.kind, ctx.eps)
+    boxes = ctx.saved_tensors
+    if ctx.fmt != "xyxy":
+        # corners of half-precision boxes don't fit half precision
+        boxes = [box_convert(b.to(result_dtype(b.dtype)), ctx.fmt, "xyxy") for b in boxes]
+    grads = torch.ops.detcore.box_iou_backward(grad, *boxes, ctx.kind, ctx.eps)
+    if ctx.fmt != "xyxy":
+        grads = [
+            _from_corners(g, ctx.fmt).to(b.dtype)
+            for g, b in zip(grads, ctx.saved_tensors, strict=True)
+        ]
     return (*grads, None, None, None)
+
+
+def _from_corners(grad: Tensor, fmt: str) -> Tensor:
+    """The gradient of boxes in `fmt`, given that of their corners: formats are linear maps."""
+    low, high = grad[..., :2], grad[..., 2:]
+    size = high if fmt == "xywh" else (high - low) / 2
+    return torch.cat((low + high, size), dim=-1)
 
 
 torch.library.register_autograd("detcore::box_iou", _backward, setup_context=_setup)

@@ -10,7 +10,7 @@ FORMATS = ("xyxy", "xywh", "cxcywh")
 
 @numpy_too
 def box_area(boxes: Tensor) -> Tensor:
-    """Area [...] of boxes [..., 4] (xyxy, any dtype; halves and integers give float32)."""
+    """Area [...] of boxes [..., 4] (xyxy): halves give float32, small integers int32."""
     _check("box_area", boxes)
     boxes = _upcast(boxes)
     return (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])
@@ -18,7 +18,9 @@ def box_area(boxes: Tensor) -> Tensor:
 
 @numpy_too
 def box_convert(boxes: Tensor, in_fmt: str, out_fmt: str) -> Tensor:
-    """Boxes [..., 4] from one of xyxy, xywh, cxcywh to another; a copy, in the same dtype.
+    """Boxes [..., 4] from one of xyxy, xywh, cxcywh to another; a copy.
+
+    In the same dtype, but halved integers are float32.
 
     Raises ValueError for an unknown format or a last dimension other than 4.
     """
@@ -32,7 +34,7 @@ def box_convert(boxes: Tensor, in_fmt: str, out_fmt: str) -> Tensor:
         return boxes.clone()
     point, size = boxes[..., :2], boxes[..., 2:]
     if in_fmt == "cxcywh":
-        low, high = point - size / 2, point + size / 2
+        low, high = point - 0.5 * size, point + 0.5 * size
     else:
         low, high = point, point + size if in_fmt == "xywh" else size
     if out_fmt == "xyxy":
@@ -41,7 +43,7 @@ def box_convert(boxes: Tensor, in_fmt: str, out_fmt: str) -> Tensor:
         result = (low, high - low)
     else:
         result = ((low + high) / 2, high - low)
-    return torch.cat(result, dim=-1).to(boxes.dtype)
+    return torch.cat(result, dim=-1)
 
 
 @numpy_too
@@ -56,7 +58,8 @@ def clip_boxes_to_image(boxes: Tensor, size: tuple[int, int]) -> Tensor:
 @numpy_too
 def remove_small_boxes(boxes: Tensor, min_size: float) -> Tensor:
     """Indices [K] of boxes [N, 4] (xyxy) whose width and height are both at least `min_size`."""
-    _check("remove_small_boxes", boxes)
+    if boxes.dim() != 2 or boxes.shape[1] != 4:
+        raise ValueError(f"remove_small_boxes: boxes must be [N, 4], got {list(boxes.shape)}")
     size = boxes[:, 2:] - boxes[:, :2]
     return torch.where((size >= min_size).all(dim=1))[0]
 
@@ -67,5 +70,7 @@ def _check(op: str, boxes: Tensor) -> None:
 
 
 def _upcast(boxes: Tensor) -> Tensor:
-    # products of half or integer sides overflow where float32 does not
-    return boxes if boxes.dtype in (torch.float32, torch.float64) else boxes.float()
+    # products of half-precision or small integer sides would overflow
+    if boxes.dtype.is_floating_point:
+        return boxes if boxes.dtype.itemsize >= 4 else boxes.float()
+    return boxes if boxes.dtype.itemsize >= 4 else boxes.int()

@@ -12,23 +12,23 @@ def generalized_box_iou_loss(
     """1 - GIoU of boxes [..., 4] (xyxy) taken pair by pair (Rezatofighi et al., CVPR 2019).
 
     reduction: "none" gives [...], "mean" and "sum" a scalar; the mean of no boxes is 0.
-    eps is taken for torchvision's sake: the loss of two empty boxes is 1 here, never NaN.
+    eps keeps the loss of two empty boxes at 1, never NaN.
     """
-    return _box_loss(boxes1, boxes2, "giou", reduction, eps)
+    return _box_loss("generalized_box_iou_loss", boxes1, boxes2, "giou", reduction, eps)
 
 
 def distance_box_iou_loss(
     boxes1: Tensor, boxes2: Tensor, reduction: str = "none", eps: float = 1e-7
 ) -> Tensor:
     """1 - DIoU of boxes [..., 4] (xyxy) taken pair by pair (Zheng et al., AAAI 2020)."""
-    return _box_loss(boxes1, boxes2, "diou", reduction, eps)
+    return _box_loss("distance_box_iou_loss", boxes1, boxes2, "diou", reduction, eps)
 
 
 def complete_box_iou_loss(
     boxes1: Tensor, boxes2: Tensor, reduction: str = "none", eps: float = 1e-7
 ) -> Tensor:
     """1 - CIoU of boxes [..., 4] (xyxy) taken pair by pair (Zheng et al., AAAI 2020)."""
-    return _box_loss(boxes1, boxes2, "ciou", reduction, eps)
+    return _box_loss("complete_box_iou_loss", boxes1, boxes2, "ciou", reduction, eps)
 
 
 def sigmoid_focal_loss(
@@ -40,11 +40,11 @@ def sigmoid_focal_loss(
 ) -> Tensor:
     """Focal loss (Lin et al., ICCV 2017) of logits against targets of 0 and 1, same shape.
 
-    alpha weighs the positive class (a negative alpha: no weighting), gamma turns down what is
-    easy. reduction as in `generalized_box_iou_loss`. Raises ValueError for alpha above 1.
+    alpha in [0, 1] weighs the positive class (-1: no weighting), gamma turns down what is
+    easy. reduction as in `generalized_box_iou_loss`. Raises ValueError for any other alpha.
     """
-    if alpha > 1:
-        raise ValueError(f"sigmoid_focal_loss: alpha must be at most 1, got {alpha}")
+    if not (0 <= alpha <= 1 or alpha == -1):
+        raise ValueError(f"sigmoid_focal_loss: alpha must be in [0, 1] or -1, got {alpha}")
     probability = inputs.sigmoid()
     missed = probability * (1 - targets) + (1 - probability) * targets
     loss = F.binary_cross_entropy_with_logits(inputs, targets, reduction="none") * missed**gamma
@@ -53,9 +53,11 @@ def sigmoid_focal_loss(
     return _reduce("sigmoid_focal_loss", loss, reduction)
 
 
-def _box_loss(boxes1: Tensor, boxes2: Tensor, kind: str, reduction: str, eps: float) -> Tensor:
+def _box_loss(
+    op: str, boxes1: Tensor, boxes2: Tensor, kind: str, reduction: str, eps: float
+) -> Tensor:
     loss = 1 - paired_box_iou(boxes1, boxes2, kind, eps)
-    return _reduce(f"{kind} loss", loss, reduction)
+    return _reduce(op, loss, reduction)
 
 
 def _reduce(op: str, loss: Tensor, reduction: str) -> Tensor:

@@ -39,8 +39,9 @@ def batched_nms(boxes: Tensor, scores: Tensor, idxs: Tensor, iou_threshold: floa
     Args:
         boxes: [N, 4] xyxy, pixels, a floating dtype.
         scores: [N], a floating dtype.
-        idxs: [N] class ids of any integer or floating dtype; compared as they are, never added to
-            coordinates, so that no id is too large and no box too far from the origin.
+        idxs: [N] class ids of any integer or floating dtype; compared as they are (a NaN equals
+            itself), never added to coordinates, so that no id is too large and no box too far from
+            the origin.
         iou_threshold: as in `nms`.
 
     Returns:
@@ -51,6 +52,8 @@ def batched_nms(boxes: Tensor, scores: Tensor, idxs: Tensor, iou_threshold: floa
 
     Deterministic.
     """
+    if not isinstance(idxs, Tensor):
+        raise TypeError(f"batched_nms: idxs must be a tensor, got {type(idxs).__name__}")
     if idxs.dtype is not torch.int64:
         if idxs.dtype.is_floating_point:
             # equal floats are equal bits, once both zeros are one

@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ._dtypes import one_dtype, result_dtype
 from ._route import bind, differentiable_once, numpy_too
 
 _paired_box_iou = bind("paired_box_iou")
@@ -19,8 +20,9 @@ def paired_box_iou(boxes1: Tensor, boxes2: Tensor, kind: str = "iou", eps: float
         boxes2: as boxes1.
         kind: "iou", "giou" (Rezatofighi et al., CVPR 2019), "diou" or "ciou" (Zheng et al.,
             AAAI 2020; CIoU's weight is a constant of the gradient).
-        eps: added to every divisor, so that empty boxes give 0 instead of NaN. torchvision's
-            losses do the same; with 0 the values are those of the pairwise functions.
+        eps: added under areas and lengths, so that empty boxes give 0 instead of NaN (but CIoU of
+            a box without width and height is NaN: its aspect ratio is 0 / 0). torchvision's losses
+            do the same; with 0 the values are those of the pairwise functions.
 
     Returns:
         [...], float64 for float64 boxes, otherwise float32. NaN coordinates give NaN. One pass
@@ -32,16 +34,14 @@ def paired_box_iou(boxes1: Tensor, boxes2: Tensor, kind: str = "iou", eps: float
     Deterministic.
     """
     if boxes1.dtype is not boxes2.dtype or not boxes1.dtype.is_floating_point:
-        dtype = torch.promote_types(boxes1.dtype, boxes2.dtype)
-        dtype = dtype if dtype.is_floating_point else torch.float32
-        boxes1, boxes2 = boxes1.to(dtype), boxes2.to(dtype)
+        boxes1, boxes2, result = one_dtype("paired_box_iou", boxes1, boxes2)
+        return _paired_box_iou(boxes1, boxes2, kind, eps).to(result)
     return _paired_box_iou(boxes1, boxes2, kind, eps)
 
 
 @torch.library.register_fake("detcore::paired_box_iou")
 def _(boxes1: Tensor, boxes2: Tensor, kind: str, eps: float) -> Tensor:
-    dtype = torch.float64 if boxes1.dtype == torch.float64 else torch.float32
-    return boxes1.new_empty(boxes1.shape[:-1], dtype=dtype)
+    return boxes1.new_empty(boxes1.shape[:-1], dtype=result_dtype(boxes1.dtype))
 
 
 @torch.library.register_fake("detcore::paired_box_iou_backward")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from .roi_align import roi_align
+from .roi_align import roi_align, to_rois
 
 
 class RoIAlign(nn.Module):
@@ -77,8 +77,7 @@ class MultiScaleRoIAlign(nn.Module):
                 f"MultiScaleRoIAlign: x must hold one of {self.featmap_names}, got {list(x)}"
             )
         scales = [self._scale(f, image_shapes) for f in features]
-        image = torch.cat([b.new_full((len(b), 1), i) for i, b in enumerate(boxes)])
-        rois = torch.cat((image, torch.cat(boxes)), dim=1)
+        rois = to_rois(features[0], boxes)
         if len(features) == 1:
             return roi_align(features[0], rois, self.output_size, scales[0], self.sampling_ratio)
 

@@ -42,16 +42,21 @@ def roi_align(
 
     Deterministic, forward and backward, on any device and number of threads.
     """
-    if isinstance(output_size, int):
+    if not isinstance(output_size, (tuple, list)):
         output_size = (output_size, output_size)
     if len(output_size) != 2:
         raise ValueError(f"roi_align: output_size must be one number or two, got {output_size}")
-    rois = boxes if isinstance(boxes, Tensor) else _to_rois(input, boxes)
+    rois = boxes if isinstance(boxes, Tensor) else to_rois(input, boxes)
     return _roi_align(input, rois, spatial_scale, *output_size, sampling_ratio, aligned)
 
 
-def _to_rois(input: Tensor, boxes: Sequence[Tensor]) -> Tensor:
+def to_rois(input: Tensor, boxes: Sequence[Tensor]) -> Tensor:
     """A list of [L_i, 4], one an image, as [K, 5] with the image's index in front."""
+    if input.dim() == 4 and len(boxes) != input.shape[0]:
+        raise ValueError(
+            f"roi_align: boxes must list one tensor an image, {input.shape[0]} of them, "
+            f"got {len(boxes)}"
+        )
     for i, b in enumerate(boxes):
         if not isinstance(b, Tensor) or b.dim() != 2 or b.shape[1] != 4:
             got = list(b.shape) if isinstance(b, Tensor) else type(b).__name__

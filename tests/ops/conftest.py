@@ -4,6 +4,7 @@
 `cuda` the CUDA kernels on a GPU.
 """
 
+import sysconfig
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.machinery import ExtensionFileLoader
@@ -32,7 +33,7 @@ def _usable_isas() -> list[str]:
 
 
 def _load_simt() -> ModuleType | None:
-    for path in sorted(ROOT.glob("build/**/_C_simt*.so")):
+    for path in sorted(ROOT.glob(f"build/{sysconfig.get_platform()}/**/_C_simt*.so")):
         loader = ExtensionFileLoader("_C_simt", str(path))
         spec = spec_from_loader("_C_simt", loader)
         assert spec is not None

@@ -97,6 +97,38 @@ def test_out(backend: Backend) -> None:
     assert torch.equal(out, ops.box_iou(a, b))
 
 
+def test_out_anywhere_in_memory(backend: Backend) -> None:
+    """Rows of a multiple of 16 bytes that begin elsewhere."""
+    a, b = backend(random_boxes(5).float()), backend(random_boxes(8).float())
+    for offset in (0, 1, 2, 3):
+        out = torch.zeros(43, device=backend.device)[offset : offset + 40].view(5, 8)
+        assert torch.equal(ops.generalized_box_iou(a, b, out=out), ops.generalized_box_iou(a, b))
+
+
+def test_out_is_seen_by_autograd_and_kept_from_the_inputs() -> None:
+    a, out = random_boxes(4).float(), torch.empty(4, 4)
+    weight = torch.ones(4, 4, requires_grad=True)
+    ops.box_iou(a, a, out=out)
+    loss = (out * weight).sum()
+    ops.box_iou(a + 5, a, out=out)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        loss.backward()
+    with pytest.raises(ValueError, match="box_iou: out must not share memory with the boxes"):
+        ops.box_iou(a, a, out=a)
+    whole = random_boxes(4, whole=True).int()
+    assert torch.equal(ops.box_iou(whole, whole, out=out), ops.box_iou(whole, whole))
+
+
+@pytest.mark.parametrize("dtype", [torch.int32, torch.int64], ids=str)
+def test_large_integers_are_not_rounded(dtype: torch.dtype) -> None:
+    big = torch.tensor([[16777217, 0, 16777219, 2], [16777216, 0, 16777220, 4]], dtype=dtype)
+    got = ops.box_iou(big, big)
+    assert got.dtype == torch.float32 and torch.equal(got, tv.box_iou(big, big))
+    half = torch.tensor([[0, 0, 100, 10]], dtype=torch.float16)
+    wide = torch.tensor([[0, 0, 70000, 10]], dtype=dtype)
+    torch.testing.assert_close(ops.box_iou(wide, half), torch.tensor([[1 / 700]]))
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(("n", "m"), [(1, 1), (5, 3), (17, 33), (2, 600), (600, 2)])
 def test_gradient_equals_autograd_of_reference(backend: Backend, n: int, m: int, kind: str) -> None:
@@ -128,6 +160,9 @@ def test_gradcheck(kind: str) -> None:
 def test_gradient_through_formats(fmt: str) -> None:
     a, b = (ops.box_convert(random_boxes(k, seed=k), "xyxy", fmt).requires_grad_() for k in (4, 5))
     assert torch.autograd.gradcheck(lambda x, y: ops.box_iou(x, y, fmt), (a, b))
+    half = a.detach().half().requires_grad_()
+    ops.box_iou(half, half.detach(), fmt).sum().backward()
+    assert half.grad is not None and half.grad.dtype == torch.float16
 
 
 def test_gradient_of_half_boxes_is_half() -> None:
@@ -163,6 +198,22 @@ def test_opcheck(kind: str, grad: bool) -> None:
             lambda a: ops.box_iou(a.view(1, 7, 4), a),
             "box_iou: boxes1 and boxes2 must have the same leading dimensions, "
             "got [1, 7, 4] and [7, 4]",
+        ),
+        (
+            lambda a: ops.distance_box_iou(a[:, :3], a),
+            "distance_box_iou: boxes1 must be [..., 4], got [7, 3]",
+        ),
+        (
+            lambda a: ops.complete_box_iou(a.bool(), a),
+            "complete_box_iou: boxes1 must be real numbers, got bool",
+        ),
+        (
+            lambda a: torch.ops.detcore.box_iou_backward(a, a, a, "iou", 0.0),
+            "box_iou: grad must be [7, 7], got [7, 4]",
+        ),
+        (
+            lambda a: ops.box_iou(a.requires_grad_(), a, "yxyx"),
+            "box_iou: fmt must be one of xyxy, xywh, cxcywh, got 'yxyx'",
         ),
         (
             lambda a: ops.box_iou(a, a, "yxyx"),

@@ -101,6 +101,16 @@ def test_hard_inputs_equal_torchvision(backend: Backend, name: str, threshold: f
     assert torch.equal(ops.nms(backend(boxes), backend(scores), threshold).cpu(), want)
 
 
+@pytest.mark.parametrize("offset", [2.0**51, 2.0**52, 2.0**53])
+def test_doubles_at_the_end_of_their_digits(backend: Backend, offset: float) -> None:
+    """Where a box's centre is rounded by as much as a box is wide."""
+    for seed in range(20):
+        boxes = random_boxes(150, 80, 14, seed, whole=True) + offset
+        scores = scores_for(150, seed)
+        want = tv.nms(boxes, scores, 0.3)
+        assert torch.equal(ops.nms(backend(boxes), backend(scores), 0.3).cpu(), want)
+
+
 @pytest.mark.parametrize("seed", range(8))
 def test_random_shapes(backend: Backend, seed: int) -> None:
     g = torch.Generator().manual_seed(seed)

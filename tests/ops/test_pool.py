@@ -28,6 +28,18 @@ def test_multiscale_equals_torchvision(names: list[str]) -> None:
     assert all(x[n].grad is not None for n in names)
 
 
+def test_multiscale_of_half_boxes() -> None:
+    """Areas overflow float16, image indices bfloat16."""
+    x = {str(i): torch.randn(300, 2, 32 >> i, 32 >> i) for i in range(3)}
+    sizes = [(512, 512)] * 300
+    whole = [torch.tensor([[0.0, 0, 300, 300]])] * 300
+    want = ops.MultiScaleRoIAlign(["0", "1", "2"], 2, 2)(x, whole, sizes)
+    for dtype in (torch.float16, torch.bfloat16):
+        half = [b.to(dtype) for b in whole]
+        got = ops.MultiScaleRoIAlign(["0", "1", "2"], 2, 2)(x, half, sizes)
+        torch.testing.assert_close(got, want, rtol=0.1, atol=0.1)
+
+
 def test_multiscale_without_boxes_and_without_features() -> None:
     pool = ops.MultiScaleRoIAlign(["0", "1"], 3, 2)
     x = {"0": torch.randn(1, 4, 16, 16), "1": torch.randn(1, 4, 8, 8)}

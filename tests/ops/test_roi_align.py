@@ -176,6 +176,26 @@ def test_infinity_and_nan_in_the_gradient_propagate(backend: Backend) -> None:
     assert out[1, 1] == math.inf and out[5, 5].isnan() and (out[9:] == 0).all()
 
 
+def test_infinity_and_nan_in_the_map_propagate(backend: Backend) -> None:
+    input = torch.zeros(1, 1, 12, 12)
+    input[0, 0, 2, 2], input[0, 0, 9, 9] = math.inf, math.nan
+    rois = torch.tensor([[0.0, 0, 0, 11, 11], [0.0, 4, 4, 7, 7]])
+    got = ops.roi_align(backend(input), backend(rois), 4, 1.0, 2).cpu()
+    want = tv.roi_align(input, rois, 4, 1.0, 2)
+    torch.testing.assert_close(got, want, equal_nan=True)
+    assert got[0].isinf().any() and got[0].isnan().any() and got[1].isfinite().all()
+
+
+@pytest.mark.slow
+def test_a_map_wider_than_32_bits() -> None:
+    wide = 2**31 + 4096
+    input = torch.zeros(1, 1, 1, wide, dtype=torch.float16)
+    at = 2.0**31 + 512
+    input[..., int(at) : int(at) + 1024] = 1
+    out = ops.roi_align(input, torch.tensor([[0.0, at, 0, at + 1024, 1]]), (1, 2), 1.0, 2)
+    assert out.flatten().tolist() == [1, 1]
+
+
 @pytest.mark.parametrize("ratio", [-1, 2])
 def test_regions_that_are_not_finite_pool_to_zeros(backend: Backend, ratio: int) -> None:
     bad = [math.nan, math.inf, -math.inf, 3e38]
@@ -250,6 +270,9 @@ def test_opcheck(layout, grad: bool) -> None:
     input = map_for((2, 3, 6, 7)).float().to(memory_format=layout).requires_grad_(grad)
     rois = rois_for(2, 5, 14).float()
     opcheck(torch.ops.detcore.roi_align, (input, rois, 0.5, 2, 3, 2, False))
+    # one image of a batch: the stride of a dimension of size 1 says nothing of the layout
+    one = torch.randn(3, 3, 6, 7).to(memory_format=layout)[1:2].requires_grad_(grad)
+    opcheck(torch.ops.detcore.roi_align, (one, rois * 0, 0.5, 2, 3, 2, False))
     opcheck(
         torch.ops.detcore.roi_align_backward,
         (torch.ones(5, 3, 2, 3), rois, 0.5, 2, 3, 2, False, [2, 3, 6, 7], layout == LAYOUTS[1]),
@@ -265,6 +288,27 @@ def test_opcheck(layout, grad: bool) -> None:
         ),
         (lambda x, r: ops.roi_align(x, r[:, :4], 3), "roi_align: boxes must be [N, 5], got [2, 4]"),
         (lambda x, r: ops.roi_align(x, [r], 3), "roi_align: boxes[0] must be [L, 4], got [2, 5]"),
+        (
+            lambda x, r: ops.roi_align(x, [r[:, 1:]] * 2, 3),
+            "roi_align: boxes must list one tensor an image, 1 of them, got 2",
+        ),
+        (
+            lambda x, r: torch.ops.detcore.roi_align_backward(
+                x, r, 1.0, 3, 3, 2, False, [1, 2, 6, 6], False
+            ),
+            "roi_align_backward: grad must be [2, 2, 3, 3], got [1, 2, 6, 6]",
+        ),
+        (
+            lambda x, r: torch.ops.detcore.roi_align_backward(
+                x, r, 1.0, 3, 3, 2, False, [1, 2], False
+            ),
+            "roi_align_backward: map_size must be [N, C, H, W], got [1, 2]",
+        ),
+        (
+            lambda x, r: ops.roi_align(x, r, 3, 1.0, 2**32 + 2),
+            "roi_align: output_size and sampling_ratio must be at most 1073741824, "
+            "got 3 x 3 and 4294967298",
+        ),
         (
             lambda x, r: ops.roi_align(x, r, (3, 0)),
             "roi_align: output_size must be positive, got 3 x 0",

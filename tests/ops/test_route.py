@@ -1,5 +1,8 @@
 """Plain eager tensors take the pybind11 entry; all that torch wraps around a call, the operator."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -71,6 +74,34 @@ def test_lazy_negation_is_seen(ways: list[str]) -> None:
     lazy = torch._neg_view(-boxes())
     torch.testing.assert_close(ops.box_iou(lazy, boxes()), ops.box_iou(boxes(), boxes()))
     assert ways == ["entry"]  # the second one
+
+
+def test_zero_tensors(ways: list[str]) -> None:
+    """They have no memory at all."""
+    zeros = torch._efficientzerotensor((3, 4))
+    assert ops.box_iou(zeros, boxes()).shape == (3, 5) and ways == []
+
+
+def test_first_import_under_a_mode() -> None:
+    code = """
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+class Mode(TorchDispatchMode):
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        seen.append(str(func))
+        return func(*args, **(kwargs or {}))
+seen, boxes = [], torch.rand(3, 4)
+with Mode():
+    from detcore import ops
+    ops.box_iou(boxes, boxes)
+assert any("box_iou" in s for s in seen), seen
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_keywords_in_any_order() -> None:
+    b, s = boxes(), torch.rand(5)
+    assert torch.equal(ops.nms(iou_threshold=0.5, boxes=b, scores=s), ops.nms(b, s, 0.5))
 
 
 def test_meta_tensors(ways: list[str]) -> None:
@@ -202,6 +233,19 @@ def test_what_is_no_tensor_is_a_clear_error() -> None:
     with pytest.raises(TypeError) as raised:
         ops.nms([[0, 0, 1, 1]], [0.5], 0.5)  # type: ignore[arg-type]
     assert str(raised.value) == "nms: boxes must be a tensor or an array, got list"
+    with pytest.raises(TypeError) as raised:
+        ops.nms(boxes(), None, 0.5)  # type: ignore[arg-type]
+    assert str(raised.value) == "nms: scores must be a tensor, got NoneType"
+
+
+def test_numpy_out() -> None:
+    a = boxes().numpy()
+    out = np.full((5, 5), -1, np.float32)
+    assert ops.box_iou(a, a, out=out) is out
+    np.testing.assert_array_equal(out, ops.box_iou(a, a))
+    for bad in (out[::-1], out.astype(">f4"), np.asfortranarray(out)):
+        with pytest.raises(ValueError, match="box_iou: out must be a writable, contiguous array"):
+            ops.box_iou(a, a, out=bad)
 
 
 @pytest.mark.cuda

@@ -146,6 +146,7 @@ struct KeptBoxes {
 template <class T>
 struct Grid {
   double left, top, per_cell, max_w = 0, max_h = 0;
+  double slack = 0;  // what the rounding of centres may move them: matters beyond 2^51
   int64_t columns, rows;
 
   int64_t column(double x) const { return index((x - left) * per_cell, columns); }
@@ -206,7 +207,7 @@ struct Segment {
   // nothing then.
   bool fit(Grid<T>& grid) const {
     const double smallest = sizeof(T) == 8 ? 1e-280 : 1e-30, largest = 1 / smallest;
-    double right = -1e308, bottom = -1e308, sides = 0;
+    double right = -1e308, bottom = -1e308, sides = 0, far = 0;
     grid.left = grid.top = 1e308;
     for (int64_t i = 0; i < m; ++i) {
       const Box<T> b = box(i);
@@ -214,6 +215,8 @@ struct Segment {
       const double w = b.width(), h = b.height(), x = centre(b.x1, b.x2), y = centre(b.y1, b.y2);
       if (!(w * h >= smallest && w * h <= largest && w <= largest && h <= largest)) return false;
       grid.left = x < grid.left ? x : grid.left, grid.top = y < grid.top ? y : grid.top;
+      const double corners[] = {b.x1, b.y1, b.x2, b.y2};
+      for (double at : corners) far = at > far ? at : -at > far ? -at : far;
       right = x > right ? x : right, bottom = y > bottom ? y : bottom;
       grid.max_w = w > grid.max_w ? w : grid.max_w, grid.max_h = h > grid.max_h ? h : grid.max_h;
       sides += 0.5 * (w + h);
@@ -224,6 +227,7 @@ struct Segment {
     // half a side a cell keeps a search to a few cells; more cells than boxes would stand empty
     double size = 0.5 * sides / double(m);
     while ((wide / size + 1) * (tall / size + 1) > double(m)) size *= 1.3;
+    grid.slack = 4 * 2.3e-16 * far;
     grid.per_cell = 1 / size;
     grid.columns = int64_t(wide / size) + 1, grid.rows = int64_t(tall / size) + 1;
     return true;
@@ -252,8 +256,8 @@ struct Segment {
   bool suppressed_nearby(const Grid<T>& grid, const Box<T>& b, const int64_t* start,
                          const int64_t* filled) const {
     const double x = centre(b.x1, b.x2), y = centre(b.y1, b.y2);
-    const double dx = reach(b.width(), grid.max_w, p.iou_threshold);
-    const double dy = reach(b.height(), grid.max_h, p.iou_threshold);
+    const double dx = reach(b.width(), grid.max_w, p.iou_threshold) + grid.slack;
+    const double dy = reach(b.height(), grid.max_h, p.iou_threshold) + grid.slack;
     const int64_t column0 = grid.column(x - dx), column1 = grid.column(x + dx);
     const int64_t row0 = grid.row(y - dy), row1 = grid.row(y + dy);
     for (int64_t row = row0; row <= row1; ++row)

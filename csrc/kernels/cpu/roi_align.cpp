@@ -23,7 +23,7 @@ struct AxisTaps {
 
   // False if the lists do not fit.
   bool fill(const RoiAxis<T>& axis, int64_t bins) {
-    if (bins > kBins) return false;
+    if (bins > kBins || axis.size > INT32_MAX) return false;
     int64_t count = 0;
     low = axis.size, high = -1;
     for (int64_t b = 0; b < bins; ++b) {

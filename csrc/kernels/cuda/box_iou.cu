@@ -25,11 +25,11 @@ struct alignas(4 * sizeof(T) > 16 ? 16 : 4 * sizeof(T)) Four {
 };
 
 template <IouKind kind, class S>
-__global__ void forward_kernel(BoxIouParams p, int64_t row_tiles, int64_t column_tiles) {
+__global__ void forward_kernel(BoxIouParams p, int64_t row_tiles, int64_t column_tiles,
+                               bool aligned_rows) {
   using T = arithmetic_t<S>;
   __shared__ MeasuredBox<T> rows[kRows];
   const IouEps<T> eps{T(0), T(p.eps)};
-  const bool aligned_rows = p.m % kColumnsPerThread == 0;
 
   for (int64_t tile = blockIdx.x; tile < p.batch * row_tiles * column_tiles; tile += gridDim.x) {
     const int64_t batch = tile / (row_tiles * column_tiles);
@@ -108,11 +108,14 @@ Status box_iou_cuda(const BoxIouParams& p, Stream stream) {
   if (p.batch * p.n * p.m == 0) return {};
   const int64_t row_tiles = (p.n + kRows - 1) / kRows;
   const int64_t column_tiles = (p.m + kColumns - 1) / kColumns;
+  // every row then begins where 16 bytes may be written at once
+  const bool aligned_rows =
+      p.m % kColumnsPerThread == 0 && reinterpret_cast<uintptr_t>(p.out) % 16 == 0;
   return with_storage(p.dtype, [&](auto storage) {
     return with_kind(p.kind, [&](auto kind) {
       return launch(forward_kernel<decltype(kind)::value, decltype(storage)>,
                     {blocks_for(p.batch * row_tiles * column_tiles, 1), kThreads}, stream, p,
-                    row_tiles, column_tiles);
+                    row_tiles, column_tiles, aligned_rows);
     });
   });
 }

@@ -76,10 +76,10 @@ DETCORE_HD Box<T> decode_cell_backward(const Box<T>& t, const DenseCell<T>& c, c
     Box<T> ignored{T(0), T(0), T(0), T(0)};
     decode_delta_backward(t, placed_anchor(c), c.weights, c.clip, g, d, ignored);
   } else if constexpr (codec == DenseCodec::ltrb) {
-    d.x1 = t.x1 > T(0) ? T(0) - g.x1 * c.stride_x : T(0);
-    d.y1 = t.y1 > T(0) ? T(0) - g.y1 * c.stride_y : T(0);
-    d.x2 = t.x2 > T(0) ? g.x2 * c.stride_x : T(0);
-    d.y2 = t.y2 > T(0) ? g.y2 * c.stride_y : T(0);
+    d.x1 = t.x1 <= T(0) ? T(0) : T(0) - g.x1 * c.stride_x;
+    d.y1 = t.y1 <= T(0) ? T(0) : T(0) - g.y1 * c.stride_y;
+    d.x2 = t.x2 <= T(0) ? T(0) : g.x2 * c.stride_x;
+    d.y2 = t.y2 <= T(0) ? T(0) : g.y2 * c.stride_y;
   } else {
     T g_x = (g.x1 + g.x2) * c.stride_x, g_y = (g.y1 + g.y2) * c.stride_y;
     T g_w = T(0.5) * (g.x2 - g.x1), g_h = T(0.5) * (g.y2 - g.y1);

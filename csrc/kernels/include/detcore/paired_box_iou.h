@@ -1,7 +1,8 @@
 // Overlap of boxes taken pair by pair, for losses: out[i] = overlap(boxes1[i], boxes2[i]).
 //
-// `eps` is added to every divisor, so that empty boxes give 0 and not NaN. NaN coordinates give
-// NaN. Deterministic: a pair is computed by one thread.
+// `eps` is added under areas and lengths, so that empty boxes give 0 and not NaN; but the aspect
+// ratio of a box without width and height is 0 / 0, and CIoU of it NaN. NaN coordinates give NaN.
+// Deterministic: a pair is computed by one thread.
 #pragma once
 
 #include "detcore/box.h"
