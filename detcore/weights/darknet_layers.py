@@ -47,14 +47,12 @@ class YOLOLayer(nn.Module):
         classes: C. scale_xy: v4's scale_x_y, 1 in v3.
     """
 
-    anchors: Tensor
-
     def __init__(
         self, anchors: Sequence[tuple[float, float]], classes: int, scale_xy: float
     ) -> None:
         super().__init__()
-        # not in a checkpoint: the cfg says it
-        self.register_buffer("anchors", torch.tensor(anchors), persistent=False)
+        # no buffer: bfloat16 could not hold a width of 459
+        self.anchors = [tuple(a) for a in anchors]
         self.classes = classes
         self.scale_xy = scale_xy
 
@@ -65,9 +63,9 @@ class YOLOLayer(nn.Module):
         """Boxes [B, H * W * A, 4] (xyxy, pixels of size) and scores [B, H * W * A, C]."""
         stride = (size[0] / maps.shape[2], size[1] / maps.shape[3])
         # in full precision: a half cannot hold a pixel's place in a large image
-        boxes, scores = decode_dense(
-            maps.float(), self.anchors.float(), stride, "yolo", scale_xy=self.scale_xy
-        )
+        maps = maps.float()
+        anchors = maps.new_tensor(self.anchors)
+        boxes, scores = decode_dense(maps, anchors, stride, "yolo", scale_xy=self.scale_xy)
         assert scores is not None
         return boxes, scores
 

@@ -1,5 +1,6 @@
 """What is wrong with a Darknet file is said with file, section, line, wanted and came."""
 
+import random
 import re
 import struct
 
@@ -182,3 +183,39 @@ def test_pickles_and_pictures_are_refused_unread(written, tmp_path):
 def test_a_missing_file(tmp_path):
     with pytest.raises(FileNotFoundError):
         load_darknet(tmp_path / "no.cfg", tmp_path / "no.weights")
+
+
+def test_no_edit_of_a_cfg_does_worse_than_a_value_error(written):
+    """Lines changed, lost and doubled at random: either it loads and runs, or ValueError."""
+    floats = Floats()
+    # what the cfg below wants unedited
+    floats.draw(4 * (3 + 1) + 4 * (4 + 1) + 6 * (8 + 1))
+    lines = (
+        NET + STEM + "[convolutional]\nfilters=4\nactivation=mish\n[shortcut]\nfrom=-2\n[route]\n"
+        "layers=-1,0\ngroups=2\ngroup_id=1\n[maxpool]\nsize=2\nstride=1\n[upsample]\nstride=2\n"
+        "[route]\nlayers=-1,-1\n" + HEAD
+    ).splitlines()
+    numbers = (-1, 0, 1, 2, 3, 5, 255, 32768, 10**9)
+    values = (*map(str, numbers), "nan", "a", ",", "-1,-2")
+    chance = random.Random(0)
+    loads = 0
+    for _ in range(300):
+        edited = list(lines)
+        for _ in range(chance.choice((1, 1, 2, 4))):
+            i = chance.randrange(len(edited))
+            kind = chance.choice(("value", "value", "lose", "double"))
+            if kind == "value":
+                edited[i] = edited[i].split("=")[0] + "=" + chance.choice(values)
+            elif kind == "lose":
+                del edited[i]
+            else:
+                edited.insert(i, chance.choice(lines))
+        try:
+            model = load_darknet(*written("\n".join(edited), floats.file()))
+        except ValueError:
+            continue
+        loads += 1
+        with torch.no_grad():
+            model([torch.zeros(3, 8, 12)])
+    # both ends are exercised
+    assert 30 < loads < 250
