@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -94,10 +95,25 @@ class _Seeded(Dataset[Item]):
     def __getitem__(self, place: tuple[int, int]) -> Item:
         index, position = place
         # fork_rng: the model's own randomness in this process must not see the loader's
-        with torch.random.fork_rng(devices=[]):
+        with one_thread(), torch.random.fork_rng(devices=[]):
             torch.manual_seed(_mix(self.seed, position) ^ 0x5DEECE66D)
             image, target = self.dataset[index]
             return self.augment(image, target) if self.augment else (image, target)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Torch on the calling thread alone.
+
+    The dozens of small operations on one picture wait longer for a second thread to wake than they
+    work: with two, augmenting took 7 ms a picture of 128 pixels, with one 1 ms.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _mix(seed: int, number: int) -> int:
