@@ -8,17 +8,6 @@
 namespace detcore {
 namespace {
 
-// Indices by descending score; equal scores keep their order.
-Tensor order_by_score(const Tensor& scores) {
-  std::array<StableIValue, 4> stack{
-      torch::stable::detail::from(scores), torch::stable::detail::from(std::optional<bool>(true)),
-      torch::stable::detail::from(int64_t(-1)), torch::stable::detail::from(true)};
-  STABLE_TORCH_ERROR_CODE_CHECK(
-      torch_call_dispatcher("aten::sort", "stable", stack.data(), TORCH_ABI_VERSION));
-  torch::stable::detail::to<Tensor>(stack[0]);  // the sorted scores, not needed
-  return torch::stable::detail::to<Tensor>(stack[1]);
-}
-
 // The result is made of what the kernel wrote, so its size need not be known before.
 Tensor keep_on_cpu(NmsParams& p, const Tensor& boxes) {
   const int64_t scratch = int64_t(nms_workspace_cpu(p));
@@ -34,6 +23,17 @@ Tensor keep_on_cpu(NmsParams& p, const Tensor& boxes) {
 }
 
 #if defined(DETCORE_WITH_CUDA)
+// Indices by descending score; equal scores keep their order.
+Tensor order_by_score(const Tensor& scores) {
+  std::array<StableIValue, 4> stack{
+      torch::stable::detail::from(scores), torch::stable::detail::from(std::optional<bool>(true)),
+      torch::stable::detail::from(int64_t(-1)), torch::stable::detail::from(true)};
+  STABLE_TORCH_ERROR_CODE_CHECK(
+      torch_call_dispatcher("aten::sort", "stable", stack.data(), TORCH_ABI_VERSION));
+  torch::stable::detail::to<Tensor>(stack[0]);  // the sorted scores, not needed
+  return torch::stable::detail::to<Tensor>(stack[1]);
+}
+
 Tensor keep_on_cuda(NmsParams& p, const Tensor& boxes, const Tensor& scores) {
   const Tensor order = order_by_score(scores);
   Tensor workspace = allocate({int64_t(nms_workspace_cuda(p))}, ScalarType::Byte, boxes);
