@@ -2,11 +2,13 @@
 
 from typing import Any
 
+import pytest
 from rich.console import Console
 
 from detcore.engine.bench import table_of
 
 
+@pytest.hookimpl(trylast=True)
 def pytest_terminal_summary(terminalreporter: Any, config: Any) -> None:
     session = getattr(config, "_benchmarksession", None)
     rows = [
