@@ -72,6 +72,8 @@ def decode_dense(
 
 def _shapes(maps: Tensor, anchors: Tensor | None, codec: str) -> tuple[int, int, int]:
     cells = 1 if anchors is None else anchors.shape[0]
+    if cells == 0:
+        raise ValueError("decode_dense: anchors must hold at least one, got none")
     per_cell = maps.shape[1] // cells
     objectness = codec in WITH_OBJECTNESS
     classes = 1 if objectness and per_cell == 5 else per_cell - 4 - objectness

@@ -144,6 +144,10 @@ def test_opcheck(codec: str, grad: bool) -> None:
             "decode_dense: anchors must be [N, 2], got [2, 4]",
         ),
         (
+            (torch.zeros(1, 8, 2, 2, device="meta"), torch.zeros(0, 4, device="meta"), 8),
+            "decode_dense: anchors must hold at least one, got none",
+        ),
+        (
             (torch.zeros(1, 8, 2, 2), None, 8, "yolo"),
             "decode_dense: anchors must be given for codec 'yolo'",
         ),
