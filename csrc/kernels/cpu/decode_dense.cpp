@@ -13,9 +13,13 @@ struct CellView {
   const S* raw;   // first plane at this cell; the next is `plane` further
   int64_t plane;  // height * width
   int64_t out;    // index of the cell in boxes and scores
+  S* scores;      // of this cell, or null
   DenseCell<T> geometry;
 
   DETCORE_HD T value(int64_t k) const { return widen(raw[k * plane]); }
+  DETCORE_HD void put_score(int64_t c, T score) const {
+    if (scores) narrow(score, scores[c]);
+  }
   DETCORE_HD Box<T> numbers() const { return {value(0), value(1), value(2), value(3)}; }
 };
 
@@ -44,30 +48,11 @@ void each_cell(const DecodeDenseParams& p, const Executor& executor, const F& f)
         cell.raw =
             static_cast<const S*>(p.maps) + first_plane * cell.plane + row * p.width + column;
         cell.out = (batch * cell.plane + row * p.width + column) * p.cells + anchor;
+        cell.scores = p.scores ? static_cast<S*>(p.scores) + cell.out * p.classes : nullptr;
         f(cell);
       }
     }
   });
-}
-
-// Writes a cell's scores and says whether its box is wanted.
-template <class S>
-DETCORE_HD bool decode_scores(const DecodeDenseParams& p, const CellView<S>& cell, S* scores) {
-  using T = arithmetic_t<S>;
-  const bool objectness = has_objectness(p.codec);
-  const T threshold = T(p.threshold);
-  const T object = objectness ? sigmoid(cell.value(4)) : T(1);
-  const bool alone = objectness && p.per_cell == 5;
-  bool wanted = p.threshold < 0;
-  for (int64_t c = 0; c < p.classes; ++c) {
-    T score = alone ? object : object * sigmoid(cell.value(4 + objectness + c));
-    if (score > threshold)
-      wanted = true;
-    else if (p.threshold >= 0)
-      score = T(0);
-    if (scores) narrow(score, scores[c]);
-  }
-  return wanted;
 }
 
 template <class F>
@@ -87,9 +72,7 @@ Status decode_dense(const DecodeDenseParams& p, const Executor& executor) {
     using S = decltype(storage);
     using T = arithmetic_t<S>;
     each_cell<S>(p, executor, [&](const CellView<S>& cell) {
-      bool wanted = true;
-      if (p.scores)
-        wanted = decode_scores(p, cell, static_cast<S*>(p.scores) + cell.out * p.classes);
+      const bool wanted = p.classes == 0 || decode_scores(scores_of<T>(p), cell);
       Box<T> box{T(0), T(0), T(0), T(0)};
       if (wanted) box = decode_cell<decltype(codec)::value>(cell.numbers(), cell.geometry);
       store_box(static_cast<S*>(p.boxes) + 4 * cell.out, box);
@@ -104,7 +87,7 @@ Status decode_dense_backward(const DecodeDenseBackwardParams& p, const Executor&
     using T = arithmetic_t<S>;
     each_cell<S>(f, executor, [&](const CellView<S>& cell) {
       Box<T> d{T(0), T(0), T(0), T(0)};
-      const bool wanted = f.classes == 0 || decode_scores<S>(f, cell, nullptr);
+      const bool wanted = f.classes == 0 || decode_scores(scores_of<T>(f), cell);
       if (wanted) {
         auto g = load_box(static_cast<const S*>(p.grad_boxes) + 4 * cell.out);
         d = decode_cell_backward<decltype(codec)::value>(cell.numbers(), cell.geometry, g);

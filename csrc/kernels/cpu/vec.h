@@ -40,8 +40,6 @@ struct VectorOf<double> {
 template <class T>
 struct Mask {
   typename VectorOf<T>::verdict v;
-  DETCORE_HD friend Mask operator&(Mask a, Mask b) { return {a.v & b.v}; }
-  DETCORE_HD friend Mask operator|(Mask a, Mask b) { return {a.v | b.v}; }
 };
 
 template <class T>

@@ -13,6 +13,7 @@ struct CellView {
   using T = arithmetic_t<S>;
   const S* raw;
   int64_t plane, out;
+  S* scores;  // of this cell, or null
   DenseCell<T> geometry;
 
   __device__ CellView(const DecodeDenseParams& p, int64_t i) {
@@ -21,6 +22,7 @@ struct CellView {
     const int64_t pixel = i % plane, anchor = i / plane % p.cells, batch = i / (plane * p.cells);
     raw = static_cast<const S*>(p.maps) + (batch * p.cells + anchor) * p.per_cell * plane + pixel;
     out = (batch * plane + pixel) * p.cells + anchor;
+    scores = p.scores ? static_cast<S*>(p.scores) + out * p.classes : nullptr;
     geometry.row = T(pixel / p.width), geometry.column = T(pixel % p.width);
     geometry.stride_x = T(p.stride_x), geometry.stride_y = T(p.stride_y);
     geometry.weights = {T(p.weights[0]), T(p.weights[1]), T(p.weights[2]), T(p.weights[3])};
@@ -31,27 +33,12 @@ struct CellView {
                                ? T(static_cast<const double*>(p.anchors)[anchor * values + v])
                                : T(0);
   }
-  __device__ T value(int64_t k) const { return widen(raw[k * plane]); }
-  __device__ Box<T> numbers() const { return {value(0), value(1), value(2), value(3)}; }
-};
-
-// Writes a cell's scores and says whether its box is wanted.
-template <class S>
-__device__ bool decode_scores(const DecodeDenseParams& p, const CellView<S>& cell, S* scores) {
-  using T = arithmetic_t<S>;
-  const bool objectness = has_objectness(p.codec), alone = objectness && p.per_cell == 5;
-  const T threshold = T(p.threshold), object = objectness ? sigmoid(cell.value(4)) : T(1);
-  bool wanted = p.threshold < 0;
-  for (int64_t c = 0; c < p.classes; ++c) {
-    T score = alone ? object : object * sigmoid(cell.value(4 + objectness + c));
-    if (score > threshold)
-      wanted = true;
-    else if (p.threshold >= 0)
-      score = T(0);
+  DETCORE_HD T value(int64_t k) const { return widen(raw[k * plane]); }
+  DETCORE_HD void put_score(int64_t c, T score) const {
     if (scores) narrow(score, scores[c]);
   }
-  return wanted;
-}
+  DETCORE_HD Box<T> numbers() const { return {value(0), value(1), value(2), value(3)}; }
+};
 
 template <DenseCodec codec, class S>
 __global__ void forward_kernel(DecodeDenseParams p) {
@@ -59,8 +46,7 @@ __global__ void forward_kernel(DecodeDenseParams p) {
   const int64_t count = p.batch * p.cells * p.height * p.width;
   for (int64_t i = global_thread(); i < count; i += all_threads()) {
     const CellView<S> cell(p, i);
-    bool wanted = true;
-    if (p.scores) wanted = decode_scores(p, cell, static_cast<S*>(p.scores) + cell.out * p.classes);
+    const bool wanted = p.classes == 0 || decode_scores(scores_of<T>(p), cell);
     Box<T> box{T(0), T(0), T(0), T(0)};
     if (wanted) box = decode_cell<codec>(cell.numbers(), cell.geometry);
     store_box(static_cast<S*>(p.boxes) + 4 * cell.out, box);
@@ -75,7 +61,7 @@ __global__ void backward_kernel(DecodeDenseBackwardParams p) {
   for (int64_t i = global_thread(); i < count; i += all_threads()) {
     const CellView<S> cell(f, i);
     Box<T> d{T(0), T(0), T(0), T(0)};
-    const bool wanted = f.classes == 0 || decode_scores<S>(f, cell, nullptr);
+    const bool wanted = f.classes == 0 || decode_scores(scores_of<T>(f), cell);
     if (wanted) {
       auto g = load_box(static_cast<const S*>(p.grad_boxes) + 4 * cell.out);
       d = decode_cell_backward<codec>(cell.numbers(), cell.geometry, g);

@@ -29,6 +29,12 @@ struct DecodeDenseParams {
   double threshold;           // < 0: none
 };
 
+template <class T>
+DETCORE_HD DenseScores<T> scores_of(const DecodeDenseParams& p) {
+  const bool objectness = has_objectness(p.codec);
+  return {objectness, objectness && p.per_cell == 5, p.classes, T(p.threshold)};
+}
+
 struct DecodeDenseBackwardParams {
   DecodeDenseParams forward;  // `boxes` and `scores` unused
   const void* grad_boxes;     // as `boxes`

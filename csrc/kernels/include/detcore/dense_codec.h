@@ -104,5 +104,31 @@ DETCORE_HD Box<T> decode_cell_backward(const Box<T>& t, const DenseCell<T>& c, c
   return d;
 }
 
+// How the numbers after a cell's box become scores.
+template <class T>
+struct DenseScores {
+  bool objectness;  // stands before the class logits
+  bool alone;       // there are no class logits: objectness is the score
+  int64_t classes;
+  T threshold;  // < 0: none
+};
+
+// Gives each of a cell's scores to cell.put_score(class, score), those not above the threshold as
+// 0, and says whether its box is wanted. cell.value(k) is the cell's raw number k.
+template <class T, class Cell>
+DETCORE_HD bool decode_scores(const DenseScores<T>& s, const Cell& cell) {
+  const T object = s.objectness ? sigmoid(cell.value(4)) : T(1);
+  bool wanted = s.threshold < T(0);
+  for (int64_t c = 0; c < s.classes; ++c) {
+    T score = s.alone ? object : object * sigmoid(cell.value(4 + s.objectness + c));
+    if (score > s.threshold)
+      wanted = true;
+    else if (s.threshold >= T(0))
+      score = T(0);
+    cell.put_score(c, score);
+  }
+  return wanted;
+}
+
 }  // namespace DETCORE_ISA
 }  // namespace detcore
