@@ -78,6 +78,12 @@ HARD = {
     ).double(),
     "one giant": lambda n: torch.cat(
         (random_boxes(n - 1, 1000, 10), torch.tensor([[-1e6, -1e6, 1e6, 1e6]]))),
+    "one far away": lambda n: torch.cat(
+        (random_boxes(n - 1, 300, 60), torch.tensor([[1e7, -1e7, 1e7 + 9, 9 - 1e7]]))),
+    "two cities": lambda n: random_boxes(n, 200, 40) + 1e5 * (torch.arange(n) % 2)[:, None],
+    "sparse": lambda n: random_boxes(n, 1e6, 40),
+    "tall and wide": lambda n: random_boxes(n, 300, 5) * torch.tensor([1.0, 30, 1, 30])
+        + (torch.arange(n) % 2)[:, None] * torch.tensor([0.0, 0, 200, 0]),
     "sizes over many decades": lambda n: random_boxes(n, 1, 1) * torch.logspace(-6, 6, n)[:, None],
     "far from the origin": lambda n: random_boxes(n, 1000, 100) + 1e6,
     "negative coordinates": lambda n: random_boxes(n, 1000, 100) - 5000,
@@ -99,6 +105,17 @@ def test_hard_inputs_equal_torchvision(backend: Backend, name: str, threshold: f
     scores = scores_for(n, levels=200).float()
     want = tv.nms(boxes, scores, threshold)
     assert torch.equal(ops.nms(backend(boxes), backend(scores), threshold).cpu(), want)
+
+
+@pytest.mark.parametrize("together", [0, 100, 1000])
+def test_a_crowd_among_many(backend: Backend, together: int) -> None:
+    """Few boxes overlap but in one place: the list of overlapping pairs runs full there."""
+    n = 400 if backend.simulated else 12_000
+    boxes = random_boxes(n, 30 * n**0.5, 40)
+    boxes[n // 3 : n // 3 + min(together, n // 2)] = boxes[0]
+    boxes, scores = boxes.float(), scores_for(n).float()
+    want = tv.nms(boxes, scores, 0.5)
+    assert torch.equal(ops.nms(backend(boxes), backend(scores), 0.5).cpu(), want)
 
 
 @pytest.mark.parametrize("offset", [2.0**51, 2.0**52, 2.0**53])

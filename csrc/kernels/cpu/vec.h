@@ -40,6 +40,7 @@ struct VectorOf<double> {
 template <class T>
 struct Mask {
   typename VectorOf<T>::verdict v;
+  DETCORE_HD friend Mask operator&(Mask a, Mask b) { return {a.v & b.v}; }
 };
 
 template <class T>
@@ -92,6 +93,14 @@ struct Lanes {
 #endif
 };
 
+// Lanes as whole numbers, towards zero; they must fit.
+template <class T>
+DETCORE_HD void store_whole(Lanes<T> x, int32_t* p) {
+  typedef int32_t Whole __attribute__((vector_size(sizeof(int32_t) * Lanes<T>::width)));
+  const Whole whole = __builtin_convertvector(x.v, Whole);
+  memcpy(p, &whole, sizeof whole);
+}
+
 // The sum of all lanes, as a tree: the order never depends on the data.
 template <class T>
 DETCORE_HD T lane_sum(Lanes<T> x) {
@@ -100,6 +109,20 @@ DETCORE_HD T lane_sum(Lanes<T> x) {
   for (int step = Lanes<T>::width / 2; step > 0; step /= 2)
     for (int i = 0; i < step; ++i) part[i] += part[i + step];
   return part[0];
+}
+
+// The least and the greatest lane.
+template <class T>
+DETCORE_HD T lane_least(Lanes<T> x) {
+  T least = x.v[0];
+  for (int i = 1; i < Lanes<T>::width; ++i) least = x.v[i] < least ? x.v[i] : least;
+  return least;
+}
+template <class T>
+DETCORE_HD T lane_most(Lanes<T> x) {
+  T most = x.v[0];
+  for (int i = 1; i < Lanes<T>::width; ++i) most = x.v[i] > most ? x.v[i] : most;
+  return most;
 }
 
 DETCORE_HD bool lane_any(Mask<float> m) {
@@ -123,6 +146,31 @@ DETCORE_HD bool lane_any(Mask<double> m) {
   return _mm_movemask_pd((__m128d)m.v) != 0;
 #else
   return m.v[0] | m.v[1];
+#endif
+}
+
+// A bit a lane, the first lane lowest.
+DETCORE_HD uint32_t lane_bits(Mask<float> m) {
+#if defined(__AVX512F__)
+  return _mm512_movepi32_mask((__m512i)m.v);
+#elif defined(__AVX2__)
+  return uint32_t(_mm256_movemask_ps((__m256)m.v));
+#elif defined(__SSE2__)
+  return uint32_t(_mm_movemask_ps((__m128)m.v));
+#else
+  return uint32_t((m.v[0] & 1) | (m.v[1] & 2) | (m.v[2] & 4) | (m.v[3] & 8));
+#endif
+}
+
+DETCORE_HD uint32_t lane_bits(Mask<double> m) {
+#if defined(__AVX512F__)
+  return _mm512_movepi64_mask((__m512i)m.v);
+#elif defined(__AVX2__)
+  return uint32_t(_mm256_movemask_pd((__m256d)m.v));
+#elif defined(__SSE2__)
+  return uint32_t(_mm_movemask_pd((__m128d)m.v));
+#else
+  return uint32_t((m.v[0] & 1) | (m.v[1] & 2));
 #endif
 }
 

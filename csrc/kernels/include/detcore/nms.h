@@ -25,8 +25,8 @@ struct NmsParams {
   int64_t* count;        // [1] out: how many (device memory on CUDA)
 };
 
-// A radix sort of the scores, then each class's boxes in order against the kept ones near them:
-// a uniform grid over box centres prunes, SIMD lanes test. Memory O(n), time O(n) on spread boxes.
+// A radix sort of the scores, then each class's boxes against those near them: a uniform grid over
+// box centres prunes, SIMD lanes test. Memory O(n), time O(n) on spread boxes. At most 2^29 boxes.
 size_t nms_workspace_cpu(const NmsParams&);
 Status nms_cpu(const NmsParams&, const Executor&);
 

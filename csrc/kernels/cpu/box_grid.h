@@ -1,0 +1,130 @@
+// A uniform grid over box centres, and the test of a box against many: what suppression is made of.
+#pragma once
+
+#include "kernel.h"
+
+namespace detcore {
+inline namespace DETCORE_ISA {
+namespace {  // no code shared between files: each is compiled for several instruction sets
+
+// Boxes of one class, best first.
+template <class T>
+struct RankedBoxes {
+  T *x1, *y1, *x2, *y2;  // [m] each
+  int64_t m;
+
+  DETCORE_HD Box<T> operator[](int64_t i) const { return {x1[i], y1[i], x2[i], y2[i]}; }
+  DETCORE_HD void put(int64_t i, const Box<T>& b) const {
+    x1[i] = b.x1, y1[i] = b.y1, x2[i] = b.x2, y2[i] = b.y2;
+  }
+  RankedBoxes from(int64_t begin, int64_t count) const {
+    return {x1 + begin, y1 + begin, x2 + begin, y2 + begin, count};
+  }
+};
+
+// The decision `double(inter / union) > threshold`, for floats and lanes of them.
+template <class T>
+struct Decision {
+  T below;     // the largest T not above the threshold: q > threshold just when q > below
+  T surely;    // inter < surely * union can't reach it, whatever the quotient's rounding
+  T strictly;  // nor can inter <= strictly * union, where areas and the product keep their digits
+
+  explicit Decision(double threshold) {
+    below = T(threshold);
+    if (double(below) > threshold) below = ::nextafterf(float(below), 0.0f);
+    surely = below * T(1 - 1e-6);
+    strictly = below > T(1e-6) ? surely : T(0);
+  }
+  DETCORE_HD bool of(const Box<T>& a, const Box<T>& b) const {
+    const T inter = intersection(a, b);
+    return inter / (a.area() + b.area() - inter) > below;
+  }
+  // A bit a lane: where the box is above the threshold with the one there.
+  DETCORE_HD uint32_t bits(const Box<Lanes<T>>& there, Lanes<T> there_area,
+                           const Box<Lanes<T>>& box, Lanes<T> area) const {
+    const Lanes<T> inter = intersection(there, box);
+    const Lanes<T> uni = there_area + area - inter;
+    if (!lane_any(inter >= Lanes<T>(surely) * uni)) return 0;
+    return lane_bits(inter / uni > Lanes<T>(below));
+  }
+};
+
+// Boxes laid out for lanes. Slots not filled hold boxes that overlap nothing.
+template <class T>
+struct Slots {
+  T *x1, *y1, *x2, *y2, *area;
+
+  DETCORE_HD void clear(int64_t begin, int64_t count) const {
+    const T inf = T(__builtin_inf());
+    for (int64_t i = begin; i < begin + count; ++i)
+      x1[i] = y1[i] = inf, x2[i] = y2[i] = -inf, area[i] = T(0);
+  }
+  DETCORE_HD void put(int64_t i, const Box<T>& b) const {
+    x1[i] = b.x1, y1[i] = b.y1, x2[i] = b.x2, y2[i] = b.y2, area[i] = b.area();
+  }
+  DETCORE_HD Box<T> operator[](int64_t i) const { return {x1[i], y1[i], x2[i], y2[i]}; }
+  // Bits of the lanes from `i` on that are above the threshold with this box.
+  DETCORE_HD uint32_t overlapping(int64_t i, const Box<Lanes<T>>& box, Lanes<T> box_area,
+                                  const Decision<T>& decision) const {
+    const Box<Lanes<T>> there{Lanes<T>::load(x1 + i), Lanes<T>::load(y1 + i),
+                              Lanes<T>::load(x2 + i), Lanes<T>::load(y2 + i)};
+    return decision.bits(there, Lanes<T>::load(area + i), box, box_area);
+  }
+  // Bits of the lanes from `i` on that may be above the threshold with the box in slot `box`: where
+  // no area is so small that it lost digits.
+  DETCORE_HD uint32_t candidates(int64_t i, int64_t box, const Decision<T>& decision) const {
+    const Box<Lanes<T>> there{Lanes<T>::load(x1 + i), Lanes<T>::load(y1 + i),
+                              Lanes<T>::load(x2 + i), Lanes<T>::load(y2 + i)};
+    const Box<Lanes<T>> wide{x1[box], y1[box], x2[box], y2[box]};
+    const Lanes<T> inter = intersection(there, wide);
+    const Lanes<T> uni = Lanes<T>::load(area + i) + Lanes<T>(area[box]) - inter;
+    return lane_bits(inter > Lanes<T>(decision.strictly) * uni);
+  }
+  // Is a box in [begin, end), or one that stands right after it, above the threshold with this one?
+  DETCORE_HD bool suppress(const Box<T>& box, int64_t begin, int64_t end,
+                           const Decision<T>& decision) const {
+    const Box<Lanes<T>> wide{box.x1, box.y1, box.x2, box.y2};
+    const Lanes<T> area = box.area();
+    for (int64_t i = begin; i < end; i += Lanes<T>::width)
+      if (overlapping(i, wide, area, decision)) return true;
+    return false;
+  }
+};
+
+template <class T>
+DETCORE_HD T centre(T low, T high) {
+  return T(0.5f) * low + T(0.5f) * high;
+}
+
+// One axis of the grid. Cells repeat: `count` of them, a power of two, cover the axis again and
+// again, so that boxes far away cost nothing and need no cells of their own. Positions map to cells
+// monotonically; what lies beyond 2^29 cells shares the last one.
+template <class T>
+struct GridAxis {
+  T per_cell = T(0);  // 1 / size of a cell
+  T widest = T(0);    // box on this axis
+  int32_t count = 1;
+
+  // U: T, or lanes of it. The result is whole once it is rounded towards zero.
+  template <class U>
+  DETCORE_HD U cell(U x) const {
+    const U limit = T(1 << 29), least = T(-(1 << 29));  // a distance of two cells fits 32 bits
+    return lane_max(lane_min(x * U(per_cell), limit), least);
+  }
+  // How far the centre of a box can be that reaches IoU > t with one of width w at x. With overlap
+  // o along the axis, IoU <= o / max(w, w'), and the distance is at most (w + w') / 2 - o <
+  // (w + w') / 2 - t max(w, w'), w' <= w / t. Widened by far more than rounding.
+  template <class U>
+  DETCORE_HD U reach(U x, U w, T t) const {
+    const T eps = sizeof(T) == 8 ? T(2.3e-16) : T(1.2e-7);
+    const U partner = lane_min(U(widest), w * U(T(1.001) / t));
+    U r = w * U(T(1) - t);
+    if (t < T(0.5)) r = lane_max(r, U(T(0.5)) * w + U(T(0.5) - t) * partner);
+    return lane_max(r, U(T(0))) * U(T(1.0001)) + w * U(T(1e-3)) +
+           U(T(8) * eps) * (lane_max(x, U(T(0)) - x) + partner);
+  }
+};
+
+}  // namespace
+}  // namespace DETCORE_ISA
+}  // namespace detcore
