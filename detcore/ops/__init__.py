@@ -10,12 +10,14 @@ from .losses import (
     generalized_box_iou_loss,
     sigmoid_focal_loss,
 )
+from .match_boxes import BoxMatches, match_boxes
 from .nms import batched_nms, nms
 from .paired_box_iou import paired_box_iou
 from .pool import MultiScaleRoIAlign, RoIAlign
 from .roi_align import roi_align
 
 __all__ = [
+    "BoxMatches",
     "MultiScaleRoIAlign",
     "RoIAlign",
     "batched_nms",
@@ -32,6 +34,7 @@ __all__ = [
     "encode_boxes",
     "generalized_box_iou",
     "generalized_box_iou_loss",
+    "match_boxes",
     "nms",
     "paired_box_iou",
     "remove_small_boxes",

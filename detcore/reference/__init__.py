@@ -3,6 +3,7 @@
 from .box_codec import decode_boxes, encode_boxes
 from .box_iou import box_iou
 from .decode_dense import decode_dense
+from .match_boxes import match_boxes
 from .nms import batched_nms, nms
 from .paired_box_iou import paired_box_iou
 from .roi_align import roi_align
@@ -13,6 +14,7 @@ __all__ = [
     "decode_boxes",
     "decode_dense",
     "encode_boxes",
+    "match_boxes",
     "nms",
     "paired_box_iou",
     "roi_align",
