@@ -53,14 +53,21 @@ struct Tile {
     m.x1 = x1[i], m.y1 = y1[i], m.x2 = x2[i], m.y2 = y2[i], m.size = size[i], m.angle = T(0);
     return m;
   }
-  DETCORE_HD Box<Lanes<T>> hull(int64_t count) const {
+  Box<Lanes<T>> hull(int64_t count) const {
     const T inf = T(__builtin_inf());
-    Box<T> h{inf, inf, -inf, -inf};
-    for (int64_t i = 0; i < count; ++i) {
-      h.x1 = lane_min(h.x1, x1[i]), h.y1 = lane_min(h.y1, y1[i]);
-      h.x2 = lane_max(h.x2, x2[i]), h.y2 = lane_max(h.y2, y2[i]);
+    Box<Lanes<T>> h{inf, inf, -inf, -inf};
+    for (int64_t i = 0; i < count; i += Lanes<T>::width) {
+      const MeasuredBox<Lanes<T>> m = at(i);
+      h.x1 = lane_min(h.x1, m.x1), h.y1 = lane_min(h.y1, m.y1);
+      h.x2 = lane_max(h.x2, m.x2), h.y2 = lane_max(h.y2, m.y2);
     }
-    return {h.x1, h.y1, h.x2, h.y2};
+    T x1s[Lanes<T>::width], y1s[Lanes<T>::width], x2s[Lanes<T>::width], y2s[Lanes<T>::width];
+    h.x1.store(x1s), h.y1.store(y1s), h.x2.store(x2s), h.y2.store(y2s);
+    for (int l = 1; l < Lanes<T>::width; ++l) {
+      x1s[0] = lane_min(x1s[0], x1s[l]), y1s[0] = lane_min(y1s[0], y1s[l]);
+      x2s[0] = lane_max(x2s[0], x2s[l]), y2s[0] = lane_max(y2s[0], y2s[l]);
+    }
+    return {x1s[0], y1s[0], x2s[0], y2s[0]};
   }
 };
 
@@ -168,7 +175,7 @@ struct Chunk {
 
   void match_group(const Tile<T, kBlock>& gts, int64_t block, int64_t count,
                    const Tile<T, kGroup>& group, int64_t base, int64_t size) {
-    int32_t near[kBlock + Lanes<T>::width];
+    int32_t near[kBlock + Lanes<T>::width], meet[kBlock + 1];
     const int64_t near_count = gts_near(group.hull(size), gts, count, near);
     GtBests<T> own = bests;
     own.iou += block, own.first += block, own.last += block;
@@ -176,11 +183,14 @@ struct Chunk {
       const int64_t lanes = at_most(Lanes<T>::width, size - v);
       const MeasuredBox<Lanes<T>> anchor = group.at(v);
       Lanes<T> best = Lanes<T>::load(iou_of_anchor() + base + v, lanes), which = T(-1);
-      for (int64_t k = 0; k < near_count; ++k) {
-        const int64_t g = near[k];
-        const MeasuredBox<Lanes<T>> wide = gts.spread(g);
-        if (!lane_any(overlapping<T>(wide, anchor))) continue;
-        const Lanes<T> q = iou_of(wide, anchor);
+      int64_t meet_count = 0;
+      for (int64_t k = 0; k < near_count; ++k) {  // no branch: what meets what can't be foreseen
+        meet[meet_count] = near[k];
+        meet_count += lane_any(overlapping<T>(gts.spread(near[k]), anchor));
+      }
+      for (int64_t k = 0; k < meet_count; ++k) {
+        const int64_t g = meet[k];
+        const Lanes<T> q = iou_of(gts.spread(g), anchor);
         const Mask<T> better = q > best;
         best = lane_select(better, q, best);
         which = lane_select(better, Lanes<T>(T(g)), which);
