@@ -202,6 +202,39 @@ def _box_iou() -> Iterator[Case]:
     )
 
 
+def _match() -> Iterator[Case]:
+    def theirs(gt: Tensor, anchors: Tensor) -> tuple[Tensor, ...]:
+        iou = torchvision.ops.box_iou(gt, anchors)
+        of_anchor, of_gt = iou.max(dim=0), iou.max(dim=1)
+        return of_anchor.indices, of_anchor.values, of_gt.indices, of_gt.values
+
+    def same(ours: ops.BoxMatches, theirs: tuple[Tensor, ...]) -> bool:
+        return all(_same(a, b) for a, b in zip(ours[:4], theirs, strict=True))
+
+    # an RPN's on 800 x 1,088 pixels: three shapes a cell, five levels
+    levels = []
+    for stride in (4, 8, 16, 32, 64):
+        y, x = torch.meshgrid(
+            torch.arange(0.0, 800, stride), torch.arange(0.0, 1088, stride), indexing="ij"
+        )
+        sides = 8 * stride * torch.tensor([[0.7, 1.4], [1.0, 1.0], [1.4, 0.7]])
+        half = torch.cat((-sides, sides), dim=1) / 2
+        levels.append((torch.stack((x, y, x, y), dim=-1)[:, :, None] + half).reshape(-1, 4))
+    for work, gt, anchors, quick in (
+        ("match_boxes 100 x 200,000", boxes_like(100), boxes_like(200_000, seed=9), False),
+        ("match_boxes 100 x an RPN's grid", boxes_like(100, 800, 200), torch.cat(levels), False),
+        ("match_boxes 10 x 8,732", boxes_like(10), boxes_like(8_732, seed=9), True),
+    ):
+        yield Case(
+            "match_boxes",
+            work,
+            partial(ops.match_boxes, gt, anchors),
+            {"torchvision": partial(theirs, gt, anchors)},
+            same,
+            quick=quick,
+        )
+
+
 def _paired() -> Iterator[Case]:
     tv = torchvision.ops
     a, b = boxes_like(50_000).requires_grad_(), boxes_like(50_000, seed=5)
@@ -319,6 +352,7 @@ _CASES = (
     ("batched_nms", _batched_nms),
     ("box_iou", _box_iou),
     ("box_iou", _small),
+    ("match_boxes", _match),
     ("paired_box_iou", _paired),
     ("box_codec", _codec),
     ("decode_dense", _dense),

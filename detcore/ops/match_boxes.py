@@ -78,7 +78,7 @@ def match_boxes(
 def _(
     gt: Tensor, anchors: Tensor, gt_offsets: Tensor | None, anchor_offsets: Tensor | None
 ) -> tuple[Tensor, ...]:
-    shape = (anchors.shape[0],)
+    shape: tuple[int, ...] = (anchors.shape[0],)
     if gt_offsets is not None and anchor_offsets is None:
         shape = (gt_offsets.shape[0] - 1, *shape)
     result = result_dtype(gt.dtype)
