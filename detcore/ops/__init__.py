@@ -15,6 +15,7 @@ from .nms import batched_nms, nms
 from .paired_box_iou import paired_box_iou
 from .pool import MultiScaleRoIAlign, RoIAlign
 from .roi_align import roi_align
+from .soft_nms import soft_nms
 
 __all__ = [
     "BoxMatches",
@@ -40,4 +41,5 @@ __all__ = [
     "remove_small_boxes",
     "roi_align",
     "sigmoid_focal_loss",
+    "soft_nms",
 ]

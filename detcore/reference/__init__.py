@@ -7,6 +7,7 @@ from .match_boxes import match_boxes
 from .nms import batched_nms, nms
 from .paired_box_iou import paired_box_iou
 from .roi_align import roi_align
+from .soft_nms import soft_nms
 
 __all__ = [
     "batched_nms",
@@ -18,4 +19,5 @@ __all__ = [
     "nms",
     "paired_box_iou",
     "roi_align",
+    "soft_nms",
 ]
