@@ -1,6 +1,7 @@
 """Every op against torchvision on this machine: the same tensors, interleaved, checked first.
 
-The benchmarks of the repository run these cases too; the peers of a case are all its `rivals`.
+The benchmarks of the repository run these cases too; the peers of a case are all its `rivals`, and
+the first of them is the one that ratios are taken to: torchvision, where it has the op.
 """
 
 import json as json_module
@@ -21,7 +22,7 @@ from rich.table import Table
 from torch import Tensor
 
 import detcore
-from detcore import ops
+from detcore import ops, reference
 
 Check = Callable[[Any, Any], bool]
 
@@ -160,6 +161,24 @@ def _batched_nms() -> Iterator[Case]:
         {"torchvision": partial(torchvision.ops.batched_nms, boxes, scores, ids, 0.5)},
         same,
     )
+
+
+def _soft_nms() -> Iterator[Case]:
+    def same(ours: tuple[Tensor, Tensor], theirs: tuple[Tensor, Tensor]) -> bool:
+        return _same(ours[0], theirs[0]) and _close(ours[1], theirs[1])
+
+    for n in (100, 1000, 5000):
+        boxes, scores = boxes_like(n), _scores(n)
+        for method in ("linear", "gaussian"):
+            yield Case(
+                "soft_nms",
+                f"soft_nms {n:,} boxes, {method}",
+                partial(ops.soft_nms, boxes, scores, method=method),
+                # torchvision has none
+                {"plain PyTorch": partial(reference.soft_nms, boxes, scores, method=method)},
+                same,
+                quick=n <= 1000,
+            )
 
 
 def _box_iou() -> Iterator[Case]:
@@ -350,6 +369,7 @@ def _small() -> Iterator[Case]:
 _CASES = (
     ("nms", _nms),
     ("batched_nms", _batched_nms),
+    ("soft_nms", _soft_nms),
     ("box_iou", _box_iou),
     ("box_iou", _small),
     ("match_boxes", _match),
@@ -361,17 +381,21 @@ _CASES = (
 
 
 def table_of(rows: list[dict[str, Any]]) -> Table:
-    """The rows of `measure` as one table; limit: the share of what torch needs to write as much."""
+    """The rows of `measure` as one table; limit: the share of what torch needs to write as much.
+
+    The peer is torchvision where none is named.
+    """
     table = Table(title=_machine(), title_justify="left", box=box.SIMPLE_HEAD)
     table.add_column("op and input")
-    for column in ("detcore ms", "torchvision ms", "times", "limit"):
+    for column in ("detcore ms", "peer ms", "times", "limit"):
         table.add_column(column, justify="right", no_wrap=True)
     for row in rows:
         share = row.get("of_limit")
+        peer = row["peer"]
         table.add_row(
-            row["work"],
+            row["work"] if peer == "torchvision" else f"{row['work']} (peer: {peer})",
             f"{row['detcore_ms']:.3g}",
-            f"{row['torchvision_ms']:.3g}",
+            f"{row[f'{peer}_ms']:.3g}",
             f"{row['ratio']:.1f}",
             f"{100 * share:.0f}%" if share else "",
         )
@@ -386,7 +410,8 @@ def measure(case: Case, budget: float = 1.0) -> dict[str, Any]:
     for name, seconds in result.seconds.items():
         row[f"{name}_ms"] = seconds * 1e3
         row[f"{name}_spread"] = result.spread[name]
-    row["ratio"] = result.ratio("torchvision")
+    row["peer"] = next(iter(case.rivals))
+    row["ratio"] = result.ratio(row["peer"])
     if case.limit:
         # alone with ours: a rival's temporaries would decide whose output meets fresh pages
         pair = interleave({"detcore": case.ours, "limit": case.limit}, budget / 4)
@@ -405,8 +430,8 @@ def main(quick: bool = False, json: Path | None = None) -> None:
     console = Console()
     chosen = [case for case in cases() if case.quick or not quick]
     console.print(
-        f"Each op on the same tensors as torchvision's, results compared first, runs interleaved: "
-        f"{len(chosen)} cases."
+        f"Each op on the same tensors as its peer (torchvision where none is named), results "
+        f"compared first, runs interleaved: {len(chosen)} cases."
     )
     rows = [
         measure(case, 0.3 if quick else 1.5)

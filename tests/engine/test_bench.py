@@ -29,6 +29,7 @@ def test_a_different_result_is_an_error() -> None:
         "box_codec",
         "decode_dense",
         "roi_align",
+        "soft_nms",
     ],
 )
 def test_every_case_agrees_with_its_rivals(op: str) -> None:
