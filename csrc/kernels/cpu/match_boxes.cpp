@@ -13,7 +13,7 @@ namespace detcore {
 inline namespace DETCORE_ISA {
 namespace {
 
-constexpr int64_t kGroup = 128;  // anchors under one hull: the test of all ground truths costs 6%
+constexpr int64_t kGroup = 128;  // anchors under one hull, which all ground truths are tested with
 constexpr int64_t kBlock =
     512;  // ground truths laid out for lanes at a time, so that L1 holds them
 constexpr int64_t kLeastChunk = 2048;
@@ -70,13 +70,6 @@ struct Tile {
     return {x1s[0], y1s[0], x2s[0], y2s[0]};
   }
 };
-
-template <class T>
-DETCORE_HD Mask<T> overlapping(const Box<Lanes<T>>& a, const Box<Lanes<T>>& b) {
-  const Lanes<T> w = lane_min(a.x2, b.x2) - lane_max(a.x1, b.x1);
-  const Lanes<T> h = lane_min(a.y2, b.y2) - lane_max(a.y1, b.y1);
-  return lane_min(w, h) > Lanes<T>(T(0));
-}
 
 template <class T>
 DETCORE_HD Lanes<T> iou_of(const MeasuredBox<Lanes<T>>& gt, const MeasuredBox<Lanes<T>>& anchor) {

@@ -16,13 +16,6 @@ constexpr int64_t kBlock = 64;
 constexpr int64_t kPad = 16;  // slots and blocks read past the last one, any lane width
 
 template <class T>
-DETCORE_HD Mask<T> overlapping(const Box<Lanes<T>>& a, const Box<Lanes<T>>& b) {
-  const Lanes<T> w = lane_min(a.x2, b.x2) - lane_max(a.x1, b.x1);
-  const Lanes<T> h = lane_min(a.y2, b.y2) - lane_max(a.y1, b.y1);
-  return lane_min(w, h) > Lanes<T>(T(0));
-}
-
-template <class T>
 DETCORE_HD T lane_highest(Lanes<T> x) {
   T part[Lanes<T>::width];
   x.store(part);
