@@ -1,6 +1,7 @@
 """Every op against torchvision on this machine: the same tensors, interleaved, checked first.
 
-The benchmarks of the repository run these cases too; the peers of a case are all its `rivals`.
+The benchmarks of the repository run these cases too; the peers of a case are all its `rivals`, and
+the first of them is the one that ratios are taken to: torchvision, where it has the op.
 """
 
 import json as json_module
@@ -21,7 +22,7 @@ from rich.table import Table
 from torch import Tensor
 
 import detcore
-from detcore import ops
+from detcore import ops, reference
 
 Check = Callable[[Any, Any], bool]
 
@@ -162,6 +163,24 @@ def _batched_nms() -> Iterator[Case]:
     )
 
 
+def _soft_nms() -> Iterator[Case]:
+    def same(ours: tuple[Tensor, Tensor], theirs: tuple[Tensor, Tensor]) -> bool:
+        return _same(ours[0], theirs[0]) and _close(ours[1], theirs[1])
+
+    for n in (100, 1000, 5000):
+        boxes, scores = boxes_like(n), _scores(n)
+        for method in ("linear", "gaussian"):
+            yield Case(
+                "soft_nms",
+                f"soft_nms {n:,} boxes, {method}",
+                partial(ops.soft_nms, boxes, scores, method=method),
+                # torchvision has none
+                {"plain PyTorch": partial(reference.soft_nms, boxes, scores, method=method)},
+                same,
+                quick=n <= 1000,
+            )
+
+
 def _box_iou() -> Iterator[Case]:
     tv = torchvision.ops
     a, b = boxes_like(2048), boxes_like(2048, seed=4)
@@ -200,6 +219,39 @@ def _box_iou() -> Iterator[Case]:
         partial(torch.full, (100, 100_000), 1.0),
         quick=False,
     )
+
+
+def _match() -> Iterator[Case]:
+    def theirs(gt: Tensor, anchors: Tensor) -> tuple[Tensor, ...]:
+        iou = torchvision.ops.box_iou(gt, anchors)
+        of_anchor, of_gt = iou.max(dim=0), iou.max(dim=1)
+        return of_anchor.indices, of_anchor.values, of_gt.indices, of_gt.values
+
+    def same(ours: ops.BoxMatches, theirs: tuple[Tensor, ...]) -> bool:
+        return all(_same(a, b) for a, b in zip(ours[:4], theirs, strict=True))
+
+    # an RPN's on 800 x 1,088 pixels: three shapes a cell, five levels
+    levels = []
+    for stride in (4, 8, 16, 32, 64):
+        y, x = torch.meshgrid(
+            torch.arange(0.0, 800, stride), torch.arange(0.0, 1088, stride), indexing="ij"
+        )
+        sides = 8 * stride * torch.tensor([[0.7, 1.4], [1.0, 1.0], [1.4, 0.7]])
+        half = torch.cat((-sides, sides), dim=1) / 2
+        levels.append((torch.stack((x, y, x, y), dim=-1)[:, :, None] + half).reshape(-1, 4))
+    for work, gt, anchors, quick in (
+        ("match_boxes 100 x 200,000", boxes_like(100), boxes_like(200_000, seed=9), False),
+        ("match_boxes 100 x an RPN's grid", boxes_like(100, 800, 200), torch.cat(levels), False),
+        ("match_boxes 10 x 8,732", boxes_like(10), boxes_like(8_732, seed=9), True),
+    ):
+        yield Case(
+            "match_boxes",
+            work,
+            partial(ops.match_boxes, gt, anchors),
+            {"torchvision": partial(theirs, gt, anchors)},
+            same,
+            quick=quick,
+        )
 
 
 def _paired() -> Iterator[Case]:
@@ -317,8 +369,10 @@ def _small() -> Iterator[Case]:
 _CASES = (
     ("nms", _nms),
     ("batched_nms", _batched_nms),
+    ("soft_nms", _soft_nms),
     ("box_iou", _box_iou),
     ("box_iou", _small),
+    ("match_boxes", _match),
     ("paired_box_iou", _paired),
     ("box_codec", _codec),
     ("decode_dense", _dense),
@@ -327,17 +381,21 @@ _CASES = (
 
 
 def table_of(rows: list[dict[str, Any]]) -> Table:
-    """The rows of `measure` as one table; limit: the share of what torch needs to write as much."""
+    """The rows of `measure` as one table; limit: the share of what torch needs to write as much.
+
+    The peer is torchvision where none is named.
+    """
     table = Table(title=_machine(), title_justify="left", box=box.SIMPLE_HEAD)
     table.add_column("op and input")
-    for column in ("detcore ms", "torchvision ms", "times", "limit"):
+    for column in ("detcore ms", "peer ms", "times", "limit"):
         table.add_column(column, justify="right", no_wrap=True)
     for row in rows:
         share = row.get("of_limit")
+        peer = row["peer"]
         table.add_row(
-            row["work"],
+            row["work"] if peer == "torchvision" else f"{row['work']} (peer: {peer})",
             f"{row['detcore_ms']:.3g}",
-            f"{row['torchvision_ms']:.3g}",
+            f"{row[f'{peer}_ms']:.3g}",
             f"{row['ratio']:.1f}",
             f"{100 * share:.0f}%" if share else "",
         )
@@ -352,7 +410,8 @@ def measure(case: Case, budget: float = 1.0) -> dict[str, Any]:
     for name, seconds in result.seconds.items():
         row[f"{name}_ms"] = seconds * 1e3
         row[f"{name}_spread"] = result.spread[name]
-    row["ratio"] = result.ratio("torchvision")
+    row["peer"] = next(iter(case.rivals))
+    row["ratio"] = result.ratio(row["peer"])
     if case.limit:
         # alone with ours: a rival's temporaries would decide whose output meets fresh pages
         pair = interleave({"detcore": case.ours, "limit": case.limit}, budget / 4)
@@ -371,8 +430,8 @@ def main(quick: bool = False, json: Path | None = None) -> None:
     console = Console()
     chosen = [case for case in cases() if case.quick or not quick]
     console.print(
-        f"Each op on the same tensors as torchvision's, results compared first, runs interleaved: "
-        f"{len(chosen)} cases."
+        f"Each op on the same tensors as its peer (torchvision where none is named), results "
+        f"compared first, runs interleaved: {len(chosen)} cases."
     )
     rows = [
         measure(case, 0.3 if quick else 1.5)

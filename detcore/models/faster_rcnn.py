@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from detcore.ops import MultiScaleRoIAlign, box_iou, decode_dense
+from detcore.ops import MultiScaleRoIAlign, decode_dense
 from detcore.parts.anchors import cell_anchors, grid_anchors
 from detcore.parts.backbone import DEFAULT_BACKBONE, as_backbone
 from detcore.parts.box_coder import BoxCoder
@@ -143,7 +143,7 @@ class FasterRCNN(nn.Module):
         anchors = torch.cat([grid_anchors(a, (m.shape[2], m.shape[3]), s) for a, m, s in levels])
         positives, negatives, wanted = [], [], []
         for i, boxes in enumerate(gt_boxes):
-            match = self.rpn_matcher(box_iou(boxes, anchors))
+            match = self.rpn_matcher.of_boxes(boxes, anchors)
             # 1 positive, 0 background, -1 left out
             label = torch.where(match >= 0, 1, match + 1)
             positive, negative = self.rpn_sampler(label)
@@ -171,7 +171,7 @@ class FasterRCNN(nn.Module):
         for boxes, gt, gt_label in zip(proposals, gt_boxes, gt_labels, strict=True):
             # the ground truths are proposals too: at first the RPN finds nothing to learn from
             boxes = torch.cat((boxes, gt.to(boxes.dtype)))
-            match = self.box_matcher(box_iou(gt, boxes))
+            match = self.box_matcher.of_boxes(gt, boxes)
             label = torch.zeros_like(match)
             label[match >= 0] = gt_label[match[match >= 0]]
             positive, negative = self.box_sampler(label)

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from detcore.ops import box_iou, decode_dense
+from detcore.ops import decode_dense
 from detcore.parts.anchors import centred, default_boxes, grid_anchors
 from detcore.parts.backbone import DEFAULT_BACKBONE, as_backbone
 from detcore.parts.box_coder import BoxCoder
@@ -119,7 +119,7 @@ class SSD(nn.Module):
         labels, wanted = [], []
         gt = batch.boxes_in([t["boxes"] for t in targets])
         for boxes, target in zip(gt, targets, strict=True):
-            match = self.matcher(box_iou(boxes, anchors))
+            match = self.matcher.of_boxes(boxes, anchors)
             positive = torch.where(match >= 0)[0]
             label = torch.zeros_like(match)
             label[positive] = target["labels"][match[positive]]

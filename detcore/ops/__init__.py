@@ -10,12 +10,15 @@ from .losses import (
     generalized_box_iou_loss,
     sigmoid_focal_loss,
 )
+from .match_boxes import BoxMatches, match_boxes
 from .nms import batched_nms, nms
 from .paired_box_iou import paired_box_iou
 from .pool import MultiScaleRoIAlign, RoIAlign
 from .roi_align import roi_align
+from .soft_nms import soft_nms
 
 __all__ = [
+    "BoxMatches",
     "MultiScaleRoIAlign",
     "RoIAlign",
     "batched_nms",
@@ -32,9 +35,11 @@ __all__ = [
     "encode_boxes",
     "generalized_box_iou",
     "generalized_box_iou_loss",
+    "match_boxes",
     "nms",
     "paired_box_iou",
     "remove_small_boxes",
     "roi_align",
     "sigmoid_focal_loss",
+    "soft_nms",
 ]

@@ -4,13 +4,15 @@ import torch
 from torch import Tensor
 
 
-def one_dtype(op: str, boxes1: Tensor, boxes2: Tensor) -> tuple[Tensor, Tensor, torch.dtype]:
+def one_dtype(
+    op: str, boxes1: Tensor, boxes2: Tensor, names: tuple[str, str] = ("boxes1", "boxes2")
+) -> tuple[Tensor, Tensor, torch.dtype]:
     """Both boxes in one floating dtype, and the dtype that the result is to have.
 
     Integers of 32 bits and more are taken to float64: float32 would round coordinates beyond 2^24
     before they are subtracted. Raises ValueError for complex and boolean boxes.
     """
-    for name, boxes in (("boxes1", boxes1), ("boxes2", boxes2)):
+    for name, boxes in zip(names, (boxes1, boxes2), strict=True):
         if boxes.dtype.is_complex or boxes.dtype == torch.bool:
             got = str(boxes.dtype).removeprefix("torch.")
             raise ValueError(f"{op}: {name} must be real numbers, got {got}")

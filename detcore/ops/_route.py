@@ -148,7 +148,9 @@ def _to_array(value: Any) -> Any:
     if isinstance(value, Tensor):
         return value.detach().numpy()
     if isinstance(value, tuple):
-        return tuple(_to_array(v) for v in value)
+        arrays = [_to_array(v) for v in value]
+        # a named tuple keeps its names
+        return type(value)(*arrays) if hasattr(value, "_fields") else tuple(arrays)
     return value
 
 

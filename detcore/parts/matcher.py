@@ -2,6 +2,9 @@
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
+
+from detcore.ops import BoxMatches, match_boxes
 
 BELOW = -1  # background
 BETWEEN = -2  # neither: to be left out of the loss
@@ -22,6 +25,9 @@ class Matcher:
     __call__(quality): [M, N], ground truths by anchors, gives int64 [N]: a row, or -1, or -2.
     With M = 0 every column is background. Raises ValueError for a matrix of another rank or for
     low > high. Deterministic.
+
+    of_boxes(gt, anchors): the same for the IoU of [M, 4] and [N, 4] (xyxy, pixels), whose matrix is
+    never held. A box with NaN is background, and no column's row.
     """
 
     def __init__(self, high: float, low: float, *, allow_low_quality: bool = False) -> None:
@@ -38,12 +44,24 @@ class Matcher:
         if rows == 0 or columns == 0:
             return torch.full((columns,), BELOW, dtype=torch.int64, device=quality.device)
         best, row = quality.max(dim=0)
-        match = torch.where(best < self.high, BETWEEN, row)
-        match = torch.where(best < self.low, BELOW, match)
+        match = self._by_thresholds(best, row)
         if self.allow_low_quality:
             ties = (quality == quality.amax(dim=1, keepdim=True)).any(dim=0)
             match = torch.where(ties, row, match)
         return match
+
+    def of_boxes(self, gt: Tensor, anchors: Tensor) -> Tensor:
+        return self.of_matches(match_boxes(gt, anchors))
+
+    def of_matches(self, found: BoxMatches) -> Tensor:
+        match = self._by_thresholds(found.iou_of_anchor, found.gt_of_anchor)
+        if self.allow_low_quality:
+            match = torch.where(found.is_best_for_some_gt, found.gt_of_anchor, match)
+        return match
+
+    def _by_thresholds(self, best: Tensor, row: Tensor) -> Tensor:
+        match = torch.where(best < self.high, BETWEEN, row)
+        return torch.where(best < self.low, BELOW, match)
 
 
 class ArgmaxMatcher:
@@ -53,6 +71,7 @@ class ArgmaxMatcher:
     ones), whatever the quality. Where two rows want one column, the later row has it.
 
     __call__(quality): [M, N] gives int64 [N]: a row, or -1. M = 0 and N = 0 are taken.
+    of_boxes(gt, anchors): the same for the IoU of [M, 4] and [N, 4], as in `Matcher`.
     """
 
     def __init__(self, threshold: float) -> None:
@@ -62,7 +81,17 @@ class ArgmaxMatcher:
         match = self._matcher(quality)
         if quality.numel() == 0:
             return match
-        best_column = quality.argmax(dim=1)
-        rows = torch.arange(len(quality), device=quality.device)
+        return self._give_each_row(match, quality.argmax(dim=1))
+
+    def of_boxes(self, gt: Tensor, anchors: Tensor) -> Tensor:
+        found = match_boxes(gt, anchors)
+        return self._give_each_row(self._matcher.of_matches(found), found.anchor_of_gt)
+
+    @staticmethod
+    def _give_each_row(match: Tensor, best_column: Tensor) -> Tensor:
+        rows = torch.arange(len(best_column), device=match.device)
+        # a row without a column (-1) writes behind the last one, which is dropped
+        column = torch.where(best_column < 0, len(match), best_column)
         # amax, not an indexed write: of repeated columns that would keep an undefined one
-        return match.scatter_reduce(0, best_column, rows, "amax", include_self=False)
+        padded = F.pad(match, (0, 1))
+        return padded.scatter_reduce(0, column, rows, "amax", include_self=False)[:-1]

@@ -3,9 +3,11 @@
 from .box_codec import decode_boxes, encode_boxes
 from .box_iou import box_iou
 from .decode_dense import decode_dense
+from .match_boxes import match_boxes
 from .nms import batched_nms, nms
 from .paired_box_iou import paired_box_iou
 from .roi_align import roi_align
+from .soft_nms import soft_nms
 
 __all__ = [
     "batched_nms",
@@ -13,7 +15,9 @@ __all__ = [
     "decode_boxes",
     "decode_dense",
     "encode_boxes",
+    "match_boxes",
     "nms",
     "paired_box_iou",
     "roi_align",
+    "soft_nms",
 ]

@@ -20,7 +20,17 @@ def test_a_different_result_is_an_error() -> None:
 
 @pytest.mark.parametrize(
     "op",
-    ["nms", "batched_nms", "box_iou", "paired_box_iou", "box_codec", "decode_dense", "roi_align"],
+    [
+        "nms",
+        "batched_nms",
+        "box_iou",
+        "match_boxes",
+        "paired_box_iou",
+        "box_codec",
+        "decode_dense",
+        "roi_align",
+        "soft_nms",
+    ],
 )
 def test_every_case_agrees_with_its_rivals(op: str) -> None:
     found = [case for case in cases(op) if case.quick]

@@ -171,8 +171,10 @@ def every_op():
         "encode_boxes": (lambda a: ops.encode_boxes(a, a + 1), (a,)),
         "decode_boxes": (lambda a: ops.decode_boxes(a / 50, a), (a,)),
         "decode_dense": (lambda m: ops.decode_dense(m, anchors, 8, "delta")[0], (maps,)),
+        "match_boxes": (lambda a, b: tuple(ops.match_boxes(a, b)), (a, b)),
         "nms": (lambda b, s: ops.nms(b, s, 0.3), (b, s)),
         "batched_nms": (lambda b, s: ops.batched_nms(b, s, torch.arange(9) % 2, 0.3), (b, s)),
+        "soft_nms": (lambda b, s: ops.soft_nms(b, s, method="gaussian"), (b, s)),
         "roi_align": (lambda x, r: ops.roi_align(x, r, 2, 0.5, 2), (x, r)),
     }
 
@@ -190,7 +192,7 @@ def test_compile_and_export(name: str) -> None:
 
     program = torch.export.export(Module(), args)
     torch.testing.assert_close(program.module()(*args), want)
-    if name not in ("nms", "batched_nms"):
+    if name not in ("match_boxes", "nms", "batched_nms", "soft_nms"):
         first = args[0].clone().requires_grad_()
         grads = [
             torch.autograd.grad(f(first, *args[1:]).sum(), first)[0]
@@ -215,6 +217,7 @@ def test_numpy_in_numpy_out() -> None:
     )
     assert isinstance(ops.nms(a, s, 0.5), np.ndarray)
     assert isinstance(ops.batched_nms(a, s, np.arange(8) % 2, 0.5), np.ndarray)
+    assert all(isinstance(found, np.ndarray) for found in ops.soft_nms(a, s))
     assert isinstance(ops.box_area(a), np.ndarray)
     np.testing.assert_array_equal(ops.box_iou(a[::-1], a), iou[::-1])
     swapped = a.astype(">f4")

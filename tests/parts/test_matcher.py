@@ -3,6 +3,7 @@ import torch
 from torchvision.models.detection._utils import Matcher as TorchvisionMatcher
 from torchvision.models.detection._utils import SSDMatcher
 
+from detcore.ops import box_iou
 from detcore.parts.matcher import ArgmaxMatcher, Matcher
 
 
@@ -50,6 +51,29 @@ def test_nothing_to_match(matcher: Matcher | ArgmaxMatcher) -> None:
     assert matcher(torch.zeros(0, 3)).tolist() == [-1, -1, -1]
     assert matcher(torch.zeros(2, 0)).tolist() == []
     assert matcher(torch.zeros(0, 0)).tolist() == []
+
+
+@pytest.mark.parametrize(
+    "matcher",
+    [Matcher(0.5, 0.3), Matcher(0.5, 0.3, allow_low_quality=True), ArgmaxMatcher(0.5)],
+    ids=["thresholds", "low quality too", "argmax"],
+)
+@pytest.mark.parametrize("m", [0, 1, 9])
+def test_boxes_are_matched_as_their_iou_is(matcher: Matcher | ArgmaxMatcher, m: int) -> None:
+    for n in (0, 1, 500):
+        for extent in (30, 3000):  # ground truths without any anchor, too
+            low = torch.randint(0, extent, (m + n, 2)).float()
+            boxes = torch.cat((low, low + torch.randint(1, 20, (m + n, 2))), dim=1)
+            gt, anchors = boxes[:m], boxes[m:]
+            assert torch.equal(matcher.of_boxes(gt, anchors), matcher(box_iou(gt, anchors)))
+
+
+def test_boxes_with_nan_are_background() -> None:
+    gt = torch.tensor([[0.0, 0, 9, torch.nan], [0, 0, 9, 9]])
+    anchors = torch.tensor([[torch.nan, 0, 9, 9], [50, 50, 60, 60], [0, 0, 9, 8]])
+    for matcher in (Matcher(0.7, 0.3, allow_low_quality=True), ArgmaxMatcher(0.5)):
+        assert matcher.of_boxes(gt, anchors).tolist() == [-1, -1, 1]
+        assert matcher.of_boxes(gt, anchors[:1]).tolist() == [-1]
 
 
 def test_bad_thresholds_and_shapes_are_refused() -> None:

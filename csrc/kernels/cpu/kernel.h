@@ -31,6 +31,14 @@ DETCORE_HD void store_box(S* p, const Box<arithmetic_t<S>>& b) {
   narrow(b.x1, p[0]), narrow(b.y1, p[1]), narrow(b.x2, p[2]), narrow(b.y2, p[3]);
 }
 
+// Which boxes share a point within both: the others' intersection is 0, without a product.
+template <class T>
+DETCORE_HD Mask<T> overlapping(const Box<Lanes<T>>& a, const Box<Lanes<T>>& b) {
+  const Lanes<T> w = lane_min(a.x2, b.x2) - lane_max(a.x1, b.x1);
+  const Lanes<T> h = lane_min(a.y2, b.y2) - lane_max(a.y1, b.y1);
+  return lane_min(w, h) > Lanes<T>(T(0));
+}
+
 // f(begin, end) over [0, count), on the caller's threads.
 template <class F>
 DETCORE_HD void parallel_for(const Executor& executor, int64_t count, int64_t grain, const F& f) {

@@ -1,0 +1,8 @@
+from typing import Any
+
+from benchmarks.harness import Case, compare, contenders
+
+
+@contenders("soft_nms")
+def bench_soft_nms(benchmark: Any, case: Case, who: str) -> None:
+    compare(benchmark, case, who)

@@ -1,0 +1,335 @@
+// Lanes hold anchors, and the ground truths pass by. Almost all pairs are apart, which costs a test
+// of the overlap's sides and no division; of the others the exact quotient is compared, so nothing
+// needs a margin. Anchors of a grid lie beside each other: a hull around 128 of them leaves few
+// ground truths to look at.
+//
+// The anchors that tie a ground truth's best are found afterwards, between the first that reached
+// it and the last that equalled it: seldom more than a few groups.
+#include "detcore/match_boxes.h"
+
+#include "kernel.h"
+
+namespace detcore {
+inline namespace DETCORE_ISA {
+namespace {
+
+constexpr int64_t kGroup = 128;  // anchors under one hull, which all ground truths are tested with
+constexpr int64_t kBlock =
+    512;  // ground truths laid out for lanes at a time, so that L1 holds them
+constexpr int64_t kLeastChunk = 2048;
+constexpr int64_t kMostChunks = 32;  // of one image's anchors: bounds the memory for their bests
+
+// Boxes laid out for lanes. A box with NaN is stored as one that overlaps nothing.
+template <class T, int64_t capacity>
+struct Tile {
+  static constexpr int64_t padded = capacity + Lanes<T>::width;
+  alignas(64) T x1[padded], y1[padded], x2[padded], y2[padded], size[padded];
+  bool valid[padded];
+
+  template <class S>
+  void fill(const S* boxes, int64_t count) {
+    for (int64_t i = 0; i < count; ++i) {
+      const Box<T> b = load_box(boxes + 4 * i);
+      put(i, b, b.x1 == b.x1 && b.y1 == b.y1 && b.x2 == b.x2 && b.y2 == b.y2);
+    }
+    for (int64_t i = count; i < count + Lanes<T>::width; ++i) put(i, {}, false);
+  }
+  DETCORE_HD void put(int64_t i, const Box<T>& b, bool is_valid) {
+    const T inf = T(__builtin_inf());
+    valid[i] = is_valid;
+    x1[i] = is_valid ? b.x1 : inf, y1[i] = is_valid ? b.y1 : inf;
+    x2[i] = is_valid ? b.x2 : -inf, y2[i] = is_valid ? b.y2 : -inf;
+    size[i] = is_valid ? b.area() : T(0);
+  }
+  DETCORE_HD MeasuredBox<Lanes<T>> at(int64_t i) const {
+    MeasuredBox<Lanes<T>> m;
+    m.x1 = Lanes<T>::load(x1 + i), m.y1 = Lanes<T>::load(y1 + i);
+    m.x2 = Lanes<T>::load(x2 + i), m.y2 = Lanes<T>::load(y2 + i);
+    m.size = Lanes<T>::load(size + i), m.angle = T(0);
+    return m;
+  }
+  DETCORE_HD MeasuredBox<Lanes<T>> spread(int64_t i) const {
+    MeasuredBox<Lanes<T>> m;
+    m.x1 = x1[i], m.y1 = y1[i], m.x2 = x2[i], m.y2 = y2[i], m.size = size[i], m.angle = T(0);
+    return m;
+  }
+  Box<Lanes<T>> hull(int64_t count) const {
+    const T inf = T(__builtin_inf());
+    Box<Lanes<T>> h{inf, inf, -inf, -inf};
+    for (int64_t i = 0; i < count; i += Lanes<T>::width) {
+      const MeasuredBox<Lanes<T>> m = at(i);
+      h.x1 = lane_min(h.x1, m.x1), h.y1 = lane_min(h.y1, m.y1);
+      h.x2 = lane_max(h.x2, m.x2), h.y2 = lane_max(h.y2, m.y2);
+    }
+    T x1s[Lanes<T>::width], y1s[Lanes<T>::width], x2s[Lanes<T>::width], y2s[Lanes<T>::width];
+    h.x1.store(x1s), h.y1.store(y1s), h.x2.store(x2s), h.y2.store(y2s);
+    for (int l = 1; l < Lanes<T>::width; ++l) {
+      x1s[0] = lane_min(x1s[0], x1s[l]), y1s[0] = lane_min(y1s[0], y1s[l]);
+      x2s[0] = lane_max(x2s[0], x2s[l]), y2s[0] = lane_max(y2s[0], y2s[l]);
+    }
+    return {x1s[0], y1s[0], x2s[0], y2s[0]};
+  }
+};
+
+template <class T>
+DETCORE_HD Lanes<T> iou_of(const MeasuredBox<Lanes<T>>& gt, const MeasuredBox<Lanes<T>>& anchor) {
+  return overlap<IouKind::iou>(gt, anchor, IouEps<Lanes<T>>{T(0), T(0)});
+}
+
+// The best of every ground truth within one chunk of anchors.
+template <class T>
+struct GtBests {
+  T* iou;          // [gts] 0: the chunk has no anchor that overlaps it
+  int64_t* first;  // [gts] the first anchor of the image that reaches it
+  int64_t* last;   // [gts] none after this one ties it
+  int64_t* ties;   // [gts] scratch: ground truths whose ties are looked for
+
+  DETCORE_HD void note(int64_t g, Lanes<T> q, int64_t anchor) {
+    if (lane_any(q > Lanes<T>(iou[g]))) {
+      T lane[Lanes<T>::width];
+      q.store(lane);
+      for (int l = 0; l < Lanes<T>::width; ++l)
+        if (lane[l] > iou[g]) iou[g] = lane[l], first[g] = anchor + l;
+    }
+    last[g] = anchor + Lanes<T>::width - 1;
+  }
+};
+
+// What one call divides its work into: chunks of each image's anchors.
+struct Chunks {
+  int64_t count;  // an image's
+  explicit Chunks(const MatchBoxesParams& p) {
+    count = at_least(1, at_most(kMostChunks, divide_up(p.n, kLeastChunk)));
+  }
+  int64_t length(const ImageBoxes& image) const {
+    return divide_up(divide_up(image.anchors, count), kGroup) * kGroup;
+  }
+};
+
+template <class T>
+struct Workspace {
+  Chunks chunks;
+  int64_t m;
+  T* iou;
+  int64_t *first, *last, *ties;  // all [chunks, m]
+
+  Workspace(const MatchBoxesParams& p, Arena& arena) : chunks(p), m(p.m) {
+    iou = arena.take<T>(chunks.count * m);
+    first = arena.take<int64_t>(chunks.count * m);
+    last = arena.take<int64_t>(chunks.count * m);
+    ties = arena.take<int64_t>(chunks.count * m);
+  }
+  GtBests<T> bests(int64_t chunk, int64_t gt) const {
+    const int64_t at = chunk * m + gt;
+    return {iou + at, first + at, last + at, ties + at};
+  }
+};
+
+// One chunk of one image's anchors against all the image's ground truths.
+template <class S, class T = arithmetic_t<S>>
+struct Chunk {
+  const MatchBoxesParams& p;
+  const ImageBoxes image;
+  const int64_t begin, end;  // anchors of the image
+  const GtBests<T> bests;    // of the image's ground truths
+
+  const S* gt() const { return static_cast<const S*>(p.gt) + 4 * image.gt_begin; }
+  const S* anchors() const { return static_cast<const S*>(p.anchors) + 4 * image.anchor_begin; }
+  int64_t* gt_of_anchor() const { return p.gt_of_anchor + image.out_begin; }
+  T* iou_of_anchor() const { return static_cast<T*>(p.iou_of_anchor) + image.out_begin; }
+  bool* is_best() const { return p.is_best_for_some_gt + image.out_begin; }
+
+  void match() {
+    int64_t first_gt = -1;  // what overlaps nothing goes with the first ground truth without NaN
+    for (int64_t i = image.gts - 1; i >= 0; --i) {
+      const Box<T> b = load_box(gt() + 4 * i);
+      if (b.x1 == b.x1 && b.y1 == b.y1 && b.x2 == b.x2 && b.y2 == b.y2) first_gt = i;
+      bests.iou[i] = T(0), bests.first[i] = bests.last[i] = -1;
+    }
+    Tile<T, kBlock> gts;
+    Tile<T, kGroup> group;
+    int64_t block = 0;
+    do {  // at least once: the results are to be written without a ground truth too
+      const int64_t count = at_most(kBlock, image.gts - block);
+      gts.fill(gt() + 4 * block, count);
+      for (int64_t base = begin; base < end; base += kGroup) {
+        const int64_t size = at_most(kGroup, end - base);
+        group.fill(anchors() + 4 * base, size);
+        if (block == 0)
+          for (int64_t i = 0; i < size; ++i) {
+            gt_of_anchor()[base + i] = group.valid[i] ? first_gt : -1;
+            iou_of_anchor()[base + i] = T(0);
+          }
+        match_group(gts, block, count, group, base, size);
+      }
+      block += kBlock;
+    } while (block < image.gts);
+  }
+
+  void match_group(const Tile<T, kBlock>& gts, int64_t block, int64_t count,
+                   const Tile<T, kGroup>& group, int64_t base, int64_t size) {
+    int32_t near[kBlock + Lanes<T>::width], meet[kBlock + 1];
+    const int64_t near_count = gts_near(group.hull(size), gts, count, near);
+    GtBests<T> own = bests;
+    own.iou += block, own.first += block, own.last += block;
+    for (int64_t v = 0; near_count && v < size; v += Lanes<T>::width) {
+      const int64_t lanes = at_most(Lanes<T>::width, size - v);
+      const MeasuredBox<Lanes<T>> anchor = group.at(v);
+      Lanes<T> best = Lanes<T>::load(iou_of_anchor() + base + v, lanes), which = T(-1);
+      int64_t meet_count = 0;
+      for (int64_t k = 0; k < near_count; ++k) {  // no branch: what meets what can't be foreseen
+        meet[meet_count] = near[k];
+        meet_count += lane_any(overlapping<T>(gts.spread(near[k]), anchor));
+      }
+      for (int64_t k = 0; k < meet_count; ++k) {
+        const int64_t g = meet[k];
+        const Lanes<T> q = iou_of(gts.spread(g), anchor);
+        const Mask<T> better = q > best;
+        best = lane_select(better, q, best);
+        which = lane_select(better, Lanes<T>(T(g)), which);
+        if (lane_any(q >= Lanes<T>(own.iou[g]))) own.note(g, q, base + v);
+      }
+      best.store(iou_of_anchor() + base + v, lanes);
+      T found[Lanes<T>::width];
+      which.store(found);
+      for (int64_t l = 0; l < lanes; ++l)
+        if (found[l] >= T(0)) gt_of_anchor()[base + v + l] = block + int64_t(found[l]);
+    }
+  }
+
+  // Those of the tile that overlap the hull, ascending; the others overlap nothing inside it.
+  static int64_t gts_near(const Box<Lanes<T>>& hull, const Tile<T, kBlock>& gts, int64_t count,
+                          int32_t* near) {
+    int64_t found = 0;
+    for (int64_t i = 0; i < count; i += Lanes<T>::width) {
+      const Mask<T> hit = overlapping<T>(gts.at(i), hull);
+      if (!lane_any(hit)) continue;
+      T verdict[Lanes<T>::width];
+      lane_select(hit, Lanes<T>(T(1)), Lanes<T>(T(0))).store(verdict);
+      for (int l = 0; l < Lanes<T>::width; ++l) {
+        near[found] = int32_t(i + l);
+        found += verdict[l] != T(0);
+      }
+    }
+    return found;
+  }
+
+  // After all chunks have matched: flags what ties a ground truth's best.
+  void flag_ties() {
+    const T* best = static_cast<const T*>(p.iou_of_gt) + image.gt_begin;
+    const int64_t* of_gt = p.anchor_of_gt + image.gt_begin;
+    bool all = false;
+    int64_t count = 0;
+    for (int64_t i = 0; i < image.gts; ++i) {
+      all |= best[i] == T(0) && of_gt[i] >= 0;
+      if (best[i] > T(0) && bests.iou[i] == best[i]) bests.ties[count++] = i;
+    }
+    // every anchor ties a best of 0, but for those with NaN
+    for (int64_t i = begin; i < end; ++i) is_best()[i] = all && gt_of_anchor()[i] >= 0;
+    if (all) return;
+    Tile<T, kGroup> group;
+    for (int64_t base = begin; count && base < end; base += kGroup) {
+      bool filled = false;
+      for (int64_t k = 0; k < count; ++k) {
+        const int64_t g = bests.ties[k];
+        if (bests.first[g] >= base + kGroup || bests.last[g] < base) continue;
+        const int64_t size = at_most(kGroup, end - base);
+        if (!filled) group.fill(anchors() + 4 * base, size);
+        filled = true;
+        flag_group(load_box(gt() + 4 * g), best[g], group, base, size);
+      }
+    }
+  }
+
+  void flag_group(const Box<T>& gt, T best, const Tile<T, kGroup>& group, int64_t base,
+                  int64_t size) {
+    MeasuredBox<Lanes<T>> wide;
+    wide.x1 = gt.x1, wide.y1 = gt.y1, wide.x2 = gt.x2, wide.y2 = gt.y2;
+    wide.size = gt.area(), wide.angle = T(0);
+    for (int64_t v = 0; v < size; v += Lanes<T>::width) {
+      const Mask<T> ties = iou_of(wide, group.at(v)) == Lanes<T>(best);
+      if (!lane_any(ties)) continue;
+      T verdict[Lanes<T>::width];
+      lane_select(ties, Lanes<T>(T(1)), Lanes<T>(T(0))).store(verdict);
+      for (int64_t l = 0; l < at_most(Lanes<T>::width, size - v); ++l)
+        if (verdict[l] != T(0)) is_best()[base + v + l] = true;
+    }
+  }
+};
+
+// From the chunks' bests to each ground truth's: the earlier chunk has the lower index.
+template <class S, class T = arithmetic_t<S>>
+void merge(const MatchBoxesParams& p, const Workspace<T>& w, const ImageBoxes& image) {
+  int64_t first_anchor = 0;  // what overlaps nothing goes with the first anchor without NaN
+  const S* anchors = static_cast<const S*>(p.anchors) + 4 * image.anchor_begin;
+  const S* gt = static_cast<const S*>(p.gt) + 4 * image.gt_begin;
+  auto valid = [](const Box<T>& b) {
+    return b.x1 == b.x1 && b.y1 == b.y1 && b.x2 == b.x2 && b.y2 == b.y2;
+  };
+  while (first_anchor < image.anchors && !valid(load_box(anchors + 4 * first_anchor)))
+    ++first_anchor;
+  if (first_anchor == image.anchors) first_anchor = -1;
+  for (int64_t i = 0; i < image.gts; ++i) {
+    T best = T(0);
+    int64_t anchor = valid(load_box(gt + 4 * i)) ? first_anchor : -1;
+    for (int64_t c = 0; c < w.chunks.count; ++c) {
+      const GtBests<T> chunk = w.bests(c, image.gt_begin + i);
+      if (chunk.iou[0] > best) best = chunk.iou[0], anchor = chunk.first[0];
+    }
+    p.anchor_of_gt[image.gt_begin + i] = anchor;
+    static_cast<T*>(p.iou_of_gt)[image.gt_begin + i] = best;
+  }
+}
+
+template <class S, class T = arithmetic_t<S>>
+void run(const MatchBoxesParams& p, const Executor& executor) {
+  Arena arena{static_cast<char*>(p.workspace)};
+  const Workspace<T> w(p, arena);
+  auto each_chunk = [&](int64_t begin, int64_t end, auto&& work) {
+    for (int64_t unit = begin; unit < end; ++unit) {
+      const int64_t c = unit % w.chunks.count;
+      const ImageBoxes image = boxes_of_image(p, unit / w.chunks.count);
+      const int64_t from = at_most(image.anchors, c * w.chunks.length(image));
+      const int64_t to = at_most(image.anchors, from + w.chunks.length(image));
+      work(Chunk<S>{p, image, from, to, w.bests(c, image.gt_begin)});
+    }
+  };
+  const int64_t units = p.images * w.chunks.count;
+  // a unit beside the cost of waking a thread: some pairs a nanosecond
+  const int64_t pairs = (p.m / p.images + 8) * (p.n / w.chunks.count + 1);
+  const int64_t grain = 1 + 100000 / pairs;
+  parallel_for(executor, units, grain, [&](int64_t begin, int64_t end) {
+    each_chunk(begin, end, [](auto&& chunk) { chunk.match(); });
+  });
+  for (int64_t i = 0; i < p.images; ++i) merge<S>(p, w, boxes_of_image(p, i));
+  parallel_for(executor, units, grain, [&](int64_t begin, int64_t end) {
+    each_chunk(begin, end, [](auto&& chunk) { chunk.flag_ties(); });
+  });
+}
+
+}  // namespace
+
+Status match_boxes(const MatchBoxesParams& p, const Executor& executor) {
+  if (p.images == 0) return {};
+  return with_storage(p.dtype, [&](auto storage) {
+    run<decltype(storage)>(p, executor);
+    return Status{};
+  });
+}
+
+}  // namespace DETCORE_ISA
+
+#if defined(DETCORE_ISA_IS_BASELINE)
+size_t match_boxes_workspace_cpu(const MatchBoxesParams& p) {
+  baseline::Arena arena{nullptr};
+  if (p.dtype == DType::f64)
+    (void)baseline::Workspace<double>(p, arena);
+  else
+    (void)baseline::Workspace<float>(p, arena);
+  return arena.used;
+}
+#endif
+
+}  // namespace detcore
+
+DETCORE_CPU_ENTRY(match_boxes, MatchBoxesParams)

@@ -1,0 +1,293 @@
+// A selection changes little: the boxes around the selected one. So boxes are filed by place into
+// blocks of 64, and each block knows its hull and its best score. A selection reads the bests,
+// tests the hulls, and decays the few blocks that are hit, which find their new best on the way.
+//
+// Within a block boxes stand by index, and blocks tell the index of their best: ties go to the
+// lowest whatever the filing. A removed box has score -inf, which no decay brings back.
+#include "detcore/soft_nms.h"
+
+#include "kernel.h"
+
+namespace detcore {
+inline namespace DETCORE_ISA {
+namespace {
+
+constexpr int64_t kBlock = 64;
+constexpr int64_t kPad = 16;  // slots and blocks read past the last one, any lane width
+
+template <class T>
+DETCORE_HD T lane_highest(Lanes<T> x) {
+  T part[Lanes<T>::width];
+  x.store(part);
+  for (int step = Lanes<T>::width / 2; step > 0; step /= 2)
+    for (int i = 0; i < step; ++i) part[i] = lane_max(part[i], part[i + step]);
+  return part[0];
+}
+
+// Boxes laid out for lanes.
+template <class T>
+struct BoxArrays {
+  T *x1, *y1, *x2, *y2;
+
+  void take(Arena& arena, int64_t count) {
+    x1 = arena.take<T>(count), y1 = arena.take<T>(count);
+    x2 = arena.take<T>(count), y2 = arena.take<T>(count);
+  }
+  DETCORE_HD void put(int64_t i, const Box<T>& b) {
+    x1[i] = b.x1, y1[i] = b.y1, x2[i] = b.x2, y2[i] = b.y2;
+  }
+  DETCORE_HD Box<T> one(int64_t i) const { return {x1[i], y1[i], x2[i], y2[i]}; }
+  DETCORE_HD Box<Lanes<T>> at(int64_t i) const {
+    return {Lanes<T>::load(x1 + i), Lanes<T>::load(y1 + i), Lanes<T>::load(x2 + i),
+            Lanes<T>::load(y2 + i)};
+  }
+};
+
+template <class T>
+struct Workspace {
+  BoxArrays<T> boxes;             // [blocks * kBlock + kPad] by slot
+  T* score;                       // likewise; -inf: removed
+  int64_t* index;                 // [blocks * kBlock] of the box in a slot
+  BoxArrays<T> hulls;             // [blocks + kPad]
+  T* best;                        // [blocks + kPad] the highest score of a block
+  int64_t* best_slot;             // [blocks] where that is
+  int64_t *order, *filed, *cell;  // [n] indices of boxes that take part, before and after filing
+  int64_t* start;                 // [n + 8] where a cell begins
+
+  Workspace(int64_t n, Arena& arena) {
+    const int64_t blocks = divide_up(n, kBlock), slots = blocks * kBlock;
+    boxes.take(arena, slots + kPad), score = arena.take<T>(slots + kPad);
+    index = arena.take<int64_t>(slots);
+    hulls.take(arena, blocks + kPad), best = arena.take<T>(blocks + kPad);
+    best_slot = arena.take<int64_t>(blocks);
+    order = arena.take<int64_t>(n), filed = arena.take<int64_t>(n), cell = arena.take<int64_t>(n);
+    start = arena.take<int64_t>(n + 8);
+  }
+};
+
+template <class S, class T>
+DETCORE_HD Box<T> load_as(const S* p) {
+  const auto b = load_box(p);
+  return {T(b.x1), T(b.y1), T(b.x2), T(b.y2)};
+}
+
+DETCORE_HD double centre(double low, double high) { return 0.5 * low + 0.5 * high; }
+
+// Orders boxes by cells of about a block's boxes each, row by row, there and back, so that
+// neighbours in the order are neighbours in the image. Only speed depends on it.
+template <class S>
+void file_by_place(const S* boxes, int64_t count, int64_t*& order, int64_t* filed, int64_t* cell,
+                   int64_t* start) {
+  double left = 1e300, top = 1e300, right = -1e300, bottom = -1e300;
+  for (int64_t k = 0; k < count; ++k) {
+    const auto b = load_box(boxes + 4 * order[k]);
+    const double x = centre(b.x1, b.x2), y = centre(b.y1, b.y2);
+    left = x < left ? x : left, right = x > right ? x : right;
+    top = y < top ? y : top, bottom = y > bottom ? y : bottom;
+  }
+  const double wide = right - left, tall = bottom - top, share = double(kBlock) / double(count);
+  if (!(wide >= 0 && wide < 1e150 && tall >= 0 && tall < 1e150)) return;
+  // the second bounds the number of cells where all boxes stand in one line
+  const double square = ::sqrt(wide * tall * share), line = lane_max(wide, tall) * share;
+  const double size = lane_max(square, line);
+  if (!(size > 0)) return;
+  const int64_t columns = int64_t(wide / size) + 1, rows = int64_t(tall / size) + 1;
+  auto index = [](double at, int64_t limit) {
+    return !(at > 0) ? 0 : at >= double(limit - 1) ? limit - 1 : int64_t(at);
+  };
+  for (int64_t c = 0; c <= columns * rows; ++c) start[c] = 0;
+  for (int64_t k = 0; k < count; ++k) {
+    const auto b = load_box(boxes + 4 * order[k]);
+    const int64_t column = index((centre(b.x1, b.x2) - left) / size, columns);
+    const int64_t row = index((centre(b.y1, b.y2) - top) / size, rows);
+    cell[k] = row * columns + (row % 2 ? columns - 1 - column : column);
+    ++start[cell[k] + 1];
+  }
+  for (int64_t c = 0; c < columns * rows; ++c) start[c + 1] += start[c];
+  for (int64_t k = 0; k < count; ++k) filed[start[cell[k]]++] = order[k];
+  order = filed;
+}
+
+void sort_ascending(int64_t* values, int64_t n) {
+  for (int64_t i = 1; i < n; ++i) {
+    const int64_t value = values[i];
+    int64_t j = i;
+    for (; j > 0 && values[j - 1] > value; --j) values[j] = values[j - 1];
+    values[j] = value;
+  }
+}
+
+template <SoftNmsMethod method, class T>
+struct Pool {
+  const Workspace<T>& w;
+  const SoftNmsRule<T> rule;
+  int64_t blocks = 0;
+
+  static constexpr T inf = T(__builtin_inf());
+
+  template <class S, class ScoreS>
+  void fill(const SoftNmsParams& p) {
+    const S* boxes = static_cast<const S*>(p.boxes);
+    const ScoreS* scores = static_cast<const ScoreS*>(p.scores);
+    int64_t count = 0;
+    for (int64_t i = 0; i < p.n; ++i) {
+      const auto b = load_box(boxes + 4 * i);
+      const bool whole = b.x1 == b.x1 && b.y1 == b.y1 && b.x2 == b.x2 && b.y2 == b.y2;
+      if (whole && T(widen(scores[i])) >= rule.least) w.order[count++] = i;
+    }
+    int64_t* order = w.order;
+    if (count > 2 * kBlock) file_by_place(boxes, count, order, w.filed, w.cell, w.start);
+    blocks = divide_up(count, kBlock);
+    BoxArrays<T> slots = w.boxes, hulls = w.hulls;
+    for (int64_t slot = count; slot < blocks * kBlock; ++slot)
+      slots.put(slot, {inf, inf, -inf, -inf}), w.score[slot] = -inf;
+    for (int64_t block = 0; block < blocks; ++block) {
+      const int64_t begin = block * kBlock, end = at_most(count, begin + kBlock);
+      sort_ascending(order + begin, end - begin);
+      Box<T> hull{inf, inf, -inf, -inf};
+      for (int64_t slot = begin; slot < end; ++slot) {
+        const Box<T> b = load_as<S, T>(boxes + 4 * order[slot]);
+        slots.put(slot, b);
+        w.index[slot] = order[slot], w.score[slot] = T(widen(scores[order[slot]]));
+        hull = {lane_min(hull.x1, b.x1), lane_min(hull.y1, b.y1), lane_max(hull.x2, b.x2),
+                lane_max(hull.y2, b.y2)};
+      }
+      hulls.put(block, hull);
+      find_best(block);
+    }
+    for (int64_t block = blocks; block < blocks + kPad; ++block)
+      hulls.put(block, {inf, inf, -inf, -inf}), w.best[block] = -inf;
+  }
+
+  void find_best(int64_t block) {
+    Lanes<T> highest = -inf;
+    for (int64_t i = block * kBlock; i < (block + 1) * kBlock; i += Lanes<T>::width)
+      highest = lane_max(highest, Lanes<T>::load(w.score + i));
+    set_best(block, lane_highest(highest));
+  }
+
+  void set_best(int64_t block, T best) {
+    w.best[block] = best;
+    BoxArrays<T> hulls = w.hulls;
+    // nothing is left to decay
+    if (best == -inf) return hulls.put(block, {inf, inf, -inf, -inf});
+    int64_t i = block * kBlock;
+    while (!lane_any(Lanes<T>::load(w.score + i) == Lanes<T>(best))) i += Lanes<T>::width;
+    while (w.score[i] != best) ++i;
+    w.best_slot[block] = i;
+  }
+
+  // The slot of the highest score, of equal ones that of the lowest index; -1: none is left.
+  int64_t select() const {
+    Lanes<T> highest = -inf;
+    for (int64_t b = 0; b < blocks; b += Lanes<T>::width)
+      highest = lane_max(highest, Lanes<T>::load(w.best + b));
+    const T score = lane_highest(highest);
+    if (score == -inf) return -1;
+    int64_t slot = -1;
+    for (int64_t b = 0; b < blocks; b += Lanes<T>::width) {
+      if (!lane_any(Lanes<T>::load(w.best + b) == Lanes<T>(score))) continue;
+      for (int64_t k = b; k < at_most(blocks, b + Lanes<T>::width); ++k)
+        if (w.best[k] == score && (slot < 0 || w.index[w.best_slot[k]] < w.index[slot]))
+          slot = w.best_slot[k];
+    }
+    return slot;
+  }
+
+  // Takes a box out of the pool and decays those around it.
+  void remove(int64_t slot) {
+    w.score[slot] = -inf;
+    const Box<T> b = w.boxes.one(slot);
+    const Box<Lanes<T>> wide{b.x1, b.y1, b.x2, b.y2};
+    const int64_t own = slot / kBlock;
+    for (int64_t first = 0; first < blocks; first += Lanes<T>::width) {
+      const Mask<T> hit = overlapping<T>(w.hulls.at(first), wide);
+      if (!lane_any(hit)) continue;
+      T verdict[Lanes<T>::width];
+      lane_select(hit, Lanes<T>(T(1)), Lanes<T>(T(0))).store(verdict);
+      for (int l = 0; l < Lanes<T>::width; ++l)
+        if (verdict[l] != T(0) && first + l != own) decay(first + l, wide);
+    }
+    decay(own, wide);  // also where it overlaps nothing, not itself: it has lost a box
+  }
+
+  void decay(int64_t block, const Box<Lanes<T>>& selected) {
+    const auto s = measure<IouKind::iou>(selected);
+    Lanes<T> highest = -inf;
+    for (int64_t i = block * kBlock; i < (block + 1) * kBlock; i += Lanes<T>::width) {
+      const Box<Lanes<T>> box = w.boxes.at(i);
+      Lanes<T> score = Lanes<T>::load(w.score + i);
+      if (lane_any(overlapping<T>(box, selected))) {
+        const IouEps<Lanes<T>> eps{T(0), T(0)};
+        const Lanes<T> q = overlap<IouKind::iou>(s, measure<IouKind::iou>(box), eps);
+        score = decayed(score, q);
+        score = lane_select(score >= Lanes<T>(rule.least), score, Lanes<T>(-inf));
+        score.store(w.score + i);
+      }
+      highest = lane_max(highest, score);
+    }
+    set_best(block, lane_highest(highest));
+  }
+
+  DETCORE_HD Lanes<T> decayed(Lanes<T> score, Lanes<T> q) const {
+    if constexpr (method == SoftNmsMethod::linear) {
+      const SoftNmsRule<Lanes<T>> wide{rule.above, rule.sigma, rule.least};
+      return decayed_score<method>(wide, score, q);
+    } else {  // exp is the scalar one: the same bits on every instruction set
+      T scores[Lanes<T>::width], qs[Lanes<T>::width];
+      score.store(scores), q.store(qs);
+      for (int l = 0; l < Lanes<T>::width; ++l)
+        if (qs[l] > T(0)) scores[l] = decayed_score<method>(rule, scores[l], qs[l]);
+      return Lanes<T>::load(scores);
+    }
+  }
+};
+
+template <SoftNmsMethod method, class S, class ScoreS, class T>
+void run(const SoftNmsParams& p) {
+  Arena arena{static_cast<char*>(p.workspace)};
+  const Workspace<T> w(p.n, arena);
+  Pool<method, T> pool{w, rule_of<T>(p)};
+  pool.template fill<S, ScoreS>(p);
+  int64_t count = 0;
+  for (int64_t slot; (slot = pool.select()) >= 0; ++count) {
+    p.keep[count] = w.index[slot];
+    narrow(arithmetic_t<ScoreS>(w.score[slot]), static_cast<ScoreS*>(p.decayed)[count]);
+    pool.remove(slot);
+  }
+  *p.count = count;
+}
+
+}  // namespace
+
+Status soft_nms(const SoftNmsParams& p, const Executor&) {
+  return with_storage(p.boxes_dtype, [&](auto storage) {
+    return with_storage(p.scores_dtype, [&](auto score_storage) {
+      using S = decltype(storage);
+      using ScoreS = decltype(score_storage);
+      using T = decltype(arithmetic_t<S>{} + arithmetic_t<ScoreS>{});
+      if (p.method == SoftNmsMethod::linear)
+        run<SoftNmsMethod::linear, S, ScoreS, T>(p);
+      else
+        run<SoftNmsMethod::gaussian, S, ScoreS, T>(p);
+      return Status{};
+    });
+  });
+}
+
+}  // namespace DETCORE_ISA
+
+#if defined(DETCORE_ISA_IS_BASELINE)
+size_t soft_nms_workspace_cpu(const SoftNmsParams& p) {
+  baseline::Arena arena{nullptr};
+  if (p.boxes_dtype == DType::f64 || p.scores_dtype == DType::f64)
+    (void)baseline::Workspace<double>(p.n, arena);
+  else
+    (void)baseline::Workspace<float>(p.n, arena);
+  return arena.used;
+}
+#endif
+
+}  // namespace detcore
+
+DETCORE_CPU_ENTRY(soft_nms, SoftNmsParams)
