@@ -59,8 +59,12 @@ struct Lanes {
   }
   DETCORE_HD void store(T* p) const { memcpy(p, &v, sizeof(Vector)); }
   // the first `count` lanes alone
-  DETCORE_HD void store(T* p, int64_t count) const { memcpy(p, &v, count * sizeof(T)); }
+  DETCORE_HD void store(T* p, int64_t count) const {
+    if (count == width) return store(p);
+    memcpy(p, &v, count * sizeof(T));
+  }
   DETCORE_HD static Lanes load(const T* p, int64_t count) {
+    if (count == width) return load(p);
     Lanes r(T(0));
     memcpy(&r.v, p, count * sizeof(T));
     return r;
@@ -99,6 +103,53 @@ DETCORE_HD void store_whole(Lanes<T> x, int32_t* p) {
   typedef int32_t Whole __attribute__((vector_size(sizeof(int32_t) * Lanes<T>::width)));
   const Whole whole = __builtin_convertvector(x.v, Whole);
   memcpy(p, &whole, sizeof whole);
+}
+
+// Numbers 0 to n - 1 as a pack, for shuffles: their patterns must be constants.
+template <int... i>
+struct Pack {};
+template <int n, int... i>
+struct CountTo : CountTo<n - 1, n - 1, i...> {};
+template <int... i>
+struct CountTo<0, i...> {
+  using type = Pack<i...>;
+};
+
+// Of two vectors behind each other, the lanes at even or at odd places.
+template <class T, int... i>
+DETCORE_HD Lanes<T> every_second(Lanes<T> a, Lanes<T> b, bool odd, Pack<i...>) {
+  return odd ? Lanes<T>(__builtin_shufflevector(a.v, b.v, (2 * i + 1)...))
+             : Lanes<T>(__builtin_shufflevector(a.v, b.v, (2 * i)...));
+}
+// The inverse: lanes of a and b in turn, the first half of them or the second.
+template <class T, int... i>
+DETCORE_HD Lanes<T> in_turn(Lanes<T> a, Lanes<T> b, bool second, Pack<i...>) {
+  constexpr int w = Lanes<T>::width;
+  return second ? Lanes<T>(__builtin_shufflevector(a.v, b.v, (i / 2 + i % 2 * w + w / 2)...))
+                : Lanes<T>(__builtin_shufflevector(a.v, b.v, (i / 2 + i % 2 * w)...));
+}
+
+// `width` boxes that stand one behind the other, as lanes of each corner.
+template <class T>
+DETCORE_HD Box<Lanes<T>> load_boxes(const T* p) {
+  using L = Lanes<T>;
+  const typename CountTo<L::width>::type all{};
+  const L a = L::load(p), b = L::load(p + L::width), c = L::load(p + 2 * L::width),
+          d = L::load(p + 3 * L::width);
+  const L x_low = every_second(a, b, false, all), y_low = every_second(a, b, true, all);
+  const L x_high = every_second(c, d, false, all), y_high = every_second(c, d, true, all);
+  return {every_second(x_low, x_high, false, all), every_second(y_low, y_high, false, all),
+          every_second(x_low, x_high, true, all), every_second(y_low, y_high, true, all)};
+}
+template <class T>
+DETCORE_HD void store_boxes(const Box<Lanes<T>>& box, T* p) {
+  using L = Lanes<T>;
+  const typename CountTo<L::width>::type all{};
+  const L x_low = in_turn(box.x1, box.x2, false, all), x_high = in_turn(box.x1, box.x2, true, all);
+  const L y_low = in_turn(box.y1, box.y2, false, all), y_high = in_turn(box.y1, box.y2, true, all);
+  in_turn(x_low, y_low, false, all).store(p), in_turn(x_low, y_low, true, all).store(p + L::width);
+  in_turn(x_high, y_high, false, all).store(p + 2 * L::width);
+  in_turn(x_high, y_high, true, all).store(p + 3 * L::width);
 }
 
 // The sum of all lanes, as a tree: the order never depends on the data.
