@@ -132,13 +132,15 @@ ScalarType scalar_of(DType dtype) {
 
 DType result_of(DType dtype) { return dtype == DType::f64 ? DType::f64 : DType::f32; }
 
-bool is_channels_last(const Tensor& t) {
+bool is_channels_last(const Tensor& t) { return !t.is_contiguous() && could_be_channels_last(t); }
+
+bool could_be_channels_last(const Tensor& t) {
   const int64_t c = t.size(1), h = t.size(2), w = t.size(3);
   // the stride of a dimension of size 1 is never used and may be anything
   const auto lies = [&](int64_t d, int64_t stride) {
     return t.size(d) == 1 || t.stride(d) == stride;
   };
-  return !t.is_contiguous() && lies(1, 1) && lies(3, c) && lies(2, w * c) && lies(0, h * w * c);
+  return lies(1, 1) && lies(3, c) && lies(2, w * c) && lies(0, h * w * c);
 }
 
 Tensor allocate(const Sizes& sizes, ScalarType dtype, const Tensor& like, bool channels_last) {
