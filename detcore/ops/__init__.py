@@ -10,6 +10,7 @@ from .losses import (
     generalized_box_iou_loss,
     sigmoid_focal_loss,
 )
+from .multiscale_roi_align import multiscale_roi_align
 from .nms import batched_nms, nms
 from .paired_box_iou import paired_box_iou
 from .pool import MultiScaleRoIAlign, RoIAlign
@@ -32,6 +33,7 @@ __all__ = [
     "encode_boxes",
     "generalized_box_iou",
     "generalized_box_iou_loss",
+    "multiscale_roi_align",
     "nms",
     "paired_box_iou",
     "remove_small_boxes",
