@@ -113,7 +113,7 @@ def _refuse_duals(op: str, args: tuple[Any, ...]) -> None:
 
 
 def numpy_too(function: Callable[P, R]) -> Callable[P, R]:
-    """Lets a function of tensors take numpy arrays: if the first is or lists them, arrays return."""
+    """Lets a function of tensors take numpy arrays: if the first is or lists one, arrays return."""
 
     leading = next(iter(inspect.signature(function).parameters))
 

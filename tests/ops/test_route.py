@@ -196,6 +196,7 @@ def every_op():
         "encode_boxes": (lambda a: ops.encode_boxes(a, a + 1), (a,)),
         "decode_boxes": (lambda a: ops.decode_boxes(a / 50, a), (a,)),
         "decode_dense": (lambda m: ops.decode_dense(m, anchors, 8, "delta")[0], (maps,)),
+        "decode_dense_dfl": (lambda m: ops.decode_dense(m, None, 8, "dfl", bins=2)[0], (maps,)),
         "nms": (lambda b, s: ops.nms(b, s, 0.3), (b, s)),
         "batched_nms": (lambda b, s: ops.batched_nms(b, s, torch.arange(9) % 2, 0.3), (b, s)),
         "roi_align": (lambda x, r: ops.roi_align(x, r, 2, 0.5, 2), (x, r)),
