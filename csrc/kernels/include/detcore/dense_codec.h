@@ -143,15 +143,16 @@ DETCORE_HD Box<T> dense_numbers(const Cell& cell, int64_t bins) {
 template <DenseCodec codec, class T, class Cell, class Put>
 DETCORE_HD void dense_numbers_backward(const Cell& cell, int64_t bins, const Box<T>& d,
                                        const Put& put) {
-  const T of_side[4] = {d.x1, d.y1, d.x2, d.y2};
-  for (int64_t side = 0; side < 4; ++side) {
+  // a call a side: an array indexed at run time would cost the device a stack frame
+  const auto side = [&](int64_t first, T gradient) {
     if constexpr (codec == DenseCodec::dfl) {
-      const DenseDistribution<T, Cell> p(cell, side * bins, bins);
-      for (int64_t k = 0; k < bins; ++k) put(side * bins + k, of_side[side] * p.slope(k));
+      const DenseDistribution<T, Cell> p(cell, first * bins, bins);
+      for (int64_t k = 0; k < bins; ++k) put(first * bins + k, gradient * p.slope(k));
     } else {
-      put(side, of_side[side]);
+      put(first, gradient);
     }
-  }
+  };
+  side(0, d.x1), side(1, d.y1), side(2, d.x2), side(3, d.y2);
 }
 
 // How the numbers after a cell's box become scores.
