@@ -355,6 +355,25 @@ def _roi_align() -> Iterator[Case]:
     )
 
 
+def _multiscale() -> Iterator[Case]:
+    g = torch.Generator().manual_seed(9)
+    features = [torch.randn(2, 256, 200 >> i, 272 >> i, generator=g) for i in range(4)]
+    named = {str(i): f for i, f in enumerate(features)}
+    # sides log-uniform in 16 to 512 pixels, so that every level has its share
+    low = torch.rand(1000, 2, generator=g) * torch.tensor([800.0, 600.0])
+    side = 16 * 32 ** torch.rand(1000, 2, generator=g)
+    boxes = list(torch.cat((low, low + side), dim=1).split(500))
+    pooler = torchvision.ops.MultiScaleRoIAlign(list(named), 7, 2)
+    yield Case(
+        "multiscale_roi_align",
+        "multiscale_roi_align 1,000 x 256 channels, 4 levels",
+        partial(ops.multiscale_roi_align, features, boxes, 7, [2.0**-k for k in range(2, 6)], 2),
+        {"torchvision": partial(pooler, named, boxes, [(800, 1088)] * 2)},
+        _close,
+        quick=False,
+    )
+
+
 def _small() -> Iterator[Case]:
     boxes = boxes_like(10)
     yield Case(
@@ -377,6 +396,7 @@ _CASES = (
     ("box_codec", _codec),
     ("decode_dense", _dense),
     ("roi_align", _roi_align),
+    ("multiscale_roi_align", _multiscale),
 )
 
 
