@@ -24,29 +24,27 @@ struct Tile {
   }
 };
 
-template <IouKind kind, class S>
-DETCORE_HD MeasuredBox<arithmetic_t<S>> measured(const S* box, BoxFormat format) {
-  auto b = load_box(box);
-  return measure<kind>(to_xyxy(format, b.x1, b.y1, b.x2, b.y2));
+template <class T>
+DETCORE_HD Box<Lanes<T>> to_xyxy(const Box<Lanes<T>>& b, BoxFormat format) {
+  return to_xyxy(format, b.x1, b.y1, b.x2, b.y2);
 }
 
 template <IouKind kind, class S, class T = arithmetic_t<S>>
 void fill(Tile<T>& tile, const S* boxes, int64_t count, BoxFormat format) {
-  for (int64_t i = 0; i < count; ++i) {
-    MeasuredBox<T> m = measured<kind>(boxes + 4 * i, format);
-    tile.x1[i] = m.x1, tile.y1[i] = m.y1, tile.x2[i] = m.x2, tile.y2[i] = m.y2;
-    tile.size[i] = m.size, tile.angle[i] = m.angle;
+  constexpr int width = Lanes<T>::width;
+  for (int64_t i = 0; i < count; i += width) {
+    const auto m =
+        measure<kind>(to_xyxy(load_boxes(boxes + 4 * i, at_most(width, count - i)), format));
+    m.x1.store(tile.x1 + i), m.y1.store(tile.y1 + i), m.x2.store(tile.x2 + i);
+    m.y2.store(tile.y2 + i), m.size.store(tile.size + i), m.angle.store(tile.angle + i);
   }
-  // the tail's lanes are computed and dropped; zeros keep them from trapping or slowing down
-  for (int64_t i = count; i < count + Lanes<T>::width; ++i)
-    tile.x1[i] = tile.y1[i] = tile.x2[i] = tile.y2[i] = tile.size[i] = tile.angle[i] = T(0);
 }
 
-template <class T>
-DETCORE_HD MeasuredBox<Lanes<T>> broadcast(const MeasuredBox<T>& m) {
-  MeasuredBox<Lanes<T>> r;
-  r.x1 = m.x1, r.y1 = m.y1, r.x2 = m.x2, r.y2 = m.y2, r.size = m.size, r.angle = m.angle;
-  return r;
+// One box in all lanes.
+template <IouKind kind, class S, class L = Lanes<arithmetic_t<S>>>
+DETCORE_HD MeasuredBox<L> broadcast(const S* box, BoxFormat format) {
+  const auto b = load_box(box);
+  return measure<kind>(to_xyxy(format, L(b.x1), L(b.y1), L(b.x2), L(b.y2)));
 }
 
 template <IouKind kind, class S, class T = arithmetic_t<S>>
@@ -64,7 +62,7 @@ void forward(const BoxIouParams& p, const Executor& executor) {
       const S* boxes2 = static_cast<const S*>(p.boxes2) + 4 * (batch * p.m + column0);
       fill<kind>(tile, boxes2, columns, p.format);
       for (int64_t i = row0; i < at_most(p.n, row0 + kRows); ++i) {
-        const auto row = broadcast(measured<kind>(boxes1 + 4 * i, p.format));
+        const auto row = broadcast<kind>(boxes1 + 4 * i, p.format);
         T* out = static_cast<T*>(p.out) + (batch * p.n + i) * p.m + column0;
         int64_t j = 0;
         for (; j + Lanes<T>::width <= columns; j += Lanes<T>::width)
@@ -93,7 +91,7 @@ void backward_side(const BoxIouBackwardParams& p, const Executor& executor) {
     for (int64_t unit = begin; unit < end; ++unit) {
       const int64_t batch = unit / owns, i = unit % owns;
       const T* grad = static_cast<const T*>(p.grad_out) + batch * f.n * f.m;
-      const auto own = broadcast(measured<kind>(own_boxes + 4 * unit, f.format));
+      const auto own = broadcast<kind>(own_boxes + 4 * unit, f.format);
       Box<Lanes<T>> sum{T(0), T(0), T(0), T(0)}, ignored = sum;
       for (int64_t first = 0; first < others; first += kColumns) {
         const int64_t count = at_most(kColumns, others - first);

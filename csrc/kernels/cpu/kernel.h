@@ -32,25 +32,36 @@ DETCORE_HD void store_box(S* p, const Box<arithmetic_t<S>>& b) {
   narrow(b.x1, p[0]), narrow(b.y1, p[1]), narrow(b.x2, p[2]), narrow(b.y2, p[3]);
 }
 
-// `count` <= width boxes that stand one behind the other, as lanes; lanes beyond them are zero.
+// `count` <= width boxes that stand one behind the other, as lanes of each corner; lanes beyond
+// them are zero.
 template <class S, class T = arithmetic_t<S>>
-DETCORE_HD Box<Lanes<T>> load_boxes(const S* p, int64_t count) {
+DETCORE_HD Box<Lanes<T>> load_boxes(const S* p, int64_t count = Lanes<T>::width) {
   constexpr int width = Lanes<T>::width;
-  if constexpr (sizeof(S) == sizeof(T))
-    if (count == width) return load_boxes(p);
-  T wide[4 * width] = {};
-  for (int64_t i = 0; i < 4 * count; ++i) wide[i] = widen(p[i]);
-  return load_boxes(wide);
+  S padded[4 * width];
+  if (count < width) {
+    memset(padded, 0, sizeof padded);
+    memcpy(padded, p, 4 * count * sizeof(S));
+    p = padded;
+  }
+  const Lanes<T> a = load_lanes(p), b = load_lanes(p + width);
+  const Lanes<T> c = load_lanes(p + 2 * width), d = load_lanes(p + 3 * width);
+  const Lanes<T> x_low = even_lanes(a, b), y_low = odd_lanes(a, b);
+  const Lanes<T> x_high = even_lanes(c, d), y_high = odd_lanes(c, d);
+  return {even_lanes(x_low, x_high), even_lanes(y_low, y_high), odd_lanes(x_low, x_high),
+          odd_lanes(y_low, y_high)};
 }
 
 template <class S, class T = arithmetic_t<S>>
-DETCORE_HD void store_boxes(const Box<Lanes<T>>& boxes, S* p, int64_t count) {
+DETCORE_HD void store_boxes(const Box<Lanes<T>>& boxes, S* p, int64_t count = Lanes<T>::width) {
   constexpr int width = Lanes<T>::width;
-  if constexpr (sizeof(S) == sizeof(T))
-    if (count == width) return store_boxes(boxes, p);
-  T wide[4 * width];
-  store_boxes(boxes, wide);
-  for (int64_t i = 0; i < 4 * count; ++i) narrow(wide[i], p[i]);
+  S padded[4 * width];
+  S* to = count < width ? padded : p;
+  const Lanes<T> x_low = zip_low(boxes.x1, boxes.x2), x_high = zip_high(boxes.x1, boxes.x2);
+  const Lanes<T> y_low = zip_low(boxes.y1, boxes.y2), y_high = zip_high(boxes.y1, boxes.y2);
+  store_lanes(zip_low(x_low, y_low), to), store_lanes(zip_high(x_low, y_low), to + width);
+  store_lanes(zip_low(x_high, y_high), to + 2 * width);
+  store_lanes(zip_high(x_high, y_high), to + 3 * width);
+  if (count < width) memcpy(p, padded, 4 * count * sizeof(S));
 }
 
 // Which boxes share a point within both: the others' intersection is 0, without a product.

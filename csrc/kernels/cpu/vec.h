@@ -105,53 +105,6 @@ DETCORE_HD void store_whole(Lanes<T> x, int32_t* p) {
   memcpy(p, &whole, sizeof whole);
 }
 
-// Numbers 0 to n - 1 as a pack, for shuffles: their patterns must be constants.
-template <int... i>
-struct Pack {};
-template <int n, int... i>
-struct CountTo : CountTo<n - 1, n - 1, i...> {};
-template <int... i>
-struct CountTo<0, i...> {
-  using type = Pack<i...>;
-};
-
-// Of two vectors behind each other, the lanes at even or at odd places.
-template <class T, int... i>
-DETCORE_HD Lanes<T> every_second(Lanes<T> a, Lanes<T> b, bool odd, Pack<i...>) {
-  return odd ? Lanes<T>(__builtin_shufflevector(a.v, b.v, (2 * i + 1)...))
-             : Lanes<T>(__builtin_shufflevector(a.v, b.v, (2 * i)...));
-}
-// The inverse: lanes of a and b in turn, the first half of them or the second.
-template <class T, int... i>
-DETCORE_HD Lanes<T> in_turn(Lanes<T> a, Lanes<T> b, bool second, Pack<i...>) {
-  constexpr int w = Lanes<T>::width;
-  return second ? Lanes<T>(__builtin_shufflevector(a.v, b.v, (i / 2 + i % 2 * w + w / 2)...))
-                : Lanes<T>(__builtin_shufflevector(a.v, b.v, (i / 2 + i % 2 * w)...));
-}
-
-// `width` boxes that stand one behind the other, as lanes of each corner.
-template <class T>
-DETCORE_HD Box<Lanes<T>> load_boxes(const T* p) {
-  using L = Lanes<T>;
-  const typename CountTo<L::width>::type all{};
-  const L a = L::load(p), b = L::load(p + L::width), c = L::load(p + 2 * L::width),
-          d = L::load(p + 3 * L::width);
-  const L x_low = every_second(a, b, false, all), y_low = every_second(a, b, true, all);
-  const L x_high = every_second(c, d, false, all), y_high = every_second(c, d, true, all);
-  return {every_second(x_low, x_high, false, all), every_second(y_low, y_high, false, all),
-          every_second(x_low, x_high, true, all), every_second(y_low, y_high, true, all)};
-}
-template <class T>
-DETCORE_HD void store_boxes(const Box<Lanes<T>>& box, T* p) {
-  using L = Lanes<T>;
-  const typename CountTo<L::width>::type all{};
-  const L x_low = in_turn(box.x1, box.x2, false, all), x_high = in_turn(box.x1, box.x2, true, all);
-  const L y_low = in_turn(box.y1, box.y2, false, all), y_high = in_turn(box.y1, box.y2, true, all);
-  in_turn(x_low, y_low, false, all).store(p), in_turn(x_low, y_low, true, all).store(p + L::width);
-  in_turn(x_high, y_high, false, all).store(p + 2 * L::width);
-  in_turn(x_high, y_high, true, all).store(p + 3 * L::width);
-}
-
 // The sum of all lanes, as a tree: the order never depends on the data.
 template <class T>
 DETCORE_HD T lane_sum(Lanes<T> x) {
@@ -365,32 +318,44 @@ DETCORE_HD void store_lanes(Lanes<float> x, float* p, int64_t count) {
 }
 #endif
 
+// Numbers 0 to n - 1 as a pack, for shuffles: their patterns must be constants.
+template <int... i>
+struct Pack {};
+template <int n, int... i>
+struct CountTo : CountTo<n - 1, n - 1, i...> {};
+template <int... i>
+struct CountTo<0, i...> {
+  using type = Pack<i...>;
+};
+template <class T>
+using AllLanes = typename CountTo<Lanes<T>::width>::type;
+
+template <int begin, class T, int... i>
+DETCORE_HD Lanes<T> zip(Lanes<T> a, Lanes<T> b, Pack<i...>) {
+  return Lanes<T>(__builtin_shufflevector(a.v, b.v, (begin + i / 2 + i % 2 * Lanes<T>::width)...));
+}
+template <int begin, class T, int... i>
+DETCORE_HD Lanes<T> every_second(Lanes<T> a, Lanes<T> b, Pack<i...>) {
+  return Lanes<T>(__builtin_shufflevector(a.v, b.v, (begin + 2 * i)...));
+}
+
 // a0 b0 a1 b1 ... of the first halves of a and b, and of their second halves.
 template <class T>
 DETCORE_HD Lanes<T> zip_low(Lanes<T> a, Lanes<T> b) {
-  constexpr int w = Lanes<T>::width;
-  if constexpr (w == 16)
-    return Lanes<T>(
-        __builtin_shufflevector(a.v, b.v, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23));
-  else if constexpr (w == 8)
-    return Lanes<T>(__builtin_shufflevector(a.v, b.v, 0, 8, 1, 9, 2, 10, 3, 11));
-  else if constexpr (w == 4)
-    return Lanes<T>(__builtin_shufflevector(a.v, b.v, 0, 4, 1, 5));
-  else
-    return Lanes<T>(__builtin_shufflevector(a.v, b.v, 0, 2));
+  return zip<0>(a, b, AllLanes<T>{});
 }
 template <class T>
 DETCORE_HD Lanes<T> zip_high(Lanes<T> a, Lanes<T> b) {
-  constexpr int w = Lanes<T>::width;
-  if constexpr (w == 16)
-    return Lanes<T>(__builtin_shufflevector(a.v, b.v, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29,
-                                            14, 30, 15, 31));
-  else if constexpr (w == 8)
-    return Lanes<T>(__builtin_shufflevector(a.v, b.v, 4, 12, 5, 13, 6, 14, 7, 15));
-  else if constexpr (w == 4)
-    return Lanes<T>(__builtin_shufflevector(a.v, b.v, 2, 6, 3, 7));
-  else
-    return Lanes<T>(__builtin_shufflevector(a.v, b.v, 1, 3));
+  return zip<Lanes<T>::width / 2>(a, b, AllLanes<T>{});
+}
+// Of a and b behind each other, the lanes at even and at odd places.
+template <class T>
+DETCORE_HD Lanes<T> even_lanes(Lanes<T> a, Lanes<T> b) {
+  return every_second<0>(a, b, AllLanes<T>{});
+}
+template <class T>
+DETCORE_HD Lanes<T> odd_lanes(Lanes<T> a, Lanes<T> b) {
+  return every_second<1>(a, b, AllLanes<T>{});
 }
 
 // A square of lanes, turned: log2(width) perfect shuffles of all its elements.
