@@ -265,14 +265,26 @@ def info() -> None:
 
 @app.command()
 def bench(
-    quick: Annotated[bool, typer.Option("--quick", help="A few sizes only.")] = False,
+    op: Annotated[str | None, typer.Option("--op", help="This op only, say nms.")] = None,
+    full: Annotated[
+        bool, typer.Option("--full", help="Also what is slow to measure; about eight minutes.")
+    ] = False,
     json_out: JsonOut = None,
 ) -> None:
-    """Compare each op with torchvision on this machine."""
+    """Compare each op with its rivals on this machine, in under two minutes.
+
+    torchvision always; powerboxes, OpenVINO, ONNX Runtime and lsnms where they are installed
+    (pip install 'detcore\[bench]'); with --full torch.compile too. Results are compared first, runs
+    are interleaved, times are medians in ms.
+    """
     with _plain_errors():
         from detcore.engine import bench as benchmark
+        from detcore.engine.jobs import UsageError
 
-        benchmark.main(quick=quick, json=json_out)
+        try:
+            benchmark.main(full=full, op=op, json=json_out)
+        except ValueError as error:
+            raise UsageError(str(error)) from error
 
 
 @contextmanager
