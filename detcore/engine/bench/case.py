@@ -74,7 +74,7 @@ class Must:
         return figure >= goal if self.kind == "times" else figure <= goal
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Case:
     """One op on one input. Nothing is made before `open`.
 

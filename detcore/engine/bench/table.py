@@ -36,7 +36,7 @@ def print_rows(console: Console, rows: list[Figures]) -> None:
     columns = 60 + sum(len(name) + 3 for name in _rivals(rows))
     console.print(table_of(rows, each_rival=console.width >= columns))
     for line in notes(rows):
-        console.print(line, soft_wrap=True, highlight=False)
+        console.print(line, soft_wrap=True, highlight=False, markup=False)
 
 
 def table_of(rows: list[Figures], *, each_rival: bool = True) -> Table:

@@ -36,7 +36,7 @@ def cases() -> Iterator[Case]:
         yield of_boxes(f"nms 10,000 {work}", make, must)
     # torchvision takes half a minute: once, and not in the quick table
     yield of_boxes(
-        "nms 100,000 in 4,000^2",
+        "nms 100,000 uniform in 4,000 x 4,000",
         partial(inputs.scattered, 100_000, extent=4000),
         Must("ms", 15, 6),
         quick=False,
