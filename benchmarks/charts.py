@@ -153,6 +153,7 @@ def _name_lines(axes: Axes, lines: dict[str, dict[str, float]]) -> None:
             va="center",
             color=COLOURS[name],
             fontweight="bold" if name == "detcore" else "normal",
+            bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.0, "alpha": 0.85},
         )
 
 

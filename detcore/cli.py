@@ -267,15 +267,18 @@ def info() -> None:
 def bench(
     op: Annotated[str | None, typer.Option("--op", help="This op only, say nms.")] = None,
     full: Annotated[
-        bool, typer.Option("--full", help="Also what is slow to measure; about eight minutes.")
+        bool,
+        typer.Option(
+            "--full", help="Also torch.compile, and what is slow to measure: some minutes."
+        ),
     ] = False,
     json_out: JsonOut = None,
 ) -> None:
     """Compare each op with its rivals on this machine, in under two minutes.
 
-    torchvision always; powerboxes, OpenVINO, ONNX Runtime and lsnms where they are installed
-    (pip install 'detcore\[bench]'); with --full torch.compile too. Results are compared first, runs
-    are interleaved, times are medians in ms.
+    Against torchvision, and what is installed of powerboxes, OpenVINO, ONNX Runtime and lsnms.
+
+    Results are compared before anything is timed, runs are interleaved, times are medians in ms.
     """
     with _plain_errors():
         from detcore.engine import bench as benchmark

@@ -1,7 +1,7 @@
 """Every op against its peers on this machine: the same tensors, checked first, interleaved.
 
 `detcore bench` prints the table; the benchmarks of the repository run the same cases. A case is in
-`cases/<op>.py`, other libraries are in `rivals.py`.
+`ops/<op>.py`, other libraries are in `rivals.py`.
 """
 
 import json as json_module
@@ -15,9 +15,9 @@ from rich.progress import track
 import detcore
 
 from .case import Case, Contender, Must, call, open_case
-from .cases import cases
-from .measure import Figures, Measurement, interleave, measure
+from .ops import cases
 from .table import machine, notes, print_rows, table_of
+from .timing import Figures, Measurement, interleave, measure
 
 __all__ = [
     "Case",

@@ -168,7 +168,8 @@ def _enter(
     except Exception as error:  # a rival may fail in any way of its own
         if name == case.peer:
             raise
-        return f"failed: {type(error).__name__}: {str(error).strip().splitlines()[:1]}"
+        said = str(error).strip().splitlines()
+        return f"failed: {type(error).__name__}: {said[0] if said else ''}"
     trusted = name == case.peer and case.truth is not None
     if not trusted and not (rival.same or case.same)(ours, theirs, *inputs):
         if name == case.peer:

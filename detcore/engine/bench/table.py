@@ -11,7 +11,7 @@ from rich.table import Table
 
 import detcore
 
-from .measure import Figures
+from .timing import Figures
 
 
 def machine() -> str:
@@ -51,7 +51,7 @@ def table_of(rows: list[Figures], *, each_rival: bool = True) -> Table:
     lines = [(on_cpu.get(work), on_cuda.get(work)) for work in on_cpu | on_cuda]
     names = _rivals(rows) if each_rival else ["peer", "best other"]
     table = Table(title=machine(), title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    table.add_column("op and input", no_wrap=True)
+    table.add_column("op and input", no_wrap=each_rival)
     heads = ["detcore", *names, "times", "limit", "share", "must", ""]
     if on_cuda:
         heads += ["CUDA", "torchvision", "times"]
