@@ -268,9 +268,7 @@ def bench(
     op: Annotated[str | None, typer.Option("--op", help="This op only, say nms.")] = None,
     full: Annotated[
         bool,
-        typer.Option(
-            "--full", help="Also torch.compile, and what is slow to measure: some minutes."
-        ),
+        typer.Option("--full", help="Also torch.compile and slow inputs: some minutes."),
     ] = False,
     json_out: JsonOut = None,
 ) -> None:

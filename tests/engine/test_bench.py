@@ -81,6 +81,13 @@ def test_turns_are_taken_evenly() -> None:
     assert "slow" in timed[: len(timed) // 2]
 
 
+def test_new_pages_are_given_before_each_timed_run() -> None:
+    turns: list[str] = []
+    interleave({"detcore": lambda: turns.append("run")}, 0.01, before=lambda: turns.append("new"))
+    assert turns[:2] == ["run", "run"]
+    assert "new" in turns and turns.index("new") > 2  # a brief call is woken first
+
+
 def test_a_different_result_of_the_peer_is_an_error() -> None:
     with pytest.raises(AssertionError, match="work: result differs from rival's: another result"):
         measure(case_of(gives(1), {"rival": gives(2)}))
@@ -112,7 +119,7 @@ def test_other_rivals_that_differ_or_fail_are_named_and_not_timed() -> None:
 
 def test_rivals_that_are_not_installed_are_named_in_one_line(monkeypatch) -> None:
     monkeypatch.setitem(MODULES, "powerboxes", ("no_such_package",))
-    monkeypatch.setitem(MODULES, "OpenVINO", ("no_such_package",))
+    monkeypatch.setitem(MODULES, "OpenVINO", ("no_such_other", "nor_this"))
     rows = [
         measure(replace(case, work=f"work {i}"), 0.01)[0]
         for i, case in enumerate(
@@ -125,7 +132,9 @@ def test_rivals_that_are_not_installed_are_named_in_one_line(monkeypatch) -> Non
             * 2
         )
     ]
-    line = "not installed: powerboxes, OpenVINO (pip install 'detcore[bench]')"
+    line = (
+        "not installed: powerboxes, OpenVINO (pip install no_such_package no_such_other nor_this)"
+    )
     assert printed(rows).count(line) == 1
 
 

@@ -82,6 +82,8 @@ class Case:
     same(ours, theirs, *inputs): whether two results are equal.
     limit: writes with torch what ours writes, and nothing else.
     truth: what ours is compared with where the peer's own result is known to be wrong at times.
+    new_pages: the result is beyond what malloc keeps (32 MiB), so that a program gets pages for it
+        that were never touched, call after call; the measurement sees to that.
     quick: in the table of `detcore bench` without --full.
     """
 
@@ -94,6 +96,7 @@ class Case:
     limit: Contender | None = None
     truth: Contender | None = None
     must: Must | None = None
+    new_pages: bool = False
     quick: bool = True
 
     def __str__(self) -> str:

@@ -11,6 +11,7 @@ from rich.table import Table
 
 import detcore
 
+from .case import MODULES
 from .timing import Figures
 
 
@@ -74,26 +75,26 @@ def best_other(row: Figures) -> str | None:
 
 def notes(rows: list[Figures]) -> list[str]:
     """Which rivals were left out, and why; how many goals are met; how quiet the machine was."""
-    absent: dict[str, list[str]] = {}
-    lines = []
-    for row in rows:
-        for name, reason in row["skipped"].items():
-            if reason in ("not installed", "prepares for long"):
-                absent.setdefault(reason, [])
-                if name not in absent[reason]:
-                    absent[reason].append(name)
-            elif reason != "CPU only":
-                lines.append(f"{name} is not timed on {row['work']}: {reason}")
-    ways = {"not installed": "pip install 'detcore[bench]'", "prepares for long": "--full has it"}
-    lines += [f"{reason}: {', '.join(who)} ({ways[reason]})" for reason, who in absent.items()]
+    left_out = [(row["work"], *pair) for row in rows for pair in row["skipped"].items()]
+    lines = [
+        f"{name} is not timed on {work}: {reason}"
+        for work, name, reason in left_out
+        if reason.startswith(("differs", "failed"))
+    ]
+    absent = list(dict.fromkeys(name for _, name, reason in left_out if reason == "not installed"))
+    if absent:
+        packages = " ".join(package for name in absent for package in MODULES[name])
+        lines.append(f"not installed: {', '.join(absent)} (pip install {packages})")
+    if any(reason == "prepares for long" for *_, reason in left_out):
+        lines.append("torch.compile is left out, it prepares for long: --full has it")
     if any(run["count"] == 1 for row in rows for run in row["runs"].values()):
         lines.append("* a single run")
-    spreads = sorted(row["runs"]["detcore"]["spread"] or 0.0 for row in rows)
+    spreads = sorted((row["runs"]["detcore"]["spread"] or 0.0, row["work"]) for row in rows)
     if spreads:
-        middle = spreads[len(spreads) // 2]
+        (middle, _), (most, where) = spreads[len(spreads) // 2], spreads[-1]
         lines.append(
-            f"spread of our runs (interquartile range over median): {middle:.0%} in the middle "
-            f"case, {spreads[-1]:.0%} in the worst"
+            "spread of our runs (interquartile range over median): "
+            f"{middle:.0%} in the middle case, {most:.0%} in the worst, {where}"
         )
     goals = [row for row in rows if "must" in row]
     if goals:

@@ -1,5 +1,6 @@
 """Interleaved timing of a case's contenders, and one row of figures of it."""
 
+import ctypes
 import statistics
 import time
 from collections.abc import Callable
@@ -45,13 +46,14 @@ def interleave(
     *,
     first: dict[str, float] | None = None,
     synchronize: Callable[[], Any] | None = None,
+    before: Callable[[], Any] | None = None,
 ) -> Measurement:
     """Times functions in turn, so that the machine's noise falls on all alike.
 
     budget: seconds in all, an equal share for each function, which decides how many of the rounds
     it takes part in: at least 3 (the first one 5). Those that need more than SLOW seconds by
     `first`, the seconds of a call made before, are not run again. Calls under 50 us are timed many
-    at a time.
+    at a time. synchronize ends each timed run, before is called ahead of it, untimed.
     """
     wait = synchronize or (lambda: None)
     measurement = Measurement({name: [] for name in functions})
@@ -74,6 +76,8 @@ def interleave(
             time.sleep(_PAUSE)
             if brief[name]:
                 functions[name]()
+            if before:
+                before()
             measurement.samples[name].append(_timed(functions[name], repeats[name], wait))
     return measurement
 
@@ -89,7 +93,10 @@ def measure(
     """
     contest = open_case(case, device, slow_start=slow_start)
     wait = torch.cuda.synchronize if device != "cpu" else None
-    measured = interleave(contest.functions, budget, first=contest.first, synchronize=wait)
+    before = _give_pages_back if case.new_pages else None
+    measured = interleave(
+        contest.functions, budget, first=contest.first, synchronize=wait, before=before
+    )
     row: Figures = {
         "op": case.op,
         "work": case.work,
@@ -107,7 +114,7 @@ def measure(
     if contest.limit:
         # alone with ours: a rival's temporaries would decide whose output meets fresh pages
         both = {"detcore": contest.functions["detcore"], "limit": contest.limit}
-        pair = interleave(both, budget / 2, synchronize=wait)
+        pair = interleave(both, budget / 2, synchronize=wait, before=before)
         row["limit_ms"] = 1e3 * pair.seconds["limit"]
         row["of_limit"] = pair.ratio("detcore", ours="limit")
     if case.must and device == "cpu":
@@ -120,6 +127,13 @@ def measure(
         row |= {"aim": case.must.aim, "met": case.must.met(figure)}
         row["aim_met"] = case.must.met(figure, aim=True)
     return row, measured
+
+
+def _give_pages_back() -> None:
+    """Free memory goes back to the system, or a lucky call would write on pages of the last one."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's
+    if trim:
+        trim(0)
 
 
 def _timed(function: Function, n: int, wait: Callable[[], Any]) -> float:

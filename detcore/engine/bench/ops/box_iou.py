@@ -67,6 +67,7 @@ def _case(
         close,
         limit=Contender(_fill if out else _full) if limit else None,
         must=must,
+        new_pages=limit and not out,
         quick=quick,
     )
 

@@ -29,6 +29,7 @@ def cases() -> Iterator[Case]:
             close,
             limit=Contender(_full_pooled),
             must=must,
+            new_pages=True,
         )
     yield Case(
         "roi_align",
@@ -39,6 +40,7 @@ def cases() -> Iterator[Case]:
         close,
         limit=Contender(lambda input, rois: partial(torch.full_like, input, 1.0)),
         must=Must("times", 8, 20),
+        new_pages=True,
     )
     yield Case(
         "roi_align",
