@@ -47,7 +47,7 @@ test: native-tests  ## all tests but the long ones
 test-all: native-tests  ## all tests, the long fuzz, static and training ones too
 	$(PY) -m pytest -n 2
 
-bench: build  ## every op against its rivals, about ten minutes; results in benchmarks/results/
+bench: build  ## every op against its rivals, about six minutes; results in benchmarks/results/
 	@$(PIP) -e ".[bench]" --no-build-isolation
 	$(PY) -m benchmarks.scaling benchmarks/results
 	$(PY) -m pytest benchmarks --benchmark-enable --benchmark-sort=name --benchmark-columns=median,iqr,rounds \

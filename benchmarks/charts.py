@@ -5,6 +5,7 @@ python -m benchmarks.charts benchmarks/results
 
 import json
 import sys
+from math import log10
 from pathlib import Path
 from typing import Any
 
@@ -137,9 +138,7 @@ def draw_scaling(source: Path, out: Path) -> None:
 
 def _name_lines(axes: Axes, lines: dict[str, dict[str, float]]) -> None:
     """Each library's name at its last point, moved apart where two would overlap."""
-    from math import log10
-
-    ends = sorted((list(points.items())[-1], name) for name, points in lines.items())
+    ends = [(list(points.items())[-1], name) for name, points in lines.items()]
     ends.sort(key=lambda end: end[0][1])
     at: dict[int, float] = {}  # the highest name so far beside each n, as log10 ms
     for (n, ms), name in ends:
@@ -165,7 +164,7 @@ def _plain(axes: Axes, grid: str) -> None:
 
 
 def _figure(x: float) -> str:
-    return f"{x:,.0f}" if x >= 100 else f"{x:.2g}" if x >= 1 else f"{x:.2f}"
+    return f"{x:,.0f}" if x >= 9.95 else f"{x:.1f}" if x >= 1 else f"{x:.2f}"
 
 
 def _duration(ms: float) -> str:

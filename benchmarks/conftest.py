@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from detcore.engine.bench import print_rows, to_json
+from detcore.engine.bench import cases, print_rows, to_json
 
 
 def pytest_addoption(parser: Any) -> None:
@@ -26,6 +26,8 @@ def pytest_terminal_summary(terminalreporter: Any, config: Any) -> None:
     ]
     if not rows:
         return
+    order = [case.work for case in cases()]  # pytest's is the files' names'
+    rows.sort(key=lambda row: order.index(row["work"]))
     console = Console(width=max(200, Console().width))
     print_rows(console, rows)
     folder = config.getoption("--results")

@@ -10,7 +10,16 @@ import torch
 from rich.console import Console
 
 from detcore.engine import bench
-from detcore.engine.bench import Case, Contender, Must, cases, interleave, measure, open_case
+from detcore.engine.bench import (
+    Case,
+    Contender,
+    Must,
+    cases,
+    inputs,
+    interleave,
+    measure,
+    open_case,
+)
 from detcore.engine.bench.case import MODULES
 from detcore.engine.bench.ops import STEMS
 
@@ -201,6 +210,35 @@ def test_main_prints_and_writes_one_op(tmp_path, capsys, monkeypatch) -> None:
     assert "slow work" not in capsys.readouterr().out
     with pytest.raises(ValueError, match="bench: op must be one of op, got nothing"):
         bench.main(op="nothing")
+
+
+def test_the_charts_are_drawn(tmp_path) -> None:
+    from benchmarks.charts import draw_ratios, draw_scaling
+    from benchmarks.scaling import scaling
+
+    limited = case_of(
+        gives(1),
+        {"torchvision": gives(1), "OpenVINO": gives(1)},
+        limit=gives(1),
+        must=Must("limit", 2, 1),
+    )
+    rows = [measure(limited, 0.01)[0], measure(case_of(gives(1), {"peer": gives(1)}), 0.01)[0]]
+    (tmp_path / "ratios.json").write_text(bench.to_json(rows))
+    draw_ratios(tmp_path / "ratios.json", tmp_path / "ratios.png")
+
+    ms = scaling([10, 100], budget=0.01)
+    assert all(list(points) == [10, 100] for points in ms.values())
+    assert {"detcore", "torchvision"} <= set(ms)
+    (tmp_path / "scaling.json").write_text(json.dumps({"machine": "this one", "ms": ms}))
+    draw_scaling(tmp_path / "scaling.json", tmp_path / "scaling.png")
+    for name in ("ratios.png", "scaling.png"):
+        assert (tmp_path / name).read_bytes()[:4] == b"\x89PNG"
+
+
+def test_the_recording_is_a_detectors_own() -> None:
+    box, score, label, image = inputs.digits()
+    assert len(box) > 5000 and image.max() == 31 and label.max() == 9
+    assert (score > 0).all() and (box[:, 2:] > box[:, :2]).all()
 
 
 def test_every_stem_has_cases_of_its_own() -> None:
