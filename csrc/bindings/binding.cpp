@@ -1,5 +1,10 @@
 #include "binding.h"
 
+#if defined(__linux__)
+#include <sys/mman.h>
+#include <unistd.h>
+#endif
+
 #include <cstdio>
 
 namespace detcore {
@@ -132,14 +137,34 @@ ScalarType scalar_of(DType dtype) {
 
 DType result_of(DType dtype) { return dtype == DType::f64 ? DType::f64 : DType::f32; }
 
-bool is_channels_last(const Tensor& t) {
+bool is_channels_last(const Tensor& t) { return !t.is_contiguous() && could_be_channels_last(t); }
+
+bool could_be_channels_last(const Tensor& t) {
   const int64_t c = t.size(1), h = t.size(2), w = t.size(3);
   // the stride of a dimension of size 1 is never used and may be anything
   const auto lies = [&](int64_t d, int64_t stride) {
     return t.size(d) == 1 || t.stride(d) == stride;
   };
-  return !t.is_contiguous() && lies(1, 1) && lies(3, c) && lies(2, w * c) && lies(0, h * w * c);
+  return lies(1, 1) && lies(3, c) && lies(2, w * c) && lies(0, h * w * c);
 }
+
+namespace {
+
+// Writing a large new result is mostly page faults: pages of 2 MiB, where the system grants them on
+// request, make them few.
+void ask_for_huge_pages([[maybe_unused]] const Tensor& t) {
+#if defined(__linux__)
+  constexpr uintptr_t worthwhile = 8 << 20;
+  const uintptr_t page = uintptr_t(sysconf(_SC_PAGESIZE));
+  const uintptr_t begin = (reinterpret_cast<uintptr_t>(t.data_ptr()) + page - 1) / page * page;
+  const uintptr_t bytes = uintptr_t(t.numel()) * t.element_size();
+  if (bytes < worthwhile) return;
+  // an answer of no costs time alone
+  (void)madvise(reinterpret_cast<void*>(begin), (bytes - page) / page * page, MADV_HUGEPAGE);
+#endif
+}
+
+}  // namespace
 
 Tensor allocate(const Sizes& sizes, ScalarType dtype, const Tensor& like, bool channels_last) {
   Sizes strides(sizes.size());
@@ -155,7 +180,9 @@ Tensor allocate(const Sizes& sizes, ScalarType dtype, const Tensor& like, bool c
   STABLE_TORCH_ERROR_CODE_CHECK(
       aoti_torch_empty_strided(int64_t(sizes.size()), sizes.data(), strides.data(), int32_t(dtype),
                                device_type, like.get_device_index(), &handle));
-  return Tensor(handle);
+  Tensor out(handle);
+  if (out.is_cpu()) ask_for_huge_pages(out);
+  return out;
 }
 
 Executor torch_threads() {

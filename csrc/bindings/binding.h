@@ -100,7 +100,8 @@ Tensor as_dtype(const Tensor&, ScalarType);
 ScalarType scalar_of(DType);
 // What IoU and gradients in arithmetic come out as: float64 for float64, else float32.
 DType result_of(DType);
-bool is_channels_last(const Tensor&);  // [N, C, H, W] dense as NHWC and not as NCHW
+bool is_channels_last(const Tensor&);        // [N, C, H, W] dense as NHWC and not as NCHW
+bool could_be_channels_last(const Tensor&);  // dense as NHWC, and as NCHW too perhaps
 
 // A new tensor on the device of `like`; channels_last: 4 dimensions laid out as NHWC.
 Tensor allocate(const Sizes&, ScalarType, const Tensor& like, bool channels_last = false);
@@ -129,16 +130,17 @@ void run_on(const char* op, const Tensor& where, const Cpu& cpu, const Cuda& cud
 }
 
 #if defined(DETCORE_WITH_CUDA)
-#define DETCORE_RUN(op, params, where)                                                             \
+#define DETCORE_RUN_AS(name, op, params, where)                                                    \
   run_on(                                                                                          \
-      #op, where, [&] { return op##_cpu(params, torch_threads()); },                               \
+      name, where, [&] { return op##_cpu(params, torch_threads()); },                              \
       [&](Stream stream) { return op##_cuda(params, stream); })
 #else
-#define DETCORE_RUN(op, params, where)                                                             \
+#define DETCORE_RUN_AS(name, op, params, where)                                                    \
   run_on(                                                                                          \
-      #op, where, [&] { return op##_cpu(params, torch_threads()); },                               \
+      name, where, [&] { return op##_cpu(params, torch_threads()); },                              \
       [](Stream) { return Status{"this build of detcore has no CUDA kernels"}; })
 #endif
+#define DETCORE_RUN(op, params, where) DETCORE_RUN_AS(#op, op, params, where)
 
 // --- registration ------------------------------------------------------------------------------
 

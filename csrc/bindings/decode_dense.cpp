@@ -6,8 +6,8 @@ namespace detcore {
 namespace {
 
 // The codec's settings travel as one list: stride_y, stride_x, 4 weights, clip, scale_xy,
-// threshold.
-constexpr size_t kSettings = 9;
+// threshold, bins.
+constexpr size_t kSettings = 10;
 
 DecodeDenseParams check(const char* op, const Tensor& maps, const std::optional<Tensor>& anchors,
                         const std::string& codec, const std::vector<double>& settings) {
@@ -16,10 +16,10 @@ DecodeDenseParams check(const char* op, const Tensor& maps, const std::optional<
     fail(op, ": settings must be ", int64_t(kSettings), " numbers, got ", int64_t(settings.size()));
   DecodeDenseParams p{};
   p.dtype = check_float(op, "maps", maps);
-  p.codec =
-      DenseCodec(check_choice(op, "codec", codec, {"delta", "yolo", "yolo5", "grid", "ltrb"}));
+  p.codec = DenseCodec(
+      check_choice(op, "codec", codec, {"delta", "yolo", "yolo5", "grid", "ltrb", "dfl"}));
   p.cells = 1;
-  const bool wants_anchors = p.codec != DenseCodec::grid && p.codec != DenseCodec::ltrb;
+  const bool wants_anchors = has_anchors(p.codec);
   if (wants_anchors != anchors.has_value())
     fail(op, ": anchors must ", wants_anchors ? "be given" : "be None", " for codec '", codec, "'");
   if (anchors) {
@@ -28,7 +28,13 @@ DecodeDenseParams check(const char* op, const Tensor& maps, const std::optional<
     p.cells = anchors->size(0);
     if (p.cells == 0) fail(op, ": anchors must hold at least one, got ", shape_of(*anchors));
   }
-  const int64_t least = has_objectness(p.codec) ? 5 : 4;
+  p.bins = 1;
+  if (p.codec == DenseCodec::dfl) {
+    if (!(settings[9] >= 1 && settings[9] <= 1 << 20))
+      fail(op, ": bins must be 1 to ", int64_t(1 << 20), ", got ", settings[9]);
+    p.bins = int64_t(settings[9]);
+  }
+  const int64_t least = 4 * p.bins + has_objectness(p.codec);
   if (maps.size(1) % p.cells != 0 || maps.size(1) / p.cells < least)
     fail(op, ": maps must have ", p.cells, " * (", least, " + classes) channels, got ",
          maps.size(1));

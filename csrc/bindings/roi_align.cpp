@@ -1,42 +1,39 @@
-#include "detcore/roi_align.h"
-
-#include "binding.h"
+#include "roi_align.h"
 
 namespace detcore {
-namespace {
 
-struct Pooling {
-  int64_t out_height, out_width;
-  double spatial_scale;
-  int64_t sampling_ratio;
-  bool aligned;
-};
-
-// Sizes, ROIs and settings, checked; the pointers are the caller's to fill.
-RoiAlignParams check(const char* op, const Sizes& map, const Tensor& rois, const Pooling& pool) {
+RoiAlignParams check_roi_align(const char* op, const char* name, const std::vector<RoiMap>& maps,
+                               const Tensor& rois, DType dtype, const RoiSettings& settings) {
   check_rows(op, "boxes", rois, 5);
-  if (pool.out_height <= 0 || pool.out_width <= 0)
-    fail(op, ": output_size must be positive, got ", pool.out_height, " x ", pool.out_width);
-  if (!(pool.spatial_scale > 0))
-    fail(op, ": spatial_scale must be positive, got ", pool.spatial_scale);
+  if (settings.out_height <= 0 || settings.out_width <= 0)
+    fail(op, ": output_size must be positive, got ", settings.out_height, " x ",
+         settings.out_width);
+  for (const RoiMap& map : maps)
+    if (!(map.spatial_scale > 0))
+      fail(op, ": spatial_scale must be positive, got ", map.spatial_scale);
   constexpr int64_t most = 1 << 30;  // what the kernel's 32 bits hold
-  if (pool.out_height > most || pool.out_width > most || pool.sampling_ratio > most)
-    fail(op, ": output_size and sampling_ratio must be at most ", most, ", got ", pool.out_height,
-         " x ", pool.out_width, " and ", pool.sampling_ratio);
+  if (settings.out_height > most || settings.out_width > most || settings.sampling_ratio > most)
+    fail(op, ": output_size and sampling_ratio must be at most ", most, ", got ",
+         settings.out_height, " x ", settings.out_width, " and ", settings.sampling_ratio);
   RoiAlignParams p{};
-  p.images = map[0], p.channels = map[1], p.height = map[2], p.width = map[3];
   p.n = rois.size(0);
-  if (p.n > 0 && (p.images == 0 || p.height == 0 || p.width == 0))
-    fail(op, ": input must not be empty where there are boxes, got [", p.images, ", ", p.channels,
-         ", ", p.height, ", ", p.width, "]");
-  p.out_height = int32_t(pool.out_height), p.out_width = int32_t(pool.out_width);
-  p.sampling_ratio = pool.sampling_ratio > 0 ? int32_t(pool.sampling_ratio) : -1;
-  p.aligned = pool.aligned, p.spatial_scale = pool.spatial_scale;
+  p.level_count = int32_t(maps.size());
+  p.images = maps[0].size[0], p.channels = maps[0].size[1];
+  for (size_t l = 0; l < maps.size(); ++l) {
+    const Sizes& size = maps[l].size;
+    if (p.n > 0 && (size[0] == 0 || size[2] == 0 || size[3] == 0))
+      fail(op, ": ", name, " must not be empty where there are boxes, got ", shape_of(size));
+    p.levels[l].height = size[2], p.levels[l].width = size[3];
+    p.levels[l].spatial_scale = maps[l].spatial_scale;
+  }
+  p.dtype = dtype;
+  p.out_height = int32_t(settings.out_height), p.out_width = int32_t(settings.out_width);
+  p.sampling_ratio = settings.sampling_ratio > 0 ? int32_t(settings.sampling_ratio) : -1;
+  p.aligned = settings.aligned;
   return p;
 }
 
-// ROIs as the kernel reads them. An image index out of range would read another's memory; on the
-// CPU it costs nothing to look.
+// An image index out of range would read another's memory; on the CPU it costs nothing to look.
 Tensor kernel_rois(const char* op, const Tensor& rois, const RoiAlignParams& p) {
   const Tensor r = dense(as_dtype(rois, scalar_of(result_of(p.dtype))));
   auto look = [&](auto* values) {
@@ -55,22 +52,53 @@ Tensor kernel_rois(const char* op, const Tensor& rois, const RoiAlignParams& p) 
   return r;
 }
 
+Tensor kernel_grad(const char* op, const Tensor& grad, const Tensor& rois,
+                   const RoiAlignParams& p) {
+  check_grad(op, grad, {p.n, p.channels, p.out_height, p.out_width}, rois);
+  return torch::stable::contiguous(grad, p.channels_last
+                                             ? torch::headeronly::MemoryFormat::ChannelsLast
+                                             : torch::headeronly::MemoryFormat::Contiguous);
+}
+
+namespace {
+
+// Scratch of the CPU's kernels; the CUDA kernels need none.
+Tensor scratch(const RoiAlignParams& p, const Tensor& where) {
+  const int64_t bytes = on_cuda(where) ? 0 : int64_t(roi_align_workspace_cpu(p));
+  return allocate({bytes}, ScalarType::Byte, where);
+}
+
+}  // namespace
+
+void run_roi_align(const char* op, RoiAlignParams& p, const Tensor& where) {
+  const Tensor workspace = scratch(p, where);
+  p.workspace = workspace.data_ptr();
+  DETCORE_RUN_AS(op, roi_align, p, where);
+}
+
+void run_roi_align_backward(const char* op, RoiAlignBackwardParams& p, const Tensor& where) {
+  const Tensor workspace = scratch(p.forward, where);
+  p.forward.workspace = workspace.data_ptr();
+  DETCORE_RUN_AS(op, roi_align_backward, p, where);
+}
+
+namespace {
+
 Tensor roi_align(const Tensor& input, const Tensor& rois, double spatial_scale, int64_t out_height,
                  int64_t out_width, int64_t sampling_ratio, bool aligned) {
   if (input.dim() != 4) fail("roi_align: input must be [N, C, H, W], got ", shape_of(input));
   const DType dtype = check_float("roi_align", "input", input);
   check_float("roi_align", "boxes", rois);
   check_same_device("roi_align", "input", input, "boxes", rois);
-  RoiAlignParams p = check("roi_align", sizes_of(input), rois,
-                           {out_height, out_width, spatial_scale, sampling_ratio, aligned});
-  p.dtype = dtype;
+  RoiAlignParams p = check_roi_align("roi_align", "input", {{sizes_of(input), spatial_scale}}, rois,
+                                     dtype, {out_height, out_width, sampling_ratio, aligned});
   p.channels_last = is_channels_last(input);
   const Tensor map = p.channels_last ? input : dense(input);
   const Tensor r = kernel_rois("roi_align", rois, p);
   Tensor out = allocate({p.n, p.channels, out_height, out_width}, input.scalar_type(), input,
                         p.channels_last);
-  p.input = map.data_ptr(), p.rois = r.data_ptr(), p.out = out.data_ptr();
-  DETCORE_RUN(roi_align, p, input);
+  p.levels[0].map = map.data_ptr(), p.rois = r.data_ptr(), p.out = out.data_ptr();
+  run_roi_align("roi_align", p, input);
   return out;
 }
 
@@ -78,27 +106,22 @@ Tensor roi_align(const Tensor& input, const Tensor& rois, double spatial_scale, 
 Tensor roi_align_backward(const Tensor& grad, const Tensor& rois, double spatial_scale,
                           int64_t out_height, int64_t out_width, int64_t sampling_ratio,
                           bool aligned, const std::vector<int64_t>& map_size, bool channels_last) {
+  const char* op = "roi_align_backward";
   RoiAlignBackwardParams p{};
-  const DType dtype = check_float("roi_align_backward", "grad", grad);
-  check_float("roi_align_backward", "boxes", rois);
-  check_same_device("roi_align_backward", "grad", grad, "boxes", rois);
+  const DType dtype = check_float(op, "grad", grad);
+  check_float(op, "boxes", rois);
+  check_same_device(op, "grad", grad, "boxes", rois);
   bool possible = map_size.size() == 4;
   for (int64_t size : map_size) possible = possible && size >= 0;
-  if (!possible)
-    fail("roi_align_backward: map_size must be [N, C, H, W], got ", shape_of(map_size));
-  p.forward = check("roi_align_backward", map_size, rois,
-                    {out_height, out_width, spatial_scale, sampling_ratio, aligned});
-  check_grad("roi_align_backward", grad, {p.forward.n, p.forward.channels, out_height, out_width},
-             rois);
-  p.forward.dtype = dtype;
+  if (!possible) fail(op, ": map_size must be [N, C, H, W], got ", shape_of(map_size));
+  p.forward = check_roi_align(op, "input", {{map_size, spatial_scale}}, rois, dtype,
+                              {out_height, out_width, sampling_ratio, aligned});
   p.forward.channels_last = channels_last;
-  const Tensor g =
-      torch::stable::contiguous(grad, channels_last ? torch::headeronly::MemoryFormat::ChannelsLast
-                                                    : torch::headeronly::MemoryFormat::Contiguous);
-  const Tensor r = kernel_rois("roi_align_backward", rois, p.forward);
+  const Tensor g = kernel_grad(op, grad, rois, p.forward);
+  const Tensor r = kernel_rois(op, rois, p.forward);
   Tensor out = allocate(map_size, scalar_of(result_of(dtype)), grad, channels_last);
-  p.forward.rois = r.data_ptr(), p.grad_out = g.data_ptr(), p.grad_input = out.data_ptr();
-  DETCORE_RUN(roi_align_backward, p, grad);
+  p.forward.rois = r.data_ptr(), p.grad_out = g.data_ptr(), p.grad_inputs[0] = out.data_ptr();
+  run_roi_align_backward(op, p, grad);
   return as_dtype(out, grad.scalar_type());
 }
 

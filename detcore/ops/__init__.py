@@ -11,6 +11,7 @@ from .losses import (
     sigmoid_focal_loss,
 )
 from .match_boxes import BoxMatches, match_boxes
+from .multiscale_roi_align import multiscale_roi_align
 from .nms import batched_nms, nms
 from .paired_box_iou import paired_box_iou
 from .pool import MultiScaleRoIAlign, RoIAlign
@@ -36,6 +37,7 @@ __all__ = [
     "generalized_box_iou",
     "generalized_box_iou_loss",
     "match_boxes",
+    "multiscale_roi_align",
     "nms",
     "paired_box_iou",
     "remove_small_boxes",

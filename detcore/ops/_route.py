@@ -64,12 +64,12 @@ def _eager(args: tuple[Any, ...]) -> bool:
     grad = torch.is_grad_enabled()
     for arg in args:
         if isinstance(arg, Tensor):
-            if type(arg) not in _PLAIN_TYPES or not (arg.is_cpu or arg.is_cuda):
+            if not _plain(arg, grad):
                 return False
-            if (grad and arg.requires_grad) or arg.layout is not torch.strided:
-                return False
-            if arg.is_neg() or arg._is_zerotensor():
-                return False
+        elif isinstance(arg, (list, tuple)) and not all(
+            _plain(a, grad) for a in arg if isinstance(a, Tensor)
+        ):
+            return False
     return (
         _local_keys().raw_repr() in _PLAIN_KEYS
         and _function_modes() == 0
@@ -77,35 +77,53 @@ def _eager(args: tuple[Any, ...]) -> bool:
     )
 
 
+def _plain(tensor: Tensor, grad: bool) -> bool:
+    return (
+        type(tensor) in _PLAIN_TYPES
+        and (tensor.is_cpu or tensor.is_cuda)
+        and not (grad and tensor.requires_grad)
+        and tensor.layout is torch.strided
+        and not (tensor.is_neg() or tensor._is_zerotensor())
+    )
+
+
 def _name_wrong_type(operator: Any, args: tuple[Any, ...]) -> None:
     """Raises a TypeError that names the argument the extension could not take."""
     for argument, value in zip(operator._schema.arguments, args, strict=False):
         wanted = str(argument.type)
+        op = operator._schema.name.removeprefix("detcore::")
         if wanted == "Tensor" and not isinstance(value, Tensor):
-            op = operator._schema.name.removeprefix("detcore::")
             got = type(value).__name__
             raise TypeError(f"{op}: {argument.name} must be a tensor, got {got}") from None
+        if wanted == "List[Tensor]":
+            for i, item in enumerate(value):
+                if not isinstance(item, Tensor):
+                    got = type(item).__name__
+                    name = f"{argument.name}[{i}]"
+                    raise TypeError(f"{op}: {name} must be a tensor, got {got}") from None
 
 
 def _refuse_duals(op: str, args: tuple[Any, ...]) -> None:
     # the operator has no forward-mode formula, and torch would drop the tangent without a word
-    if forward_ad._current_level >= 0 and any(
-        isinstance(a, Tensor) and forward_ad.unpack_dual(a).tangent is not None for a in args
-    ):
+    if forward_ad._current_level < 0:
+        return
+    flat = [a for arg in args for a in (arg if isinstance(arg, (list, tuple)) else (arg,))]
+    if any(isinstance(a, Tensor) and forward_ad.unpack_dual(a).tangent is not None for a in flat):
         raise NotImplementedError(f"{op}: forward-mode differentiation is not supported")
 
 
 def numpy_too(function: Callable[P, R]) -> Callable[P, R]:
-    """Lets a function of tensors take numpy arrays: if the first is one, arrays go back."""
+    """Lets a function of tensors take numpy arrays: if the first is or lists one, arrays return."""
 
     leading = next(iter(inspect.signature(function).parameters))
 
     @functools.wraps(function)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
         first = args[0] if args else kwargs.get(leading)
-        if isinstance(first, Tensor):
+        kind = first[0] if isinstance(first, (list, tuple)) and first else first
+        if isinstance(kind, Tensor) or (isinstance(kind, (list, tuple)) and not kind):
             return function(*args, **kwargs)
-        if not isinstance(first, np.ndarray):
+        if not isinstance(kind, np.ndarray):
             raise TypeError(
                 f"{function.__name__}: {leading} must be a tensor or an array, "
                 f"got {type(first).__name__}"

@@ -3,9 +3,9 @@
 import math
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor, nn
 
+from .multiscale_roi_align import multiscale_roi_align
 from .roi_align import roi_align, to_rois
 
 
@@ -40,8 +40,7 @@ class RoIAlign(nn.Module):
 class MultiScaleRoIAlign(nn.Module):
     """ROI-align over a feature pyramid: each region is pooled from the level that fits its size.
 
-    The level of a box is floor(canonical_level + log2(sqrt(area) / canonical_scale)), cut to the
-    levels there are (Lin et al., Feature Pyramid Networks, CVPR 2017, eq. 1).
+    `multiscale_roi_align` with its settings held; scales follow from the sizes of the images.
 
     forward(x, boxes, image_shapes): x maps names to features [N, C, H_l, W_l]; boxes is a list
     of [L_i, 4] (xyxy, pixels), one an image; image_shapes lists (height, width). Returns
@@ -77,24 +76,16 @@ class MultiScaleRoIAlign(nn.Module):
                 f"MultiScaleRoIAlign: x must hold one of {self.featmap_names}, got {list(x)}"
             )
         scales = [self._scale(f, image_shapes) for f in features]
-        rois = to_rois(features[0], boxes)
-        if len(features) == 1:
-            return roi_align(features[0], rois, self.output_size, scales[0], self.sampling_ratio)
-
-        level = self._level(rois[:, 1:], scales)
-        out = features[0].new_zeros(len(rois), features[0].shape[1], *self.output_size)
-        for i, (feature, scale) in enumerate(zip(features, scales, strict=True)):
-            here = torch.where(level == i)[0]
-            pooled = roi_align(feature, rois[here], self.output_size, scale, self.sampling_ratio)
-            out = out.index_put((here,), pooled.to(out.dtype))
-        return out
-
-    def _level(self, boxes: Tensor, scales: list[float]) -> Tensor:
-        lowest, highest = (round(-math.log2(scales[i])) for i in (0, -1))
-        size = ((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])).sqrt()
-        # the small term keeps a box of exactly the canonical size from falling a level
-        level = torch.floor(self.canonical_level + torch.log2(size / self.canonical_scale) + 1e-6)
-        return level.nan_to_num(lowest).clamp(lowest, highest).to(torch.int64) - lowest
+        rois = to_rois(features[0], boxes, "MultiScaleRoIAlign")
+        return multiscale_roi_align(
+            features,
+            rois,
+            self.output_size,
+            scales,
+            self.sampling_ratio,
+            self.canonical_scale,
+            self.canonical_level,
+        )
 
     @staticmethod
     def _scale(feature: Tensor, image_shapes: Sequence[tuple[int, int]]) -> float:

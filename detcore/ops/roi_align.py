@@ -34,7 +34,7 @@ def roi_align(
     Returns:
         [K, C, *output_size] in input's dtype and memory format. A sample more than a pixel outside
         the map counts as 0. A box with NaN or infinite coordinates pools to zeros and takes no
-        gradient. Differentiable once in input (not in boxes), summed in ROI order, no atomics.
+        gradient. Differentiable once in input (not in boxes), without atomics.
 
     Raises:
         ValueError: for a wrong shape, dtype or device, and on the CPU for an image index out of
@@ -50,17 +50,16 @@ def roi_align(
     return _roi_align(input, rois, spatial_scale, *output_size, sampling_ratio, aligned)
 
 
-def to_rois(input: Tensor, boxes: Sequence[Tensor]) -> Tensor:
+def to_rois(input: Tensor, boxes: Sequence[Tensor], op: str = "roi_align") -> Tensor:
     """A list of [L_i, 4], one an image, as [K, 5] with the image's index in front."""
     if input.dim() == 4 and len(boxes) != input.shape[0]:
         raise ValueError(
-            f"roi_align: boxes must list one tensor an image, {input.shape[0]} of them, "
-            f"got {len(boxes)}"
+            f"{op}: boxes must list one tensor an image, {input.shape[0]} of them, got {len(boxes)}"
         )
     for i, b in enumerate(boxes):
         if not isinstance(b, Tensor) or b.dim() != 2 or b.shape[1] != 4:
             got = list(b.shape) if isinstance(b, Tensor) else type(b).__name__
-            raise ValueError(f"roi_align: boxes[{i}] must be [L, 4], got {got}")
+            raise ValueError(f"{op}: boxes[{i}] must be [L, 4], got {got}")
     if not boxes:
         return input.new_zeros((0, 5))
     # half precision holds image indices only up to 2048 (bfloat16: 256)

@@ -19,6 +19,7 @@ def decode_dense(
     weights: Sequence[float] = (1.0, 1.0, 1.0, 1.0),
     clip: float | None = None,
     scale_xy: float = 1.0,
+    bins: int = 16,
     score_threshold: float | None = None,
 ) -> tuple[Tensor, Tensor | None]:
     """As `detcore.ops.decode_dense`."""
@@ -35,6 +36,7 @@ def decode_dense(
     cell = torch.stack(torch.meshgrid(column, row, indexing="xy"), -1)[:, :, None, :]  # [H,W,1,2]
     shape = None if anchors is None else anchors.to(dtype)
 
+    numbers = 4
     point, size = raw[..., 0:2], raw[..., 2:4]
     if codec == "delta":
         assert shape is not None
@@ -43,9 +45,15 @@ def decode_dense(
         boxes = decode_boxes(
             raw[..., :4].reshape(len(flat), 4), flat, weights, CLIP if clip is None else clip
         )
-    elif codec == "ltrb":
+    elif codec in ("ltrb", "dfl"):
         centre = (cell + 0.5) * step
-        reach = raw[..., :4].relu() * step.repeat(2)
+        if codec == "dfl":
+            numbers = 4 * bins
+            bin = torch.arange(bins, dtype=dtype, device=maps.device)
+            expected = (raw[..., :numbers].unflatten(-1, (4, bins)).softmax(-1) * bin).sum(-1)
+        else:
+            expected = raw[..., :4].relu()
+        reach = expected * step.repeat(2)
         boxes = torch.cat((centre - reach[..., :2], centre + reach[..., 2:]), -1)
     else:
         limit = float("inf") if clip is None else clip
@@ -63,7 +71,7 @@ def decode_dense(
         boxes = torch.cat((centre - 0.5 * extent, centre + 0.5 * extent), -1)
     boxes = boxes.reshape(batch, height * width * cells, 4)
 
-    scores = raw[..., 4:].detach().sigmoid()
+    scores = raw[..., numbers:].detach().sigmoid()
     if codec in WITH_OBJECTNESS:
         scores = scores[..., :1] if per_cell == 5 else scores[..., :1] * scores[..., 1:]
     scores = scores.reshape(batch, boxes.shape[1], scores.shape[-1])

@@ -95,9 +95,12 @@ void roi_align_of_a_constant_is_the_constant() {
   const std::vector<float> rois = {0, 2, 2, 9, 11, 1, 0, 0, 15, 15};
   std::vector<float> out(2 * 3 * 4 * 4, -1);
   RoiAlignParams p{};
-  p.input = map.data(), p.rois = rois.data(), p.out = out.data();
-  p.images = 2, p.channels = 3, p.height = p.width = 16, p.n = 2;
-  p.out_height = p.out_width = 4, p.sampling_ratio = 2, p.spatial_scale = 1;
+  p.levels[0] = {map.data(), 16, 16, 1.0, 0.0}, p.level_count = 1;
+  p.rois = rois.data(), p.out = out.data();
+  p.images = 2, p.channels = 3, p.n = 2;
+  p.out_height = p.out_width = 4, p.sampling_ratio = 2;
+  std::vector<char> workspace(roi_align_workspace_cpu(p));
+  p.workspace = workspace.data();
   CHECK(bool(roi_align_cpu(p, three_threads())));
   for (float v : out) CHECK(std::fabs(v - 2.5f) < 1e-5f);
 }

@@ -11,13 +11,14 @@ from detcore import ops, reference
 
 from .conftest import FLOATS, Backend
 
-CODECS = ("delta", "yolo", "yolo5", "grid", "ltrb")
+CODECS = ("delta", "yolo", "yolo5", "grid", "ltrb", "dfl")
+BINS = 5
 
 
 def case(codec: str, batch: int, cells: int, classes: int, height: int, width: int, seed: int = 0):
     """Maps (float64) and anchors of a random head."""
     g = torch.Generator().manual_seed(seed + 7 * height + width)
-    if codec in ("grid", "ltrb"):
+    if codec in ("grid", "ltrb", "dfl"):
         cells, anchors = 1, None
     elif codec == "delta":
         half = torch.rand(cells, 2, generator=g, dtype=torch.float64) * 20 + 4
@@ -25,7 +26,8 @@ def case(codec: str, batch: int, cells: int, classes: int, height: int, width: i
     else:
         anchors = torch.rand(cells, 2, generator=g, dtype=torch.float64) * 40 + 4
     extra = classes + (codec in ("yolo", "yolo5", "grid"))
-    shape = (batch, cells * (4 + extra), height, width)
+    numbers = 4 * BINS if codec == "dfl" else 4
+    shape = (batch, cells * (numbers + extra), height, width)
     return torch.randn(shape, generator=g, dtype=torch.float64), anchors
 
 
@@ -43,7 +45,7 @@ def test_equals_reference(
 ) -> None:  # fmt: skip
     maps, anchors = case(codec, batch, cells, classes, height, width)
     maps, anchors = backend(maps.to(dtype)), backend(anchors)
-    arguments = {"clip": 1.0, "scale_xy": 1.1, "score_threshold": threshold}
+    arguments = {"clip": 1.0, "scale_xy": 1.1, "bins": BINS, "score_threshold": threshold}
     boxes, scores = ops.decode_dense(maps, anchors, (8, 16), codec, **arguments)
     want_boxes, want_scores = reference.decode_dense(maps, anchors, (8, 16), codec, **arguments)
     assert boxes.dtype == dtype and boxes.shape == want_boxes.shape
@@ -72,6 +74,38 @@ def test_delta_equals_torchvision() -> None:
         torch.testing.assert_close(boxes[b], want, rtol=1e-5, atol=1e-3)
 
 
+def test_dfl_finds_the_bin(backend: Backend) -> None:
+    """One bin far above the others is the distance itself; 16 bins are YOLOv8's."""
+    logits = torch.zeros(1, 4, 16, 2, 3)
+    logits[0, range(4), (0, 3, 7, 15)] = 200.0
+    boxes, scores = ops.decode_dense(backend(logits.view(1, 64, 2, 3)), None, 8, "dfl")
+    x = torch.tensor([4.0, 12, 20]).repeat(2)
+    y = torch.tensor([4.0, 12]).repeat_interleave(3)
+    want = torch.stack((x, y - 24, x + 56, y + 120), -1)
+    torch.testing.assert_close(boxes[0].cpu(), want)
+    assert scores is None
+
+
+@pytest.mark.parametrize("codec", CODECS)
+def test_rejected_cells_are_not_decoded(backend: Backend, codec: str) -> None:
+    """NaN box values of a rejected cell never show, nor in the gradient; those kept do."""
+    maps, anchors = case(codec, 1, 1, 2, 1, 2)
+    numbers = 4 * BINS if codec == "dfl" else 4
+    anchors = None if anchors is None else anchors[:1]
+    maps[:, :numbers] = math.nan
+    maps[:, numbers:, :, 0], maps[:, numbers:, :, 1] = -9, 9
+    arguments = {"bins": BINS, "score_threshold": 0.5}
+    boxes, scores = ops.decode_dense(backend(maps), backend(anchors), 8, codec, **arguments)
+    assert scores is not None
+    assert (boxes[0, 0] == 0).all() and (scores[0, 0] == 0).all()
+    assert boxes[0, 1].isnan().all() and (scores[0, 1] > 0.5).all()
+    grad = backend.native("decode_dense_backward")(
+        torch.ones_like(boxes), backend(maps), backend(anchors), codec,
+        [8.0, 8.0, 1.0, 1.0, 1.0, 1.0, 4.0, 1.0, 0.5, float(BINS)],
+    )  # fmt: skip
+    assert (grad[..., 0] == 0).all()
+
+
 def test_channels_last_maps(backend: Backend) -> None:
     maps, anchors = case("yolo", 2, 3, 5, 6, 7)
     maps = backend(maps.float())
@@ -96,11 +130,12 @@ def test_gradient_equals_autograd_of_reference(
 ) -> None:
     maps, anchors = case(codec, 2, 3, 2, 5, 6)
     maps.requires_grad_()
-    arguments = {"clip": 1.0, "scale_xy": 1.1, "score_threshold": threshold}
+    arguments = {"clip": 1.0, "scale_xy": 1.1, "bins": BINS, "score_threshold": threshold}
     boxes, _ = reference.decode_dense(maps, anchors, 8, codec, **arguments)
     grad = torch.randn_like(boxes)
     (want,) = torch.autograd.grad(boxes, maps, grad)
-    settings = [8.0, 8.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.1, -1.0 if threshold is None else threshold]
+    least = -1.0 if threshold is None else threshold
+    settings = [8.0, 8.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.1, least, float(BINS)]
     got = backend.native("decode_dense_backward")(
         backend(grad), backend(maps.detach()), backend(anchors), codec, settings
     )
@@ -111,7 +146,9 @@ def test_gradient_equals_autograd_of_reference(
 def test_gradcheck(codec: str) -> None:
     maps, anchors = case(codec, 1, 2, 1, 2, 3)
     maps.requires_grad_()
-    assert torch.autograd.gradcheck(lambda m: ops.decode_dense(m, anchors, 8, codec)[0], maps)
+    assert torch.autograd.gradcheck(
+        lambda m: ops.decode_dense(m, anchors, 8, codec, bins=BINS)[0], maps
+    )
 
 
 def test_scores_take_no_gradient() -> None:
@@ -124,7 +161,7 @@ def test_scores_take_no_gradient() -> None:
 @pytest.mark.parametrize("codec", CODECS)
 def test_opcheck(codec: str, grad: bool) -> None:
     maps, anchors = case(codec, 1, 2, 2, 2, 3)
-    settings = [8.0, 8.0, 1.0, 1.0, 1.0, 1.0, 4.0, 1.0, -1.0]
+    settings = [8.0, 8.0, 1.0, 1.0, 1.0, 1.0, 4.0, 1.0, -1.0, float(BINS)]
     opcheck(torch.ops.detcore.decode_dense, (maps.requires_grad_(grad), anchors, codec, settings))
 
 
@@ -157,7 +194,11 @@ def test_opcheck(codec: str, grad: bool) -> None:
         ),
         (
             (torch.zeros(1, 8, 2, 2), None, 8, "v9"),
-            "decode_dense: codec must be one of delta, yolo, yolo5, grid, ltrb, got 'v9'",
+            "decode_dense: codec must be one of delta, yolo, yolo5, grid, ltrb, dfl, got 'v9'",
+        ),
+        (
+            (torch.zeros(1, 63, 2, 2), None, 8, "dfl"),
+            "decode_dense: maps must have 1 * (64 + classes) channels, got 63",
         ),
         (
             (torch.zeros(1, 8, 2, 2), torch.zeros(2, 4), 0),

@@ -1,4 +1,6 @@
+import ctypes
 import math
+import mmap
 
 import pytest
 import torch
@@ -262,6 +264,43 @@ def test_outputs_and_maps_beyond_the_short_lists(backend: Backend) -> None:
                 torch.testing.assert_close(
                     got_grad.cpu(), want_grad, rtol=1e-4, atol=1e-4, check_stride=False
                 )
+
+
+def guarded(t: Tensor, layout: torch.memory_format) -> Tensor:
+    """A copy whose last byte is the last before a page that must not be touched."""
+    last = layout == torch.channels_last
+    flat = (t.permute(0, 2, 3, 1) if last else t).contiguous().flatten()
+    size = flat.numel() * flat.element_size()
+    pages = -(-size // mmap.PAGESIZE) * mmap.PAGESIZE
+    memory = mmap.mmap(-1, pages + mmap.PAGESIZE)
+    address = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+    protect = ctypes.CDLL(None, use_errno=True).mprotect
+    none = ctypes.c_int(0)
+    assert protect(ctypes.c_void_p(address + pages), ctypes.c_size_t(mmap.PAGESIZE), none) == 0
+    copy = torch.frombuffer(memory, dtype=t.dtype, count=flat.numel(), offset=pages - size)
+    copy.copy_(flat)
+    n, c, h, w = t.shape
+    return copy.view(n, h, w, c).permute(0, 3, 1, 2) if last else copy.view(n, c, h, w)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS, ids=["nchw", "nhwc"])
+@pytest.mark.parametrize("dtype", FLOATS, ids=str)
+@pytest.mark.parametrize("channels", [1, 3, 17, 37])
+def test_nothing_is_read_past_the_end(
+    backend: Backend, channels: int, dtype: torch.dtype, layout
+) -> None:
+    """Whole vectors may be read past a region, never past the tensor."""
+    if not backend.name.startswith("cpu"):
+        pytest.skip("the CPU kernels' own care")
+    input, rois = map_for((2, channels, 9, 11)).to(dtype), rois_for(2, 20).double()
+    rois[-3:] = torch.tensor([[1.0, 0, 0, 22, 18], [1, 18, 14, 22, 18], [0, 20, 16, 30, 30]])
+    rois = rois if dtype == torch.float64 else rois.float()
+    got = ops.roi_align(guarded(input, layout), rois, 3, 0.5, 2)
+    want = ops.roi_align(input.to(memory_format=layout), rois, 3, 0.5, 2)
+    assert torch.equal(got, want)
+    back = backend.native("roi_align_backward")
+    settings = (rois, 0.5, 3, 3, 2, False, list(input.shape), layout == torch.channels_last)
+    assert torch.equal(back(guarded(got, layout), *settings), back(want, *settings))
 
 
 @pytest.mark.parametrize("grad", [False, True])

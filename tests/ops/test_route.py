@@ -57,6 +57,31 @@ def test_gradients_take_the_operator(ways: list[str]) -> None:
     assert out.requires_grad and ways == []
 
 
+def test_lists_of_tensors_are_looked_into(ways: list[str]) -> None:
+    maps = [torch.randn(1, 2, 8 >> i, 8 >> i) for i in range(2)]
+    rois = torch.tensor([[0.0, 1, 1, 6, 6]])
+
+    def pool(*maps: Tensor) -> Tensor:
+        return ops.multiscale_roi_align(maps, rois, 2, [0.5, 0.25])
+
+    want = pool(*maps)
+    assert ways == ["entry"]
+    assert pool(maps[0], maps[1].clone().requires_grad_()).requires_grad
+    assert pool(*(m.to("meta") for m in maps)).is_meta
+    torch.testing.assert_close(pool(maps[0], torch._neg_view(-maps[1])), want)
+    with pytest.raises(RuntimeError, match="Batching rule not implemented"):  # torch's, for lists
+        torch.vmap(pool)(maps[0][None], maps[1][None])
+    with forward_ad.dual_level():
+        dual = forward_ad.make_dual(maps[1], torch.ones_like(maps[1]))
+        with pytest.raises(NotImplementedError, match="forward-mode differentiation"):
+            pool(maps[0], dual)
+    assert ways == ["entry"]
+    with pytest.raises(TypeError) as raised:
+        ops.multiscale_roi_align([maps[0], None], rois, 2, [0.5, 0.25])  # type: ignore[list-item]
+    words = "multiscale_roi_align: features[1] must be a tensor, got NoneType"
+    assert str(raised.value) == words
+
+
 def test_forward_mode_duals_are_not_stripped(ways: list[str]) -> None:
     with forward_ad.dual_level():
         dual = forward_ad.make_dual(boxes(), torch.ones(5, 4))
@@ -172,10 +197,15 @@ def every_op():
         "decode_boxes": (lambda a: ops.decode_boxes(a / 50, a), (a,)),
         "decode_dense": (lambda m: ops.decode_dense(m, anchors, 8, "delta")[0], (maps,)),
         "match_boxes": (lambda a, b: tuple(ops.match_boxes(a, b)), (a, b)),
+        "decode_dense_dfl": (lambda m: ops.decode_dense(m, None, 8, "dfl", bins=2)[0], (maps,)),
         "nms": (lambda b, s: ops.nms(b, s, 0.3), (b, s)),
         "batched_nms": (lambda b, s: ops.batched_nms(b, s, torch.arange(9) % 2, 0.3), (b, s)),
         "soft_nms": (lambda b, s: ops.soft_nms(b, s, method="gaussian"), (b, s)),
         "roi_align": (lambda x, r: ops.roi_align(x, r, 2, 0.5, 2), (x, r)),
+        "multiscale_roi_align": (
+            lambda x, y, r: ops.multiscale_roi_align([x, y], r, 2, [1, 0.5], 2, 4, 0),
+            (x, x[:, :, ::2, ::2].contiguous(), r),
+        ),
     }
 
 
@@ -227,6 +257,9 @@ def test_numpy_in_numpy_out() -> None:
     np.testing.assert_array_equal(ops.box_iou(frozen, a), iou)
     features = np.ones((1, 2, 6, 6), np.float32)
     pooled = ops.roi_align(features, [np.array([[0, 0, 4, 4]], np.float32)], 2)
+    assert isinstance(pooled, np.ndarray) and pooled.shape == (1, 2, 2, 2)
+    boxes_of_one = [np.array([[0, 0, 4, 4]], np.float32)]
+    pooled = ops.multiscale_roi_align([features, features], boxes_of_one, 2, [1, 0.5])
     assert isinstance(pooled, np.ndarray) and pooled.shape == (1, 2, 2, 2)
     boxes_out, scores_out = ops.decode_dense(np.zeros((1, 6, 2, 2), np.float32), None, 8, "grid")
     assert isinstance(boxes_out, np.ndarray) and isinstance(scores_out, np.ndarray)

@@ -6,75 +6,114 @@ namespace detcore {
 inline namespace DETCORE_ISA {
 namespace {
 
-constexpr int64_t kGrain = 2048;  // anchors a thread takes at least
+constexpr int64_t kGrain = 8192;  // boxes a thread takes at least
 
 template <class T>
-CodecWeights<T> weights_of(const BoxCodecParams& p) {
+CodecWeights<Lanes<T>> weights_of(const BoxCodecParams& p) {
   return {T(p.weights[0]), T(p.weights[1]), T(p.weights[2]), T(p.weights[3])};
 }
 
-// f(S{}, anchor, i) for every anchor.
-template <class F>
-Status each_anchor(const BoxCodecParams& p, const Executor& executor, const F& f) {
-  return with_storage(p.dtype, [&](auto storage) {
-    using S = decltype(storage);
-    parallel_for(executor, p.n, 1 + kGrain / (p.k + 1), [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i)
-        f(storage, load_box(static_cast<const S*>(p.anchors) + 4 * i), i);
-    });
-    return Status{};
-  });
+// The anchors of the deltas [first, first + count), k deltas an anchor.
+template <class S, class T = arithmetic_t<S>>
+DETCORE_HD Box<Lanes<T>> anchors_of(const BoxCodecParams& p, int64_t first, int64_t count) {
+  const S* anchors = static_cast<const S*>(p.anchors);
+  if (p.k == 1) return load_boxes(anchors + 4 * first, count);
+  int64_t i = first / p.k, left = p.k - first % p.k;
+  if (left >= count) {
+    const Box<T> anchor = load_box(anchors + 4 * i);
+    return {anchor.x1, anchor.y1, anchor.x2, anchor.y2};
+  }
+  T each[4 * Lanes<T>::width] = {};
+  for (int64_t lane = 0; lane < count; ++lane) {
+    store_box(each + 4 * lane, load_box(anchors + 4 * i));
+    if (--left == 0) ++i, left = p.k;
+  }
+  return load_boxes(each);
 }
 
 }  // namespace
 
 Status encode_boxes(const BoxCodecParams& p, const Executor& executor) {
-  return each_anchor(p, executor, [&](auto storage, auto anchor, int64_t i) {
+  return with_storage(p.dtype, [&](auto storage) {
     using S = decltype(storage);
-    auto box = load_box(static_cast<const S*>(p.input) + 4 * i);
-    store_box(static_cast<S*>(p.out) + 4 * i,
-              encode_delta(box, anchor, weights_of<arithmetic_t<S>>(p)));
+    using T = arithmetic_t<S>;
+    const auto weights = weights_of<T>(p);
+    each_vector<T>(executor, p.n, kGrain, [&](int64_t i, int64_t count) {
+      const auto anchors = anchors_of<S>(p, i, count);
+      const auto boxes = load_boxes(static_cast<const S*>(p.input) + 4 * i, count);
+      store_boxes(encode_delta(boxes, anchors, weights), static_cast<S*>(p.out) + 4 * i, count);
+    });
+    return Status{};
   });
 }
 
 Status decode_boxes(const BoxCodecParams& p, const Executor& executor) {
-  return each_anchor(p, executor, [&](auto storage, auto anchor, int64_t i) {
+  return with_storage(p.dtype, [&](auto storage) {
     using S = decltype(storage);
     using T = arithmetic_t<S>;
-    for (int64_t j = i * p.k; j < (i + 1) * p.k; ++j) {
-      auto delta = load_box(static_cast<const S*>(p.input) + 4 * j);
-      store_box(static_cast<S*>(p.out) + 4 * j,
-                decode_delta(delta, anchor, weights_of<T>(p), T(p.clip)));
-    }
+    const auto weights = weights_of<T>(p);
+    const Lanes<T> clip = T(p.clip);
+    each_vector<T>(executor, p.n * p.k, kGrain, [&](int64_t i, int64_t count) {
+      const auto anchors = anchors_of<S>(p, i, count);
+      const auto deltas = load_boxes(static_cast<const S*>(p.input) + 4 * i, count);
+      store_boxes(decode_delta(deltas, anchors, weights, clip), static_cast<S*>(p.out) + 4 * i,
+                  count);
+    });
+    return Status{};
   });
 }
 
 Status encode_boxes_backward(const BoxCodecBackwardParams& p, const Executor& executor) {
-  return each_anchor(p.forward, executor, [&](auto storage, auto anchor, int64_t i) {
+  return with_storage(p.forward.dtype, [&](auto storage) {
     using S = decltype(storage);
     using T = arithmetic_t<S>;
-    auto box = load_box(static_cast<const S*>(p.forward.input) + 4 * i);
-    auto g = load_box(static_cast<const S*>(p.grad_out) + 4 * i);
-    Box<T> d_box, d_anchor;
-    encode_delta_backward(box, anchor, weights_of<T>(p.forward), g, d_box, d_anchor);
-    store_box(static_cast<S*>(p.grad_input) + 4 * i, d_box);
-    store_box(static_cast<S*>(p.grad_anchors) + 4 * i, d_anchor);
+    const auto weights = weights_of<T>(p.forward);
+    each_vector<T>(executor, p.forward.n, kGrain, [&](int64_t i, int64_t count) {
+      const auto anchors = anchors_of<S>(p.forward, i, count);
+      const auto boxes = load_boxes(static_cast<const S*>(p.forward.input) + 4 * i, count);
+      const auto grad = load_boxes(static_cast<const S*>(p.grad_out) + 4 * i, count);
+      Box<Lanes<T>> d_boxes, d_anchors;
+      encode_delta_backward(boxes, anchors, weights, grad, d_boxes, d_anchors);
+      store_boxes(d_boxes, static_cast<S*>(p.grad_input) + 4 * i, count);
+      store_boxes(d_anchors, static_cast<S*>(p.grad_anchors) + 4 * i, count);
+    });
+    return Status{};
   });
 }
 
+// Lanes are anchors, which sum over their k deltas in order.
 Status decode_boxes_backward(const BoxCodecBackwardParams& p, const Executor& executor) {
-  return each_anchor(p.forward, executor, [&](auto storage, auto anchor, int64_t i) {
+  return with_storage(p.forward.dtype, [&](auto storage) {
     using S = decltype(storage);
     using T = arithmetic_t<S>;
-    Box<T> d_anchor{T(0), T(0), T(0), T(0)}, d_delta;
-    for (int64_t j = i * p.forward.k; j < (i + 1) * p.forward.k; ++j) {
-      auto delta = load_box(static_cast<const S*>(p.forward.input) + 4 * j);
-      auto g = load_box(static_cast<const S*>(p.grad_out) + 4 * j);
-      decode_delta_backward(delta, anchor, weights_of<T>(p.forward), T(p.forward.clip), g, d_delta,
-                            d_anchor);
-      store_box(static_cast<S*>(p.grad_input) + 4 * j, d_delta);
-    }
-    store_box(static_cast<S*>(p.grad_anchors) + 4 * i, d_anchor);
+    const int64_t k = p.forward.k;
+    const auto weights = weights_of<T>(p.forward);
+    const Lanes<T> clip = T(p.forward.clip);
+    auto load = [&](const void* from, int64_t i, int64_t j, int64_t count) {
+      const S* boxes = static_cast<const S*>(from) + 4 * (i * k + j);
+      if (k == 1) return load_boxes(boxes, count);
+      T each[4 * Lanes<T>::width] = {};
+      for (int64_t l = 0; l < count; ++l) store_box(each + 4 * l, load_box(boxes + 4 * l * k));
+      return load_boxes(each);
+    };
+    auto store = [&](const Box<Lanes<T>>& value, int64_t i, int64_t j, int64_t count) {
+      S* boxes = static_cast<S*>(p.grad_input) + 4 * (i * k + j);
+      if (k == 1) return store_boxes(value, boxes, count);
+      T each[4 * Lanes<T>::width];
+      store_boxes(value, each);
+      for (int64_t l = 0; l < count; ++l) store_box(boxes + 4 * l * k, load_box(each + 4 * l));
+    };
+    each_vector<T>(executor, p.forward.n, divide_up(kGrain, k + 1), [&](int64_t i, int64_t count) {
+      const auto anchors = load_boxes(static_cast<const S*>(p.forward.anchors) + 4 * i, count);
+      Box<Lanes<T>> d_anchors{T(0), T(0), T(0), T(0)}, d_deltas;
+      for (int64_t j = 0; j < k; ++j) {
+        decode_delta_backward(load(p.forward.input, i, j, count), anchors, weights, clip,
+                              load(p.grad_out, i, j, count), d_deltas, d_anchors);
+        store(d_deltas, i, j, count);
+      }
+      store_boxes(d_anchors, static_cast<S*>(p.grad_anchors) + 4 * i, count);
+    });
+    return Status{};
   });
 }
 

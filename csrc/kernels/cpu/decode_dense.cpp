@@ -20,7 +20,6 @@ struct CellView {
   DETCORE_HD void put_score(int64_t c, T score) const {
     if (scores) narrow(score, scores[c]);
   }
-  DETCORE_HD Box<T> numbers() const { return {value(0), value(1), value(2), value(3)}; }
 };
 
 // f(CellView) for every cell; rows of one anchor's planes go to one thread.
@@ -74,7 +73,8 @@ Status decode_dense(const DecodeDenseParams& p, const Executor& executor) {
     each_cell<S>(p, executor, [&](const CellView<S>& cell) {
       const bool wanted = p.classes == 0 || decode_scores(scores_of<T>(p), cell);
       Box<T> box{T(0), T(0), T(0), T(0)};
-      if (wanted) box = decode_cell<decltype(codec)::value>(cell.numbers(), cell.geometry);
+      constexpr DenseCodec kCodec = decltype(codec)::value;
+      if (wanted) box = decode_cell<kCodec>(dense_numbers<kCodec, T>(cell, p.bins), cell.geometry);
       store_box(static_cast<S*>(p.boxes) + 4 * cell.out, box);
     });
   });
@@ -86,16 +86,15 @@ Status decode_dense_backward(const DecodeDenseBackwardParams& p, const Executor&
     using S = decltype(storage);
     using T = arithmetic_t<S>;
     each_cell<S>(f, executor, [&](const CellView<S>& cell) {
-      Box<T> d{T(0), T(0), T(0), T(0)};
-      const bool wanted = f.classes == 0 || decode_scores(scores_of<T>(f), cell);
-      if (wanted) {
-        auto g = load_box(static_cast<const S*>(p.grad_boxes) + 4 * cell.out);
-        d = decode_cell_backward<decltype(codec)::value>(cell.numbers(), cell.geometry, g);
-      }
+      constexpr DenseCodec kCodec = decltype(codec)::value;
       S* out = static_cast<S*>(p.grad_maps) + (cell.raw - static_cast<const S*>(f.maps));
-      narrow(d.x1, out[0]), narrow(d.y1, out[cell.plane]);
-      narrow(d.x2, out[2 * cell.plane]), narrow(d.y2, out[3 * cell.plane]);
-      for (int64_t k = 4; k < f.per_cell; ++k) narrow(T(0), out[k * cell.plane]);
+      for (int64_t k = 0; k < f.per_cell; ++k) narrow(T(0), out[k * cell.plane]);
+      if (f.classes > 0 && !decode_scores(scores_of<T>(f), cell)) return;
+      const auto g = load_box(static_cast<const S*>(p.grad_boxes) + 4 * cell.out);
+      const Box<T> t = dense_numbers<kCodec, T>(cell, f.bins);
+      dense_numbers_backward<kCodec>(
+          cell, f.bins, decode_cell_backward<kCodec>(t, cell.geometry, g),
+          [&](int64_t k, T gradient) { narrow(gradient, out[k * cell.plane]); });
     });
   });
 }

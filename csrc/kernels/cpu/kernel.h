@@ -4,6 +4,7 @@
 #pragma once
 
 #include "detcore/dispatch.h"
+#include "lane_math.h"
 #include "vec.h"
 
 namespace detcore {
@@ -29,6 +30,27 @@ DETCORE_HD Box<arithmetic_t<S>> load_box(const S* p) {
 template <class S>
 DETCORE_HD void store_box(S* p, const Box<arithmetic_t<S>>& b) {
   narrow(b.x1, p[0]), narrow(b.y1, p[1]), narrow(b.x2, p[2]), narrow(b.y2, p[3]);
+}
+
+// `count` <= width boxes that stand one behind the other, as lanes; lanes beyond them are zero.
+template <class S, class T = arithmetic_t<S>>
+DETCORE_HD Box<Lanes<T>> load_boxes(const S* p, int64_t count) {
+  constexpr int width = Lanes<T>::width;
+  if constexpr (sizeof(S) == sizeof(T))
+    if (count == width) return load_boxes(p);
+  T wide[4 * width] = {};
+  for (int64_t i = 0; i < 4 * count; ++i) wide[i] = widen(p[i]);
+  return load_boxes(wide);
+}
+
+template <class S, class T = arithmetic_t<S>>
+DETCORE_HD void store_boxes(const Box<Lanes<T>>& boxes, S* p, int64_t count) {
+  constexpr int width = Lanes<T>::width;
+  if constexpr (sizeof(S) == sizeof(T))
+    if (count == width) return store_boxes(boxes, p);
+  T wide[4 * width];
+  store_boxes(boxes, wide);
+  for (int64_t i = 0; i < 4 * count; ++i) narrow(wide[i], p[i]);
 }
 
 // Which boxes share a point within both: the others' intersection is 0, without a product.
@@ -65,6 +87,16 @@ struct Arena {
 DETCORE_HD int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 DETCORE_HD int64_t at_least(int64_t low, int64_t x) { return x < low ? low : x; }
 DETCORE_HD int64_t at_most(int64_t high, int64_t x) { return x > high ? high : x; }
+
+// f(i, count) for the pieces of [0, n), a vector of T or less each, on the caller's threads.
+template <class T, class F>
+DETCORE_HD void each_vector(const Executor& executor, int64_t n, int64_t grain, const F& f) {
+  constexpr int64_t width = Lanes<T>::width;
+  parallel_for(executor, divide_up(n, width), divide_up(grain, width),
+               [&](int64_t begin, int64_t end) {
+                 for (int64_t v = begin; v < end; ++v) f(v * width, at_most(width, n - v * width));
+               });
+}
 
 }  // namespace DETCORE_ISA
 }  // namespace detcore

@@ -59,8 +59,12 @@ struct Lanes {
   }
   DETCORE_HD void store(T* p) const { memcpy(p, &v, sizeof(Vector)); }
   // the first `count` lanes alone
-  DETCORE_HD void store(T* p, int64_t count) const { memcpy(p, &v, count * sizeof(T)); }
+  DETCORE_HD void store(T* p, int64_t count) const {
+    if (count == width) return store(p);
+    memcpy(p, &v, count * sizeof(T));
+  }
   DETCORE_HD static Lanes load(const T* p, int64_t count) {
+    if (count == width) return load(p);
     Lanes r(T(0));
     memcpy(&r.v, p, count * sizeof(T));
     return r;
@@ -99,6 +103,53 @@ DETCORE_HD void store_whole(Lanes<T> x, int32_t* p) {
   typedef int32_t Whole __attribute__((vector_size(sizeof(int32_t) * Lanes<T>::width)));
   const Whole whole = __builtin_convertvector(x.v, Whole);
   memcpy(p, &whole, sizeof whole);
+}
+
+// Numbers 0 to n - 1 as a pack, for shuffles: their patterns must be constants.
+template <int... i>
+struct Pack {};
+template <int n, int... i>
+struct CountTo : CountTo<n - 1, n - 1, i...> {};
+template <int... i>
+struct CountTo<0, i...> {
+  using type = Pack<i...>;
+};
+
+// Of two vectors behind each other, the lanes at even or at odd places.
+template <class T, int... i>
+DETCORE_HD Lanes<T> every_second(Lanes<T> a, Lanes<T> b, bool odd, Pack<i...>) {
+  return odd ? Lanes<T>(__builtin_shufflevector(a.v, b.v, (2 * i + 1)...))
+             : Lanes<T>(__builtin_shufflevector(a.v, b.v, (2 * i)...));
+}
+// The inverse: lanes of a and b in turn, the first half of them or the second.
+template <class T, int... i>
+DETCORE_HD Lanes<T> in_turn(Lanes<T> a, Lanes<T> b, bool second, Pack<i...>) {
+  constexpr int w = Lanes<T>::width;
+  return second ? Lanes<T>(__builtin_shufflevector(a.v, b.v, (i / 2 + i % 2 * w + w / 2)...))
+                : Lanes<T>(__builtin_shufflevector(a.v, b.v, (i / 2 + i % 2 * w)...));
+}
+
+// `width` boxes that stand one behind the other, as lanes of each corner.
+template <class T>
+DETCORE_HD Box<Lanes<T>> load_boxes(const T* p) {
+  using L = Lanes<T>;
+  const typename CountTo<L::width>::type all{};
+  const L a = L::load(p), b = L::load(p + L::width), c = L::load(p + 2 * L::width),
+          d = L::load(p + 3 * L::width);
+  const L x_low = every_second(a, b, false, all), y_low = every_second(a, b, true, all);
+  const L x_high = every_second(c, d, false, all), y_high = every_second(c, d, true, all);
+  return {every_second(x_low, x_high, false, all), every_second(y_low, y_high, false, all),
+          every_second(x_low, x_high, true, all), every_second(y_low, y_high, true, all)};
+}
+template <class T>
+DETCORE_HD void store_boxes(const Box<Lanes<T>>& box, T* p) {
+  using L = Lanes<T>;
+  const typename CountTo<L::width>::type all{};
+  const L x_low = in_turn(box.x1, box.x2, false, all), x_high = in_turn(box.x1, box.x2, true, all);
+  const L y_low = in_turn(box.y1, box.y2, false, all), y_high = in_turn(box.y1, box.y2, true, all);
+  in_turn(x_low, y_low, false, all).store(p), in_turn(x_low, y_low, true, all).store(p + L::width);
+  in_turn(x_high, y_high, false, all).store(p + 2 * L::width);
+  in_turn(x_high, y_high, true, all).store(p + 3 * L::width);
 }
 
 // The sum of all lanes, as a tree: the order never depends on the data.
@@ -229,6 +280,134 @@ DETCORE_HD void narrow(float x, f16& out) {
     out.bits = uint16_t(sign | ((magnitude - 0x38000000 + 0xfff + (magnitude >> 13 & 1)) >> 13));
   }
 #endif
+}
+
+// Lanes<float> of half-precision storage, and the storage itself where T is what is stored.
+template <class T>
+DETCORE_HD Lanes<T> load_lanes(const T* p) {
+  return Lanes<T>::load(p);
+}
+DETCORE_HD Lanes<float> load_lanes(const f16* p) {
+#if defined(__AVX512F__)
+  return Lanes<float>(_mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))));
+#elif defined(__F16C__)
+  return Lanes<float>(_mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))));
+#else
+  Lanes<float> r;
+  for (int i = 0; i < Lanes<float>::width; ++i) r.v[i] = widen(p[i]);
+  return r;
+#endif
+}
+typedef uint16_t HalfLanes __attribute__((vector_size(kLaneBytes / 2)));
+typedef uint32_t HalfBits __attribute__((vector_size(kLaneBytes)));
+DETCORE_HD Lanes<float> load_lanes(const bf16* p) {
+  HalfLanes half;
+  memcpy(&half, p, sizeof half);
+  return Lanes<float>(
+      bit_cast<VectorOf<float>::type>(__builtin_convertvector(half, HalfBits) << 16));
+}
+
+template <class T>
+DETCORE_HD void store_lanes(Lanes<T> x, T* p) {
+  x.store(p);
+}
+DETCORE_HD void store_lanes(Lanes<float> x, f16* p) {
+#if defined(__AVX512F__)
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p),
+                      _mm512_cvtps_ph(x.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+#elif defined(__F16C__)
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm256_cvtps_ph(x.v, _MM_FROUND_TO_NEAREST_INT));
+#else
+  for (int i = 0; i < Lanes<float>::width; ++i) narrow(x.v[i], p[i]);
+#endif
+}
+DETCORE_HD void store_lanes(Lanes<float> x, bf16* p) {
+  const HalfBits bits = bit_cast<HalfBits>(x.v);
+  const HalfBits rounded = (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
+  const HalfBits quiet = bits >> 16 | 0x40;  // a NaN must not round up to infinity
+  const HalfLanes half = __builtin_convertvector(x.v == x.v ? rounded : quiet, HalfLanes);
+  memcpy(p, &half, sizeof half);
+}
+
+// The first `count` lanes alone.
+template <class S, class T>
+DETCORE_HD void load_lanes(const S* p, int64_t count, Lanes<T>& out) {
+  S part[Lanes<T>::width] = {};
+  memcpy(part, p, count * sizeof(S));
+  out = load_lanes(part);
+}
+template <class S, class T>
+DETCORE_HD void store_lanes(Lanes<T> x, S* p, int64_t count) {
+  S part[Lanes<T>::width];
+  store_lanes(x, part);
+  for (int64_t i = 0; i < count; ++i) p[i] = part[i];
+}
+#if defined(__AVX512F__)
+DETCORE_HD void store_lanes(Lanes<float> x, float* p, int64_t count) {
+  _mm512_mask_storeu_ps(p, __mmask16((1u << count) - 1), x.v);
+}
+DETCORE_HD void store_lanes(Lanes<float> x, f16* p, int64_t count) {
+  uint16_t part[16];
+  store_lanes(x, reinterpret_cast<f16*>(part));
+  _mm256_mask_storeu_epi16(p, __mmask16((1u << count) - 1),
+                           _mm256_loadu_si256(reinterpret_cast<const __m256i*>(part)));
+}
+DETCORE_HD void store_lanes(Lanes<float> x, bf16* p, int64_t count) {
+  uint16_t part[16];
+  store_lanes(x, reinterpret_cast<bf16*>(part));
+  _mm256_mask_storeu_epi16(p, __mmask16((1u << count) - 1),
+                           _mm256_loadu_si256(reinterpret_cast<const __m256i*>(part)));
+}
+#elif defined(__AVX2__)
+DETCORE_HD void store_lanes(Lanes<float> x, float* p, int64_t count) {
+  const __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+  _mm256_maskstore_ps(p, _mm256_cmpgt_epi32(_mm256_set1_epi32(int(count)), lane), x.v);
+}
+#endif
+
+// a0 b0 a1 b1 ... of the first halves of a and b, and of their second halves.
+template <class T>
+DETCORE_HD Lanes<T> zip_low(Lanes<T> a, Lanes<T> b) {
+  constexpr int w = Lanes<T>::width;
+  if constexpr (w == 16)
+    return Lanes<T>(
+        __builtin_shufflevector(a.v, b.v, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23));
+  else if constexpr (w == 8)
+    return Lanes<T>(__builtin_shufflevector(a.v, b.v, 0, 8, 1, 9, 2, 10, 3, 11));
+  else if constexpr (w == 4)
+    return Lanes<T>(__builtin_shufflevector(a.v, b.v, 0, 4, 1, 5));
+  else
+    return Lanes<T>(__builtin_shufflevector(a.v, b.v, 0, 2));
+}
+template <class T>
+DETCORE_HD Lanes<T> zip_high(Lanes<T> a, Lanes<T> b) {
+  constexpr int w = Lanes<T>::width;
+  if constexpr (w == 16)
+    return Lanes<T>(__builtin_shufflevector(a.v, b.v, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29,
+                                            14, 30, 15, 31));
+  else if constexpr (w == 8)
+    return Lanes<T>(__builtin_shufflevector(a.v, b.v, 4, 12, 5, 13, 6, 14, 7, 15));
+  else if constexpr (w == 4)
+    return Lanes<T>(__builtin_shufflevector(a.v, b.v, 2, 6, 3, 7));
+  else
+    return Lanes<T>(__builtin_shufflevector(a.v, b.v, 1, 3));
+}
+
+// A square of lanes, turned: log2(width) perfect shuffles of all its elements.
+template <class T>
+DETCORE_HD void transpose(Lanes<T> (&rows)[Lanes<T>::width]) {
+  constexpr int half = Lanes<T>::width / 2;
+#pragma GCC unroll 4
+  for (int done = 1; done < Lanes<T>::width; done *= 2) {
+    Lanes<T> next[Lanes<T>::width];
+#pragma GCC unroll 8
+    for (int i = 0; i < half; ++i) {
+      next[2 * i] = zip_low(rows[i], rows[i + half]);
+      next[2 * i + 1] = zip_high(rows[i], rows[i + half]);
+    }
+#pragma GCC unroll 16
+    for (int i = 0; i < Lanes<T>::width; ++i) rows[i] = next[i];
+  }
 }
 
 }  // namespace DETCORE_ISA

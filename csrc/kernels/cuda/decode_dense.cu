@@ -37,7 +37,6 @@ struct CellView {
   DETCORE_HD void put_score(int64_t c, T score) const {
     if (scores) narrow(score, scores[c]);
   }
-  DETCORE_HD Box<T> numbers() const { return {value(0), value(1), value(2), value(3)}; }
 };
 
 template <DenseCodec codec, class S>
@@ -48,7 +47,7 @@ __global__ void forward_kernel(DecodeDenseParams p) {
     const CellView<S> cell(p, i);
     const bool wanted = p.classes == 0 || decode_scores(scores_of<T>(p), cell);
     Box<T> box{T(0), T(0), T(0), T(0)};
-    if (wanted) box = decode_cell<codec>(cell.numbers(), cell.geometry);
+    if (wanted) box = decode_cell<codec>(dense_numbers<codec, T>(cell, p.bins), cell.geometry);
     store_box(static_cast<S*>(p.boxes) + 4 * cell.out, box);
   }
 }
@@ -60,16 +59,14 @@ __global__ void backward_kernel(DecodeDenseBackwardParams p) {
   const int64_t count = f.batch * f.cells * f.height * f.width;
   for (int64_t i = global_thread(); i < count; i += all_threads()) {
     const CellView<S> cell(f, i);
-    Box<T> d{T(0), T(0), T(0), T(0)};
-    const bool wanted = f.classes == 0 || decode_scores(scores_of<T>(f), cell);
-    if (wanted) {
-      auto g = load_box(static_cast<const S*>(p.grad_boxes) + 4 * cell.out);
-      d = decode_cell_backward<codec>(cell.numbers(), cell.geometry, g);
-    }
     S* out = static_cast<S*>(p.grad_maps) + (cell.raw - static_cast<const S*>(f.maps));
-    narrow(d.x1, out[0]), narrow(d.y1, out[cell.plane]);
-    narrow(d.x2, out[2 * cell.plane]), narrow(d.y2, out[3 * cell.plane]);
-    for (int64_t k = 4; k < f.per_cell; ++k) narrow(T(0), out[k * cell.plane]);
+    for (int64_t k = 0; k < f.per_cell; ++k) narrow(T(0), out[k * cell.plane]);
+    if (f.classes > 0 && !decode_scores(scores_of<T>(f), cell)) continue;
+    const auto g = load_box(static_cast<const S*>(p.grad_boxes) + 4 * cell.out);
+    const Box<T> t = dense_numbers<codec, T>(cell, f.bins);
+    dense_numbers_backward<codec>(
+        cell, f.bins, decode_cell_backward<codec>(t, cell.geometry, g),
+        [&](int64_t k, T gradient) { narrow(gradient, out[k * cell.plane]); });
   }
 }
 

@@ -21,15 +21,19 @@ constexpr int kBins = 16;                                // output bins an axis 
 template <class T>
 struct Region {
   int64_t image;  // -1: none
+  int level;
   RoiAxis<T> x, y;
 };
 
 template <class T>
 __device__ Region<T> region(const RoiAlignParams& p, int64_t i) {
   const T* r = static_cast<const T*>(p.rois) + 5 * i;
-  const T scale = T(p.spatial_scale);
-  Region<T> out{-1, roi_axis(r[1], r[3], scale, p.aligned, p.sampling_ratio, p.out_width, p.width),
-                roi_axis(r[2], r[4], scale, p.aligned, p.sampling_ratio, p.out_height, p.height)};
+  const int l = level_of(p, r);
+  const RoiLevel& level = p.levels[l];
+  const T scale = T(level.spatial_scale);
+  Region<T> out{
+      -1, l, roi_axis(r[1], r[3], scale, p.aligned, p.sampling_ratio, p.out_width, level.width),
+      roi_axis(r[2], r[4], scale, p.aligned, p.sampling_ratio, p.out_height, level.height)};
   if (r[0] > T(-1) && r[0] < T(p.images)) out.image = int64_t(r[0]);
   if (out.x.samples == 0 || out.y.samples == 0) out.image = -1;
   return out;
@@ -59,21 +63,23 @@ __global__ void forward_kernel(RoiAlignParams p) {
     for (int k = 0; k < kWide; ++k) sum[k] = T(0);
     const Region<T> r = region<T>(p, roi);
     if (r.image >= 0) {
-      const S* map = static_cast<const S*>(p.input) + r.image * p.channels * p.height * p.width +
-                     (p.channels_last ? c : c * p.height * p.width);
+      const int64_t height = r.y.size, width = r.x.size;
+      const S* map = static_cast<const S*>(p.levels[r.level].map) +
+                     r.image * p.channels * height * width +
+                     (p.channels_last ? c : c * height * width);
       int64_t y0, y1, x0, x1;
       r.y.inside(by, y0, y1);
       r.x.inside(bx, x0, x1);
       for (int64_t sy = y0; sy < y1; ++sy) {
         Tap<T> ty;
-        if (!make_tap(r.y.position(by, sy), p.height, ty)) continue;
+        if (!make_tap(r.y.position(by, sy), height, ty)) continue;
         for (int64_t sx = x0; sx < x1; ++sx) {
           Tap<T> tx;
-          if (!make_tap(r.x.position(bx, sx), p.width, tx)) continue;
+          if (!make_tap(r.x.position(bx, sx), width, tx)) continue;
           for (int corner = 0; corner < 4; ++corner) {
             const T wy = corner & 2 ? ty.far : ty.near, wx = corner & 1 ? tx.far : tx.near;
             if (wy == T(0) || wx == T(0)) continue;  // the pixel may lie past the edge
-            const int64_t pixel = (ty.low + (corner >> 1)) * p.width + tx.low + (corner & 1);
+            const int64_t pixel = (ty.low + (corner >> 1)) * width + tx.low + (corner & 1);
             const Access from = *reinterpret_cast<const Access*>(map + pixel * step);
             for (int k = 0; k < kWide; ++k) sum[k] += wy * wx * widen(from.v[k]);
           }
@@ -114,9 +120,25 @@ __device__ bool reaches(const RoiAxis<T>& axis, int64_t bins, int64_t low) {
   return to + T(1.01) >= T(low) && from - T(1.01) <= T(low + kTile);
 }
 
+// The tiles of all levels, one level after the other; of one: image, row, column.
+struct Tiles {
+  int64_t first[kMostLevels + 1];
+  int64_t rows[kMostLevels], columns[kMostLevels];
+  int64_t channel_blocks;
+
+  explicit Tiles(const RoiAlignParams& p)
+      : channel_blocks((p.channels + kChannels - 1) / kChannels) {
+    first[0] = 0;
+    for (int l = 0; l < p.level_count; ++l) {
+      rows[l] = (p.levels[l].height + kTile - 1) / kTile;
+      columns[l] = (p.levels[l].width + kTile - 1) / kTile;
+      first[l + 1] = first[l] + p.images * rows[l] * columns[l];
+    }
+  }
+};
+
 template <class S>
-__global__ void backward_kernel(RoiAlignBackwardParams p, int64_t tiles_y, int64_t tiles_x,
-                                int64_t channel_blocks) {
+__global__ void backward_kernel(RoiAlignBackwardParams p, Tiles tiles) {
   using T = arithmetic_t<S>;
   __shared__ int hits[kThreads];  // ROIs of this batch that reach the tile, in order
   __shared__ int warp_hits[kThreads / 32];
@@ -127,12 +149,16 @@ __global__ void backward_kernel(RoiAlignBackwardParams p, int64_t tiles_y, int64
   const int pixel = threadIdx.x % kPixels, group = threadIdx.x / kPixels;
   const int py = pixel / kTile, px = pixel % kTile;
 
-  for (int64_t unit = blockIdx.x; unit < f.images * tiles_y * tiles_x * channel_blocks;
+  for (int64_t unit = blockIdx.x; unit < tiles.first[f.level_count] * tiles.channel_blocks;
        unit += gridDim.x) {
-    const int64_t channel_block = unit % channel_blocks, tile = unit / channel_blocks;
-    const int64_t tile_x = tile % tiles_x * kTile, tile_y = tile / tiles_x % tiles_y * kTile;
-    const int64_t image = tile / (tiles_x * tiles_y);
-    const int64_t c0 = channel_block * kChannels + group * kChannelsPerThread;
+    int64_t tile = unit / tiles.channel_blocks;
+    int level = 0;
+    while (tile >= tiles.first[level + 1]) ++level;
+    tile -= tiles.first[level];
+    const int64_t tile_x = tile % tiles.columns[level] * kTile;
+    const int64_t tile_y = tile / tiles.columns[level] % tiles.rows[level] * kTile;
+    const int64_t image = tile / (tiles.columns[level] * tiles.rows[level]);
+    const int64_t c0 = unit % tiles.channel_blocks * kChannels + group * kChannelsPerThread;
     T sum[kChannelsPerThread];
     for (int k = 0; k < kChannelsPerThread; ++k) sum[k] = T(0);
 
@@ -140,7 +166,7 @@ __global__ void backward_kernel(RoiAlignBackwardParams p, int64_t tiles_y, int64
       bool hit = false;
       if (base + threadIdx.x < f.n) {
         const Region<T> r = region<T>(f, base + threadIdx.x);
-        hit = r.image == image && reaches(r.y, f.out_height, tile_y) &&
+        hit = r.image == image && r.level == level && reaches(r.y, f.out_height, tile_y) &&
               reaches(r.x, f.out_width, tile_x);
       }
       const unsigned votes = __ballot_sync(0xffffffffu, hit);
@@ -189,12 +215,13 @@ __global__ void backward_kernel(RoiAlignBackwardParams p, int64_t tiles_y, int64
     }
 
     const int64_t y = tile_y + py, x = tile_x + px;
-    if (y < f.height && x < f.width) {
-      T* out = static_cast<T*>(p.grad_input) + image * f.channels * f.height * f.width;
+    const int64_t height = f.levels[level].height, width = f.levels[level].width;
+    if (y < height && x < width) {
+      T* out = static_cast<T*>(p.grad_inputs[level]) + image * f.channels * height * width;
       for (int c = 0; c < kChannelsPerThread; ++c)
         if (c0 + c < f.channels)
-          out[f.channels_last ? (y * f.width + x) * f.channels + c0 + c
-                              : ((c0 + c) * f.height + y) * f.width + x] = sum[c];
+          out[f.channels_last ? (y * width + x) * f.channels + c0 + c
+                              : ((c0 + c) * height + y) * width + x] = sum[c];
     }
   }
 }
@@ -208,7 +235,9 @@ Status roi_align_cuda(const RoiAlignParams& p, Stream stream) {
     using S = decltype(storage);
     constexpr int wide = 16 / sizeof(S);
     const int64_t outputs = p.n * p.channels * p.out_height * p.out_width;
-    if (p.channels_last && p.channels % wide == 0 && aligned_to_16(p.input) && aligned_to_16(p.out))
+    bool aligned = aligned_to_16(p.out);
+    for (int l = 0; l < p.level_count; ++l) aligned = aligned && aligned_to_16(p.levels[l].map);
+    if (p.channels_last && p.channels % wide == 0 && aligned)
       return launch(forward_kernel<S, wide>, {blocks_for(outputs / wide, kThreads), kThreads},
                     stream, p);
     return launch(forward_kernel<S, 1>, {blocks_for(outputs, kThreads), kThreads}, stream, p);
@@ -216,13 +245,11 @@ Status roi_align_cuda(const RoiAlignParams& p, Stream stream) {
 }
 
 Status roi_align_backward_cuda(const RoiAlignBackwardParams& p, Stream stream) {
-  const RoiAlignParams& f = p.forward;
-  const int64_t tiles_y = (f.height + kTile - 1) / kTile, tiles_x = (f.width + kTile - 1) / kTile;
-  const int64_t channel_blocks = (f.channels + kChannels - 1) / kChannels;
-  return with_storage(f.dtype, [&](auto storage) {
-    return launch(backward_kernel<decltype(storage)>,
-                  {blocks_for(f.images * tiles_y * tiles_x * channel_blocks, 1), kThreads}, stream,
-                  p, tiles_y, tiles_x, channel_blocks);
+  const Tiles tiles(p.forward);
+  const int64_t units = tiles.first[p.forward.level_count] * tiles.channel_blocks;
+  return with_storage(p.forward.dtype, [&](auto storage) {
+    return launch(backward_kernel<decltype(storage)>, {blocks_for(units, 1), kThreads}, stream, p,
+                  tiles);
   });
 }
 

@@ -128,7 +128,7 @@ def open_case(case: Case, device: str = "cpu", *, slow_start: bool = True) -> Co
     A rival that is not installed, cannot be prepared or gives another result is skipped by name;
     the peer's other result (or the truth's, where the case has one) raises AssertionError.
     """
-    inputs = tuple(x.to(device) if isinstance(x, Tensor) else x for x in case.inputs())
+    inputs = tuple(_on(device, x) for x in case.inputs())
     contest = Contest(case, device, {"detcore": case.ours.prepare(*inputs)}, {}, {}, None)
     ours = case.ours.read(contest.functions["detcore"]())
     if case.truth:
@@ -144,6 +144,12 @@ def open_case(case: Case, device: str = "cpu", *, slow_start: bool = True) -> Co
     if case.limit:
         contest.limit = case.limit.prepare(*inputs)
     return contest
+
+
+def _on(device: str, input: Any) -> Any:
+    if isinstance(input, list):
+        return [_on(device, x) for x in input]
+    return input.to(device) if isinstance(input, Tensor) else input
 
 
 def _unfit(name: str, rival: Contender, device: str, slow_start: bool) -> str:

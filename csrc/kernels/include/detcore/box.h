@@ -215,7 +215,7 @@ DETCORE_HD Box<T> encode_delta(const Box<T>& box, const Box<T>& anchor, const Co
 
 template <class T>
 DETCORE_HD T clip_from_above(T x, T limit) {
-  return x > limit ? limit : x;  // NaN stays NaN
+  return lane_select(x > limit, limit, x);  // NaN stays NaN
 }
 
 template <class T>
@@ -241,13 +241,13 @@ DETCORE_HD void decode_delta_backward(const Box<T>& d, const Box<T>& anchor,
     eh = lane_exp(clip_from_above(d.y2 / k.h, clip));
   d_delta.x1 = g_x * aw / k.x;
   d_delta.y1 = g_y * ah / k.y;
-  d_delta.x2 = d.x2 / k.w > clip ? T(0) : g_w * ew * aw / k.w;
-  d_delta.y2 = d.y2 / k.h > clip ? T(0) : g_h * eh * ah / k.h;
+  d_delta.x2 = lane_select(d.x2 / k.w > clip, T(0), g_w * ew * aw / k.w);
+  d_delta.y2 = lane_select(d.y2 / k.h > clip, T(0), g_h * eh * ah / k.h);
   T g_aw = g_x * d.x1 / k.x + g_w * ew, g_ah = g_y * d.y1 / k.y + g_h * eh;
-  d_anchor.x1 += T(0.5) * g_x - g_aw;
-  d_anchor.x2 += T(0.5) * g_x + g_aw;
-  d_anchor.y1 += T(0.5) * g_y - g_ah;
-  d_anchor.y2 += T(0.5) * g_y + g_ah;
+  d_anchor.x1 = d_anchor.x1 + (T(0.5) * g_x - g_aw);
+  d_anchor.x2 = d_anchor.x2 + (T(0.5) * g_x + g_aw);
+  d_anchor.y1 = d_anchor.y1 + (T(0.5) * g_y - g_ah);
+  d_anchor.y2 = d_anchor.y2 + (T(0.5) * g_y + g_ah);
 }
 
 // Gradients of encode_delta, of the box and of the anchor.

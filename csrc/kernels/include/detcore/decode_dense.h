@@ -1,11 +1,11 @@
 // Boxes and scores of a dense head's raw map; anchors are made on the fly and never stored.
 //
-// The map is planar, channel = a * per_cell + k, k running over 4 box values, then (yolo, yolo5,
-// grid) objectness, then classes. Output cell (y, x, a) stands at (y * width + x) * cells + a.
-// What the box values mean is dense_codec.h's to say.
-// Scores are sigmoid(class), times sigmoid(objectness) where there is one (alone, if there are no
-// classes). With `threshold` >= 0, scores not above it are written as 0, and so is the box of a
-// cell that has none left. Deterministic: a cell is written by one thread.
+// The map is planar, channel = a * per_cell + k, k running over 4 box values (dfl: 4 * bins), then
+// (yolo, yolo5, grid) objectness, then classes. Output cell (y, x, a) stands at (y * width + x) *
+// cells + a. What the box values mean is dense_codec.h's to say. Scores are sigmoid(class), times
+// sigmoid(objectness) where there is one (alone, if there are no classes). With `threshold` >= 0,
+// scores not above it are written as 0, and so is the box of a cell that has none left.
+// Deterministic: a cell is written by one thread.
 #pragma once
 
 #include "detcore/core.h"
@@ -22,6 +22,7 @@ struct DecodeDenseParams {
   int64_t batch, cells, per_cell, classes, height, width;
   DType dtype;  // of maps, boxes, scores
   DenseCodec codec;
+  int64_t bins;               // dfl: a side; else 1
   double stride_y, stride_x;  // pixels
   double weights[4];          // delta
   double clip;                // above which log sizes are cut
@@ -32,7 +33,7 @@ struct DecodeDenseParams {
 template <class T>
 DETCORE_HD DenseScores<T> scores_of(const DecodeDenseParams& p) {
   const bool objectness = has_objectness(p.codec);
-  return {objectness, objectness && p.per_cell == 5, p.classes, T(p.threshold)};
+  return {4 * p.bins, objectness, objectness && p.per_cell == 5, p.classes, T(p.threshold)};
 }
 
 struct DecodeDenseBackwardParams {

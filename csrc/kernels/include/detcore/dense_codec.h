@@ -10,8 +10,13 @@ namespace detcore {
 // yolo5:  centre (2 sigmoid(t) - 0.5 + cell) * stride, size (2 sigmoid(t))^2 * anchor
 // grid:   centre (t + cell) * stride, size exp(t) * stride (YOLOX)
 // ltrb:   distances relu(t) * stride to the four sides from the cell's centre (FCOS)
-enum class DenseCodec : int8_t { delta, yolo, yolo5, grid, ltrb };
+// dfl:    the same with t the expected bin of a distribution, softmax(logits), a side (Li et al.,
+//         Generalized Focal Loss, NeurIPS 2020; YOLOv8)
+enum class DenseCodec : int8_t { delta, yolo, yolo5, grid, ltrb, dfl };
 
+constexpr bool has_anchors(DenseCodec codec) {
+  return codec == DenseCodec::delta || codec == DenseCodec::yolo || codec == DenseCodec::yolo5;
+}
 constexpr bool has_objectness(DenseCodec codec) {
   return codec == DenseCodec::yolo || codec == DenseCodec::yolo5 || codec == DenseCodec::grid;
 }
@@ -43,7 +48,7 @@ template <DenseCodec codec, class T>
 DETCORE_HD Box<T> decode_cell(const Box<T>& t, const DenseCell<T>& c) {
   if constexpr (codec == DenseCodec::delta) {
     return decode_delta(t, placed_anchor(c), c.weights, c.clip);
-  } else if constexpr (codec == DenseCodec::ltrb) {
+  } else if constexpr (codec == DenseCodec::ltrb || codec == DenseCodec::dfl) {
     T x = (c.column + T(0.5)) * c.stride_x, y = (c.row + T(0.5)) * c.stride_y;
     return {x - relu(t.x1) * c.stride_x, y - relu(t.y1) * c.stride_y, x + relu(t.x2) * c.stride_x,
             y + relu(t.y2) * c.stride_y};
@@ -68,14 +73,14 @@ DETCORE_HD Box<T> decode_cell(const Box<T>& t, const DenseCell<T>& c) {
   }
 }
 
-// The gradient of the four raw numbers, given that of the box.
+// The gradient of the four numbers, given that of the box.
 template <DenseCodec codec, class T>
 DETCORE_HD Box<T> decode_cell_backward(const Box<T>& t, const DenseCell<T>& c, const Box<T>& g) {
   Box<T> d;
   if constexpr (codec == DenseCodec::delta) {
     Box<T> ignored{T(0), T(0), T(0), T(0)};
     decode_delta_backward(t, placed_anchor(c), c.weights, c.clip, g, d, ignored);
-  } else if constexpr (codec == DenseCodec::ltrb) {
+  } else if constexpr (codec == DenseCodec::ltrb || codec == DenseCodec::dfl) {
     d.x1 = t.x1 <= T(0) ? T(0) : T(0) - g.x1 * c.stride_x;
     d.y1 = t.y1 <= T(0) ? T(0) : T(0) - g.y1 * c.stride_y;
     d.x2 = t.x2 <= T(0) ? T(0) : g.x2 * c.stride_x;
@@ -104,9 +109,56 @@ DETCORE_HD Box<T> decode_cell_backward(const Box<T>& t, const DenseCell<T>& c, c
   return d;
 }
 
+// A distribution over bins 0, 1, ...: softmax of the logits value(first + k), never stored.
+template <class T, class Cell>
+struct DenseDistribution {
+  const Cell& cell;
+  int64_t first, bins;
+  T most, sum, mean;
+
+  DETCORE_HD DenseDistribution(const Cell& c, int64_t first, int64_t bins)
+      : cell(c), first(first), bins(bins), most(c.value(first)), sum(T(0)), mean(T(0)) {
+    for (int64_t k = 1; k < bins; ++k) most = lane_max(most, T(cell.value(first + k)));
+    for (int64_t k = 0; k < bins; ++k) sum += weight(k), mean += weight(k) * T(k);
+    mean = mean / sum;
+  }
+  DETCORE_HD T weight(int64_t k) const { return lane_exp(cell.value(first + k) - most); }
+  // of the mean with respect to logit k
+  DETCORE_HD T slope(int64_t k) const { return weight(k) / sum * (T(k) - mean); }
+};
+
+// The four numbers of a cell's box. cell.value(k) is its raw number k; dfl has `bins` a side.
+template <DenseCodec codec, class T, class Cell>
+DETCORE_HD Box<T> dense_numbers(const Cell& cell, int64_t bins) {
+  if constexpr (codec == DenseCodec::dfl) {
+    using Side = DenseDistribution<T, Cell>;
+    return {Side(cell, 0, bins).mean, Side(cell, bins, bins).mean, Side(cell, 2 * bins, bins).mean,
+            Side(cell, 3 * bins, bins).mean};
+  } else {
+    return {cell.value(0), cell.value(1), cell.value(2), cell.value(3)};
+  }
+}
+
+// put(k, gradient) for each raw number of a cell's box, given the gradient of the four numbers.
+template <DenseCodec codec, class T, class Cell, class Put>
+DETCORE_HD void dense_numbers_backward(const Cell& cell, int64_t bins, const Box<T>& d,
+                                       const Put& put) {
+  // a call a side: an array indexed at run time would cost the device a stack frame
+  const auto side = [&](int64_t first, T gradient) {
+    if constexpr (codec == DenseCodec::dfl) {
+      const DenseDistribution<T, Cell> p(cell, first * bins, bins);
+      for (int64_t k = 0; k < bins; ++k) put(first * bins + k, gradient * p.slope(k));
+    } else {
+      put(first, gradient);
+    }
+  };
+  side(0, d.x1), side(1, d.y1), side(2, d.x2), side(3, d.y2);
+}
+
 // How the numbers after a cell's box become scores.
 template <class T>
 struct DenseScores {
+  int64_t first;    // how many there are before
   bool objectness;  // stands before the class logits
   bool alone;       // there are no class logits: objectness is the score
   int64_t classes;
@@ -117,10 +169,10 @@ struct DenseScores {
 // 0, and says whether its box is wanted. cell.value(k) is the cell's raw number k.
 template <class T, class Cell>
 DETCORE_HD bool decode_scores(const DenseScores<T>& s, const Cell& cell) {
-  const T object = s.objectness ? sigmoid(cell.value(4)) : T(1);
+  const T object = s.objectness ? sigmoid(cell.value(s.first)) : T(1);
   bool wanted = s.threshold < T(0);
   for (int64_t c = 0; c < s.classes; ++c) {
-    T score = s.alone ? object : object * sigmoid(cell.value(4 + s.objectness + c));
+    T score = s.alone ? object : object * sigmoid(cell.value(s.first + s.objectness + c));
     if (score > s.threshold)
       wanted = true;
     else if (s.threshold >= T(0))

@@ -45,6 +45,7 @@ Status with_codec(DenseCodec codec, F&& f) {
     case DenseCodec::yolo5: return f(Constant<DenseCodec, DenseCodec::yolo5>{});
     case DenseCodec::grid: return f(Constant<DenseCodec, DenseCodec::grid>{});
     case DenseCodec::ltrb: return f(Constant<DenseCodec, DenseCodec::ltrb>{});
+    case DenseCodec::dfl: return f(Constant<DenseCodec, DenseCodec::dfl>{});
   }
   return {"unknown codec"};
 }

@@ -1,11 +1,13 @@
-// ROI-align (He et al., Mask R-CNN, ICCV 2017) with torchvision's sampling rule.
+// ROI-align (He et al., Mask R-CNN, ICCV 2017) with torchvision's sampling rule, from one map or
+// from the levels of a pyramid (Lin et al., Feature Pyramid Networks, CVPR 2017).
 //
 // Each output bin is the mean of samples_y x samples_x bilinear samples; a sample beyond one pixel
 // outside the map counts as 0. The rule is separable: a sample's weight is a product of a row's and
 // a column's. sampling_ratio <= 0 takes ceil(bin size) samples. An ROI with a coordinate that is
 // not finite pools to zeros and takes no gradient; on CUDA so does one whose image is out of range
 // (the CPU's caller has checked). Inf and NaN in the map or in the gradient propagate.
-// Deterministic: sums are taken in ROI order by one thread an element; no atomics.
+// Deterministic: one thread an element takes its sum, in an order that the ROIs alone decide (on
+// CUDA their own); no atomics.
 #pragma once
 
 #include "detcore/core.h"
@@ -13,34 +15,60 @@
 
 namespace detcore {
 
+constexpr int kMostLevels = 8;
+
+// One map of a pyramid.
+struct RoiLevel {
+  const void* map;  // [images, channels, height, width]
+  int64_t height, width;
+  double spatial_scale;  // pixels of the map per pixel of the image
+  double area_from;      // level_from() of this level, for boxes in pixels^2; unused for the first
+};
+
 struct RoiAlignParams {
-  const void* input;  // [images, channels, height, width], strides below
-  const void* rois;  // [n, 5]: image, x1, y1, x2, y2 in pixels of spatial_scale 1; f64 if input is,
-                     // else f32
-  void* out;         // [n, channels, out_height, out_width]; channels_last: its strides too
-  int64_t images, channels, height, width, n;
+  RoiLevel levels[kMostLevels];  // finest first; a single map is a pyramid of one level
+  const void* rois;              // [n, 5]: image, x1, y1, x2, y2 in pixels of the image; f64 if the
+                                 // maps are, else f32
+  void* out;        // [n, channels, out_height, out_width]; channels_last: its strides too
+  void* workspace;  // CPU: roi_align_workspace_cpu() bytes, 64-byte aligned. CUDA: unused
+  int64_t images, channels, n;
+  int32_t level_count;  // 1 to kMostLevels
   int32_t out_height, out_width;
   int32_t sampling_ratio;
-  DType dtype;         // of input and out
-  bool channels_last;  // layout of input and out: dense NHWC, else dense NCHW
+  DType dtype;         // of the maps and out
+  bool channels_last;  // layout of the maps and out: dense NHWC, else dense NCHW
   bool aligned;        // pixel centres at .5
-  double spatial_scale;
 };
 
 struct RoiAlignBackwardParams {
-  RoiAlignParams forward;  // `input` and `out` unused
-  const void* grad_out;    // as `out`
-  void* grad_input;        // as `input` but f64 for f64, else f32: every element written
+  RoiAlignParams forward;          // maps and `out` unused
+  const void* grad_out;            // as `out`
+  void* grad_inputs[kMostLevels];  // as the maps but f64 for f64, else f32: every element written
 };
 
-// Threads share out blocks of planes, so that a few stay in cache while all regions pass over them;
-// channels-last forward: regions.
+inline namespace DETCORE_ISA {
+
+// The level that an ROI is pooled from: the last whose least area it reaches; the first for NaN.
+template <class T>
+DETCORE_HD int level_of(const RoiAlignParams& p, const T* roi) {
+  const T area = (roi[3] - roi[1]) * (roi[4] - roi[2]);
+  int level = 0;
+  for (int l = 1; l < p.level_count; ++l) level += area >= T(p.levels[l].area_from);
+  return level;
+}
+
+}  // namespace DETCORE_ISA
+
+// Weights are made once an ROI and shared by all channels. Threads share out blocks of planes, so
+// that a few stay in cache while all ROIs pass over them (channels-last: of channels), and ROIs.
+size_t roi_align_workspace_cpu(const RoiAlignParams&);
 Status roi_align_cpu(const RoiAlignParams&, const Executor&);
+// Threads share out blocks of planes (channels-last: bands of rows), so an element has one writer.
 Status roi_align_backward_cpu(const RoiAlignBackwardParams&, const Executor&);
 
-// Forward: a thread an output (NCHW) or 16 bytes of channels (channels-last).
+// Forward: a thread an output (NCHW) or 16 bytes of channels (channels-last), all levels at once.
 Status roi_align_cuda(const RoiAlignParams&, Stream);
-// Backward: a block owns a tile of 8 x 8 pixels of one image and some channels, walks the image's
+// Backward: a block owns a tile of 8 x 8 pixels of one image's map and some channels, walks the
 // ROIs in order and skips those that miss the tile: O(tiles * n) tests, no atomics.
 Status roi_align_backward_cuda(const RoiAlignBackwardParams&, Stream);
 

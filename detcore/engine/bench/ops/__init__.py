@@ -14,6 +14,7 @@ STEMS = (
     "box_codec",
     "decode_dense",
     "roi_align",
+    "multiscale_roi_align",
 )
 
 
