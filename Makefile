@@ -47,8 +47,11 @@ test: native-tests  ## all tests but the long ones
 test-all: native-tests  ## all tests, the long fuzz, static and training ones too
 	$(PY) -m pytest -n 2
 
-bench: build  ## every op against its peers, interleaved, as one table
-	$(PY) -m pytest benchmarks --benchmark-enable --benchmark-sort=name --benchmark-columns=median,iqr,rounds
+bench: build  ## every op against its rivals, about six minutes; results in benchmarks/results/
+	@$(PIP) -e ".[bench]" --no-build-isolation
+	$(PY) -m benchmarks.scaling benchmarks/results
+	$(PY) -m pytest benchmarks --benchmark-enable --benchmark-sort=name --benchmark-columns=median,iqr,rounds \
+		--results benchmarks/results
 
 wheel: build  ## a wheel in wheelhouse/, with its tag, targets and size
 	@echo "--- building the wheel"

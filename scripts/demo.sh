@@ -17,7 +17,7 @@ detcore predict --checkpoint $out/run --data digits --split val --count 8 --out 
 cp $out/run/loss.png $out/loss.png
 
 step "4/4 each op beside torchvision's"
-detcore bench --quick --json $out/bench.json
+detcore bench --json $out/bench.json
 
 python - <<'PY'
 import json

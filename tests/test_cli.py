@@ -294,9 +294,9 @@ def test_bench_is_handed_on(monkeypatch, tmp_path):
     import detcore.engine
 
     asked, fake = [], ModuleType("detcore.engine.bench")
-    fake.main = lambda quick, json: asked.append((quick, json))
+    fake.main = lambda full, op, json: asked.append((full, op, json))
     monkeypatch.setitem(sys.modules, "detcore.engine.bench", fake)
     monkeypatch.setattr(detcore.engine, "bench", fake, raising=False)
-    call("bench", "--quick", "--json", tmp_path / "b.json")
+    call("bench", "--full", "--op", "nms", "--json", tmp_path / "b.json")
     call("bench")
-    assert asked == [(True, tmp_path / "b.json"), (False, None)]
+    assert asked == [(True, "nms", tmp_path / "b.json"), (False, None, None)]

@@ -4,5 +4,5 @@ from benchmarks.harness import Case, compare, contenders
 
 
 @contenders("box_codec")
-def bench_box_codec(benchmark: Any, case: Case, who: str) -> None:
-    compare(benchmark, case, who)
+def bench_box_codec(benchmark: Any, case: Case, device: str, who: str) -> None:
+    compare(benchmark, case, device, who)

@@ -4,5 +4,5 @@ from benchmarks.harness import Case, compare, contenders
 
 
 @contenders("box_iou")
-def bench_box_iou(benchmark: Any, case: Case, who: str) -> None:
-    compare(benchmark, case, who)
+def bench_box_iou(benchmark: Any, case: Case, device: str, who: str) -> None:
+    compare(benchmark, case, device, who)

@@ -4,5 +4,5 @@ from benchmarks.harness import Case, compare, contenders
 
 
 @contenders("decode_dense")
-def bench_decode_dense(benchmark: Any, case: Case, who: str) -> None:
-    compare(benchmark, case, who)
+def bench_decode_dense(benchmark: Any, case: Case, device: str, who: str) -> None:
+    compare(benchmark, case, device, who)

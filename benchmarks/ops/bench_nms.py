@@ -4,10 +4,10 @@ from benchmarks.harness import Case, compare, contenders
 
 
 @contenders("nms")
-def bench_nms(benchmark: Any, case: Case, who: str) -> None:
-    compare(benchmark, case, who)
+def bench_nms(benchmark: Any, case: Case, device: str, who: str) -> None:
+    compare(benchmark, case, device, who)
 
 
 @contenders("batched_nms")
-def bench_batched_nms(benchmark: Any, case: Case, who: str) -> None:
-    compare(benchmark, case, who)
+def bench_batched_nms(benchmark: Any, case: Case, device: str, who: str) -> None:
+    compare(benchmark, case, device, who)

@@ -4,5 +4,5 @@ from benchmarks.harness import Case, compare, contenders
 
 
 @contenders("paired_box_iou")
-def bench_paired_box_iou(benchmark: Any, case: Case, who: str) -> None:
-    compare(benchmark, case, who)
+def bench_paired_box_iou(benchmark: Any, case: Case, device: str, who: str) -> None:
+    compare(benchmark, case, device, who)

@@ -1,0 +1,39 @@
+from collections.abc import Callable, Iterator
+from functools import partial
+
+import torch
+import torchvision
+from torch import Tensor
+
+from detcore import ops
+
+from .. import inputs
+from ..case import Case, Contender, Function, Must
+from .box_iou import close
+
+
+def cases() -> Iterator[Case]:
+    for n, must in ((50_000, None), (10, Must("times", 1, 2))):
+        for name in ("giou", "ciou"):
+            loss = {"giou": "generalized_box_iou_loss", "ciou": "complete_box_iou_loss"}[name]
+            yield Case(
+                "paired_box_iou",
+                f"{name} loss and gradient, {n:,} pairs",
+                partial(_pairs, n),
+                _step(getattr(ops, loss)),
+                {"torchvision": _step(getattr(torchvision.ops, loss))},
+                close,
+                must=must,
+            )
+
+
+def _pairs(n: int) -> tuple[Tensor, Tensor]:
+    return inputs.boxes_like(n), inputs.boxes_like(n, seed=5)
+
+
+def _step(loss: Callable[..., Tensor]) -> Contender:
+    def prepare(a: Tensor, b: Tensor) -> Function:
+        leaf = a.detach().clone().requires_grad_()
+        return lambda: torch.autograd.grad(loss(leaf, b, reduction="sum"), leaf)[0]
+
+    return Contender(prepare)

@@ -1,0 +1,82 @@
+from collections.abc import Callable, Iterator
+from functools import partial
+
+import torch
+import torchvision
+from torch import Tensor
+
+from detcore import ops
+
+from .. import inputs, rivals
+from ..case import Case, Contender, Function, Must, call
+from .box_iou import close
+
+SETTINGS = (7, 0.25, 2)  # output size, scale of a map at stride 4, sampling ratio
+
+
+def cases() -> Iterator[Case]:
+    for layout, must in (("NCHW", Must("times", 8, 20)), ("channels-last", Must("times", 15, 28))):
+        others = {"torchvision": call(torchvision.ops.roi_align, *SETTINGS)}
+        if layout == "NCHW":  # the one layout that these take
+            others["OpenVINO"] = rivals.openvino_roi_align(*SETTINGS)
+            others["ONNX Runtime"] = rivals.onnxruntime_roi_align(*SETTINGS)
+        yield Case(
+            "roi_align",
+            f"roi_align 1,000 RoIs, {layout}",
+            _in_order if layout == "NCHW" else _channels_last,
+            call(ops.roi_align, *SETTINGS),
+            others,
+            close,
+            limit=Contender(_full_pooled),
+            must=must,
+            new_pages=True,
+        )
+    yield Case(
+        "roi_align",
+        "roi_align backward, 1,000 RoIs, NCHW",
+        _in_order,
+        _backward(ops.roi_align),
+        {"torchvision": _backward(torchvision.ops.roi_align)},
+        close,
+        limit=Contender(lambda input, rois: partial(torch.full_like, input, 1.0)),
+        must=Must("times", 8, 20),
+        new_pages=True,
+    )
+    yield Case(
+        "roi_align",
+        "roi_align 10 RoIs of a small map",
+        _small,
+        call(ops.roi_align, *SETTINGS),
+        {"torchvision": call(torchvision.ops.roi_align, *SETTINGS)},
+        close,
+        must=Must("times", 1, 2),
+    )
+
+
+def _in_order() -> tuple[Tensor, Tensor]:
+    return inputs.pyramid()
+
+
+def _channels_last() -> tuple[Tensor, Tensor]:
+    input, rois = inputs.pyramid()
+    return input.to(memory_format=torch.channels_last), rois
+
+
+def _small() -> tuple[Tensor, Tensor]:
+    input, rois = inputs.pyramid(10)
+    return input[:, :4, :50, :68].contiguous(), rois
+
+
+def _full_pooled(input: Tensor, rois: Tensor) -> Function:
+    return partial(torch.full, (len(rois), input.shape[1], 7, 7), 1.0, device=input.device)
+
+
+def _backward(pool: Callable[..., Tensor]) -> Contender:
+    def prepare(input: Tensor, rois: Tensor) -> Function:
+        leaf = input.detach().clone().requires_grad_()
+        pooled = pool(leaf, rois, *SETTINGS)
+        g = torch.Generator().manual_seed(10)
+        grad = torch.randn(pooled.shape, generator=g).to(input.device)
+        return lambda: torch.autograd.grad(pooled, leaf, grad, retain_graph=True)[0]
+
+    return Contender(prepare)
