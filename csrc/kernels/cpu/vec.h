@@ -97,6 +97,14 @@ struct Lanes {
 #endif
 };
 
+// 0, 1, 2, ...
+template <class T>
+DETCORE_HD Lanes<T> lane_numbers() {
+  Lanes<T> r;
+  for (int i = 0; i < Lanes<T>::width; ++i) r.v[i] = T(i);
+  return r;
+}
+
 // Lanes as whole numbers, towards zero; they must fit.
 template <class T>
 DETCORE_HD void store_whole(Lanes<T> x, int32_t* p) {
