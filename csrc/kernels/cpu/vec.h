@@ -41,6 +41,7 @@ template <class T>
 struct Mask {
   typename VectorOf<T>::verdict v;
   DETCORE_HD friend Mask operator&(Mask a, Mask b) { return {a.v & b.v}; }
+  DETCORE_HD friend Mask operator|(Mask a, Mask b) { return {a.v | b.v}; }
 };
 
 template <class T>
@@ -72,6 +73,7 @@ struct Lanes {
 
   DETCORE_HD friend Lanes operator+(Lanes a, Lanes b) { return Lanes(a.v + b.v); }
   DETCORE_HD friend Lanes operator-(Lanes a, Lanes b) { return Lanes(a.v - b.v); }
+  DETCORE_HD friend Lanes operator-(Lanes a) { return Lanes(-a.v); }
   DETCORE_HD friend Lanes operator*(Lanes a, Lanes b) { return Lanes(a.v * b.v); }
   DETCORE_HD friend Lanes operator/(Lanes a, Lanes b) { return Lanes(a.v / b.v); }
   DETCORE_HD friend Mask<T> operator<(Lanes a, Lanes b) { return {a.v < b.v}; }
