@@ -1,5 +1,6 @@
 """The built module itself: what it links, what it tells, what its wide code may not touch."""
 
+import importlib.util
 import re
 import shutil
 import subprocess
@@ -134,3 +135,27 @@ def test_kernel_library_serves_another_cmake_project(tmp_path: Path) -> None:
         f"-DCMAKE_PREFIX_PATH={prefix}")  # fmt: skip
     run("cmake", "--build", str(tmp_path / "run"))
     run(str(tmp_path / "run" / "main"))
+
+
+def _cross_compiler() -> list[str]:
+    """The command of a C++ compiler for 64-bit ARM, empty if there is none."""
+    if shutil.which("aarch64-linux-gnu-g++"):
+        return ["aarch64-linux-gnu-g++"]
+    if importlib.util.find_spec("ziglang"):  # a clang for every target, from PyPI
+        return [sys.executable, "-m", "ziglang", "c++", "-target", "aarch64-linux-gnu"]
+    return []
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not _cross_compiler(), reason="no compiler for 64-bit ARM (pip: ziglang)")
+@pytest.mark.parametrize("path", sorted((ROOT / "csrc/kernels/cpu").glob("*.cpp")), ids=str)
+def test_kernels_compile_for_neon(path: Path, tmp_path: Path) -> None:
+    """The baseline's lanes are NEON there: four floats a division, and no contraction."""
+    assembly = tmp_path / "kernel.s"
+    flags = ["-std=c++17", "-O2", "-ffp-contract=off", "-S", f"-I{ROOT}/csrc/kernels/include"]
+    isa = ["-DDETCORE_ISA=baseline", "-DDETCORE_ISA_IS_BASELINE"]
+    run(*_cross_compiler(), *flags, *isa, str(path), "-o", str(assembly))
+    code = assembly.read_text(errors="replace")
+    assert not re.search(r"\bfml[as]\b|\bfn?m(add|sub)\b", code)
+    if path.stem == "box_iou":
+        assert re.search(r"\bfdiv\tv\d+\.4s", code)
