@@ -80,11 +80,12 @@ class Postprocess:
     ) -> list[dict[str, Tensor]]:
         limits = boxes.new_tensor([(w, h, w, h) for h, w in sizes])
         limits = limits.view(-1, *[1] * (boxes.dim() - 2), 4)
-        clipped = boxes.clamp(min=0).minimum(limits)
+        # one NaN leaves a box out: 0 * inf is one, and a small box is given one
+        clipped = boxes.clamp(min=0).minimum(limits).add_(boxes * 0)
         sides = clipped[..., 2:] - clipped[..., :2]
-        fit = boxes.isfinite().all(dim=-1) & (sides >= self.min_size).all(dim=-1)
+        clipped[..., 2:].masked_fill_(sides < self.min_size, math.nan)
         found = multiclass_nms(
-            clipped.masked_fill(~fit[..., None], math.nan),  # what it leaves out
+            clipped,
             scores,
             self.score_threshold,
             self.iou_threshold,
