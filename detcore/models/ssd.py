@@ -145,4 +145,4 @@ class SSD(nn.Module):
         ]
         rows = torch.cat([dense_to_rows(m, self.num_classes) for m in logits], dim=1)
         scores = rows.softmax(dim=-1)[..., 1:]
-        return self.postprocess.batch(list(torch.cat(boxes, dim=1)), list(scores), batch)
+        return self.postprocess.batch(torch.cat(boxes, dim=1), scores, batch)

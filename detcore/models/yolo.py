@@ -97,7 +97,7 @@ class YOLO(nn.Module):
             assert targets is not None
             return self._losses(maps, batch, targets)
         boxes, scores = self._decode(maps)
-        return self.postprocess.batch(list(boxes), list(scores), batch)
+        return self.postprocess.batch(boxes, scores, batch)
 
     def _decode(self, maps: list[Tensor]) -> tuple[Tensor, Tensor]:
         """Boxes [B, N, 4] (xyxy, pixels of the batch) and scores [B, N, num_classes - 1]."""

@@ -11,6 +11,7 @@ from .losses import (
     sigmoid_focal_loss,
 )
 from .match_boxes import BoxMatches, match_boxes
+from .multiclass_nms import multiclass_nms
 from .multiscale_roi_align import multiscale_roi_align
 from .nms import batched_nms, nms
 from .paired_box_iou import paired_box_iou
@@ -37,6 +38,7 @@ __all__ = [
     "generalized_box_iou",
     "generalized_box_iou_loss",
     "match_boxes",
+    "multiclass_nms",
     "multiscale_roi_align",
     "nms",
     "paired_box_iou",

@@ -1,11 +1,12 @@
 """From decoded boxes and scores to detections: the same for every detector."""
 
+import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from detcore.ops import batched_nms, clip_boxes_to_image, remove_small_boxes
+from detcore.ops import batched_nms, clip_boxes_to_image, multiclass_nms, remove_small_boxes
 
 from .preprocess import ImageBatch, Size, scale_boxes
 
@@ -23,8 +24,9 @@ class Postprocess:
 
     __call__(boxes, scores, size): boxes [N, 4], or [N, C, 4] with a box a class, xyxy in pixels;
     scores [N, C] in 0..1; size: the image's height and width, which boxes are clipped to. Gives
-    boxes [K, 4] float, scores [K] descending, labels [K] int64. NaN and infinite boxes and NaN
-    scores never come out. Raises ValueError for shapes that do not fit.
+    boxes [K, 4] float, scores [K] descending, labels [K] int64. Boxes that are small, infinite or
+    NaN and NaN scores never come out and take nobody's place. Raises ValueError for shapes that do
+    not fit. Equal scores, and the rest of the rule: `detcore.ops.multiclass_nms`.
     """
 
     def __init__(
@@ -44,45 +46,60 @@ class Postprocess:
         self.min_size = min_size
         self.first_label = first_label
 
-    @torch.no_grad()
     def __call__(self, boxes: Tensor, scores: Tensor, size: Size) -> dict[str, Tensor]:
         if scores.dim() != 2 or boxes.shape not in ((len(scores), 4), (*scores.shape, 4)):
             raise ValueError(
                 "Postprocess: boxes and scores must be [N, 4] or [N, C, 4] and [N, C], "
                 f"got {list(boxes.shape)} and {list(scores.shape)}"
             )
-        # NaN fails the comparison, and would be topk's first choice
-        scores = torch.where(scores > self.score_threshold, scores, -1.0)
-        best, row = scores.topk(min(self.candidates_per_class, len(scores)), dim=0)
-        place, column = torch.where(best > self.score_threshold)
-        row, score = row[place, column], best[place, column]
-        box = boxes[row] if boxes.dim() == 2 else boxes[row, column]
-
-        sound = box.isfinite().all(dim=1)
-        box, score, column = box[sound], score[sound], column[sound]
-        box = clip_boxes_to_image(box, size)
-        keep = remove_small_boxes(box, self.min_size)
-        box, score, column = box[keep], score[keep], column[keep]
-        keep = batched_nms(box, score, column, self.iou_threshold)[: self.max_detections]
-        return {
-            "boxes": box[keep],
-            "scores": score[keep],
-            "labels": column[keep] + self.first_label,
-        }
+        return self._of_images(boxes[None], scores[None], [size])[0]
 
     def batch(
-        self, boxes: Sequence[Tensor], scores: Sequence[Tensor], batch: ImageBatch
+        self,
+        boxes: Tensor | Sequence[Tensor],
+        scores: Tensor | Sequence[Tensor],
+        batch: ImageBatch,
     ) -> list[dict[str, Tensor]]:
         """One dict an image, boxes in the pixels of the images that were given.
 
-        boxes and scores: as `__call__` takes them, one of each an image, in the batch's pixels.
+        boxes and scores: as `__call__` takes them, in the batch's pixels; one of each an image, or
+        all stacked into one tensor, which takes a single call.
         """
-        detections = []
-        for i, (box, score) in enumerate(zip(boxes, scores, strict=True)):
-            found = self(box, score, batch.sizes[i])
+        if isinstance(boxes, Tensor) and isinstance(scores, Tensor):
+            detections = self._of_images(boxes, scores, batch.sizes)
+        else:
+            images = zip(boxes, scores, batch.sizes, strict=True)
+            detections = [self(*image) for image in images]
+        for i, found in enumerate(detections):
             found["boxes"] = scale_boxes(found["boxes"], batch.sizes[i], batch.original_sizes[i])
-            detections.append(found)
         return detections
+
+    @torch.no_grad()
+    def _of_images(
+        self, boxes: Tensor, scores: Tensor, sizes: Sequence[Size]
+    ) -> list[dict[str, Tensor]]:
+        limits = boxes.new_tensor([(w, h, w, h) for h, w in sizes])
+        limits = limits.view(-1, *[1] * (boxes.dim() - 2), 4)
+        # one NaN leaves a box out: 0 * inf is one, and a small box is given one
+        clipped = boxes.clamp(min=0).minimum(limits).add_(boxes * 0)
+        sides = clipped[..., 2:] - clipped[..., :2]
+        clipped[..., 2:].masked_fill_(sides < self.min_size, math.nan)
+        found = multiclass_nms(
+            clipped,
+            scores,
+            self.score_threshold,
+            self.iou_threshold,
+            self.candidates_per_class,
+            self.max_detections,
+        )
+        return [
+            {
+                "boxes": box[:count],
+                "scores": score[:count],
+                "labels": label[:count] + self.first_label,
+            }
+            for box, score, label, count in zip(*found[:3], found[3].tolist(), strict=True)
+        ]
 
 
 class ProposalSelector:

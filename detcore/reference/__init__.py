@@ -4,6 +4,7 @@ from .box_codec import decode_boxes, encode_boxes
 from .box_iou import box_iou
 from .decode_dense import decode_dense
 from .match_boxes import match_boxes
+from .multiclass_nms import multiclass_nms
 from .multiscale_roi_align import multiscale_roi_align, pyramid_level
 from .nms import batched_nms, nms
 from .paired_box_iou import paired_box_iou
@@ -17,6 +18,7 @@ __all__ = [
     "decode_dense",
     "encode_boxes",
     "match_boxes",
+    "multiclass_nms",
     "multiscale_roi_align",
     "nms",
     "paired_box_iou",

@@ -9,6 +9,7 @@
 #include "check.h"
 #include "detcore/box_iou.h"
 #include "detcore/device.h"
+#include "detcore/multiclass_nms.h"
 #include "detcore/nms.h"
 #include "detcore/roi_align.h"
 
@@ -90,6 +91,40 @@ void nms_in_a_workspace_of_the_caller() {
   }
 }
 
+// Class by class, two images share a workspace of exactly the bytes asked for; any threads agree.
+void multiclass_nms_in_a_workspace_of_the_caller() {
+  const int64_t batch = 2, n = 400, classes = 7, most = 20;
+  const auto boxes = random_boxes(batch * n, 4);
+  std::vector<float> scores(batch * n * classes), out_boxes[2], out_scores[2];
+  for (size_t i = 0; i < scores.size(); ++i) scores[i] = float((i * 7919) % 1009) / 1009;
+  std::vector<int64_t> labels(batch * most), counts(batch);
+  // at a threshold of 0 so few survive that the image's best candidates are not enough
+  for (double threshold : {0.0, 0.5}) {
+    for (int run = 0; run < 2; ++run) {
+      out_boxes[run].assign(batch * most * 4, -1), out_scores[run].assign(batch * most, -1);
+      MulticlassNmsParams p{};
+      p.boxes = boxes.data(), p.scores = scores.data();
+      p.box_strides[0] = 4 * n, p.box_strides[1] = 4;
+      p.score_strides[0] = n * classes, p.score_strides[1] = classes, p.score_strides[2] = 1;
+      p.batch = batch, p.n = n, p.classes = classes;
+      p.score_threshold = 0.1, p.iou_threshold = threshold;
+      p.candidates_per_class = 100, p.max_per_image = most;
+      p.out_boxes = out_boxes[run].data(), p.out_scores = out_scores[run].data();
+      p.out_labels = labels.data(), p.out_counts = counts.data();
+      const size_t bytes = multiclass_nms_workspace_cpu(p);
+      std::vector<char> memory(bytes + 192, 0x5a);
+      char* aligned = memory.data() + (64 - reinterpret_cast<uintptr_t>(memory.data()) % 64) % 64;
+      p.workspace = aligned;
+      CHECK(bool(multiclass_nms_cpu(p, run ? three_threads() : Executor{})));
+      for (int k = 0; k < 64; ++k) CHECK(aligned[bytes + k] == 0x5a);
+      for (int64_t b = 0; b < batch; ++b)
+        for (int64_t k = 1; k < counts[b]; ++k)
+          CHECK(out_scores[run][b * most + k - 1] >= out_scores[run][b * most + k]);
+    }
+    CHECK(out_boxes[0] == out_boxes[1] && out_scores[0] == out_scores[1]);
+  }
+}
+
 void roi_align_of_a_constant_is_the_constant() {
   const std::vector<float> map(2 * 3 * 16 * 16, 2.5f);
   const std::vector<float> rois = {0, 2, 2, 9, 11, 1, 0, 0, 15, 15};
@@ -126,6 +161,7 @@ void cuda_says_why_it_cannot() {
 int main() {
   box_iou_on_any_threads();
   nms_in_a_workspace_of_the_caller();
+  multiclass_nms_in_a_workspace_of_the_caller();
   roi_align_of_a_constant_is_the_constant();
 #if defined(DETCORE_WITH_CUDA)
   cuda_says_why_it_cannot();

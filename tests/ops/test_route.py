@@ -201,6 +201,10 @@ def every_op():
         "nms": (lambda b, s: ops.nms(b, s, 0.3), (b, s)),
         "batched_nms": (lambda b, s: ops.batched_nms(b, s, torch.arange(9) % 2, 0.3), (b, s)),
         "soft_nms": (lambda b, s: ops.soft_nms(b, s, method="gaussian"), (b, s)),
+        "multiclass_nms": (
+            lambda b, s: ops.multiclass_nms(b[None], s[None, :, None], 0.1, 0.3, 5, 7),
+            (b, s),
+        ),
         "roi_align": (lambda x, r: ops.roi_align(x, r, 2, 0.5, 2), (x, r)),
         "multiscale_roi_align": (
             lambda x, y, r: ops.multiscale_roi_align([x, y], r, 2, [1, 0.5], 2, 4, 0),
@@ -222,7 +226,7 @@ def test_compile_and_export(name: str) -> None:
 
     program = torch.export.export(Module(), args)
     torch.testing.assert_close(program.module()(*args), want)
-    if name not in ("match_boxes", "nms", "batched_nms", "soft_nms"):
+    if name not in ("match_boxes", "nms", "batched_nms", "soft_nms", "multiclass_nms"):
         first = args[0].clone().requires_grad_()
         grads = [
             torch.autograd.grad(f(first, *args[1:]).sum(), first)[0]
@@ -248,6 +252,8 @@ def test_numpy_in_numpy_out() -> None:
     assert isinstance(ops.nms(a, s, 0.5), np.ndarray)
     assert isinstance(ops.batched_nms(a, s, np.arange(8) % 2, 0.5), np.ndarray)
     assert all(isinstance(found, np.ndarray) for found in ops.soft_nms(a, s))
+    found = ops.multiclass_nms(a[None], s[None, :, None])
+    assert all(isinstance(x, np.ndarray) for x in found) and found[2].shape == (1, 100)
     assert isinstance(ops.box_area(a), np.ndarray)
     np.testing.assert_array_equal(ops.box_iou(a[::-1], a), iou[::-1])
     swapped = a.astype(">f4")

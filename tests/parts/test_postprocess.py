@@ -63,6 +63,31 @@ def test_nothing_in_nothing_out(n: int, classes: int) -> None:
     assert found["labels"].dtype == torch.int64
 
 
+def test_boxes_left_out_take_nobody_s_place() -> None:
+    inf = float("inf")
+    bad = torch.tensor(
+        [[0, 0, 9, NAN], [0, 0, inf, 9], [-inf, 0, 9, 9], [5, 5, 5, 9], [60, 0, 70, 9]]
+    )
+    box = torch.cat((bad, torch.tensor([[20.0, 20, 29, 29]])))
+    for boxes in (box, box[:, None]):
+        found = Postprocess(candidates_per_class=1)(
+            boxes, torch.linspace(1, 0.5, 6)[:, None], (50, 50)
+        )
+        assert found["boxes"].tolist() == [[20, 20, 29, 29]]
+
+
+def test_stacked_images_are_found_as_one_by_one() -> None:
+    batch = ImageBatch(torch.zeros(2, 3, 64, 64), [(32, 64), (64, 16)], [(64, 128), (32, 8)])
+    scores = torch.rand(2, 50, 3, generator=torch.Generator().manual_seed(2))
+    for box in (boxes(100).view(2, 50, 4), boxes(300).view(2, 50, 3, 4)):
+        together = Postprocess().batch(box, scores, batch)
+        for one, other in zip(together, Postprocess().batch([*box], [*scores], batch), strict=True):
+            assert one.keys() == other.keys() and len(one["scores"]) > 0
+            assert all(torch.equal(one[k], other[k]) for k in one)
+    none = ImageBatch(torch.zeros(0, 3, 64, 64), [], [])
+    assert Postprocess().batch(torch.zeros(0, 5, 4), torch.zeros(0, 5, 3), none) == []
+
+
 def test_what_is_not_a_number_neither_comes_out_nor_takes_a_place() -> None:
     box = torch.tensor([[0.0, 0, 9, 9], [NAN, 0, 9, 9], [0, 0, float("inf"), 9], [20, 20, 29, 29]])
     scores = torch.tensor([[NAN], [0.9], [0.8], [0.7]])

@@ -32,16 +32,6 @@ struct Workspace {
         scratch(p.n, arena) {}
 };
 
-// Ascending keys are descending scores; -0 counts as +0.
-DETCORE_HD uint32_t descending_key(float x) {
-  const uint32_t bits = bit_cast<uint32_t>(x + 0.0f);
-  return ~(bits ^ (bits >> 31 ? 0xffffffffu : 0x80000000u));
-}
-DETCORE_HD uint64_t descending_key(double x) {
-  const uint64_t bits = bit_cast<uint64_t>(x + 0.0);
-  return ~(bits ^ (bits >> 63 ? ~uint64_t(0) : uint64_t(1) << 63));
-}
-
 // Sorts items by the 64 bits of key(payload), half by half; uses up `other`.
 template <class Key>
 void sort_by_wide_key(uint64_t*& items, uint64_t*& other, int64_t n, const Key& key) {

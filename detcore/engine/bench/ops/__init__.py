@@ -8,6 +8,7 @@ from ..case import Case
 STEMS = (
     "nms",
     "soft_nms",
+    "multiclass_nms",
     "box_iou",
     "paired_box_iou",
     "match_boxes",

@@ -1,0 +1,139 @@
+// The best of many scored items, by one block: a radix selection of the last one that counts, eight
+// bits a pass, then a bitonic sort. Items are distinct, so that the result is, however threads run.
+#pragma once
+
+#include "launch.cuh"
+
+namespace detcore {
+
+// Ascending items are descending scores, equal ones by ascending place.
+template <class Key>
+struct alignas(2 * sizeof(Key)) Item {
+  Key key;
+  uint32_t place;
+};
+template <class Key>
+__device__ bool comes_before(const Item<Key>& a, const Item<Key>& b) {
+  return a.key < b.key || (a.key == b.key && a.place < b.place);
+}
+
+__device__ inline uint32_t descending_key(float x) {
+  x += 0.0f;  // -0 counts as +0
+  uint32_t bits;
+  memcpy(&bits, &x, sizeof bits);
+  return ~(bits ^ (bits >> 31 ? 0xffffffffu : 0x80000000u));
+}
+__device__ inline uint64_t descending_key(double x) {
+  x += 0.0;
+  uint64_t bits;
+  memcpy(&bits, &x, sizeof bits);
+  return ~(bits ^ (bits >> 63 ? ~uint64_t(0) : uint64_t(1) << 63));
+}
+template <class T>
+using key_t = decltype(descending_key(T{}));
+
+// An item's bytes, the key's highest first.
+template <class Key>
+constexpr int kDigits = int(sizeof(Key) + sizeof(uint32_t));
+template <class Key>
+__device__ int digit_of(const Item<Key>& item, int digit) {
+  const int left = kDigits<Key> - 1 - digit;
+  return left >= 4 ? int(item.key >> (8 * (left - 4)) & 255) : int(item.place >> (8 * left) & 255);
+}
+template <class Key>
+__device__ void set_digit(Item<Key>& item, int digit, int to) {
+  const int left = kDigits<Key> - 1 - digit;
+  if (left >= 4)
+    item.key ^= (item.key ^ Key(to) << (8 * (left - 4))) & Key(255) << (8 * (left - 4));
+  else
+    item.place ^= (item.place ^ uint32_t(to) << (8 * left)) & 255u << (8 * left);
+}
+template <class Key>
+__device__ bool same_digits(const Item<Key>& a, const Item<Key>& b, int count) {
+  if (count == 0) return true;
+  const int left = kDigits<Key> - count;
+  if (left >= 4) return ((a.key ^ b.key) >> (8 * (left - 4))) == 0;
+  return a.key == b.key && ((a.place ^ b.place) >> (8 * left)) == 0;
+}
+
+constexpr int kBins = 256;
+constexpr int kAllTaken = kBins;
+
+struct Bin {
+  int digit;        // kAllTaken: there are no more items than wanted
+  uint32_t before;  // items in the bins below it
+  uint32_t inside;
+};
+
+// One warp: the bin that holds the item number `wanted` >= 1.
+__device__ inline void find_bin(const uint32_t* histogram, uint32_t wanted, Bin& bin) {
+  constexpr int per_lane = kBins / 32;
+  const int lane = threadIdx.x;
+  uint32_t own = 0;
+  for (int k = 0; k < per_lane; ++k) own += histogram[lane * per_lane + k];
+  uint32_t upto = own;
+  for (int step = 1; step < 32; step *= 2) {
+    const uint32_t lower = __shfl_up_sync(0xffffffffu, upto, step);
+    if (lane >= step) upto += lower;
+  }
+  const uint32_t all = __shfl_sync(0xffffffffu, upto, 31);
+  if (all <= wanted) {
+    if (lane == 0) bin.digit = kAllTaken;
+    return;
+  }
+  uint32_t before = upto - own;
+  if (upto < wanted || before >= wanted) return;
+  int digit = lane * per_lane;
+  while (before + histogram[digit] < wanted) before += histogram[digit++];
+  bin = {digit, before, histogram[digit]};
+}
+
+// The best `keep` >= 1 of the items that source(i, item) gives for i < n (false: none there), in
+// any order; returns how many. source is asked again and again.
+template <class Key, class Source>
+__device__ uint32_t select_best(const Source& source, int64_t n, uint32_t keep, Item<Key>* out) {
+  __shared__ uint32_t histogram[kBins], taken;
+  __shared__ Bin bin;
+  Item<Key> last{~Key(0), ~uint32_t(0)}, item;  // the last that counts, digit by digit
+  for (int digit = 0; digit < kDigits<Key>; ++digit) {
+    for (int k = threadIdx.x; k < kBins; k += blockDim.x) histogram[k] = 0;
+    __syncthreads();
+    for (int64_t i = threadIdx.x; i < n; i += blockDim.x)
+      if (source(i, item) && same_digits(item, last, digit))
+        atomicAdd(&histogram[digit_of(item, digit)], 1u);
+    __syncthreads();
+    if (threadIdx.x < 32) find_bin(histogram, keep, bin);
+    __syncthreads();
+    if (bin.digit == kAllTaken) break;
+    set_digit(last, digit, bin.digit);
+    keep -= bin.before;
+    if (bin.inside == keep) break;  // whatever the other digits are
+  }
+  if (threadIdx.x == 0) taken = 0;
+  __syncthreads();
+  for (int64_t i = threadIdx.x; i < n; i += blockDim.x)
+    if (source(i, item) && !comes_before(last, item)) out[atomicAdd(&taken, 1u)] = item;
+  __syncthreads();
+  return taken;
+}
+
+// items: room for the next power of two.
+template <class Key>
+__device__ void sort_items(Item<Key>* items, uint32_t count) {
+  uint32_t size = 1;
+  while (size < count) size *= 2;
+  for (uint32_t i = count + threadIdx.x; i < size; i += blockDim.x)
+    items[i] = {~Key(0), ~uint32_t(0)};
+  __syncthreads();
+  for (uint32_t run = 2; run <= size; run *= 2)
+    for (uint32_t step = run / 2; step > 0; step /= 2) {
+      for (uint32_t t = threadIdx.x; t < size / 2; t += blockDim.x) {
+        const uint32_t i = 2 * t - (t & (step - 1)), j = i + step;
+        const Item<Key> a = items[i], b = items[j];
+        if (comes_before(b, a) == ((i & run) == 0)) items[i] = b, items[j] = a;
+      }
+      __syncthreads();
+    }
+}
+
+}  // namespace detcore

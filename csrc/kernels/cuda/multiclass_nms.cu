@@ -1,0 +1,274 @@
+// One block a class of an image: selects its best candidates, sorts them, and suppresses 64 at a
+// time: against those kept so far, then among themselves from a bit matrix. One block an image then
+// merges what the classes kept. Sorting and suppression go on in shared memory where the candidates
+// fit, else in the workspace, by the same code.
+#include "detcore/multiclass_nms.h"
+
+#include "best_items.cuh"
+
+namespace detcore {
+namespace {
+
+constexpr int kThreads = 256;
+constexpr int kTile = 64;  // so that a candidate's verdicts fit one word
+constexpr int kParts = kThreads / kTile;
+constexpr size_t kMostShared = 40 << 10;
+constexpr int64_t kMostKept = 1 << 30;  // counted, and rounded to powers of two, in 32 bits
+
+struct Sizes {
+  int64_t keep, keep_room;         // candidates of a class; the next power of two
+  int64_t survivors;               // of a class, at most
+  int64_t result, result_room;     // of an image, at most; the next power of two
+  int64_t segments, blocks;        // classes of images; blocks that take them
+  bool keep_shared, merge_shared;  // whether they fit shared memory
+  size_t item, box;                // bytes
+  size_t at_survivors, at_counts, at_items, at_boxes, at_merged, bytes;
+
+  explicit Sizes(const MulticlassNmsParams& p) {
+    const bool wide = p.scores_dtype == DType::f64;
+    item = wide ? sizeof(Item<uint64_t>) : sizeof(Item<uint32_t>);
+    box = p.boxes_dtype == DType::f64 ? sizeof(Box<double>) : sizeof(Box<float>);
+    keep = lesser(p.n, p.candidates_per_class), keep_room = room_for(keep);
+    survivors = lesser(keep, p.max_per_image);
+    result = lesser(p.classes * survivors, p.max_per_image), result_room = room_for(result);
+    segments = keep > 0 ? p.batch * p.classes : 0, blocks = blocks_for(segments, 1);
+    keep_shared = size_t(keep_room) * (item + box) <= kMostShared;
+    merge_shared = size_t(result_room) * item <= kMostShared;
+    bytes = 0;
+    at_survivors = take(segments * survivors * item);
+    at_counts = take(segments * sizeof(uint32_t));
+    at_items = take(keep_shared ? 0 : blocks * keep_room * item);
+    at_boxes = take(keep_shared ? 0 : blocks * keep_room * box);
+    at_merged = take(merge_shared ? 0 : p.batch * result_room * item);
+  }
+
+ private:
+  static int64_t lesser(int64_t a, int64_t b) { return a < b ? a : b; }
+  static int64_t room_for(int64_t count) {
+    int64_t room = 1;
+    while (room < count) room *= 2;
+    return room;
+  }
+  size_t take(size_t more) {
+    const size_t at = bytes;
+    bytes += (more + 63) / 64 * 64;
+    return at;
+  }
+};
+
+// What the kernels share; K: a score's key, T: the boxes' arithmetic.
+template <class T, class K>
+struct Scratch {
+  Item<K>* survivors;  // [segments, per_class] places are boxes
+  uint32_t* counts;    // [segments]
+  Item<K>* items;      // [blocks, keep_room], or null: in shared memory
+  Box<T>* boxes;       // likewise
+  Item<K>* merged;     // [batch, result_room], or null: in shared memory
+  uint32_t keep, keep_room, per_class, result, result_room;
+};
+
+template <class S>
+__device__ const S* element(const void* base, const int64_t* strides, int64_t b, int64_t i,
+                            int64_t c) {
+  return static_cast<const S*>(base) + b * strides[0] + i * strides[1] + c * strides[2];
+}
+
+// A class's candidates: places are boxes.
+template <class S, class ScoreS>
+struct Candidates {
+  using Key = key_t<arithmetic_t<ScoreS>>;
+  const S* boxes;
+  const ScoreS* scores;
+  int64_t box_stride, score_stride;  // from box to box
+  arithmetic_t<ScoreS> threshold;
+
+  __device__ auto box(int64_t i) const { return load_box(boxes + i * box_stride); }
+  __device__ bool operator()(int64_t i, Item<Key>& item) const {
+    const auto score = widen(scores[i * score_stride]);
+    if (!(score > threshold)) return false;
+    const auto b = box(i);
+    item = {descending_key(score), uint32_t(i)};
+    return b.x1 == b.x1 && b.y1 == b.y1 && b.x2 == b.x2 && b.y2 == b.y2;
+  }
+};
+
+template <class T>
+struct Suppressor {
+  T below;  // IoU > threshold just when IoU > below, the largest T not above it
+  __device__ bool operator()(const Box<T>& a, const Box<T>& b) const {
+    const T inter = intersection(a, b);
+    return inter / (a.area() + b.area() - inter) > below;
+  }
+};
+
+// Moves what the greedy selection keeps of `count` ranked candidates to the front, at most `most`;
+// returns how many.
+template <class T, class K>
+__device__ uint32_t suppress(Box<T>* boxes, Item<K>* items, uint32_t count, uint32_t most,
+                             const Suppressor<T>& suppresses) {
+  using Word = unsigned long long;
+  __shared__ Word mask[kTile], dead, chosen;
+  const int row = threadIdx.x % kTile, part = threadIdx.x / kTile;
+  uint32_t kept = 0;
+  for (uint32_t first = 0; first < count && kept < most; first += kTile) {
+    if (threadIdx.x < kTile) mask[row] = 0;
+    if (threadIdx.x == 0) dead = 0;
+    __syncthreads();
+    const int rows = count - first < uint32_t(kTile) ? int(count - first) : kTile;
+    if (row < rows) {
+      const Box<T> own = boxes[first + row];
+      bool hit = false;
+      for (uint32_t k = part; k < kept && !hit; k += kParts) hit = suppresses(boxes[k], own);
+      if (hit) atomicOr(&dead, Word(1) << row);
+      Word bits = 0;
+      for (int k = part; k < rows; k += kParts)
+        if (k > row && suppresses(own, boxes[first + k])) bits |= Word(1) << k;
+      if (bits) atomicOr(&mask[row], bits);
+    }
+    __syncthreads();
+    if (threadIdx.x == 0) {
+      Word gone = dead, alive = 0;
+      for (int k = 0; k < rows && kept + __popcll(alive) < most; ++k)
+        if (!(gone >> k & 1)) alive |= Word(1) << k, gone |= mask[k];
+      chosen = alive;
+    }
+    __syncthreads();
+    const Word alive = chosen;
+    const bool moves = threadIdx.x < kTile && (alive >> row & 1);
+    const Box<T> box = boxes[first + (moves ? row : 0)];
+    const Item<K> item = items[first + (moves ? row : 0)];
+    __syncthreads();  // all are read before any is overwritten
+    if (moves) {
+      const uint32_t to = kept + __popcll(alive & ((Word(1) << row) - 1));
+      boxes[to] = box, items[to] = item;
+    }
+    kept += __popcll(alive);
+    __syncthreads();
+  }
+  return kept;
+}
+
+template <class S, class ScoreS, class T, class K>
+__global__ void select_kernel(MulticlassNmsParams p, Scratch<T, K> scratch,
+                              arithmetic_t<ScoreS> threshold, Suppressor<T> suppresses) {
+  Box<T>* boxes = dynamic_shared<Box<T>>();
+  Item<K>* items = reinterpret_cast<Item<K>*>(boxes + scratch.keep_room);
+  if (scratch.items) {
+    items = scratch.items + int64_t(blockIdx.x) * scratch.keep_room;
+    boxes = scratch.boxes + int64_t(blockIdx.x) * scratch.keep_room;
+  }
+  for (int64_t segment = blockIdx.x; segment < p.batch * p.classes; segment += gridDim.x) {
+    const int64_t b = segment / p.classes, c = segment % p.classes;
+    const Candidates<S, ScoreS> candidates{element<S>(p.boxes, p.box_strides, b, 0, c),
+                                           element<ScoreS>(p.scores, p.score_strides, b, 0, c),
+                                           p.box_strides[1], p.score_strides[1], threshold};
+    const uint32_t count = select_best<K>(candidates, p.n, scratch.keep, items);
+    sort_items(items, count);
+    for (uint32_t k = threadIdx.x; k < count; k += blockDim.x)
+      boxes[k] = candidates.box(items[k].place);
+    __syncthreads();
+    const uint32_t kept = suppress(boxes, items, count, scratch.per_class, suppresses);
+    for (uint32_t k = threadIdx.x; k < kept; k += blockDim.x)
+      scratch.survivors[segment * scratch.per_class + k] = items[k];
+    if (threadIdx.x == 0) scratch.counts[segment] = kept;
+    __syncthreads();
+  }
+}
+
+// An image's survivors: places are slots, class after class, each class's best first.
+template <class T, class K>
+struct Survivors {
+  const Item<K>* items;    // [classes, per_class]
+  const uint32_t* counts;  // [classes]
+  uint32_t per_class;
+
+  __device__ bool operator()(int64_t slot, Item<K>& item) const {
+    if (uint32_t(slot) % per_class >= counts[uint32_t(slot) / per_class]) return false;
+    item = {items[slot].key, uint32_t(slot)};
+    return true;
+  }
+};
+
+template <class S, class ScoreS, class T, class K>
+__global__ void merge_kernel(MulticlassNmsParams p, Scratch<T, K> scratch) {
+  for (int64_t b = blockIdx.x; b < p.batch; b += gridDim.x) {
+    Item<K>* merged =
+        scratch.merged ? scratch.merged + b * scratch.result_room : dynamic_shared<Item<K>>();
+    const Survivors<T, K> survivors{scratch.survivors + b * p.classes * scratch.per_class,
+                                    scratch.counts + b * p.classes, scratch.per_class};
+    uint32_t count = 0;
+    if (scratch.result > 0) {
+      count = select_best<K>(survivors, p.classes * scratch.per_class, scratch.result, merged);
+      sort_items(merged, count);
+    }
+    S* out_boxes = static_cast<S*>(p.out_boxes) + 4 * b * p.max_per_image;
+    ScoreS* out_scores = static_cast<ScoreS*>(p.out_scores) + b * p.max_per_image;
+    int64_t* out_labels = p.out_labels + b * p.max_per_image;
+    for (int64_t k = threadIdx.x; k < p.max_per_image; k += blockDim.x) {
+      const bool here = k < count;
+      const uint32_t slot = here ? merged[k].place : 0, c = here ? slot / scratch.per_class : 0;
+      const int64_t i = here ? survivors.items[slot].place : 0;
+      const S* box = element<S>(p.boxes, p.box_strides, b, i, c);
+      for (int corner = 0; corner < 4; ++corner)
+        out_boxes[4 * k + corner] = here ? box[corner] : S(0.0f);
+      out_scores[k] = here ? *element<ScoreS>(p.scores, p.score_strides, b, i, c) : ScoreS(0.0f);
+      out_labels[k] = here ? int64_t(c) : -1;
+    }
+    if (threadIdx.x == 0) p.out_counts[b] = count;
+    __syncthreads();
+  }
+}
+
+// The largest T not above the threshold.
+template <class T>
+T at_most_threshold(double threshold) {
+  T below = T(threshold);
+  return double(below) > threshold ? T(::nextafterf(float(below), 0.0f)) : below;
+}
+
+template <class S, class ScoreS>
+Status run(const MulticlassNmsParams& p, Stream stream) {
+  using T = arithmetic_t<S>;
+  using K = key_t<arithmetic_t<ScoreS>>;
+  const Sizes size(p);
+  if (size.keep > kMostKept || size.result > kMostKept)
+    return {"at most 2^30 candidates a class and detections an image"};
+  char* base = static_cast<char*>(p.workspace);
+  const Scratch<T, K> scratch{
+      reinterpret_cast<Item<K>*>(base + size.at_survivors),
+      reinterpret_cast<uint32_t*>(base + size.at_counts),
+      size.keep_shared ? nullptr : reinterpret_cast<Item<K>*>(base + size.at_items),
+      size.keep_shared ? nullptr : reinterpret_cast<Box<T>*>(base + size.at_boxes),
+      size.merge_shared ? nullptr : reinterpret_cast<Item<K>*>(base + size.at_merged),
+      uint32_t(size.keep),
+      uint32_t(size.keep_room),
+      uint32_t(size.survivors),
+      uint32_t(size.result),
+      uint32_t(size.result_room)};
+  ScoreS rounded;
+  narrow(arithmetic_t<ScoreS>(p.score_threshold), rounded);
+  const arithmetic_t<ScoreS> threshold = widen(rounded);
+  const Suppressor<T> suppresses{at_most_threshold<T>(p.iou_threshold)};
+  const size_t select_bytes = size.keep_shared ? size.keep_room * (size.item + size.box) : 0;
+  Status status = launch(select_kernel<S, ScoreS, T, K>, {size.blocks, kThreads, select_bytes},
+                         stream, p, scratch, threshold, suppresses);
+  if (!status) return status;
+  const size_t merge_bytes = size.merge_shared ? size.result_room * size.item : 0;
+  return launch(merge_kernel<S, ScoreS, T, K>, {blocks_for(p.batch, 1), kThreads, merge_bytes},
+                stream, p, scratch);
+}
+
+}  // namespace
+
+size_t multiclass_nms_workspace_cuda(const MulticlassNmsParams& p) { return Sizes(p).bytes; }
+
+Status multiclass_nms_cuda(const MulticlassNmsParams& p, Stream stream) {
+  if (p.n * p.classes > kMostScoresAnImage) return {"at most 2^32 - 1 scores an image"};
+  return with_storage(p.boxes_dtype, [&](auto storage) {
+    return with_storage(p.scores_dtype, [&](auto score_storage) {
+      return run<decltype(storage), decltype(score_storage)>(p, stream);
+    });
+  });
+}
+
+}  // namespace detcore

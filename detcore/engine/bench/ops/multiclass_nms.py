@@ -1,0 +1,122 @@
+from collections.abc import Iterator
+from functools import partial
+
+import torch
+import torchvision
+from torch import Tensor
+
+from detcore import ops
+
+from ..case import Case, Must, call
+
+SSDLITE = (0.001, 0.55, 300, 300)  # torchvision's ssdlite320_mobilenet_v3_large
+YOLO = (0.05, 0.6, 300, 100)
+
+
+def cases() -> Iterator[Case]:
+    for work, make, settings, must in (
+        (
+            "SSDLite's 3,234 anchors x 91 classes",
+            partial(ssd_like, 1, 3234, 91),
+            SSDLITE,
+            Must("times", 15, 50),
+        ),
+        ("YOLO's 4 x 8,400 cells x 80 classes", partial(yolo_like, 4, 8400, 80), YOLO, None),
+        ("10 boxes x 3 classes", partial(yolo_like, 1, 10, 3), YOLO, Must("times", 1, 2)),
+    ):
+        yield Case(
+            "multiclass_nms",
+            f"multiclass_nms {work}",
+            make,
+            call(ops.multiclass_nms, *settings),
+            {"torchvision": call(per_image, *settings)},
+            _same,
+            must=must,
+        )
+
+
+def ssd_like(images: int, anchors: int, classes: int) -> tuple[Tensor, Tensor]:
+    """Boxes [B, N, 4] on 320 x 320 pixels and scores [B, N, C - 1] behind a softmax.
+
+    Noise under a strong background, and eight objects on which anchors gather. The background's
+    column is left out by a slice, as the model does.
+    """
+    boxes = _scattered(images, anchors, 320, 150)
+    g = torch.Generator().manual_seed(11)
+    logits = torch.randn(images, anchors, classes, generator=g) * 1.5
+    logits[..., 0] += 6
+    for b, rows, label in _objects(boxes, 8, classes - 1):
+        logits[b, rows, 1 + label] += torch.rand(len(rows), generator=g) * 8
+    return boxes, logits.softmax(dim=-1)[..., 1:]
+
+
+def yolo_like(images: int, cells: int, classes: int) -> tuple[Tensor, Tensor]:
+    """Boxes [B, N, 4] on 640 x 640 pixels and scores [B, N, C] of sigmoids, most near 0."""
+    boxes = _scattered(images, cells, 640, 200)
+    g = torch.Generator().manual_seed(12)
+    scores = torch.sigmoid(torch.randn(images, cells, classes, generator=g) * 1.5 - 9)
+    for b, rows, label in _objects(boxes, 20, classes):
+        scores[b, rows, label] = torch.rand(len(rows), generator=g)
+    return boxes, scores
+
+
+def _scattered(images: int, n: int, extent: float, side: float) -> Tensor:
+    """[B, n, 4] xyxy: small boxes are more frequent than large ones."""
+    g = torch.Generator().manual_seed(13)
+    centre = torch.rand(images, n, 2, generator=g) * extent
+    half = (torch.rand(images, n, 2, generator=g) ** 2 * side + 8) / 2
+    return torch.cat((centre - half, centre + half), dim=-1).clamp(0, extent)
+
+
+def _objects(boxes: Tensor, count: int, classes: int) -> Iterator[tuple[int, Tensor, int]]:
+    """Moves some boxes onto `count` objects an image; yields image, rows and label of each."""
+    g = torch.Generator().manual_seed(14)
+    for b in range(len(boxes)):
+        for _ in range(count):
+            rows = torch.randperm(boxes.shape[1], generator=g)[:50]
+            place = boxes[b, rows[:1]] + torch.randn(len(rows), 4, generator=g) * 3
+            boxes[b, rows] = torch.cat((place[:, :2], place[:, 2:] + 8), dim=1)
+            yield b, rows, int(torch.randint(0, classes, (1,), generator=g))
+
+
+def per_image(
+    boxes: Tensor,
+    scores: Tensor,
+    score_threshold: float,
+    iou_threshold: float,
+    candidates_per_class: int,
+    max_per_image: int,
+) -> list[tuple[Tensor, Tensor, Tensor]]:
+    """What torchvision's SSD does with an image's decoded boxes and scores: loops over classes."""
+    detections = []
+    for box, score in zip(boxes, scores, strict=True):
+        columns = []
+        for c in range(score.shape[1]):
+            keep = score[:, c] > score_threshold
+            best, own = score[:, c][keep], box[keep]
+            best, row = best.topk(min(candidates_per_class, len(best)))
+            columns.append((own[row], best, torch.full_like(best, c, dtype=torch.int64)))
+        found, best, label = (torch.cat(values) for values in zip(*columns, strict=True))
+        kept = torchvision.ops.batched_nms(found, best, label, iou_threshold)[:max_per_image]
+        detections.append((found[kept], best[kept], label[kept]))
+    return detections
+
+
+def _same(
+    ours: tuple[Tensor, ...], theirs: list[tuple[Tensor, Tensor, Tensor]], *_: Tensor
+) -> bool:
+    """The same scores, boxes and labels: a score of its own for nearly every candidate."""
+    for box, score, label, count, found in zip(*ours, theirs, strict=True):
+        n = int(count)
+        if not torch.equal(score[:n], found[1]) or (score[n:] != 0).any():
+            return False
+        # where scores tie, topk may have taken either
+        apart = torch.ones(n, dtype=torch.bool, device=score.device)
+        ties = score[1:n] == score[: max(n - 1, 0)]
+        apart[1:] &= ~ties
+        apart[:-1] &= ~ties
+        if not torch.equal(box[:n][apart], found[0][apart]):
+            return False
+        if not torch.equal(label[:n][apart], found[2][apart]):
+            return False
+    return True
