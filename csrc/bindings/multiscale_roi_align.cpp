@@ -4,8 +4,8 @@
 namespace detcore {
 namespace {
 
-// Names the levels of `p` for boxes in pixels: torchvision's LevelMapper where scales halve; where a
-// level is missing, its boxes go to the finer one before it.
+// Names the levels of `p` for boxes in pixels: torchvision's LevelMapper where scales halve; where
+// a level is missing, its boxes go to the finer one before it.
 void choose_levels(const char* op, RoiAlignParams& p, double canonical_scale,
                    int64_t canonical_level) {
   if (!(canonical_scale > 0)) fail(op, ": canonical_scale must be positive, got ", canonical_scale);
