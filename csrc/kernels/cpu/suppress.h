@@ -71,7 +71,8 @@ class Suppression {
       : boxes(boxes), scratch(scratch), alive(alive), executor(executor), decision(threshold) {}
 
   void run() {
-    if (boxes.m < kGridFrom || !measure()) return scan_all();
+    if (boxes.m < kGridFrom) return scan_few();
+    if (!measure()) return scan_all(scratch.slots);
     if (many_overlap() || !list_pairs()) return scan_kept();
     resolve_pairs();
   }
@@ -89,9 +90,15 @@ class Suppression {
 
   DETCORE_HD static bool has_area(const Box<T>& b) { return b.width() > T(0) && b.height() > T(0); }
 
+  // Few boxes have slots of their own here: in `scratch` no pad stands between theirs and those of
+  // the next class, which another thread may be filling.
+  void scan_few() {
+    T slots[5][kGridFrom + width];
+    scan_all({slots[0], slots[1], slots[2], slots[3], slots[4]});
+  }
+
   // Every box against all kept ones.
-  void scan_all() {
-    const Slots<T>& slots = scratch.slots;
+  void scan_all(const Slots<T>& slots) {
     slots.clear(0, width);
     int64_t count = 0;
     for (int64_t i = 0; i < boxes.m; ++i) {
