@@ -4,8 +4,8 @@
 namespace detcore {
 namespace {
 
-// Names the levels of `p` for boxes in pixels: torchvision's LevelMapper between the levels of the
-// first scale and the last.
+// Names the levels of `p` for boxes in pixels: torchvision's LevelMapper where scales halve; where a
+// level is missing, its boxes go to the finer one before it.
 void choose_levels(const char* op, RoiAlignParams& p, double canonical_scale,
                    int64_t canonical_level) {
   if (!(canonical_scale > 0)) fail(op, ": canonical_scale must be positive, got ", canonical_scale);
@@ -13,12 +13,11 @@ void choose_levels(const char* op, RoiAlignParams& p, double canonical_scale,
     if (!std::isfinite(p.levels[l].spatial_scale))
       fail(op, ": scales must be finite, got ", p.levels[l].spatial_scale);
   const auto level = [&](int l) { return int64_t(-std::log2(p.levels[l].spatial_scale)); };
-  const int last = p.level_count - 1;
-  if (level(last) - level(0) != last)
-    fail(op, ": scales must halve from feature to feature, got ", p.levels[0].spatial_scale, " to ",
-         p.levels[last].spatial_scale, " for ", int64_t(p.level_count), " features");
-  for (int l = 1; l <= last; ++l) {
-    const int64_t k = level(0) + l;
+  for (int l = 1; l < p.level_count; ++l) {
+    const int64_t k = level(l);
+    if (k <= level(l - 1))
+      fail(op, ": scales must fall by half or more from feature to feature, got ",
+           p.levels[l - 1].spatial_scale, " before ", p.levels[l].spatial_scale);
     p.levels[l].area_from = p.dtype == DType::f64
                                 ? level_from<double>(k, canonical_scale, canonical_level)
                                 : level_from<float>(k, canonical_scale, canonical_level);

@@ -37,7 +37,8 @@ def multiscale_roi_align(
         boxes: [K, 5] (image, x1, y1, x2, y2), or a list of N tensors [L_i, 4], one an image; in
             pixels of the image. float32 boxes go with half-precision features too.
         output_size: (height, width) of the result, or one number for both.
-        scales: pixels of each map per pixel of the image; each half of the one before.
+        scales: pixels of each map per pixel of the image; each at most half of the one
+            before (boxes of a level that is missing go to the finer one before it).
         sampling_ratio: samples a bin along each axis; 0 or less: ceil(size of the bin).
         canonical_scale: side in pixels of a square box that belongs to canonical_level.
         canonical_level: see above.

@@ -38,8 +38,9 @@ def pyramid_level(
     boxes: Tensor, scales: Sequence[float], canonical_scale: float = 224, canonical_level: int = 4
 ) -> Tensor:
     """[K] int64: the index among `scales` of each box [K, 4]; 0 where its area is no number."""
-    lowest, highest = (int(-math.log2(scales[i])) for i in (0, -1))
+    levels = torch.tensor([int(-math.log2(scale)) for scale in scales], device=boxes.device)
     size = ((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])).sqrt()
     # the small term keeps a box of exactly the canonical size from falling a level
     level = torch.floor(canonical_level + torch.log2(size / canonical_scale) + 1e-6)
-    return level.nan_to_num(lowest).clamp(lowest, highest).to(torch.int64) - lowest
+    # a level that is missing gives its boxes to the finer one before it
+    return (level[:, None] >= levels[1:]).sum(1)

@@ -163,6 +163,17 @@ def test_one_level_is_roi_align(backend: Backend) -> None:
     assert torch.equal(got, ops.roi_align(backend(feature), backend(rois), 3, 0.25, 2))
 
 
+def test_a_missing_level_gives_its_boxes_to_the_finer_one(backend: Backend) -> None:
+    features, rois = [f.float() for f in pyramid(1, 3)[::2]], rois_for(1, 40).float()
+    arguments = ((3, 3), [0.25, 0.0625], 2, 32, 3)
+    want = reference.multiscale_roi_align(features, rois, *arguments)
+    got = ops.multiscale_roi_align(backend(features), backend(rois), *arguments)
+    assert torch.allclose(got.cpu(), want, atol=1e-5)
+    side = (rois[:, 3:] - rois[:, 1:3]).prod(1).sqrt()
+    coarse = ops.roi_align(features[1], rois, (3, 3), 0.0625, 2)
+    assert torch.allclose(want[side >= 64], coarse[side >= 64], atol=1e-5)
+
+
 def test_boxes_that_are_not_finite_or_inverted(backend: Backend) -> None:
     features = [torch.ones_like(f) for f in pyramid(1, 2, dtype=torch.float32)]
     bad = [math.nan, math.inf, -math.inf]
@@ -245,8 +256,8 @@ def test_opcheck(layout, grad: bool) -> None:
             "scales must be one a feature, 2 of them, got 3",
         ),
         (
-            lambda f, r: ops.multiscale_roi_align(f, r, 3, [0.25, 0.0625]),
-            "scales must halve from feature to feature, got 0.25 to 0.0625 for 2 features",
+            lambda f, r: ops.multiscale_roi_align(f, r, 3, [0.25, 0.2]),
+            "scales must fall by half or more from feature to feature, got 0.25 before 0.2",
         ),
         (
             lambda f, r: ops.multiscale_roi_align(f, r, 3, [0.25, math.inf]),

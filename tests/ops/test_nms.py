@@ -203,6 +203,18 @@ def test_classes_on_two_threads_keep_apart(backend: Backend, few: int) -> None:
         torch.set_num_threads(before)
 
 
+@pytest.mark.parametrize("members", [5, 33, 100, 255, 257, 700])
+def test_classes_side_by_side(backend: Backend, members: int) -> None:
+    """Classes of about one size, suppressed by several threads at once."""
+    n = 1400 if backend.simulated else 24_000
+    boxes, scores = random_boxes(n, 200, 60).float(), scores_for(n).float()
+    ids = torch.arange(n) % (n // members + 1)
+    want = _batched_nms_vanilla(boxes, scores, ids, 0.4).sort().values
+    for _ in range(1 if backend.simulated else 10):
+        got = ops.batched_nms(backend(boxes), backend(scores), backend(ids), 0.4).cpu()
+        assert torch.equal(got.sort().values, want)
+
+
 def test_class_ids_are_only_compared(backend: Backend) -> None:
     boxes = random_boxes(200, 50, 30).float()
     scores = scores_for(200).float()

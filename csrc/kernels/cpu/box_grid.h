@@ -125,6 +125,106 @@ struct GridAxis {
   }
 };
 
+template <class T>
+DETCORE_HD bool has_area(const Box<T>& b) {
+  return b.width() > T(0) && b.height() > T(0);
+}
+
+// The grid of one class's boxes.
+template <class T>
+struct BoxGrid {
+  static constexpr int width = Lanes<T>::width;
+  int32_t* cell;    // [m] by rank; -1: overlaps nothing, stands nowhere
+  uint32_t* start;  // [2 m] how many boxes stand in the cells before each, and in all
+  GridAxis<T> across, down;
+
+  BoxGrid(int32_t* cell, uint32_t* start) : cell(cell), start(start) {}
+  DETCORE_HD int64_t cells() const { return int64_t(across.count) * down.count; }
+
+  // Sizes the grid. False if areas are so small that their products lose digits: `reach` proves
+  // nothing then. Areas that overflow are harmless: they overlap nothing in the arithmetic used.
+  bool measure(const RankedBoxes<T>& boxes) {
+    const T smallest = sizeof(T) == 8 ? T(1e-280) : T(1e-30), inf = T(__builtin_inf());
+    const Lanes<T> zero(T(0));
+    Lanes<T> wide = zero, tall = zero, sum_w = zero, sum_h = zero, area = inf;
+    Lanes<T> left = inf, top = inf, right = -inf, bottom = -inf;
+    for (int64_t i = 0; i < boxes.m; i += width) {
+      const int64_t lanes = at_most(width, boxes.m - i);
+      const Box<Lanes<T>> b{
+          Lanes<T>::load(boxes.x1 + i, lanes), Lanes<T>::load(boxes.y1 + i, lanes),
+          Lanes<T>::load(boxes.x2 + i, lanes), Lanes<T>::load(boxes.y2 + i, lanes)};
+      const Lanes<T> w = b.width(), h = b.height(), own = w * h;
+      // a box without area, or with one beyond counting, overlaps nothing
+      const auto counts = (w > zero) & (h > zero) & (own < Lanes<T>(inf));
+      wide = lane_max(wide, lane_select(counts, w, zero));
+      tall = lane_max(tall, lane_select(counts, h, zero));
+      sum_w = sum_w + lane_select(counts, w, zero), sum_h = sum_h + lane_select(counts, h, zero);
+      area = lane_min(area, lane_select(counts, own, Lanes<T>(inf)));
+      const Lanes<T> x = centre(b.x1, b.x2), y = centre(b.y1, b.y2);
+      left = lane_min(left, lane_select(counts, x, Lanes<T>(inf)));
+      top = lane_min(top, lane_select(counts, y, Lanes<T>(inf)));
+      right = lane_max(right, lane_select(counts, x, Lanes<T>(-inf)));
+      bottom = lane_max(bottom, lane_select(counts, y, Lanes<T>(-inf)));
+    }
+    if (lane_least(area) < smallest) return false;
+    across.widest = lane_most(wide), down.widest = lane_most(tall);
+    mean_w = lane_sum(sum_w) / T(boxes.m), mean_h = lane_sum(sum_h) / T(boxes.m);
+    extent_x = lane_most(right) - lane_least(left);
+    extent_y = lane_most(bottom) - lane_least(top);
+    return mean_w > T(0) && mean_w < inf && mean_h > T(0) && mean_h < inf;
+  }
+
+  // Cells of a part of the mean box, fewer of them than twice the boxes; finds each box's.
+  void file(const RankedBoxes<T>& boxes, T part_w, T part_h, const Executor& executor) {
+    across.per_cell = T(1) / (part_w * mean_w), down.per_cell = T(1) / (part_h * mean_h);
+    const T columns = extent_x * across.per_cell + T(1), rows = extent_y * down.per_cell + T(1);
+    across.count = down.count = 1;
+    while (T(across.count) < columns && across.count <= boxes.m) across.count *= 2;
+    while (T(down.count) < rows && down.count <= boxes.m) down.count *= 2;
+    while (int64_t(across.count) * down.count >= 2 * boxes.m)
+      (across.count > down.count ? across : down).count /= 2;
+    parallel_for(executor, boxes.m, 8192, [&](int64_t begin, int64_t end) {
+      const T inf = T(__builtin_inf());
+      for (int64_t i = begin; i < end; ++i) {
+        const Box<T> b = boxes[i];
+        const int32_t at = cell_at(int32_t(down.cell(centre(b.y1, b.y2))),
+                                   int32_t(across.cell(centre(b.x1, b.x2))));
+        cell[i] = has_area(b) & (b.area() < inf) ? at : -1;
+      }
+    });
+    const int64_t cells = this->cells();
+    memset(start, 0, (cells + 1) * sizeof(uint32_t));
+    for (int64_t i = 0; i < boxes.m; ++i) start[cell[i] + 1] += cell[i] >= 0;
+    for (int64_t c = 0; c < cells; ++c) start[c + 1] += start[c];
+  }
+  DETCORE_HD int32_t cell_at(int32_t row, int32_t column) const {
+    return (row & (down.count - 1)) * across.count + (column & (across.count - 1));
+  }
+
+  // f(first, last) for the ranges of cells in [row, row1] x [column0, column1], till one is true.
+  // A row that wraps takes two.
+  template <class F>
+  DETCORE_HD bool any_range(int32_t row, int32_t row1, int32_t column0, int32_t column1,
+                            const F& f) const {
+    if (row1 - row >= down.count) row1 = row + down.count - 1;
+    const int32_t last = across.count - 1;
+    const bool whole = column1 - column0 >= last;
+    const int32_t c0 = whole ? 0 : column0 & last, c1 = whole ? last : column1 & last;
+    for (; row <= row1; ++row) {
+      const int64_t line = int64_t(row & (down.count - 1)) * across.count;
+      if (c0 <= c1) {
+        if (f(line + c0, line + c1)) return true;
+      } else if (f(line + c0, line + last) || f(line, line + c1)) {
+        return true;
+      }
+    }
+    return false;
+  }
+
+ private:
+  T mean_w{}, mean_h{}, extent_x{}, extent_y{};
+};
+
 }  // namespace
 }  // namespace DETCORE_ISA
 }  // namespace detcore

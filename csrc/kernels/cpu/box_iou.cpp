@@ -22,6 +22,11 @@ struct Tile {
     m.size = Lanes<T>::load(size + i), m.angle = Lanes<T>::load(angle + i);
     return m;
   }
+  DETCORE_HD MeasuredBox<Lanes<T>> in_all_lanes(int64_t i) const {
+    MeasuredBox<Lanes<T>> m;
+    m.x1 = x1[i], m.y1 = y1[i], m.x2 = x2[i], m.y2 = y2[i], m.size = size[i], m.angle = angle[i];
+    return m;
+  }
 };
 
 template <class T>
@@ -73,52 +78,87 @@ void forward(const BoxIouParams& p, const Executor& executor) {
   });
 }
 
-// Gradients of one side: every `own` box sums over all `other` boxes, in lanes and then as a tree.
-// `own_is_first` says which argument of the overlap it is; grad strides tell where g(own, other)
-// is.
-template <IouKind kind, bool own_is_first, class S, class T = arithmetic_t<S>>
-void backward_side(const BoxIouBackwardParams& p, const Executor& executor) {
+template <class T>
+DETCORE_HD void add(Box<Lanes<T>>& sum, const Box<Lanes<T>>& part) {
+  sum.x1 = sum.x1 + part.x1, sum.y1 = sum.y1 + part.y1;
+  sum.x2 = sum.x2 + part.x2, sum.y2 = sum.y2 + part.y2;
+}
+
+// Gradients of boxes1: a box a row of grad_out, which sums along the row in lanes, then as a tree.
+template <IouKind kind, class S, class T = arithmetic_t<S>>
+void backward_rows(const BoxIouBackwardParams& p, const Executor& executor) {
   const BoxIouParams& f = p.forward;
-  const int64_t owns = own_is_first ? f.n : f.m, others = own_is_first ? f.m : f.n;
-  const S* own_boxes = static_cast<const S*>(own_is_first ? f.boxes1 : f.boxes2);
-  const S* other_boxes = static_cast<const S*>(own_is_first ? f.boxes2 : f.boxes1);
-  T* out = static_cast<T*>(own_is_first ? p.grad_boxes1 : p.grad_boxes2);
   const IouEps<Lanes<T>> eps{T(0), T(f.eps)};
   constexpr int width = Lanes<T>::width;
-
-  parallel_for(executor, f.batch * owns, 1 + 4096 / (others + 1), [&](int64_t begin, int64_t end) {
+  parallel_for(executor, f.batch * f.n, 1 + 4096 / (f.m + 1), [&](int64_t begin, int64_t end) {
     Tile<T> tile;
-    for (int64_t unit = begin; unit < end; ++unit) {
-      const int64_t batch = unit / owns, i = unit % owns;
-      const T* grad = static_cast<const T*>(p.grad_out) + batch * f.n * f.m;
-      const auto own = broadcast<kind>(own_boxes + 4 * unit, f.format);
+    for (int64_t i = begin; i < end; ++i) {
+      const S* boxes2 = static_cast<const S*>(f.boxes2) + 4 * (i / f.n) * f.m;
+      const T* grad = static_cast<const T*>(p.grad_out) + i * f.m;
+      const auto own = broadcast<kind>(static_cast<const S*>(f.boxes1) + 4 * i, f.format);
       Box<Lanes<T>> sum{T(0), T(0), T(0), T(0)}, ignored = sum;
-      for (int64_t first = 0; first < others; first += kColumns) {
-        const int64_t count = at_most(kColumns, others - first);
-        fill<kind>(tile, other_boxes + 4 * (batch * others + first), count, f.format);
+      for (int64_t first = 0; first < f.m; first += kColumns) {
+        const int64_t count = at_most(kColumns, f.m - first);
+        fill<kind>(tile, boxes2 + 4 * first, count, f.format);
         for (int64_t j = 0; j < count; j += width) {
           const int64_t lanes = at_most(width, count - j);
-          T g[width] = {};
-          for (int64_t l = 0; l < lanes; ++l)
-            g[l] = own_is_first ? grad[i * f.m + first + j + l] : grad[(first + j + l) * f.m + i];
-          const Lanes<T> g_lanes = Lanes<T>::load(g);
+          const auto g = Lanes<T>::load(grad + first + j, lanes);
           Box<Lanes<T>> part{T(0), T(0), T(0), T(0)};
-          if (own_is_first)
-            overlap_backward<kind>(own, tile.at(j), eps, g_lanes, part, ignored);
-          else
-            overlap_backward<kind>(tile.at(j), own, eps, g_lanes, ignored, part);
-          // a padding lane's 0 / 0 must not reach the sum
-          T index[width];
-          for (int l = 0; l < width; ++l) index[l] = T(l);
-          const Mask<T> inside = Lanes<T>::load(index) < Lanes<T>(T(lanes));
-          sum.x1 = sum.x1 + lane_select(inside, part.x1, Lanes<T>(T(0)));
-          sum.y1 = sum.y1 + lane_select(inside, part.y1, Lanes<T>(T(0)));
-          sum.x2 = sum.x2 + lane_select(inside, part.x2, Lanes<T>(T(0)));
-          sum.y2 = sum.y2 + lane_select(inside, part.y2, Lanes<T>(T(0)));
+          overlap_backward<kind>(own, tile.at(j), eps, g, part, ignored);
+          if (lanes < width) {  // a padding lane's 0 / 0 must not reach the sum
+            const Lanes<T> zero(T(0));
+            const Mask<T> inside = lane_numbers<T>() < Lanes<T>(T(lanes));
+            part = {lane_select(inside, part.x1, zero), lane_select(inside, part.y1, zero),
+                    lane_select(inside, part.x2, zero), lane_select(inside, part.y2, zero)};
+          }
+          add(sum, part);
         }
       }
-      out[4 * unit + 0] = lane_sum(sum.x1), out[4 * unit + 1] = lane_sum(sum.y1);
-      out[4 * unit + 2] = lane_sum(sum.x2), out[4 * unit + 3] = lane_sum(sum.y2);
+      T* out = static_cast<T*>(p.grad_boxes1) + 4 * i;
+      out[0] = lane_sum(sum.x1), out[1] = lane_sum(sum.y1);
+      out[2] = lane_sum(sum.x2), out[3] = lane_sum(sum.y2);
+    }
+  });
+}
+
+// Gradients of boxes2: a box a lane, which sums down its column of grad_out. Some vectors abreast
+// read whole cache lines of each row.
+template <IouKind kind, class S, class T = arithmetic_t<S>>
+void backward_columns(const BoxIouBackwardParams& p, const Executor& executor) {
+  const BoxIouParams& f = p.forward;
+  const IouEps<Lanes<T>> eps{T(0), T(f.eps)};
+  constexpr int width = Lanes<T>::width, abreast = 4;
+  const int64_t strips = divide_up(f.m, width * abreast);
+  parallel_for(executor, f.batch * strips, 1 + 256 / (f.n + 1), [&](int64_t begin, int64_t end) {
+    Tile<T> tile;
+    for (int64_t unit = begin; unit < end; ++unit) {
+      const int64_t batch = unit / strips, column0 = unit % strips * width * abreast;
+      const int64_t columns = at_most(width * abreast, f.m - column0);
+      const S* boxes1 = static_cast<const S*>(f.boxes1) + 4 * batch * f.n;
+      const S* boxes2 = static_cast<const S*>(f.boxes2) + 4 * (batch * f.m + column0);
+      const T* grad = static_cast<const T*>(p.grad_out) + batch * f.n * f.m + column0;
+      MeasuredBox<Lanes<T>> own[abreast];
+      Box<Lanes<T>> sum[abreast], ignored{T(0), T(0), T(0), T(0)};
+      for (int k = 0; k < abreast; ++k) {
+        const int64_t lanes = at_most(width, at_least(0, columns - k * width));
+        own[k] = measure<kind>(to_xyxy(load_boxes(boxes2 + 4 * k * width, lanes), f.format));
+        sum[k] = ignored;
+      }
+      for (int64_t first = 0; first < f.n; first += kColumns) {
+        const int64_t count = at_most(kColumns, f.n - first);
+        fill<kind>(tile, boxes1 + 4 * first, count, f.format);
+        for (int64_t i = 0; i < count; ++i) {
+          const auto other = tile.in_all_lanes(i);
+          const T* row = grad + (first + i) * f.m;
+          for (int k = 0; k * width < columns; ++k) {
+            const auto g = Lanes<T>::load(row + k * width, at_most(width, columns - k * width));
+            overlap_backward<kind>(other, own[k], eps, g, ignored, sum[k]);
+          }
+        }
+      }
+      T* out = static_cast<T*>(p.grad_boxes2) + 4 * (batch * f.m + column0);
+      for (int k = 0; k * width < columns; ++k)
+        store_boxes(sum[k], out + 4 * k * width, at_most(width, columns - k * width));
     }
   });
 }
@@ -139,8 +179,8 @@ Status box_iou_backward(const BoxIouBackwardParams& p, const Executor& executor)
   return with_storage(p.forward.dtype, [&](auto storage) {
     return with_kind(p.forward.kind, [&](auto kind) {
       constexpr IouKind k = decltype(kind)::value;
-      if (p.grad_boxes1) backward_side<k, true, decltype(storage)>(p, executor);
-      if (p.grad_boxes2) backward_side<k, false, decltype(storage)>(p, executor);
+      if (p.grad_boxes1) backward_rows<k, decltype(storage)>(p, executor);
+      if (p.grad_boxes2) backward_columns<k, decltype(storage)>(p, executor);
       return Status{};
     });
   });

@@ -1,3 +1,4 @@
+// Lanes are cells that follow each other in the map's planes, over the ends of rows.
 #include "detcore/decode_dense.h"
 
 #include "kernel.h"
@@ -6,95 +7,149 @@ namespace detcore {
 inline namespace DETCORE_ISA {
 namespace {
 
-// One cell of the map: where its planes begin, and where its results go.
+// Up to `width` cells of one anchor: where their planes begin, and where their results go.
 template <class S>
-struct CellView {
+struct CellLanes {
   using T = arithmetic_t<S>;
-  const S* raw;   // first plane at this cell; the next is `plane` further
-  int64_t plane;  // height * width
-  int64_t out;    // index of the cell in boxes and scores
-  S* scores;      // of this cell, or null
-  DenseCell<T> geometry;
+  using L = Lanes<T>;
+  static constexpr int width = L::width;
+  const DecodeDenseParams& p;
+  int64_t plane, count;
+  const S* raw;   // first plane at the first cell; the next is `plane` further
+  int64_t first;  // index of the first cell in boxes and scores; the next is `p.cells` further
+  DenseCell<L> geometry;
+  L scores[width];  // of as many classes, till they are written
 
-  DETCORE_HD T value(int64_t k) const { return widen(raw[k * plane]); }
-  DETCORE_HD void put_score(int64_t c, T score) const {
-    if (scores) narrow(score, scores[c]);
+  DETCORE_HD explicit CellLanes(const DecodeDenseParams& p) : p(p), plane(p.height * p.width) {
+    geometry.stride_x = T(p.stride_x), geometry.stride_y = T(p.stride_y);
+    geometry.weights = {T(p.weights[0]), T(p.weights[1]), T(p.weights[2]), T(p.weights[3])};
+    geometry.clip = T(p.clip), geometry.scale_xy = T(p.scale_xy);
+  }
+
+  DETCORE_HD void go_to(int64_t batch, int64_t anchor, int64_t pixel) {
+    count = at_most(width, plane - pixel);
+    raw = static_cast<const S*>(p.maps) + (batch * p.cells + anchor) * p.per_cell * plane + pixel;
+    first = (batch * plane + pixel) * p.cells + anchor;
+    const int64_t values = p.codec == DenseCodec::delta ? 4 : 2;
+    for (int64_t v = 0; p.anchors && v < values; ++v)
+      geometry.anchor[v] = T(static_cast<const double*>(p.anchors)[anchor * values + v]);
+    const L one = T(1), end = T(p.width);
+    geometry.row = T(pixel / p.width);
+    geometry.column = L(T(pixel % p.width)) + lane_numbers<T>();
+    for (auto over = geometry.column >= end; lane_any(over); over = geometry.column >= end) {
+      geometry.row = lane_select(over, geometry.row + one, geometry.row);
+      geometry.column = lane_select(over, geometry.column - end, geometry.column);
+    }
+  }
+
+  DETCORE_HD L value(int64_t k) const {
+    if (count == width) return load_lanes(raw + k * plane);
+    L part;
+    load_lanes(raw + k * plane, count, part);
+    return part;
+  }
+
+  // Scores come class by class, and are turned to stand cell by cell.
+  DETCORE_HD void put_score(int64_t c, L score) {
+    if (!p.scores) return;
+    const int64_t k = c % width;
+    scores[k] = score;
+    if (k < width - 1 && c < p.classes - 1) return;
+    transpose(scores);
+    for (int64_t lane = 0; lane < count; ++lane) {
+      S* to = static_cast<S*>(p.scores) + (first + lane * p.cells) * p.classes + c - k;
+      if (k == width - 1)
+        store_lanes(scores[lane], to);
+      else
+        store_lanes(scores[lane], to, k + 1);
+    }
+  }
+
+  DETCORE_HD Mask<T> decode_scores() {
+    if (p.classes == 0) return geometry.row == geometry.row;
+    return detcore::decode_scores(scores_of<L>(p), *this);
+  }
+
+  DETCORE_HD void put_boxes(const Box<L>& boxes) const {
+    S* to = static_cast<S*>(p.boxes) + 4 * first;
+    if (p.cells == 1) return store_boxes(boxes, to, count);
+    S each[4 * width];
+    store_boxes(boxes, each);
+    for (int64_t lane = 0; lane < count; ++lane)
+      memcpy(to + 4 * p.cells * lane, each + 4 * lane, 4 * sizeof(S));
+  }
+  DETCORE_HD Box<L> grad_boxes(const void* from) const {
+    const S* grad = static_cast<const S*>(from) + 4 * first;
+    if (p.cells == 1) return load_boxes(grad, count);
+    S each[4 * width] = {};
+    for (int64_t lane = 0; lane < count; ++lane)
+      memcpy(each + 4 * lane, grad + 4 * p.cells * lane, 4 * sizeof(S));
+    return load_boxes(each);
   }
 };
 
-// f(CellView) for every cell; rows of one anchor's planes go to one thread.
-template <class S, class F>
-void each_cell(const DecodeDenseParams& p, const Executor& executor, const F& f) {
-  using T = arithmetic_t<S>;
-  const int64_t rows = p.batch * p.cells * p.height;
-  const int64_t grain = 1 + 4096 / (p.width * (p.per_cell + 1) + 1);
-  const int64_t values = p.codec == DenseCodec::delta ? 4 : 2;
-  parallel_for(executor, rows, grain, [&](int64_t begin, int64_t end) {
-    CellView<S> cell;
-    cell.plane = p.height * p.width;
-    cell.geometry.stride_x = T(p.stride_x), cell.geometry.stride_y = T(p.stride_y);
-    cell.geometry.weights = {T(p.weights[0]), T(p.weights[1]), T(p.weights[2]), T(p.weights[3])};
-    cell.geometry.clip = T(p.clip), cell.geometry.scale_xy = T(p.scale_xy);
-    for (int64_t unit = begin; unit < end; ++unit) {
-      const int64_t row = unit % p.height, anchor = unit / p.height % p.cells;
-      const int64_t batch = unit / (p.height * p.cells);
-      cell.geometry.row = T(row);
-      for (int64_t v = 0; p.anchors && v < values; ++v)
-        cell.geometry.anchor[v] = T(static_cast<const double*>(p.anchors)[anchor * values + v]);
-      const int64_t first_plane = (batch * p.cells + anchor) * p.per_cell;
-      for (int64_t column = 0; column < p.width; ++column) {
-        cell.geometry.column = T(column);
-        cell.raw =
-            static_cast<const S*>(p.maps) + first_plane * cell.plane + row * p.width + column;
-        cell.out = (batch * cell.plane + row * p.width + column) * p.cells + anchor;
-        cell.scores = p.scores ? static_cast<S*>(p.scores) + cell.out * p.classes : nullptr;
-        f(cell);
-      }
-    }
-  });
-}
-
+// f(CellLanes<S>, S{}, codec) for all cells.
 template <class F>
-Status with_storage_and_codec(const DecodeDenseParams& p, F&& f) {
+Status each_cell(const DecodeDenseParams& p, const Executor& executor, const F& f) {
   return with_storage(p.dtype, [&](auto storage) {
     return with_codec(p.codec, [&](auto codec) {
-      f(storage, codec);
+      using Cells = CellLanes<decltype(storage)>;
+      const int64_t vectors = divide_up(p.height * p.width, Cells::width);
+      const int64_t grain = 1 + 4096 / ((p.per_cell + 1) * Cells::width);
+      parallel_for(executor, p.batch * p.cells * vectors, grain, [&](int64_t begin, int64_t end) {
+        Cells cells(p);
+        for (int64_t unit = begin; unit < end; ++unit) {
+          const int64_t plane = unit / vectors;
+          cells.go_to(plane / p.cells, plane % p.cells, unit % vectors * Cells::width);
+          f(cells, storage, codec);
+        }
+      });
       return Status{};
     });
   });
 }
 
+template <class L, class M>
+DETCORE_HD Box<L> box_where(M wanted, const Box<L>& b) {
+  const L zero(0);
+  return {lane_select(wanted, b.x1, zero), lane_select(wanted, b.y1, zero),
+          lane_select(wanted, b.x2, zero), lane_select(wanted, b.y2, zero)};
+}
+
 }  // namespace
 
 Status decode_dense(const DecodeDenseParams& p, const Executor& executor) {
-  return with_storage_and_codec(p, [&](auto storage, auto codec) {
-    using S = decltype(storage);
-    using T = arithmetic_t<S>;
-    each_cell<S>(p, executor, [&](const CellView<S>& cell) {
-      const bool wanted = p.classes == 0 || decode_scores(scores_of<T>(p), cell);
-      Box<T> box{T(0), T(0), T(0), T(0)};
-      constexpr DenseCodec kCodec = decltype(codec)::value;
-      if (wanted) box = decode_cell<kCodec>(dense_numbers<kCodec, T>(cell, p.bins), cell.geometry);
-      store_box(static_cast<S*>(p.boxes) + 4 * cell.out, box);
-    });
+  return each_cell(p, executor, [&](auto& cells, auto storage, auto codec) {
+    constexpr DenseCodec kCodec = decltype(codec)::value;
+    using L = Lanes<arithmetic_t<decltype(storage)>>;
+    const auto wanted = cells.decode_scores();
+    Box<L> boxes{L(0), L(0), L(0), L(0)};
+    if (lane_any(wanted))
+      boxes = box_where(
+          wanted, decode_cell<kCodec>(dense_numbers<kCodec, L>(cells, p.bins), cells.geometry));
+    cells.put_boxes(boxes);
   });
 }
 
 Status decode_dense_backward(const DecodeDenseBackwardParams& p, const Executor& executor) {
   const DecodeDenseParams& f = p.forward;
-  return with_storage_and_codec(f, [&](auto storage, auto codec) {
+  return each_cell(f, executor, [&](auto& cells, auto storage, auto codec) {
+    constexpr DenseCodec kCodec = decltype(codec)::value;
     using S = decltype(storage);
-    using T = arithmetic_t<S>;
-    each_cell<S>(f, executor, [&](const CellView<S>& cell) {
-      constexpr DenseCodec kCodec = decltype(codec)::value;
-      S* out = static_cast<S*>(p.grad_maps) + (cell.raw - static_cast<const S*>(f.maps));
-      for (int64_t k = 0; k < f.per_cell; ++k) narrow(T(0), out[k * cell.plane]);
-      if (f.classes > 0 && !decode_scores(scores_of<T>(f), cell)) return;
-      const auto g = load_box(static_cast<const S*>(p.grad_boxes) + 4 * cell.out);
-      const Box<T> t = dense_numbers<kCodec, T>(cell, f.bins);
-      dense_numbers_backward<kCodec>(
-          cell, f.bins, decode_cell_backward<kCodec>(t, cell.geometry, g),
-          [&](int64_t k, T gradient) { narrow(gradient, out[k * cell.plane]); });
+    using L = Lanes<arithmetic_t<S>>;
+    S* out = static_cast<S*>(p.grad_maps) + (cells.raw - static_cast<const S*>(f.maps));
+    const auto put = [&](int64_t k, L gradient) {
+      store_lanes(gradient, out + k * cells.plane, cells.count);
+    };
+    for (int64_t k = 0; k < f.per_cell; ++k) put(k, L(0));
+    const auto wanted = cells.decode_scores();
+    if (!lane_any(wanted)) return;
+    const Box<L> t = dense_numbers<kCodec, L>(cells, f.bins);
+    const Box<L> d =
+        decode_cell_backward<kCodec>(t, cells.geometry, cells.grad_boxes(p.grad_boxes));
+    dense_numbers_backward<kCodec>(cells, f.bins, box_where(wanted, d), [&](int64_t k, L gradient) {
+      // 0 times what is not finite, in a cell whose box is not wanted
+      put(k, lane_select(wanted, gradient, L(0)));
     });
   });
 }

@@ -13,6 +13,7 @@ inline namespace DETCORE_ISA {
 namespace {  // as in box_grid.h
 
 constexpr int64_t kGridFrom = 256;   // boxes below which all kept ones are scanned
+constexpr int64_t kFewKept = 256;    // kept ones that are all scanned, from no grid
 constexpr int64_t kSlotPad = 64;     // slots read past the last box, any lane width
 constexpr int64_t kPairsABox = 4;    // overlapping pairs listed, a box: more are not worth a list
 constexpr int64_t kPairBlock = 512;  // boxes that share one piece of the list
@@ -35,7 +36,8 @@ struct SuppressScratch {
   int32_t* next;               // [kPairsABox m] the next pair of the same better box
   int32_t *pair_count, *head;  // [m / kPairBlock + 1], [m]
 
-  // For segments that lie one behind the other, `total` boxes in all.
+  // For segments that lie one behind the other, `total` boxes in all; those of less than kGridFrom
+  // boxes need none of it.
   SuppressScratch(int64_t total, Arena& arena) {
     const int64_t padded = total + kSlotPad * (total / kGridFrom + 1);
     slots = {arena.take<T>(padded), arena.take<T>(padded), arena.take<T>(padded),
@@ -68,12 +70,19 @@ class Suppression {
   // alive: [m] out, by rank
   Suppression(const RankedBoxes<T>& boxes, double threshold, const SuppressScratch<T>& scratch,
               bool* alive, const Executor& executor)
-      : boxes(boxes), scratch(scratch), alive(alive), executor(executor), decision(threshold) {}
+      : boxes(boxes),
+        scratch(scratch),
+        alive(alive),
+        executor(executor),
+        decision(threshold),
+        grid(scratch.cell, scratch.start) {}
 
   void run() {
-    if (boxes.m < kGridFrom) return scan_few();
-    if (!measure()) return scan_all(scratch.slots);
-    if (many_overlap() || !list_pairs()) return scan_kept();
+    if (boxes.m < kGridFrom) return scan_small();
+    const bool many = many_overlap();
+    if (many && scan_few()) return;
+    if (!grid.measure(boxes)) return scan_all(scratch.slots);
+    if (many || !list_pairs()) return scan_kept();
     resolve_pairs();
   }
 
@@ -84,112 +93,45 @@ class Suppression {
   bool* alive;
   const Executor& executor;
   Decision<T> decision;
-  GridAxis<T> across, down;
-  T mean_w{}, mean_h{}, extent_x{}, extent_y{};
+  BoxGrid<T> grid;
   int64_t blocks = 0;  // of the list of pairs
 
-  DETCORE_HD static bool has_area(const Box<T>& b) { return b.width() > T(0) && b.height() > T(0); }
-
-  // Few boxes have slots of their own here: in `scratch` no pad stands between theirs and those of
-  // the next class, which another thread may be filling.
-  void scan_few() {
-    T slots[5][kGridFrom + width];
-    scan_all({slots[0], slots[1], slots[2], slots[3], slots[4]});
+  // Small classes have no pads in the scratch, which others use at the same time.
+  void scan_small() {
+    alignas(64) T own[5][kGridFrom + kSlotPad];
+    scan_all({own[0], own[1], own[2], own[3], own[4]});
   }
 
   // Every box against all kept ones.
   void scan_all(const Slots<T>& slots) {
+    int64_t kept = 0;
     slots.clear(0, width);
-    int64_t count = 0;
-    for (int64_t i = 0; i < boxes.m; ++i) {
-      const Box<T> b = boxes[i];
-      const bool overlaps = has_area(b);
-      alive[i] = !overlaps || !slots.suppress(b, 0, count, decision);
-      if (!alive[i] || !overlaps) continue;
-      slots.put(count++, b);
-      if (count % width == 0) slots.clear(count, width);
-    }
+    for (int64_t i = 0; i < boxes.m; ++i) keep_if_free_of(slots, i, kept);
   }
 
-  // Sizes the grid. False if areas are so small that their products lose digits: `reach` proves
-  // nothing then. Areas that overflow are harmless: they overlap nothing in the arithmetic used.
-  bool measure() {
-    const T smallest = sizeof(T) == 8 ? T(1e-280) : T(1e-30), inf = T(__builtin_inf());
-    const Lanes<T> zero(T(0));
-    Lanes<T> wide = zero, tall = zero, sum_w = zero, sum_h = zero, area = inf;
-    Lanes<T> left = inf, top = inf, right = -inf, bottom = -inf;
-    for (int64_t i = 0; i < boxes.m; i += width) {
-      const int64_t lanes = at_most(width, boxes.m - i);
-      const Box<Lanes<T>> b{
-          Lanes<T>::load(boxes.x1 + i, lanes), Lanes<T>::load(boxes.y1 + i, lanes),
-          Lanes<T>::load(boxes.x2 + i, lanes), Lanes<T>::load(boxes.y2 + i, lanes)};
-      const Lanes<T> w = b.width(), h = b.height(), own = w * h;
-      // a box without area, or with one beyond counting, overlaps nothing
-      const auto counts = (w > zero) & (h > zero) & (own < Lanes<T>(inf));
-      wide = lane_max(wide, lane_select(counts, w, zero));
-      tall = lane_max(tall, lane_select(counts, h, zero));
-      sum_w = sum_w + lane_select(counts, w, zero), sum_h = sum_h + lane_select(counts, h, zero);
-      area = lane_min(area, lane_select(counts, own, Lanes<T>(inf)));
-      const Lanes<T> x = centre(b.x1, b.x2), y = centre(b.y1, b.y2);
-      left = lane_min(left, lane_select(counts, x, Lanes<T>(inf)));
-      top = lane_min(top, lane_select(counts, y, Lanes<T>(inf)));
-      right = lane_max(right, lane_select(counts, x, Lanes<T>(-inf)));
-      bottom = lane_max(bottom, lane_select(counts, y, Lanes<T>(-inf)));
-    }
-    if (lane_least(area) < smallest) return false;
-    across.widest = lane_most(wide), down.widest = lane_most(tall);
-    mean_w = lane_sum(sum_w) / T(boxes.m), mean_h = lane_sum(sum_h) / T(boxes.m);
-    extent_x = lane_most(right) - lane_least(left);
-    extent_y = lane_most(bottom) - lane_least(top);
-    return mean_w > T(0) && mean_w < inf && mean_h > T(0) && mean_h < inf;
-  }
-
-  // Cells of a part of the mean box, fewer of them than twice the boxes; files boxes by cell.
-  void file(T part_w, T part_h) {
-    across.per_cell = T(1) / (part_w * mean_w), down.per_cell = T(1) / (part_h * mean_h);
-    const T columns = extent_x * across.per_cell + T(1), rows = extent_y * down.per_cell + T(1);
-    across.count = down.count = 1;
-    while (T(across.count) < columns && across.count <= boxes.m) across.count *= 2;
-    while (T(down.count) < rows && down.count <= boxes.m) down.count *= 2;
-    while (int64_t(across.count) * down.count >= 2 * boxes.m)
-      (across.count > down.count ? across : down).count /= 2;
-    parallel_for(executor, boxes.m, 4 * kParallelFrom, [&](int64_t begin, int64_t end) {
-      const T inf = T(__builtin_inf());
-      for (int64_t i = begin; i < end; ++i) {
-        const Box<T> b = boxes[i];
-        const int32_t at = cell_at(int32_t(down.cell(centre(b.y1, b.y2))),
-                                   int32_t(across.cell(centre(b.x1, b.x2))));
-        scratch.cell[i] = has_area(b) & (b.area() < inf) ? at : -1;
-      }
+  // The same, where few are kept; false if they are not so few. The best eighth is likely to
+  // suppress most others: those are struck out by all threads before the rest goes on one by one.
+  bool scan_few() {
+    int64_t kept = 0;
+    const int64_t first = boxes.m / 8;
+    scratch.slots.clear(0, width);
+    for (int64_t i = 0; i < first && kept <= kFewKept; ++i) keep_if_free_of(scratch.slots, i, kept);
+    if (kept > kFewKept) return false;
+    parallel_for(executor, boxes.m - first, kParallelFrom, [&](int64_t begin, int64_t end) {
+      for (int64_t i = first + begin; i < first + end; ++i)
+        alive[i] = !scratch.slots.suppress(boxes[i], 0, kept, decision);
     });
-    uint32_t* start = scratch.start;
-    const int64_t cells = int64_t(across.count) * down.count;
-    memset(start, 0, (cells + 1) * sizeof(uint32_t));
-    for (int64_t i = 0; i < boxes.m; ++i) start[scratch.cell[i] + 1] += scratch.cell[i] >= 0;
-    for (int64_t c = 0; c < cells; ++c) start[c + 1] += start[c];
+    for (int64_t i = first; i < boxes.m && kept <= kFewKept; ++i)
+      if (alive[i]) keep_if_free_of(scratch.slots, i, kept);
+    return kept <= kFewKept;
   }
-  DETCORE_HD int32_t cell_at(int32_t row, int32_t column) const {
-    return (row & (down.count - 1)) * across.count + (column & (across.count - 1));
-  }
-
-  // f(first, last) for the ranges of cells in [row, row1] x [column0, column1], till one is true.
-  // A row that wraps takes two.
-  template <class F>
-  DETCORE_HD bool any_range(int32_t row, int32_t row1, int32_t column0, int32_t column1,
-                            const F& f) const {
-    if (row1 - row >= down.count) row1 = row + down.count - 1;
-    const int32_t last = across.count - 1;
-    const bool whole = column1 - column0 >= last;
-    const int32_t c0 = whole ? 0 : column0 & last, c1 = whole ? last : column1 & last;
-    for (; row <= row1; ++row) {
-      const int64_t line = int64_t(row & (down.count - 1)) * across.count;
-      if (c0 <= c1) {
-        if (f(line + c0, line + c1)) return true;
-      } else if (f(line + c0, line + last) || f(line, line + c1)) {
-        return true;
-      }
-    }
-    return false;
+  void keep_if_free_of(const Slots<T>& slots, int64_t i, int64_t& kept) {
+    const Box<T> b = boxes[i];
+    const bool overlaps = has_area(b);
+    alive[i] = !overlaps || !slots.suppress(b, 0, kept, decision);
+    if (!alive[i] || !overlaps) return;
+    slots.put(kept++, b);
+    if (kept % width == 0) slots.clear(kept, width);
   }
 
   // Do boxes overlap so much that a list of the pairs would be long? A sample tells: of about
@@ -214,13 +156,13 @@ class Suppression {
   // Lists the pairs above the threshold. Each is met from the box that stands first in the grid's
   // order. False if a block's piece of the list is full.
   bool list_pairs() {
-    file(T(0.25), T(1));
-    uint32_t* start = scratch.start;
+    grid.file(boxes, T(0.25), T(1), executor);
+    uint32_t* start = grid.start;
     int64_t filed = 0;
     // `start` runs ahead while cells fill, and ends one cell late
     for (int64_t i = 0; i < boxes.m; ++i)
-      if (scratch.cell[i] >= 0) scratch.slot_rank[start[scratch.cell[i]]++] = int32_t(i), ++filed;
-    const int64_t cells = int64_t(across.count) * down.count;
+      if (grid.cell[i] >= 0) scratch.slot_rank[start[grid.cell[i]]++] = int32_t(i), ++filed;
+    const int64_t cells = grid.cells();
     memmove(start + 1, start, cells * sizeof(uint32_t));
     start[0] = 0;
     parallel_for(executor, filed, 4 * kParallelFrom, [&](int64_t begin, int64_t end) {
@@ -239,7 +181,7 @@ class Suppression {
     return true;
   }
 
-  // Where the boxes of a block look for partners: from their own row down.
+  // Where the boxes of a block look for partners: from their own row grid.down.
   struct Search {
     static constexpr int64_t padded = kPairBlock + width;
     int32_t row[padded], row1[padded], column0[padded], column1[padded];
@@ -250,10 +192,11 @@ class Suppression {
       const Lanes<T> x1 = Lanes<T>::load(slots.x1 + i), x2 = Lanes<T>::load(slots.x2 + i);
       const Lanes<T> y1 = Lanes<T>::load(slots.y1 + i), y2 = Lanes<T>::load(slots.y2 + i);
       const Lanes<T> x = centre(x1, x2), y = centre(y1, y2);
-      const Lanes<T> dx = of.across.reach(x, x2 - x1, t), dy = of.down.reach(y, y2 - y1, t);
-      store_whole(of.down.cell(y), row + k), store_whole(of.down.cell(y + dy), row1 + k);
-      store_whole(of.across.cell(x - dx), column0 + k);
-      store_whole(of.across.cell(x + dx), column1 + k);
+      const Lanes<T> dx = of.grid.across.reach(x, x2 - x1, t),
+                     dy = of.grid.down.reach(y, y2 - y1, t);
+      store_whole(of.grid.down.cell(y), row + k), store_whole(of.grid.down.cell(y + dy), row1 + k);
+      store_whole(of.grid.across.cell(x - dx), column0 + k);
+      store_whole(of.grid.across.cell(x + dx), column1 + k);
     }
   };
 
@@ -309,23 +252,23 @@ class Suppression {
     Search search;
     for (int64_t i = first; i < last; i += width) search.fill(*this, i, i - first);
     PairList list{*this, scratch.pairs + kPairsABox * first, kPairsABox * (last - first)};
-    const int32_t last_column = across.count - 1, last_row = down.count - 1;
+    const int32_t last_column = grid.across.count - 1, last_row = grid.down.count - 1;
     for (int64_t i = first; i < last; ++i) {
       const int64_t k = i - first;
       const int32_t row = search.row[k], row1 = search.row1[k];
       const int32_t c0 = search.column0[k], c1 = search.column1[k];
-      const uint32_t* start = scratch.start + int64_t(row & last_row) * across.count;
+      const uint32_t* start = grid.start + int64_t(row & last_row) * grid.across.count;
       if ((c0 & ~last_column) != (c1 & ~last_column) || row1 - row > last_row) {
         look_around(list, i, search, k);  // the grid repeats within reach
       } else {
         list.look(i, i + 1, start[(c1 & last_column) + 1]);
         // most boxes reach one row below their own, and guessing which costs more than looking
         const int32_t next = (row + 1) & last_row, reached = row1 > row;
-        start = scratch.start + int64_t(next) * across.count;
+        start = grid.start + int64_t(next) * grid.across.count;
         const int64_t begin = start[c0 & last_column];
         list.look(i, begin, reached ? start[(c1 & last_column) + 1] : begin);
         for (int32_t below = row + 2; below <= row1; ++below) {
-          start = scratch.start + int64_t(below & last_row) * across.count;
+          start = grid.start + int64_t(below & last_row) * grid.across.count;
           list.look(i, start[c0 & last_column], start[(c1 & last_column) + 1]);
         }
       }
@@ -338,11 +281,11 @@ class Suppression {
   void look_around(PairList& list, int64_t i, const Search& search, int64_t k) const {
     const int32_t row = search.row[k], column1 = search.column1[k];
     auto look = [&](int64_t c0, int64_t c1) {
-      list.look(i, scratch.start[c0], scratch.start[c1 + 1]);
+      list.look(i, grid.start[c0], grid.start[c1 + 1]);
       return false;
     };
     // its own row too as a whole: a pair met twice is harmless
-    any_range(row, search.row1[k], search.column0[k], column1, look);
+    grid.any_range(row, search.row1[k], search.column0[k], column1, look);
   }
 
   // Best first: a box that is still alive strikes out what it overlaps.
@@ -363,40 +306,42 @@ class Suppression {
         for (int32_t e = head[i]; e >= 0; e = next[e]) alive[scratch.pairs[e].worse] = false;
   }
 
-  // Best first, every box against the kept ones near it. The best eighth is likely to suppress
-  // most others: those are struck out by all threads before the rest goes on one by one.
+  // Best first, every box against the kept ones near it; in two parts as in scan_few.
   void scan_kept() {
-    file(T(0.5), T(0.5));
-    const int64_t cells = int64_t(across.count) * down.count;
+    grid.file(boxes, T(0.5), T(0.5), executor);
+    const int64_t cells = grid.cells();
     memset(scratch.kept, 0, cells * sizeof(uint32_t));
     scratch.slots.clear(0, boxes.m + width);
     const int64_t first = boxes.m / 8;
     for (int64_t i = 0; i < first; ++i) keep_if_free(i);
     parallel_for(executor, boxes.m - first, kParallelFrom, [&](int64_t begin, int64_t end) {
       for (int64_t i = first + begin; i < first + end; ++i)
-        alive[i] = scratch.cell[i] < 0 || !suppressed_nearby(boxes[i]);
+        alive[i] = grid.cell[i] < 0 || !suppressed_nearby(boxes[i]);
     });
     for (int64_t i = first; i < boxes.m; ++i)
       if (alive[i]) keep_if_free(i);
   }
   void keep_if_free(int64_t i) {
-    const int32_t c = scratch.cell[i];
+    const int32_t c = grid.cell[i];
     alive[i] = c < 0 || !suppressed_nearby(boxes[i]);
-    if (alive[i] && c >= 0) scratch.slots.put(scratch.start[c] + scratch.kept[c]++, boxes[i]);
+    if (alive[i] && c >= 0) scratch.slots.put(grid.start[c] + scratch.kept[c]++, boxes[i]);
   }
   bool suppressed_nearby(const Box<T>& b) const {
     const T t = decision.below;
     const T x = centre(b.x1, b.x2), y = centre(b.y1, b.y2);
-    const T dx = across.reach(x, b.width(), t), dy = down.reach(y, b.height(), t);
+    const T dx = grid.across.reach(x, b.width(), t), dy = grid.down.reach(y, b.height(), t);
     auto suppressed = [&](int64_t c0, int64_t c1) {
+      // where cells are many and small, slots not yet filled cost less than the cells
+      const int64_t begin = grid.start[c0], end = grid.start[c1 + 1];
+      if (end - begin <= width * (c1 - c0)) return scratch.slots.suppress(b, begin, end, decision);
       for (int64_t c = c0; c <= c1; ++c)
-        if (scratch.slots.suppress(b, scratch.start[c], scratch.start[c] + scratch.kept[c],
-                                   decision))
+        if (scratch.slots.suppress(b, grid.start[c], grid.start[c] + scratch.kept[c], decision))
           return true;
       return false;
     };
-    return any_range(int32_t(down.cell(y - dy)), int32_t(down.cell(y + dy)),
-                     int32_t(across.cell(x - dx)), int32_t(across.cell(x + dx)), suppressed);
+    return grid.any_range(int32_t(grid.down.cell(y - dy)), int32_t(grid.down.cell(y + dy)),
+                          int32_t(grid.across.cell(x - dx)), int32_t(grid.across.cell(x + dx)),
+                          suppressed);
   }
 };
 

@@ -41,6 +41,7 @@ template <class T>
 struct Mask {
   typename VectorOf<T>::verdict v;
   DETCORE_HD friend Mask operator&(Mask a, Mask b) { return {a.v & b.v}; }
+  DETCORE_HD friend Mask operator|(Mask a, Mask b) { return {a.v | b.v}; }
 };
 
 template <class T>
@@ -72,6 +73,7 @@ struct Lanes {
 
   DETCORE_HD friend Lanes operator+(Lanes a, Lanes b) { return Lanes(a.v + b.v); }
   DETCORE_HD friend Lanes operator-(Lanes a, Lanes b) { return Lanes(a.v - b.v); }
+  DETCORE_HD friend Lanes operator-(Lanes a) { return Lanes(-a.v); }
   DETCORE_HD friend Lanes operator*(Lanes a, Lanes b) { return Lanes(a.v * b.v); }
   DETCORE_HD friend Lanes operator/(Lanes a, Lanes b) { return Lanes(a.v / b.v); }
   DETCORE_HD friend Mask<T> operator<(Lanes a, Lanes b) { return {a.v < b.v}; }
@@ -96,6 +98,14 @@ struct Lanes {
   DETCORE_HD friend Lanes lane_min(Lanes a, Lanes b) { return Lanes(a.v < b.v ? a.v : b.v); }
 #endif
 };
+
+// 0, 1, 2, ...
+template <class T>
+DETCORE_HD Lanes<T> lane_numbers() {
+  Lanes<T> r;
+  for (int i = 0; i < Lanes<T>::width; ++i) r.v[i] = T(i);
+  return r;
+}
 
 // Lanes as whole numbers, towards zero; they must fit.
 template <class T>

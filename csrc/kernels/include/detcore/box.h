@@ -39,6 +39,8 @@ DETCORE_HD double lane_min(double a, double b) { return a < b ? a : b; }
 DETCORE_HD float lane_select(bool c, float a, float b) { return c ? a : b; }
 DETCORE_HD double lane_select(bool c, double a, double b) { return c ? a : b; }
 
+DETCORE_HD bool lane_any(bool c) { return c; }
+
 template <class T>
 DETCORE_HD T sigmoid(T x) {
   return T(1) / (T(1) + lane_exp(-x));

@@ -41,7 +41,7 @@ DETCORE_HD Box<T> placed_anchor(const DenseCell<T>& c) {
 
 template <class T>
 DETCORE_HD T relu(T x) {
-  return x < T(0) ? T(0) : x;  // NaN stays NaN
+  return lane_select(x < T(0), T(0), x);  // NaN stays NaN
 }
 
 template <DenseCodec codec, class T>
@@ -81,24 +81,25 @@ DETCORE_HD Box<T> decode_cell_backward(const Box<T>& t, const DenseCell<T>& c, c
     Box<T> ignored{T(0), T(0), T(0), T(0)};
     decode_delta_backward(t, placed_anchor(c), c.weights, c.clip, g, d, ignored);
   } else if constexpr (codec == DenseCodec::ltrb || codec == DenseCodec::dfl) {
-    d.x1 = t.x1 <= T(0) ? T(0) : T(0) - g.x1 * c.stride_x;
-    d.y1 = t.y1 <= T(0) ? T(0) : T(0) - g.y1 * c.stride_y;
-    d.x2 = t.x2 <= T(0) ? T(0) : g.x2 * c.stride_x;
-    d.y2 = t.y2 <= T(0) ? T(0) : g.y2 * c.stride_y;
+    // a NaN takes gradient, as torch's relu has it
+    d.x1 = lane_select(T(0) >= t.x1, T(0), T(0) - g.x1 * c.stride_x);
+    d.y1 = lane_select(T(0) >= t.y1, T(0), T(0) - g.y1 * c.stride_y);
+    d.x2 = lane_select(T(0) >= t.x2, T(0), g.x2 * c.stride_x);
+    d.y2 = lane_select(T(0) >= t.y2, T(0), g.y2 * c.stride_y);
   } else {
     T g_x = (g.x1 + g.x2) * c.stride_x, g_y = (g.y1 + g.y2) * c.stride_y;
     T g_w = T(0.5) * (g.x2 - g.x1), g_h = T(0.5) * (g.y2 - g.y1);
     if constexpr (codec == DenseCodec::grid) {
       d.x1 = g_x, d.y1 = g_y;
-      d.x2 = t.x2 > c.clip ? T(0) : g_w * lane_exp(t.x2) * c.stride_x;
-      d.y2 = t.y2 > c.clip ? T(0) : g_h * lane_exp(t.y2) * c.stride_y;
+      d.x2 = lane_select(t.x2 > c.clip, T(0), g_w * lane_exp(t.x2) * c.stride_x);
+      d.y2 = lane_select(t.y2 > c.clip, T(0), g_h * lane_exp(t.y2) * c.stride_y);
     } else {
       T sx = sigmoid(t.x1), sy = sigmoid(t.y1);
       T slope = codec == DenseCodec::yolo ? c.scale_xy : T(2);
       d.x1 = g_x * slope * sx * (T(1) - sx), d.y1 = g_y * slope * sy * (T(1) - sy);
       if constexpr (codec == DenseCodec::yolo) {
-        d.x2 = t.x2 > c.clip ? T(0) : g_w * lane_exp(t.x2) * c.anchor[0];
-        d.y2 = t.y2 > c.clip ? T(0) : g_h * lane_exp(t.y2) * c.anchor[1];
+        d.x2 = lane_select(t.x2 > c.clip, T(0), g_w * lane_exp(t.x2) * c.anchor[0]);
+        d.y2 = lane_select(t.y2 > c.clip, T(0), g_h * lane_exp(t.y2) * c.anchor[1]);
       } else {
         T sw = sigmoid(t.x2), sh = sigmoid(t.y2);
         d.x2 = g_w * T(8) * sw * sw * (T(1) - sw) * c.anchor[0];
@@ -119,7 +120,10 @@ struct DenseDistribution {
   DETCORE_HD DenseDistribution(const Cell& c, int64_t first, int64_t bins)
       : cell(c), first(first), bins(bins), most(c.value(first)), sum(T(0)), mean(T(0)) {
     for (int64_t k = 1; k < bins; ++k) most = lane_max(most, T(cell.value(first + k)));
-    for (int64_t k = 0; k < bins; ++k) sum += weight(k), mean += weight(k) * T(k);
+    for (int64_t k = 0; k < bins; ++k) {
+      const T w = weight(k);
+      sum = sum + w, mean = mean + w * T(k);
+    }
     mean = mean / sum;
   }
   DETCORE_HD T weight(int64_t k) const { return lane_exp(cell.value(first + k) - most); }
@@ -166,17 +170,21 @@ struct DenseScores {
 };
 
 // Gives each of a cell's scores to cell.put_score(class, score), those not above the threshold as
-// 0, and says whether its box is wanted. cell.value(k) is the cell's raw number k.
+// 0, and says whether its box is wanted. cell.value(k) is the cell's raw number k. T may be lanes.
 template <class T, class Cell>
-DETCORE_HD bool decode_scores(const DenseScores<T>& s, const Cell& cell) {
+DETCORE_HD auto decode_scores(const DenseScores<T>& s, Cell& cell) {
   const T object = s.objectness ? sigmoid(cell.value(s.first)) : T(1);
-  bool wanted = s.threshold < T(0);
+  const auto any_score = s.threshold < T(0);
+  auto wanted = any_score;
+  // no score is above the objectness: the classes need not be looked at
+  const bool hopeless = !lane_any(any_score) && !lane_any(object > s.threshold);
   for (int64_t c = 0; c < s.classes; ++c) {
-    T score = s.alone ? object : object * sigmoid(cell.value(s.first + s.objectness + c));
-    if (score > s.threshold)
-      wanted = true;
-    else if (s.threshold >= T(0))
-      score = T(0);
+    T score = T(0);
+    if (!hopeless) {
+      score = s.alone ? object : object * sigmoid(cell.value(s.first + s.objectness + c));
+      wanted = wanted | (score > s.threshold);
+      score = lane_select(any_score | (score > s.threshold), score, T(0));
+    }
     cell.put_score(c, score);
   }
   return wanted;
