@@ -181,6 +181,28 @@ def test_batched_equals_torchvision_per_class(backend: Backend, n: int, classes:
         assert got.cpu().sort().values.tolist() == vanilla.sort().values.tolist()
 
 
+@pytest.mark.parametrize("few", [1, 2, 4, 8])
+def test_classes_on_two_threads_keep_apart(backend: Backend, few: int) -> None:
+    """One thread comes to its last class while the other works on its first, right behind it."""
+    before, classes = torch.get_num_threads(), 10 if backend.simulated else 60
+    sizes = torch.full((classes,), 100)
+    sizes[: classes // 2 - 1] = few
+    sizes[classes // 2 - 1], sizes[classes // 2] = 10, 255
+    ids = torch.repeat_interleave(torch.arange(classes), sizes)
+    place = torch.cat([torch.arange(int(size)) for size in sizes])
+    place[(ids == classes // 2) & (place >= 250)] -= 250  # the worst lie on the best
+    low = place[:, None] * torch.tensor([100.0, 100.0])
+    boxes, scores = torch.cat((low, low + 20), 1), 1 - torch.arange(len(ids)) / 1e4
+    want = reference.batched_nms(boxes, scores, ids, 0.3)
+    args = backend(boxes), backend(scores), backend(ids), 0.3
+    try:
+        torch.set_num_threads(2)
+        for _ in range(1 if backend.simulated else 50):
+            assert torch.equal(ops.batched_nms(*args).cpu(), want)
+    finally:
+        torch.set_num_threads(before)
+
+
 @pytest.mark.parametrize("members", [5, 33, 100, 255, 257, 700])
 def test_classes_side_by_side(backend: Backend, members: int) -> None:
     """Classes of about one size, suppressed by several threads at once."""

@@ -303,6 +303,21 @@ def test_nothing_is_read_past_the_end(
     assert torch.equal(back(guarded(got, layout), *settings), back(want, *settings))
 
 
+@pytest.mark.parametrize("dtype", FLOATS, ids=str)
+@pytest.mark.parametrize("images", [1, 2, 3])
+def test_tiny_images_are_not_read_past_the_last(
+    backend: Backend, images: int, dtype: torch.dtype
+) -> None:
+    """Where a vector is longer than all the images that follow."""
+    if not backend.name.startswith("cpu"):
+        pytest.skip("the CPU kernels' own care")
+    input = map_for((images, 1, 2, 3)).to(dtype)
+    rois = torch.tensor([[i, 1.0, 1, 3, 2] for i in range(images)]).double()
+    rois = rois if dtype == torch.float64 else rois.float()
+    got = ops.roi_align(guarded(input, torch.contiguous_format), rois, 2, 1.0, 2)
+    assert torch.equal(got, ops.roi_align(input, rois, 2, 1.0, 2))
+
+
 @pytest.mark.parametrize("grad", [False, True])
 @pytest.mark.parametrize("layout", LAYOUTS, ids=["nchw", "nhwc"])
 def test_opcheck(layout, grad: bool) -> None:

@@ -70,7 +70,9 @@ DETCORE_HD Lanes<T> lane_log(Lanes<T> x) {
           smallest = sizeof(T) == 8 ? T(2.2250738585072014e-308) : T(1.17549435e-38f);
   const T lift = T(typename F::Int(1) << F::digits);
   const auto subnormal = x < Lanes<T>(smallest);
-  const Lanes<T> normal = lane_select(subnormal, x * Lanes<T>(lift), x);
+  // what has no logarithm is mended below, but a sign's bit must not overflow before
+  const Lanes<T> normal =
+      lane_max(lane_select(subnormal, x * Lanes<T>(lift), x), Lanes<T>(smallest));
   // the exponent of m / sqrt(1/2), so that m falls into the range
   const typename F::Int root_half = bit_cast<typename F::Int>(T(0.70710678118654752440));
   const LaneInts<T> above = (LaneInts<T>)normal.v - root_half;

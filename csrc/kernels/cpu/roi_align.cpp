@@ -28,15 +28,17 @@ struct Planar {
     if (!r.listed) return pool_by_samples(r, map, out + c0 * outputs, c0, c1);
     const int64_t corner = r.rows.low * level.width + r.columns.low;
     const int64_t span = r.columns.span, width = divide_up(span, W) * W;
-    // whole vectors may read past the region, even past the row, but not past the last plane
+    // whole vectors may read past the region, the row, and where maps are tiny even past the next
+    // plane, but not past the last image's last
     const int64_t last = corner + (r.rows.span - 1) * level.width + width;
-    const int64_t planes_left = r.image == p.images - 1 ? divide_up(last, at_least(1, plane)) : 0;
+    const int64_t planes_read = divide_up(last, at_least(1, plane));
+    const int64_t planes_there = (p.images - r.image) * p.channels;
     for (int64_t c = c0; c < c1; c += W) {
       const int64_t some = at_most(W, c1 - c);
       const S* from = map + c * plane + corner;
       // an output row at a time: all planes take the same map rows, so that branches are foreseen
       for (int64_t by = 0; by < p.out_height; ++by) {
-        const int64_t whole = at_least(0, at_most(some, p.channels - c - planes_left + 1));
+        const int64_t whole = at_least(0, at_most(some, planes_there - c - planes_read + 1));
         reduce_rows(from, plane, level.width, r.rows, by, whole, width);
         for (int64_t l = whole; l < some; ++l)
           reduce_rows_exactly(from + l * plane, level.width, r.rows, by, span, lines + l * width);

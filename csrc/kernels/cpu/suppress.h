@@ -331,6 +331,9 @@ class Suppression {
     const T x = centre(b.x1, b.x2), y = centre(b.y1, b.y2);
     const T dx = grid.across.reach(x, b.width(), t), dy = grid.down.reach(y, b.height(), t);
     auto suppressed = [&](int64_t c0, int64_t c1) {
+      // where cells are many and small, slots not yet filled cost less than the cells
+      const int64_t begin = grid.start[c0], end = grid.start[c1 + 1];
+      if (end - begin <= width * (c1 - c0)) return scratch.slots.suppress(b, begin, end, decision);
       for (int64_t c = c0; c <= c1; ++c)
         if (scratch.slots.suppress(b, grid.start[c], grid.start[c] + scratch.kept[c], decision))
           return true;
