@@ -156,6 +156,8 @@ Index block_size() { return machine().block_shape; }
 Index grid_size() { return machine().grid; }
 int lane() { return int(number(machine().current) % 32); }
 void* dynamic_shared() { return machine().shared; }
+void load(void* to, const void* from, size_t bytes) { memcpy(to, from, bytes); }
+void store(void* to, const void* from, size_t bytes) { memcpy(to, from, bytes); }
 const char* last_error() { return machine().error.c_str(); }
 
 unsigned live_lanes() {

@@ -91,11 +91,6 @@ struct Slots {
   }
 };
 
-template <class T>
-DETCORE_HD T centre(T low, T high) {
-  return T(0.5f) * low + T(0.5f) * high;
-}
-
 // One axis of the grid. Cells repeat: `count` of them, a power of two, cover the axis again and
 // again, so that boxes far away cost nothing and need no cells of their own. Positions map to cells
 // monotonically; what lies beyond 2^29 cells shares the last one.

@@ -64,6 +64,11 @@ DETCORE_HD void store_boxes(const Box<Lanes<T>>& boxes, S* p, int64_t count = La
   if (count < width) memcpy(p, padded, 4 * count * sizeof(S));
 }
 
+template <class T>
+DETCORE_HD T centre(T low, T high) {
+  return T(0.5f) * low + T(0.5f) * high;
+}
+
 // Which boxes share a point within both: the others' intersection is 0, without a product.
 template <class T>
 DETCORE_HD Mask<T> overlapping(const Box<Lanes<T>>& a, const Box<Lanes<T>>& b) {

@@ -30,7 +30,7 @@ struct Tile {
   void fill(const S* boxes, int64_t count) {
     for (int64_t i = 0; i < count; ++i) {
       const Box<T> b = load_box(boxes + 4 * i);
-      put(i, b, b.x1 == b.x1 && b.y1 == b.y1 && b.x2 == b.x2 && b.y2 == b.y2);
+      put(i, b, !has_nan(b));
     }
     for (int64_t i = count; i < count + Lanes<T>::width; ++i) put(i, {}, false);
   }
@@ -61,13 +61,7 @@ struct Tile {
       h.x1 = lane_min(h.x1, m.x1), h.y1 = lane_min(h.y1, m.y1);
       h.x2 = lane_max(h.x2, m.x2), h.y2 = lane_max(h.y2, m.y2);
     }
-    T x1s[Lanes<T>::width], y1s[Lanes<T>::width], x2s[Lanes<T>::width], y2s[Lanes<T>::width];
-    h.x1.store(x1s), h.y1.store(y1s), h.x2.store(x2s), h.y2.store(y2s);
-    for (int l = 1; l < Lanes<T>::width; ++l) {
-      x1s[0] = lane_min(x1s[0], x1s[l]), y1s[0] = lane_min(y1s[0], y1s[l]);
-      x2s[0] = lane_max(x2s[0], x2s[l]), y2s[0] = lane_max(y2s[0], y2s[l]);
-    }
-    return {x1s[0], y1s[0], x2s[0], y2s[0]};
+    return {lane_least(h.x1), lane_least(h.y1), lane_most(h.x2), lane_most(h.y2)};
   }
 };
 
@@ -142,8 +136,7 @@ struct Chunk {
   void match() {
     int64_t first_gt = -1;  // what overlaps nothing goes with the first ground truth without NaN
     for (int64_t i = image.gts - 1; i >= 0; --i) {
-      const Box<T> b = load_box(gt() + 4 * i);
-      if (b.x1 == b.x1 && b.y1 == b.y1 && b.x2 == b.x2 && b.y2 == b.y2) first_gt = i;
+      if (!has_nan(load_box(gt() + 4 * i))) first_gt = i;
       bests.iou[i] = T(0), bests.first[i] = bests.last[i] = -1;
     }
     Tile<T, kBlock> gts;
@@ -168,7 +161,7 @@ struct Chunk {
 
   void match_group(const Tile<T, kBlock>& gts, int64_t block, int64_t count,
                    const Tile<T, kGroup>& group, int64_t base, int64_t size) {
-    int32_t near[kBlock + Lanes<T>::width], meet[kBlock + 1];
+    int32_t near[kBlock], meet[kBlock + 1];
     const int64_t near_count = gts_near(group.hull(size), gts, count, near);
     GtBests<T> own = bests;
     own.iou += block, own.first += block, own.last += block;
@@ -202,14 +195,8 @@ struct Chunk {
                           int32_t* near) {
     int64_t found = 0;
     for (int64_t i = 0; i < count; i += Lanes<T>::width) {
-      const Mask<T> hit = overlapping<T>(gts.at(i), hull);
-      if (!lane_any(hit)) continue;
-      T verdict[Lanes<T>::width];
-      lane_select(hit, Lanes<T>(T(1)), Lanes<T>(T(0))).store(verdict);
-      for (int l = 0; l < Lanes<T>::width; ++l) {
-        near[found] = int32_t(i + l);
-        found += verdict[l] != T(0);
-      }
+      uint32_t bits = lane_bits(overlapping<T>(gts.at(i), hull));
+      for (; bits; bits &= bits - 1) near[found++] = int32_t(i + __builtin_ctz(bits));
     }
     return found;
   }
@@ -248,11 +235,10 @@ struct Chunk {
     wide.size = gt.area(), wide.angle = T(0);
     for (int64_t v = 0; v < size; v += Lanes<T>::width) {
       const Mask<T> ties = iou_of(wide, group.at(v)) == Lanes<T>(best);
-      if (!lane_any(ties)) continue;
-      T verdict[Lanes<T>::width];
-      lane_select(ties, Lanes<T>(T(1)), Lanes<T>(T(0))).store(verdict);
-      for (int64_t l = 0; l < at_most(Lanes<T>::width, size - v); ++l)
-        if (verdict[l] != T(0)) is_best()[base + v + l] = true;
+      for (uint32_t bits = lane_bits(ties); bits; bits &= bits - 1) {
+        const int64_t i = v + __builtin_ctz(bits);
+        if (i < size) is_best()[base + i] = true;
+      }
     }
   }
 };
@@ -263,15 +249,12 @@ void merge(const MatchBoxesParams& p, const Workspace<T>& w, const ImageBoxes& i
   int64_t first_anchor = 0;  // what overlaps nothing goes with the first anchor without NaN
   const S* anchors = static_cast<const S*>(p.anchors) + 4 * image.anchor_begin;
   const S* gt = static_cast<const S*>(p.gt) + 4 * image.gt_begin;
-  auto valid = [](const Box<T>& b) {
-    return b.x1 == b.x1 && b.y1 == b.y1 && b.x2 == b.x2 && b.y2 == b.y2;
-  };
-  while (first_anchor < image.anchors && !valid(load_box(anchors + 4 * first_anchor)))
+  while (first_anchor < image.anchors && has_nan(load_box(anchors + 4 * first_anchor)))
     ++first_anchor;
   if (first_anchor == image.anchors) first_anchor = -1;
   for (int64_t i = 0; i < image.gts; ++i) {
     T best = T(0);
-    int64_t anchor = valid(load_box(gt + 4 * i)) ? first_anchor : -1;
+    int64_t anchor = has_nan(load_box(gt + 4 * i)) ? -1 : first_anchor;
     for (int64_t c = 0; c < w.chunks.count; ++c) {
       const GtBests<T> chunk = w.bests(c, image.gt_begin + i);
       if (chunk.iou[0] > best) best = chunk.iou[0], anchor = chunk.first[0];

@@ -151,8 +151,7 @@ class MulticlassNms {
     return box_at(b, place % n, place / n);
   }
   bool is_sound(int64_t b, int64_t i, int64_t c) const {
-    const Box<T> box = load_box(box_at(b, i, c));
-    return (box.x1 == box.x1) & (box.y1 == box.y1) & (box.x2 == box.x2) & (box.y2 == box.y2);
+    return !has_nan(load_box(box_at(b, i, c)));
   }
 
   // accept(j, score) for the `count` scores from `row` on that are above floor(j), lanes of them at

@@ -54,8 +54,7 @@ int64_t rank_by_score(const NmsParams& p, Workspace<arithmetic_t<S>>& w) {
     const auto b = load_box(boxes + 4 * i);
     const auto score = widen(scores[i]);
     w.by_score[valid] = packed(uint32_t(descending_key(score)), uint32_t(i));
-    // x - x is NaN for infinities too, and those are fine: ask each for itself
-    valid += (b.x1 == b.x1) & (b.y1 == b.y1) & (b.x2 == b.x2) & (b.y2 == b.y2) & (score == score);
+    valid += !has_nan(b) & (score == score);
   }
   if constexpr (sizeof(widen(ScoreS{})) == 8) {
     sort_by_wide_key(w.by_score, w.other, valid,

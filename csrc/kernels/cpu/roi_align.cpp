@@ -7,6 +7,29 @@ namespace detcore {
 inline namespace DETCORE_ISA {
 namespace {
 
+// Pools one region whose lists do not fit, channels [c0, c1) of either layout.
+template <class S, class T>
+void pool_by_samples(const RoiAlignParams& p, const Region<T>& r, const S* map, S* out, int64_t c0,
+                     int64_t c1) {
+  const RoiLevel& level = p.levels[r.level];
+  const Layout from(p.channels, level.height, level.width, p.channels_last);
+  const Layout to(p.channels, p.out_height, p.out_width, p.channels_last);
+  for (int64_t c = c0; c < c1; ++c) {
+    for (int64_t by = 0; by < p.out_height; ++by)
+      for (int64_t bx = 0; bx < p.out_width; ++bx)
+        narrow(T(0), out[c * to.channel + by * to.row + bx * to.column]);
+    // taps of a bin come together, so its sum is kept until the next bin's
+    int64_t bin = -1;
+    T sum = T(0);
+    each_tap(p, r, from, [&](int64_t by, int64_t bx, int64_t pixel, T w) {
+      const int64_t at = c * to.channel + by * to.row + bx * to.column;
+      if (at != bin) sum = T(0), bin = at;
+      sum += w * widen(map[c * from.channel + pixel]);
+      narrow(sum, out[at]);
+    });
+  }
+}
+
 // Pools one region from planes [c0, c1) of a planar map.
 template <class S>
 struct Planar {
@@ -25,7 +48,7 @@ struct Planar {
     const int64_t plane = level.height * level.width, outputs = int64_t(p.out_height) * p.out_width;
     const S* map = static_cast<const S*>(level.map) + r.image * p.channels * plane;
     S* out = static_cast<S*>(p.out) + r.roi * p.channels * outputs;
-    if (!r.listed) return pool_by_samples(r, map, out + c0 * outputs, c0, c1);
+    if (!r.listed) return pool_by_samples(p, r, map, out, c0, c1);
     const int64_t corner = r.rows.low * level.width + r.columns.low;
     const int64_t span = r.columns.span, width = divide_up(span, W) * W;
     // whole vectors may read past the region, the row, and where maps are tiny even past the next
@@ -135,23 +158,6 @@ struct Planar {
       for (int64_t l = 0; l < planes; ++l) store_lanes(square[l], out + l * outputs + b, some);
     }
   }
-
-  void pool_by_samples(const Region<T>& r, const S* map, S* out, int64_t c0, int64_t c1) {
-    const RoiLevel& level = p.levels[r.level];
-    const Layout in(p.channels, level.height, level.width, false);
-    for (int64_t c = c0; c < c1; ++c, out += int64_t(p.out_height) * p.out_width) {
-      for (int64_t b = 0; b < int64_t(p.out_height) * p.out_width; ++b) narrow(T(0), out[b]);
-      // taps of a bin come together, so its sum is kept until the next bin's
-      int64_t bin = -1;
-      T sum = T(0);
-      each_tap(p, r, in, [&](int64_t by, int64_t bx, int64_t pixel, T w) {
-        const int64_t at = by * p.out_width + bx;
-        if (at != bin) sum = T(0), bin = at;
-        sum += w * widen(map[c * in.channel + pixel]);
-        narrow(sum, out[at]);
-      });
-    }
-  }
 };
 
 // Pools one region from channels [c0, c1) of a channels-last map.
@@ -168,7 +174,7 @@ struct ChannelsLast {
     const S* map =
         static_cast<const S*>(level.map) + r.image * level.height * level.width * p.channels;
     S* out = static_cast<S*>(p.out) + r.roi * p.out_height * p.out_width * p.channels;
-    if (!r.listed) return pool_by_samples(r, map, out, c0, c1);
+    if (!r.listed) return pool_by_samples(p, r, map, out, c0, c1);
     const S* corner = map + (r.rows.low * level.width + r.columns.low) * p.channels;
     for (int64_t by = 0; by < p.out_height; ++by)
       for (int64_t bx = 0; bx < p.out_width; ++bx, out += p.channels) {
@@ -213,23 +219,6 @@ struct ChannelsLast {
       store_lanes(sums, to, count);
     }
   };
-
-  void pool_by_samples(const Region<T>& r, const S* map, S* out, int64_t c0, int64_t c1) const {
-    const RoiLevel& level = p.levels[r.level];
-    const Layout in(p.channels, level.height, level.width, true);
-    for (int64_t c = c0; c < c1; ++c) {
-      for (int64_t b = 0; b < int64_t(p.out_height) * p.out_width; ++b)
-        narrow(T(0), out[b * p.channels + c]);
-      int64_t bin = -1;
-      T sum = T(0);
-      each_tap(p, r, in, [&](int64_t by, int64_t bx, int64_t pixel, T w) {
-        const int64_t at = (by * p.out_width + bx) * p.channels + c;
-        if (at != bin) sum = T(0), bin = at;
-        sum += w * widen(map[pixel + c]);
-        narrow(sum, out[at]);
-      });
-    }
-  }
 };
 
 // f(c0, c1, k0, k1) for blocks of `per` channels and parts of the regions [begin, end). A part is

@@ -15,15 +15,6 @@ namespace {
 constexpr int64_t kBlock = 64;
 constexpr int64_t kPad = 16;  // slots and blocks read past the last one, any lane width
 
-template <class T>
-DETCORE_HD T lane_highest(Lanes<T> x) {
-  T part[Lanes<T>::width];
-  x.store(part);
-  for (int step = Lanes<T>::width / 2; step > 0; step /= 2)
-    for (int i = 0; i < step; ++i) part[i] = lane_max(part[i], part[i + step]);
-  return part[0];
-}
-
 // Boxes laid out for lanes.
 template <class T>
 struct BoxArrays {
@@ -71,8 +62,6 @@ DETCORE_HD Box<T> load_as(const S* p) {
   return {T(b.x1), T(b.y1), T(b.x2), T(b.y2)};
 }
 
-DETCORE_HD double centre(double low, double high) { return 0.5 * low + 0.5 * high; }
-
 // Orders boxes by cells of about a block's boxes each, row by row, there and back, so that
 // neighbours in the order are neighbours in the image. Only speed depends on it.
 template <class S>
@@ -81,7 +70,7 @@ void file_by_place(const S* boxes, int64_t count, int64_t*& order, int64_t* file
   double left = 1e300, top = 1e300, right = -1e300, bottom = -1e300;
   for (int64_t k = 0; k < count; ++k) {
     const auto b = load_box(boxes + 4 * order[k]);
-    const double x = centre(b.x1, b.x2), y = centre(b.y1, b.y2);
+    const double x = centre<double>(b.x1, b.x2), y = centre<double>(b.y1, b.y2);
     left = x < left ? x : left, right = x > right ? x : right;
     top = y < top ? y : top, bottom = y > bottom ? y : bottom;
   }
@@ -98,8 +87,8 @@ void file_by_place(const S* boxes, int64_t count, int64_t*& order, int64_t* file
   for (int64_t c = 0; c <= columns * rows; ++c) start[c] = 0;
   for (int64_t k = 0; k < count; ++k) {
     const auto b = load_box(boxes + 4 * order[k]);
-    const int64_t column = index((centre(b.x1, b.x2) - left) / size, columns);
-    const int64_t row = index((centre(b.y1, b.y2) - top) / size, rows);
+    const int64_t column = index((centre<double>(b.x1, b.x2) - left) / size, columns);
+    const int64_t row = index((centre<double>(b.y1, b.y2) - top) / size, rows);
     cell[k] = row * columns + (row % 2 ? columns - 1 - column : column);
     ++start[cell[k] + 1];
   }
@@ -131,9 +120,8 @@ struct Pool {
     const ScoreS* scores = static_cast<const ScoreS*>(p.scores);
     int64_t count = 0;
     for (int64_t i = 0; i < p.n; ++i) {
-      const auto b = load_box(boxes + 4 * i);
-      const bool whole = b.x1 == b.x1 && b.y1 == b.y1 && b.x2 == b.x2 && b.y2 == b.y2;
-      if (whole && T(widen(scores[i])) >= rule.least) w.order[count++] = i;
+      if (!has_nan(load_box(boxes + 4 * i)) && T(widen(scores[i])) >= rule.least)
+        w.order[count++] = i;
     }
     int64_t* order = w.order;
     if (count > 2 * kBlock) file_by_place(boxes, count, order, w.filed, w.cell, w.start);
@@ -163,7 +151,7 @@ struct Pool {
     Lanes<T> highest = -inf;
     for (int64_t i = block * kBlock; i < (block + 1) * kBlock; i += Lanes<T>::width)
       highest = lane_max(highest, Lanes<T>::load(w.score + i));
-    set_best(block, lane_highest(highest));
+    set_best(block, lane_most(highest));
   }
 
   void set_best(int64_t block, T best) {
@@ -182,7 +170,7 @@ struct Pool {
     Lanes<T> highest = -inf;
     for (int64_t b = 0; b < blocks; b += Lanes<T>::width)
       highest = lane_max(highest, Lanes<T>::load(w.best + b));
-    const T score = lane_highest(highest);
+    const T score = lane_most(highest);
     if (score == -inf) return -1;
     int64_t slot = -1;
     for (int64_t b = 0; b < blocks; b += Lanes<T>::width) {
@@ -201,12 +189,11 @@ struct Pool {
     const Box<Lanes<T>> wide{b.x1, b.y1, b.x2, b.y2};
     const int64_t own = slot / kBlock;
     for (int64_t first = 0; first < blocks; first += Lanes<T>::width) {
-      const Mask<T> hit = overlapping<T>(w.hulls.at(first), wide);
-      if (!lane_any(hit)) continue;
-      T verdict[Lanes<T>::width];
-      lane_select(hit, Lanes<T>(T(1)), Lanes<T>(T(0))).store(verdict);
-      for (int l = 0; l < Lanes<T>::width; ++l)
-        if (verdict[l] != T(0) && first + l != own) decay(first + l, wide);
+      uint32_t bits = lane_bits(overlapping<T>(w.hulls.at(first), wide));
+      for (; bits; bits &= bits - 1) {
+        const int64_t block = first + __builtin_ctz(bits);
+        if (block != own) decay(block, wide);
+      }
     }
     decay(own, wide);  // also where it overlaps nothing, not itself: it has lost a box
   }
@@ -226,7 +213,7 @@ struct Pool {
       }
       highest = lane_max(highest, score);
     }
-    set_best(block, lane_highest(highest));
+    set_best(block, lane_most(highest));
   }
 
   DETCORE_HD Lanes<T> decayed(Lanes<T> score, Lanes<T> q) const {

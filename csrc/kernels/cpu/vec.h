@@ -115,28 +115,26 @@ DETCORE_HD void store_whole(Lanes<T> x, int32_t* p) {
   memcpy(p, &whole, sizeof whole);
 }
 
-// The sum of all lanes, as a tree: the order never depends on the data.
-template <class T>
-DETCORE_HD T lane_sum(Lanes<T> x) {
+// All lanes as one, as a tree: the order never depends on the data.
+template <class T, class F>
+DETCORE_HD T lane_reduce(Lanes<T> x, const F& both) {
   T part[Lanes<T>::width];
   x.store(part);
   for (int step = Lanes<T>::width / 2; step > 0; step /= 2)
-    for (int i = 0; i < step; ++i) part[i] += part[i + step];
+    for (int i = 0; i < step; ++i) part[i] = both(part[i], part[i + step]);
   return part[0];
 }
-
-// The least and the greatest lane.
+template <class T>
+DETCORE_HD T lane_sum(Lanes<T> x) {
+  return lane_reduce(x, [](T a, T b) { return a + b; });
+}
 template <class T>
 DETCORE_HD T lane_least(Lanes<T> x) {
-  T least = x.v[0];
-  for (int i = 1; i < Lanes<T>::width; ++i) least = x.v[i] < least ? x.v[i] : least;
-  return least;
+  return lane_reduce(x, [](T a, T b) { return lane_min(a, b); });
 }
 template <class T>
 DETCORE_HD T lane_most(Lanes<T> x) {
-  T most = x.v[0];
-  for (int i = 1; i < Lanes<T>::width; ++i) most = x.v[i] > most ? x.v[i] : most;
-  return most;
+  return lane_reduce(x, [](T a, T b) { return lane_max(a, b); });
 }
 
 DETCORE_HD bool lane_any(Mask<float> m) {

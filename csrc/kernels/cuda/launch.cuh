@@ -10,6 +10,14 @@
 #include "detcore/core.h"
 #include "detcore/dispatch.h"
 
+// Compute capability that device code is compiled for, times ten. A fast path that is newer than
+// sm_75 stands behind `#if DETCORE_SM >= ...`, so that the stand-in can run both sides of it.
+#if defined(__CUDA_ARCH__)
+#define DETCORE_SM (__CUDA_ARCH__ / 10)
+#elif !defined(DETCORE_SM)
+#define DETCORE_SM 75
+#endif
+
 namespace detcore {
 
 struct LaunchShape {
@@ -37,6 +45,10 @@ Status launch(void (*kernel)(Params...), LaunchShape shape, Stream stream, Param
   return to_status(cudaLaunchKernel(kernel, dim3(unsigned(shape.blocks)), dim3(shape.threads),
                                     pointers, shape.shared_bytes,
                                     static_cast<cudaStream_t>(stream)));
+}
+
+inline Status clear(void* from, size_t bytes, Stream stream) {
+  return to_status(cudaMemsetAsync(from, 0, bytes, static_cast<cudaStream_t>(stream)));
 }
 
 // f(S{}) with S the device's storage type of `dtype`.
@@ -79,6 +91,40 @@ __device__ inline T* dynamic_shared() {
   extern __shared__ __align__(16) unsigned char detcore_dynamic_shared[];
   return reinterpret_cast<T*>(detcore_dynamic_shared);
 #endif
+}
+
+// n values moved by one access of up to 16 bytes; the pointer is aligned to as many.
+template <class S, int n>
+struct alignas(sizeof(S) * n) Wide {
+  S v[n];
+};
+template <int n, class S>
+__device__ inline Wide<S, n> load_wide(const S* from) {
+#if defined(DETCORE_SIMT)
+  Wide<S, n> wide;
+  simt::load(&wide, from, sizeof wide);
+  return wide;
+#else
+  return *reinterpret_cast<const Wide<S, n>*>(from);
+#endif
+}
+template <int n, class S>
+__device__ inline void store_wide(S* to, const Wide<S, n>& wide) {
+#if defined(DETCORE_SIMT)
+  simt::store(to, &wide, sizeof wide);
+#else
+  *reinterpret_cast<Wide<S, n>*>(to) = wide;
+#endif
+}
+
+// Memory that other threads of the same launch write and read meanwhile: not cached, not moved.
+template <class T>
+__device__ inline T peek(const T* from) {
+  return *static_cast<const volatile T*>(from);
+}
+template <class T>
+__device__ inline void publish(T* to, T value) {
+  *static_cast<volatile T*>(to) = value;
 }
 
 // The calling thread's place among all threads of a one-dimensional grid, and their number.

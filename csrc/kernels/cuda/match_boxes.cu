@@ -32,11 +32,6 @@ struct Partial {
   int64_t shares, gt_groups, anchor_tiles;  // groups and tiles: of an image of average size
 };
 
-template <class T>
-__device__ bool has_nan(const Box<T>& b) {
-  return b.x1 != b.x1 || b.y1 != b.y1 || b.x2 != b.x2 || b.y2 != b.y2;
-}
-
 // box_iou's number, 0 where that is NaN.
 template <class T>
 __device__ T iou_of(const MeasuredBox<T>& gt, const MeasuredBox<T>& anchor) {

@@ -88,7 +88,7 @@ struct Candidates {
     if (!(score > threshold)) return false;
     const auto b = box(i);
     item = {descending_key(score), uint32_t(i)};
-    return b.x1 == b.x1 && b.y1 == b.y1 && b.x2 == b.x2 && b.y2 == b.y2;
+    return !has_nan(b);
   }
 };
 

@@ -37,8 +37,7 @@ __global__ void rank_kernel(NmsParams p, Ranked<arithmetic_t<S>> ranked, int64_t
     const auto b = load_box(static_cast<const S*>(p.boxes) + 4 * i);
     const auto score = widen(static_cast<const ScoreS*>(p.scores)[i]);
     ranked.boxes[r] = b;
-    ranked.alive[r] =
-        b.x1 == b.x1 && b.y1 == b.y1 && b.x2 == b.x2 && b.y2 == b.y2 && score == score;
+    ranked.alive[r] = !has_nan(b) && score == score;
     if (p.ids) ids[r] = p.ids[i];
   }
 }

@@ -48,8 +48,7 @@ __global__ void select_kernel(SoftNmsParams p) {
 
   Candidate<T> best{gone, 0};
   for (int64_t i = threadIdx.x; i < p.n; i += blockDim.x) {
-    const auto b = load_box(boxes + 4 * i);
-    const bool whole = b.x1 == b.x1 && b.y1 == b.y1 && b.x2 == b.x2 && b.y2 == b.y2;
+    const bool whole = !has_nan(load_box(boxes + 4 * i));
     const T score = T(widen(static_cast<const ScoreS*>(p.scores)[i]));
     scores[i] = whole && score >= rule.least ? score : gone;
     if (scores[i] > best.score) best = {scores[i], i};

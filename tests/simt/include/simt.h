@@ -30,6 +30,10 @@ const Lanes& exchange(unsigned mask, uint64_t mine);
 
 void* dynamic_shared();
 
+// One access of up to 16 bytes by the running fiber.
+void load(void* to, const void* from, size_t bytes);
+void store(void* to, const void* from, size_t bytes);
+
 // Runs body(context) in every thread of every block. False if the launch was refused or stuck;
 // last_error() tells why.
 bool run(Index grid, Index block, size_t shared_bytes, void (*body)(void*), void* context);

@@ -54,6 +54,12 @@ struct Box {
   DETCORE_HD T area() const { return (x2 - x1) * (y2 - y1); }
 };
 
+// Of floats. x - x would be NaN for infinities too, and those are fine: each is asked for itself.
+template <class T>
+DETCORE_HD bool has_nan(const Box<T>& b) {
+  return (b.x1 != b.x1) | (b.y1 != b.y1) | (b.x2 != b.x2) | (b.y2 != b.y2);
+}
+
 template <class T>
 DETCORE_HD Box<T> to_xyxy(BoxFormat format, T a, T b, T c, T d) {
   if (format == BoxFormat::xywh) return {a, b, a + c, b + d};
