@@ -89,12 +89,21 @@ __device__ inline void find_bin(const uint32_t* histogram, uint32_t wanted, Bin&
 }
 
 // The best `keep` >= 1 of the items that source(i, item) gives for i < n (false: none there), in
-// any order; returns how many. source is asked again and again.
+// any order; returns how many. source is asked once where no more are there, else again and again.
 template <class Key, class Source>
 __device__ uint32_t select_best(const Source& source, int64_t n, uint32_t keep, Item<Key>* out) {
   __shared__ uint32_t histogram[kBins], taken;
   __shared__ Bin bin;
   Item<Key> last{~Key(0), ~uint32_t(0)}, item;  // the last that counts, digit by digit
+  if (threadIdx.x == 0) taken = 0;
+  __syncthreads();
+  for (int64_t i = threadIdx.x; i < n; i += blockDim.x) {
+    if (!source(i, item)) continue;
+    const uint32_t at = atomicAdd(&taken, 1u);
+    if (at < keep) out[at] = item;
+  }
+  __syncthreads();
+  if (taken <= keep) return taken;
   for (int digit = 0; digit < kDigits<Key>; ++digit) {
     for (int k = threadIdx.x; k < kBins; k += blockDim.x) histogram[k] = 0;
     __syncthreads();
@@ -109,6 +118,7 @@ __device__ uint32_t select_best(const Source& source, int64_t n, uint32_t keep, 
     keep -= bin.before;
     if (bin.inside == keep) break;  // whatever the other digits are
   }
+  __syncthreads();  // the first count has been read
   if (threadIdx.x == 0) taken = 0;
   __syncthreads();
   for (int64_t i = threadIdx.x; i < n; i += blockDim.x)

@@ -50,8 +50,8 @@ __device__ inline uint32_t count_before(bool own, uint32_t& total) {
   return before;
 }
 
-// Replaces each of `count` values in shared memory by the sum of those before it.
-__device__ inline void scan_shared(uint32_t* values, uint32_t count) {
+// Replaces each of `count` values, which the block shares, by the sum of those before it.
+__device__ inline void scan_block(uint32_t* values, uint32_t count) {
   const uint32_t each = (count + blockDim.x - 1) / blockDim.x;
   const uint32_t begin = threadIdx.x * each < count ? threadIdx.x * each : count;
   const uint32_t end = begin + each < count ? begin + each : count;

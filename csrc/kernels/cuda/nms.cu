@@ -60,11 +60,10 @@ __device__ Box<arithmetic_t<S>> gather(const NmsParams& p, int64_t rank, uint8_t
 
 // Shared memory: boxes, where they fit; begin; items; verdicts.
 template <class S, int threads, bool boxes_in_shared>
-__global__ __launch_bounds__(threads) void block_kernel(NmsParams p,
-                                                        Scratch<arithmetic_t<S>> scratch,
-                                                        Decision<arithmetic_t<S>> decision) {
+__global__ __launch_bounds__(threads, 1) void block_kernel(NmsParams p,
+                                                           Scratch<arithmetic_t<S>> scratch,
+                                                           Decision<arithmetic_t<S>> decision) {
   using T = arithmetic_t<S>;
-  __shared__ uint32_t large;
   const uint32_t n = uint32_t(p.n), buckets = scratch.buckets;
   unsigned char* shared = dynamic_shared<unsigned char>();
   Box<T>* boxes = boxes_in_shared ? reinterpret_cast<Box<T>*>(shared) : scratch.boxes;
@@ -73,35 +72,13 @@ __global__ __launch_bounds__(threads) void block_kernel(NmsParams p,
   uint16_t* items = reinterpret_cast<uint16_t*>(begin + buckets + 1);
   uint8_t* verdicts = reinterpret_cast<uint8_t*>(items + n);
 
-  if (threadIdx.x == 0) large = 0;
-  for (uint32_t b = threadIdx.x; b <= buckets; b += blockDim.x) begin[b] = 0;
   for (uint32_t r = threadIdx.x; r < n; r += blockDim.x) {
     boxes[r] = gather<S>(p, r, verdicts[r]);
     if (p.ids) scratch.ids[r] = p.ids[p.order[r]];
   }
   __syncthreads();
-  const Grid<T> grid = make_grid(boxes, n, decision.below, buckets);
   const int64_t* ids = p.ids ? scratch.ids : nullptr;
-  // counted one place further on, so that filing moves each bucket's begin to where the next begins
-  for (int filing = 0; filing < 2; ++filing) {
-    for (uint32_t r = threadIdx.x; r < n; r += blockDim.x) {
-      if (verdicts[r] != kUndecided) continue;
-      Cell cell;
-      if (cell_of(grid, boxes[r], cell)) {
-        const uint32_t bucket = bucket_of(cell, ids ? ids[r] : 0, grid.last);
-        const uint32_t place = atomicAdd(&begin[bucket + 1], 1u);
-        if (filing) items[place] = uint16_t(r);
-      } else if (filing) {
-        items[n - 1 - atomicAdd(&large, 1u)] = uint16_t(r);
-      }
-    }
-    __syncthreads();
-    if (!filing) scan_shared(begin + 1, buckets);
-  }
-
-  const Filed<T, uint16_t> filed{boxes, ids, verdicts, items, begin, n, large};
-  for (uint32_t first = 0; first < n; first += blockDim.x)
-    decide_tile(filed, grid, decision, first);
+  suppress(Ranked<T, uint16_t>{boxes, ids, verdicts, items, begin, n, buckets}, decision, n);
   uint32_t written = 0, kept;
   for (uint32_t first = 0; first < n; first += blockDim.x) {
     const uint32_t r = first + threadIdx.x;

@@ -316,4 +316,55 @@ __device__ void decide_tile(const Filed<T, R>& filed, const Grid<T>& grid,
   }
 }
 
+// What one block decides: n boxes best first, and room for the rest. Shared memory, or not.
+template <class T, class R>
+struct Ranked {
+  const Box<T>* boxes;  // [n]
+  const int64_t* ids;   // [n] class ids, or null
+  uint8_t* verdicts;    // [n] Verdict; those undecided are decided
+  R* items;             // [n]
+  uint32_t* begin;      // [buckets + 1]
+  uint32_t n, buckets;  // buckets: a power of two
+};
+
+// Files and decides them, by all threads of a block, and stops after the tile in which `most` are
+// kept. Returns how many, from the best on, have been decided.
+template <class T, class R>
+__device__ uint32_t suppress(const Ranked<T, R>& ranked, const Decision<T>& decision,
+                             uint32_t most) {
+  __shared__ uint32_t large;
+  const uint32_t n = ranked.n;
+  if (threadIdx.x == 0) large = 0;
+  for (uint32_t b = threadIdx.x; b <= ranked.buckets; b += blockDim.x) ranked.begin[b] = 0;
+  __syncthreads();
+  const Grid<T> grid = make_grid(ranked.boxes, n, decision.below, ranked.buckets);
+  // counted one place further on, so that filing moves each bucket's begin to where the next begins
+  for (int filing = 0; filing < 2; ++filing) {
+    for (uint32_t r = threadIdx.x; r < n; r += blockDim.x) {
+      if (ranked.verdicts[r] != kUndecided) continue;
+      Cell cell;
+      if (cell_of(grid, ranked.boxes[r], cell)) {
+        const uint32_t bucket = bucket_of(cell, ranked.ids ? ranked.ids[r] : 0, grid.last);
+        const uint32_t place = atomicAdd(&ranked.begin[bucket + 1], 1u);
+        if (filing) ranked.items[place] = R(r);
+      } else if (filing) {
+        ranked.items[n - 1 - atomicAdd(&large, 1u)] = R(r);
+      }
+    }
+    __syncthreads();
+    if (!filing) scan_block(ranked.begin + 1, ranked.buckets);
+  }
+  const Filed<T, R> filed{ranked.boxes, ranked.ids, ranked.verdicts, ranked.items, ranked.begin, n,
+                          large};
+  uint32_t decided = 0, kept = 0;
+  while (decided < n && kept < most) {
+    decide_tile(filed, grid, decision, decided);
+    const uint32_t r = decided + threadIdx.x;
+    if (decided + blockDim.x < n)  // the count is not needed after the last tile
+      kept += __syncthreads_count(r < n && ranked.verdicts[r] == kKept);
+    decided += blockDim.x;
+  }
+  return decided < n ? decided : n;
+}
+
 }  // namespace detcore
