@@ -57,15 +57,14 @@ __device__ bool same_digits(const Item<Key>& a, const Item<Key>& b, int count) {
 }
 
 constexpr int kBins = 256;
-constexpr int kAllTaken = kBins;
 
 struct Bin {
-  int digit;        // kAllTaken: there are no more items than wanted
+  int digit;
   uint32_t before;  // items in the bins below it
   uint32_t inside;
 };
 
-// One warp: the bin that holds the item number `wanted` >= 1.
+// One warp: the bin that holds the item number `wanted` >= 1 of more.
 __device__ inline void find_bin(const uint32_t* histogram, uint32_t wanted, Bin& bin) {
   constexpr int per_lane = kBins / 32;
   const int lane = threadIdx.x;
@@ -75,11 +74,6 @@ __device__ inline void find_bin(const uint32_t* histogram, uint32_t wanted, Bin&
   for (int step = 1; step < 32; step *= 2) {
     const uint32_t lower = __shfl_up_sync(0xffffffffu, upto, step);
     if (lane >= step) upto += lower;
-  }
-  const uint32_t all = __shfl_sync(0xffffffffu, upto, 31);
-  if (all <= wanted) {
-    if (lane == 0) bin.digit = kAllTaken;
-    return;
   }
   uint32_t before = upto - own;
   if (upto < wanted || before >= wanted) return;
@@ -113,7 +107,6 @@ __device__ uint32_t select_best(const Source& source, int64_t n, uint32_t keep, 
     __syncthreads();
     if (threadIdx.x < 32) find_bin(histogram, keep, bin);
     __syncthreads();
-    if (bin.digit == kAllTaken) break;
     set_digit(last, digit, bin.digit);
     keep -= bin.before;
     if (bin.inside == keep) break;  // whatever the other digits are

@@ -86,7 +86,7 @@ struct Candidates {
   int64_t box_stride, score_stride;  // from box to box
   arithmetic_t<ScoreS> threshold;
 
-  __device__ auto box(int64_t i) const { return load_box(boxes + i * box_stride); }
+  __device__ auto box(int64_t i) const { return load_box_anywhere(boxes + i * box_stride); }
   __device__ bool operator()(int64_t i, Item<Key>& item) const {
     const auto score = widen(scores[i * score_stride]);
     if (!(score > threshold)) return false;

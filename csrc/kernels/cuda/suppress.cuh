@@ -259,7 +259,7 @@ template <class T, class R>
 __device__ Verdict verdict_by(const Filed<T, R>& filed, uint32_t rank, const Waiting& waiting,
                               bool& search_again) {
   const uint8_t first = filed.verdict(waiting.first);
-  const uint8_t second = waiting.second == rank ? kDead : filed.verdict(waiting.second);
+  const uint8_t second = waiting.second == rank ? uint8_t(kDead) : filed.verdict(waiting.second);
   if (first == kKept || second == kKept) return kDead;
   if (first != kDead || second != kDead) return kUndecided;
   search_again = waiting.more;
