@@ -135,6 +135,10 @@ __device__ inline T* dynamic_shared() {
 #endif
 }
 
+// a * b + c, rounded once: only where no IoU is compared.
+DETCORE_HD float multiply_add(float a, float b, float c) { return ::fmaf(a, b, c); }
+DETCORE_HD double multiply_add(double a, double b, double c) { return ::fma(a, b, c); }
+
 // Memory that other threads of the same launch write and read meanwhile: not cached, not moved.
 template <class T>
 __device__ inline T peek(const T* from) {
