@@ -135,7 +135,7 @@ MACHINES = {
     100: Machine(2048, 32, 228),
     120: Machine(1536, 24, 100),
 }
-STATIC_SHARED = 48 << 10  # the most a block may have by declaration
+MOST_SHARED = 48 << 10  # what a block may have, static and dynamic, without asking the driver
 
 
 def resident_warps(use: Use, threads: int, dynamic: int) -> int:
@@ -159,7 +159,7 @@ class Bound(NamedTuple):
 
     registers: tuple[int, int] = (64, 128)  # a thread
     warps: tuple[int, int] = (32, 16)
-    block: str | int = "kThreads"  # threads: a number, or the constant of the source
+    block: str | tuple[int, int] = "kThreads"  # threads: the constant of the source, or numbers
     dynamic: int = 0  # bytes of dynamic shared memory, at most
 
 
@@ -167,18 +167,20 @@ class Bound(NamedTuple):
 ONE_BLOCK = (1, 1)
 BOUNDS = {
     # four columns' boxes and areas wait in registers for the tile's rows
-    "box_iou.forward_kernel": Bound(registers=(80, 136), warps=(24, 12)),
+    "box_iou.forward_kernel": Bound(registers=(80, 128), warps=(24, 16)),
     # a cell's offsets in the planes are 64-bit numbers; dfl keeps a softmax of every side
     "decode_dense.forward_kernel": Bound(registers=(72, 128), warps=(24, 16)),
     "decode_dense.backward_kernel": Bound(registers=(120, 128), warps=(16, 16)),
     # four ground truths and their bests in registers
     "match_boxes.gt_kernel": Bound(registers=(72, 128), warps=(24, 16)),
-    # candidates are sorted in shared memory where 40 KiB hold them
-    "multiclass_nms.select_kernel": Bound(warps=(8, 8), dynamic=40 << 10),
+    # a class is selected, sorted and suppressed in one kernel, in shared memory where 40 KiB do
+    "multiclass_nms.select_kernel": Bound(registers=(96, 112), warps=(8, 8), dynamic=40 << 10),
     "multiclass_nms.merge_kernel": Bound(warps=(8, 8), dynamic=40 << 10),
-    "nms.mask_kernel": Bound(block="kWord"),
-    "nms.resolve_kernel": Bound(block=32, warps=ONE_BLOCK),
-    "nms.compact_kernel": Bound(block="kCompactThreads", warps=ONE_BLOCK),
+    # 2,048 boxes, 2,049 ends of buckets, and 3 bytes a box
+    "nms.block_kernel": Bound(
+        block=(1024, 512), warps=ONE_BLOCK, dynamic=2048 * 16 + 2049 * 4 + 2048 * 3
+    ),
+    "nms.decide_kernel": Bound(registers=(72, 128), warps=(24, 16)),
     # sums of 8 or 16 channels; the forward's are of 16 bytes, widened
     "roi_align.forward_kernel": Bound(registers=(72, 128), warps=(24, 16)),
     "roi_align.backward_kernel": Bound(registers=(120, 128), warps=(16, 16)),
@@ -186,14 +188,18 @@ BOUNDS = {
 }
 
 
-def block_of(family: str) -> int:
-    block = BOUNDS.get(family, Bound()).block
-    if isinstance(block, int):
-        return block
-    source = SOURCES / f"{family.split('.')[0]}.cu"
-    found = re.search(rf"constexpr int {block} = (\d+);", source.read_text())
-    assert found, f"{family}: no 'constexpr int {block} = ' in {source.name}: say in BOUNDS"
+def block_of(kernel: Kernel) -> int:
+    block = BOUNDS.get(kernel.family, Bound()).block
+    if isinstance(block, tuple):
+        return block[kernel.f64]
+    found = re.search(rf"constexpr int {block} = (\d+);", source_of(kernel))
+    assert found, f"{kernel.family}: no 'constexpr int {block} = ' in its source: say in BOUNDS"
     return int(found[1])
+
+
+@cache
+def source_of(kernel: Kernel) -> str:
+    return (SOURCES / f"{kernel.stem}.cu").read_text()
 
 
 def test_every_kernel_is_there_for_every_target() -> None:
@@ -225,17 +231,18 @@ def test_no_stack_and_no_local_memory(family: str) -> None:
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_registers_shared_memory_and_occupancy(family: str) -> None:
-    bound, threads, failed = BOUNDS.get(family, Bound()), block_of(family), ""
+    bound, failed = BOUNDS.get(family, Bound()), ""
     for use in uses():
         if use.kernel.family != family:
             continue
         registers, warps = bound.registers[use.kernel.f64], bound.warps[use.kernel.f64]
+        threads = block_of(use.kernel)
         resident = resident_warps(use, threads, bound.dynamic)
         for what, fine, wanted, got in (
             ("registers a thread", use.registers <= registers, f"at most {registers}",
              use.registers),
-            ("bytes of static shared memory", use.shared <= STATIC_SHARED,
-             f"at most {STATIC_SHARED}", use.shared),
+            ("bytes of shared memory", use.shared + bound.dynamic <= MOST_SHARED,
+             f"at most {MOST_SHARED}", use.shared + bound.dynamic),
             (f"resident warps in blocks of {threads} threads, {use.registers} registers each",
              resident >= warps, f"at least {warps}", resident),
         ):  # fmt: skip
@@ -309,9 +316,11 @@ def test_accesses_of_16_bytes(target: int, stem: str, storage: str, accesses: se
         str(kernel): sorted(a for a in accesses if not holds(counts, a))
         for kernel, counts in forward.items()
     }
-    several = all if stem == "box_iou" else any  # kinds of IoU, of which each has it; layouts
+    # each kind of IoU has a kernel with them; another one takes what is not aligned, or planar
+    kinds = {re.search(r"\(IouKind\)\d|$", kernel)[0] for kernel in missing}  # type: ignore[index]
     lacking = "\n".join(f"{kernel}: no {' and no '.join(m)}" for kernel, m in missing.items() if m)
-    assert several(not m for m in missing.values()), f"sm_{target}:\n{lacking}"
+    served = all(any(k in kernel and not m for kernel, m in missing.items()) for k in kinds)
+    assert served, f"sm_{target}:\n{lacking}"
 
 
 @needs_nvdisasm
