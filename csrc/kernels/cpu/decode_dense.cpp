@@ -67,7 +67,9 @@ struct CellLanes {
 
   DETCORE_HD Mask<T> decode_scores() {
     if (p.classes == 0) return geometry.row == geometry.row;
-    return detcore::decode_scores(scores_of<L>(p), *this);
+    CellScores<L, CellLanes> score(scores_of<L>(p), *this);
+    for (int64_t c = 0; c < p.classes; ++c) put_score(c, score(c));
+    return score.wanted;
   }
 
   DETCORE_HD void put_boxes(const Box<L>& boxes) const {

@@ -1,4 +1,6 @@
-// A thread a cell, neighbours along the width, so that every plane is read coalesced.
+// A block takes all anchors of some pixels, or many of them. It reads cells as they lie in the
+// map's planes, neighbouring threads being neighbouring pixels, and writes them as they lie in the
+// results, anchor after anchor and class after class: they change places in shared memory.
 #include "detcore/decode_dense.h"
 
 #include "launch.cuh"
@@ -6,63 +8,143 @@
 namespace detcore {
 namespace {
 
-constexpr int kThreads = 256;
+constexpr int kThreads = 256;    // cells of a block, at most
+constexpr int kLeastPixels = 8;  // 32 bytes of floats
+constexpr int kScoreBytes = 64;  // of a cell in shared memory at a time
 
+// How blocks share out the work: images, pixels, anchors; the last changes first.
+struct Tiling {
+  int pixels, anchors;  // of a block, at most; pixels: a power of two
+  int64_t pixel_tiles, anchor_tiles;
+
+  explicit Tiling(const DecodeDenseParams& p) : pixels(kThreads) {
+    while (pixels > kLeastPixels && pixels * p.cells > kThreads) pixels /= 2;
+    anchors = p.cells < kThreads / pixels ? int(p.cells) : kThreads / pixels;
+    pixel_tiles = (p.height * p.width + pixels - 1) / pixels;
+    anchor_tiles = (p.cells + anchors - 1) / anchors;
+  }
+  int64_t tiles(const DecodeDenseParams& p) const { return p.batch * pixel_tiles * anchor_tiles; }
+};
+
+// The cells of one block. In the results they count pixel by pixel, anchor by anchor.
+struct Tile {
+  int64_t batch, pixel0, anchor0;
+  int pixels, anchors;  // that are there
+
+  __device__ Tile(const DecodeDenseParams& p, const Tiling& tiling, int64_t i) {
+    anchor0 = i % tiling.anchor_tiles * tiling.anchors;
+    pixel0 = i / tiling.anchor_tiles % tiling.pixel_tiles * tiling.pixels;
+    batch = i / tiling.anchor_tiles / tiling.pixel_tiles;
+    const int64_t pixels_left = p.height * p.width - pixel0, anchors_left = p.cells - anchor0;
+    pixels = pixels_left < tiling.pixels ? int(pixels_left) : tiling.pixels;
+    anchors = anchors_left < tiling.anchors ? int(anchors_left) : tiling.anchors;
+  }
+  // Where cell k of the tile stands in the results of the whole batch.
+  __device__ int64_t place(const DecodeDenseParams& p, int k) const {
+    const int64_t first = (batch * p.height * p.width + pixel0) * p.cells + anchor0;
+    if (anchors == p.cells) return first + k;
+    return first + k / anchors * p.cells + k % anchors;
+  }
+};
+
+// A thread's cell: its pixel is the thread's number modulo the tile's pixels.
 template <class S>
-struct CellView {
+struct Cell {
   using T = arithmetic_t<S>;
   const S* raw;
-  int64_t plane, out;
-  S* scores;  // of this cell, or null
+  int64_t plane;
+  int index;    // in the tile
+  bool exists;  // else it is another's, for company
   DenseCell<T> geometry;
 
-  __device__ CellView(const DecodeDenseParams& p, int64_t i) {
-    // i runs over batch, anchor, row, column: as the planes lie
+  __device__ Cell(const DecodeDenseParams& p, const Tiling& tiling, const Tile& tile) {
+    int pixel = int(threadIdx.x) & (tiling.pixels - 1), anchor = int(threadIdx.x) / tiling.pixels;
+    exists = pixel < tile.pixels && anchor < tile.anchors;
+    if (!exists) pixel = anchor = 0;
+    index = pixel * tile.anchors + anchor;
     plane = p.height * p.width;
-    const int64_t pixel = i % plane, anchor = i / plane % p.cells, batch = i / (plane * p.cells);
-    raw = static_cast<const S*>(p.maps) + (batch * p.cells + anchor) * p.per_cell * plane + pixel;
-    out = (batch * plane + pixel) * p.cells + anchor;
-    scores = p.scores ? static_cast<S*>(p.scores) + out * p.classes : nullptr;
-    geometry.row = T(pixel / p.width), geometry.column = T(pixel % p.width);
+    const int64_t at = tile.pixel0 + pixel, a = tile.anchor0 + anchor;
+    raw = static_cast<const S*>(p.maps) + (tile.batch * p.cells + a) * p.per_cell * plane + at;
+    geometry.row = T(at / p.width), geometry.column = T(at % p.width);
     geometry.stride_x = T(p.stride_x), geometry.stride_y = T(p.stride_y);
     geometry.weights = {T(p.weights[0]), T(p.weights[1]), T(p.weights[2]), T(p.weights[3])};
     geometry.clip = T(p.clip), geometry.scale_xy = T(p.scale_xy);
     const int values = p.codec == DenseCodec::delta ? 4 : 2;
     for (int v = 0; v < 4; ++v)
-      geometry.anchor[v] = p.anchors && v < values
-                               ? T(static_cast<const double*>(p.anchors)[anchor * values + v])
-                               : T(0);
+      geometry.anchor[v] =
+          p.anchors && v < values ? T(static_cast<const double*>(p.anchors)[a * values + v]) : T(0);
   }
   DETCORE_HD T value(int64_t k) const { return widen(raw[k * plane]); }
-  DETCORE_HD void put_score(int64_t c, T score) const {
-    if (scores) narrow(score, scores[c]);
-  }
 };
 
-template <DenseCodec codec, class S>
-__global__ void forward_kernel(DecodeDenseParams p) {
+// Scores of the tile's cells, some classes at a time: made a cell a thread, written class by class.
+template <class S>
+__device__ bool write_scores(const DecodeDenseParams& p, const Tile& tile, const Cell<S>& cell) {
   using T = arithmetic_t<S>;
-  const int64_t count = p.batch * p.cells * p.height * p.width;
-  for (int64_t i = global_thread(); i < count; i += all_threads()) {
-    const CellView<S> cell(p, i);
-    const bool wanted = p.classes == 0 || decode_scores(scores_of<T>(p), cell);
+  constexpr int at_once = kScoreBytes / int(sizeof(S));
+  constexpr int row = at_once + (sizeof(S) == 2 ? 2 : 1);  // odd words: fewer bank conflicts
+  __shared__ S scores[kThreads * row];
+  CellScores<T, Cell<S>> score(scores_of<T>(p), cell);
+  const int cells = tile.pixels * tile.anchors;
+  for (int64_t c0 = 0; c0 < p.classes; c0 += at_once) {
+    const int classes = p.classes - c0 < at_once ? int(p.classes - c0) : at_once;
+    for (int c = 0; c < classes; ++c) {
+      const T value = score(c0 + c);
+      if (cell.exists) narrow(value, scores[cell.index * row + c]);
+    }
+    __syncthreads();
+    S* out = static_cast<S*>(p.scores) + c0;
+    const int cell_step = kThreads / classes, class_step = kThreads % classes;
+    int k = int(threadIdx.x) / classes, c = int(threadIdx.x) % classes;
+    for (; k < cells; k += cell_step, c += class_step) {
+      if (c >= classes) c -= classes, ++k;
+      if (k < cells) out[tile.place(p, k) * p.classes + c] = scores[k * row + c];
+    }
+    __syncthreads();  // before the next classes overwrite these
+  }
+  return score.wanted;
+}
+
+template <DenseCodec codec, class S>
+__global__ void forward_kernel(DecodeDenseParams p, Tiling tiling, int64_t tiles) {
+  using T = arithmetic_t<S>;
+  __shared__ Box<T> boxes[kThreads];
+  for (int64_t i = blockIdx.x; i < tiles; i += gridDim.x) {
+    const Tile tile(p, tiling, i);
+    const Cell<S> cell(p, tiling, tile);
+    const bool wanted = p.scores == nullptr || write_scores(p, tile, cell);
     Box<T> box{T(0), T(0), T(0), T(0)};
     if (wanted) box = decode_cell<codec>(dense_numbers<codec, T>(cell, p.bins), cell.geometry);
-    store_box(static_cast<S*>(p.boxes) + 4 * cell.out, box);
+    if (cell.exists) boxes[cell.index] = box;
+    __syncthreads();
+    if (int(threadIdx.x) < tile.pixels * tile.anchors)
+      store_box(static_cast<S*>(p.boxes) + 4 * tile.place(p, int(threadIdx.x)), boxes[threadIdx.x]);
+    __syncthreads();  // before the next tile overwrites these
   }
 }
 
 template <DenseCodec codec, class S>
-__global__ void backward_kernel(DecodeDenseBackwardParams p) {
+__global__ void backward_kernel(DecodeDenseBackwardParams p, Tiling tiling, int64_t tiles) {
   using T = arithmetic_t<S>;
+  __shared__ Box<T> grads[kThreads];
   const DecodeDenseParams& f = p.forward;
-  const int64_t count = f.batch * f.cells * f.height * f.width;
-  for (int64_t i = global_thread(); i < count; i += all_threads()) {
-    const CellView<S> cell(f, i);
+  for (int64_t i = blockIdx.x; i < tiles; i += gridDim.x) {
+    const Tile tile(f, tiling, i);
+    const Cell<S> cell(f, tiling, tile);
+    if (int(threadIdx.x) < tile.pixels * tile.anchors)
+      grads[threadIdx.x] =
+          load_box(static_cast<const S*>(p.grad_boxes) + 4 * tile.place(f, int(threadIdx.x)));
+    __syncthreads();
+    const Box<T> g = grads[cell.index];
+    __syncthreads();  // before the next tile overwrites these
+    if (!cell.exists) continue;
+    CellScores<T, Cell<S>> score(scores_of<T>(f), cell);
+    for (int64_t c = 0; c < f.classes && !score.wanted; ++c) score(c);
+    const bool wanted = f.classes == 0 || score.wanted;
     S* out = static_cast<S*>(p.grad_maps) + (cell.raw - static_cast<const S*>(f.maps));
-    for (int64_t k = 0; k < f.per_cell; ++k) narrow(T(0), out[k * cell.plane]);
-    if (f.classes > 0 && !decode_scores(scores_of<T>(f), cell)) continue;
-    const auto g = load_box(static_cast<const S*>(p.grad_boxes) + 4 * cell.out);
+    for (int64_t k = wanted ? 4 * f.bins : 0; k < f.per_cell; ++k)
+      narrow(T(0), out[k * cell.plane]);
+    if (!wanted) continue;
     const Box<T> t = dense_numbers<codec, T>(cell, f.bins);
     dense_numbers_backward<codec>(
         cell, f.bins, decode_cell_backward<codec>(t, cell.geometry, g),
@@ -70,26 +152,25 @@ __global__ void backward_kernel(DecodeDenseBackwardParams p) {
   }
 }
 
-LaunchShape shape_for(const DecodeDenseParams& p) {
-  return {blocks_for(p.batch * p.cells * p.height * p.width, kThreads), kThreads};
-}
-
 }  // namespace
 
 Status decode_dense_cuda(const DecodeDenseParams& p, Stream stream) {
+  const Tiling tiling(p);
   return with_storage(p.dtype, [&](auto storage) {
     return with_codec(p.codec, [&](auto codec) {
-      return launch(forward_kernel<decltype(codec)::value, decltype(storage)>, shape_for(p), stream,
-                    p);
+      return launch(forward_kernel<decltype(codec)::value, decltype(storage)>,
+                    {blocks_for(tiling.tiles(p), 1), kThreads}, stream, p, tiling, tiling.tiles(p));
     });
   });
 }
 
 Status decode_dense_backward_cuda(const DecodeDenseBackwardParams& p, Stream stream) {
+  const Tiling tiling(p.forward);
   return with_storage(p.forward.dtype, [&](auto storage) {
     return with_codec(p.forward.codec, [&](auto codec) {
       return launch(backward_kernel<decltype(codec)::value, decltype(storage)>,
-                    shape_for(p.forward), stream, p);
+                    {blocks_for(tiling.tiles(p.forward), 1), kThreads}, stream, p, tiling,
+                    tiling.tiles(p.forward));
     });
   });
 }

@@ -3,15 +3,13 @@
 // itself, so that a selection costs one barrier.
 #include "detcore/soft_nms.h"
 
-#include "launch.cuh"
+#include "block.cuh"
 
 namespace detcore {
 namespace {
 
 constexpr int kMostThreads = 1024;
 constexpr int kBoxesPerThread = 8;  // fewer threads for fewer boxes: a shorter barrier
-constexpr unsigned kAllLanes = 0xffffffffu;
-
 // -inf: no box is left. Of equal scores the lower index is better.
 template <class T>
 struct Candidate {
@@ -34,7 +32,7 @@ __device__ Candidate<T> best_of_warp(Candidate<T> mine) {
 }
 
 template <SoftNmsMethod method, class S, class ScoreS, class T>
-__global__ void select_kernel(SoftNmsParams p) {
+__global__ __launch_bounds__(kMostThreads) void select_kernel(SoftNmsParams p) {
   __shared__ Candidate<T> warp_best[2][kMostThreads / 32];  // in turn: the last may still be read
   const T gone = T(-INFINITY);
   const SoftNmsRule<T> rule = rule_of<T>(p);
@@ -104,7 +102,7 @@ size_t soft_nms_workspace_cuda(const SoftNmsParams& p) {
 }
 
 Status soft_nms_cuda(const SoftNmsParams& p, Stream stream) {
-  if (p.n == 0) return {};
+  if (p.n == 0) return clear(p.count, sizeof *p.count, stream);
   return with_storage(p.boxes_dtype, [&](auto storage) {
     return with_storage(p.scores_dtype, [&](auto score_storage) {
       using S = decltype(storage);

@@ -169,26 +169,32 @@ struct DenseScores {
   T threshold;  // < 0: none
 };
 
-// Gives each of a cell's scores to cell.put_score(class, score), those not above the threshold as
-// 0, and says whether its box is wanted. cell.value(k) is the cell's raw number k. T may be lanes.
+// A cell's scores, one after the other. cell.value(k) is the cell's raw number k. T may be lanes.
 template <class T, class Cell>
-DETCORE_HD auto decode_scores(const DenseScores<T>& s, Cell& cell) {
-  const T object = s.objectness ? sigmoid(cell.value(s.first)) : T(1);
-  const auto any_score = s.threshold < T(0);
-  auto wanted = any_score;
-  // no score is above the objectness: the classes need not be looked at
-  const bool hopeless = !lane_any(any_score) && !lane_any(object > s.threshold);
-  for (int64_t c = 0; c < s.classes; ++c) {
-    T score = T(0);
-    if (!hopeless) {
-      score = s.alone ? object : object * sigmoid(cell.value(s.first + s.objectness + c));
-      wanted = wanted | (score > s.threshold);
-      score = lane_select(any_score | (score > s.threshold), score, T(0));
-    }
-    cell.put_score(c, score);
+struct CellScores {
+  using Mask = decltype(T() < T());
+  DenseScores<T> s;
+  const Cell& cell;
+  T object;
+  Mask any_score, wanted;  // the box: whether any score so far is
+  bool hopeless;           // no score is above the objectness: the classes need not be looked at
+
+  DETCORE_HD CellScores(const DenseScores<T>& s, const Cell& cell)
+      : s(s),
+        cell(cell),
+        object(s.objectness ? sigmoid(cell.value(s.first)) : T(1)),
+        any_score(s.threshold < T(0)),
+        wanted(any_score),
+        hopeless(!lane_any(any_score) && !lane_any(object > s.threshold)) {}
+
+  // The score of class c, 0 where it is not above the threshold.
+  DETCORE_HD T operator()(int64_t c) {
+    if (hopeless) return T(0);
+    const T score = s.alone ? object : object * sigmoid(cell.value(s.first + s.objectness + c));
+    wanted = wanted | (score > s.threshold);
+    return lane_select(any_score | (score > s.threshold), score, T(0));
   }
-  return wanted;
-}
+};
 
 }  // namespace DETCORE_ISA
 }  // namespace detcore
