@@ -1,35 +1,48 @@
-// The matrix is cheaper to compute twice than to write once. First a block takes four ground truths
-// into registers and streams a share of the anchors past them, so that an anchor's bytes serve
-// four; bests are reduced within the block by a fixed tree and over the shares in order. Then a
-// thread an anchor sees all ground truths, and knows their bests already: argmax and ties at once.
+// One pass over the pairs. A block holds a share of the anchors in registers, four a thread, and
+// sees all ground truths: what is best for an anchor is known at once, and what is best of the
+// share for a ground truth by a vote of each warp, most of which see no overlap at all. A second
+// kernel takes the best over the shares, in order. Which anchors tie with it is looked for in those
+// shares alone whose best it is.
 #include "detcore/match_boxes.h"
 
-#include "launch.cuh"
+#include "block.cuh"
 
 namespace detcore {
 namespace {
 
-constexpr int kThreads = 256;
+constexpr int kThreads = 128;
 constexpr int kWarps = kThreads / 32;
-constexpr int kGts = 4;
-constexpr int64_t kLeastShare =
-    2048;  // anchors; below that the reduction costs more than the pairs
-constexpr int64_t kMostShares = 64;
+constexpr int kAnchorsPerThread = 4;
+constexpr int kAnchors = kThreads * kAnchorsPerThread;  // in registers at a time
+constexpr int kGts = 64;                                // in shared memory at a time
+constexpr int64_t kMostShares = 512, kMostPartial = 1 << 20, kLeastShares = 16;
+constexpr int64_t kMostBoxes = 0x7fffffff;  // of an image: indices are counted in 32 bits
 
 // The best of a row or column so far; iou -1 and index -1: none yet.
 template <class T>
 struct Best {
   T iou;
-  int64_t index;
-  __device__ bool loses_to(const Best& other) const {
-    return other.iou > iou || (other.iou == iou && other.index < index);
+  int32_t index;
+  __device__ void take(T other, int32_t at) {
+    if (other > iou) iou = other, index = at;
   }
 };
 
 template <class T>
 struct Partial {
-  Best<T>* best;                            // [shares, m]
-  int64_t shares, gt_groups, anchor_tiles;  // groups and tiles: of an image of average size
+  Best<T>* best;           // [shares, m]
+  int64_t shares;          // of an image's anchors
+  int64_t gts, gt_groups;  // blocks an image that take a ground truth each, and kThreads of them
+};
+
+// One of an image's shares: its anchors, counted within the image.
+struct Share {
+  int64_t begin, end;
+  __device__ Share(const ImageBoxes& image, int64_t share, int64_t shares) {
+    const int64_t length = (image.anchors + shares - 1) / shares;
+    begin = share * length < image.anchors ? share * length : image.anchors;
+    end = begin + length < image.anchors ? begin + length : image.anchors;
+  }
 };
 
 // box_iou's number, 0 where that is NaN.
@@ -38,6 +51,11 @@ __device__ T iou_of(const MeasuredBox<T>& gt, const MeasuredBox<T>& anchor) {
   if (!(intersection<T>(gt, anchor) > T(0))) return T(0);
   const T iou = overlap<IouKind::iou>(gt, anchor, IouEps<T>{T(0), T(0)});
   return iou > T(0) ? iou : T(0);
+}
+
+template <class S>
+__device__ MeasuredBox<arithmetic_t<S>> measured(const S* box) {
+  return measure<IouKind::iou>(load_box(box));
 }
 
 // What stays where offsets leave a box to no image.
@@ -54,137 +72,151 @@ __global__ void clear_kernel(MatchBoxesParams p, int64_t results) {
   }
 }
 
-// Block: an image, a group of its ground truths, a share of its anchors.
-template <class S>
-__global__ void gt_kernel(MatchBoxesParams p, Partial<arithmetic_t<S>> partial) {
-  using T = arithmetic_t<S>;
-  __shared__ Best<T> warp_best[kGts][kWarps];
-  const int64_t units = p.images * partial.gt_groups * partial.shares;
-  for (int64_t unit = blockIdx.x; unit < units; unit += gridDim.x) {
-    const int64_t share = unit % partial.shares, group = unit / partial.shares % partial.gt_groups;
-    const ImageBoxes image = boxes_of_image(p, unit / partial.shares / partial.gt_groups);
-    const S* gt = static_cast<const S*>(p.gt) + 4 * image.gt_begin;
-    const S* anchors = static_cast<const S*>(p.anchors) + 4 * image.anchor_begin;
-    const int64_t length = (image.anchors + partial.shares - 1) / partial.shares;
-    const int64_t begin = share * length;
-    const int64_t end = begin + length < image.anchors ? begin + length : image.anchors;
+// What a thread keeps of four anchors, one next to the other.
+template <class T>
+struct FourAnchors {
+  MeasuredBox<T> box[kAnchorsPerThread];
+  Best<T> best[kAnchorsPerThread];
+  bool whole[kAnchorsPerThread];  // in the share, and not NaN
 
-    for (int64_t g0 = group * kGts; g0 < image.gts; g0 += partial.gt_groups * kGts) {
-      MeasuredBox<T> own[kGts];
-      Best<T> best[kGts];
-#pragma unroll
-      for (int k = 0; k < kGts; ++k) {
-        // past the end any ground truth will do: what it gives is not written
-        const int64_t g = g0 + k < image.gts ? g0 + k : image.gts - 1;
-        own[k] = measure<IouKind::iou>(load_box(gt + 4 * g));
-        best[k] = {T(-1), -1};
-      }
-      for (int64_t i = begin + threadIdx.x; i < end; i += kThreads) {
-        const auto anchor = measure<IouKind::iou>(load_box(anchors + 4 * i));
-        if (has_nan<T>(anchor)) continue;
-#pragma unroll
-        for (int k = 0; k < kGts; ++k) {
-          const T iou = iou_of(own[k], anchor);
-          if (iou > best[k].iou) best[k] = {iou, i};
+  template <class S>
+  __device__ FourAnchors(const S* anchors, int64_t first, int64_t end) {
+    for (int k = 0; k < kAnchorsPerThread; ++k) {
+      const bool there = first + k < end;
+      box[k] = measured(anchors + 4 * (there ? first + k : end - 1));
+      whole[k] = there && !has_nan<T>(box[k]);
+      best[k] = {T(-1), -1};
+    }
+  }
+};
+
+// One ground truth for all anchors of the block: theirs is told to them, its own to the warp's
+// slot.
+template <class T>
+__device__ void match(const MeasuredBox<T>& gt, int32_t g, int32_t first, FourAnchors<T>& anchors,
+                      Best<T>& of_warp) {
+  T iou[kAnchorsPerThread], most = T(-1);
+  for (int k = 0; k < kAnchorsPerThread; ++k) {
+    iou[k] = anchors.whole[k] ? iou_of(gt, anchors.box[k]) : T(-1);
+    if (anchors.whole[k]) anchors.best[k].take(iou[k], g);
+    most = lane_max(most, iou[k]);
+  }
+  T all = most;
+  if (__any_sync(kAllLanes, most > T(0)))
+    for (int flip = 16; flip > 0; flip /= 2)
+      all = lane_max(all, __shfl_xor_sync(kAllLanes, all, flip));
+  else  // no anchor overlaps: the first is best, if there is any
+    all = __any_sync(kAllLanes, most == T(0)) ? T(0) : T(-1);
+  const int lane = __ffs(int(__ballot_sync(kAllLanes, most == all))) - 1;
+  if (int(threadIdx.x % 32) != lane) return;
+  int k = 0;
+  for (int other = kAnchorsPerThread - 1; other >= 0; --other)
+    if (iou[other] == all) k = other;
+  of_warp = {all, all < T(0) ? -1 : first + k};
+}
+
+// Block: an image and a share of its anchors.
+template <class S>
+__global__ void pair_kernel(MatchBoxesParams p, Partial<arithmetic_t<S>> partial) {
+  using T = arithmetic_t<S>;
+  __shared__ MeasuredBox<T> gts[kGts];
+  __shared__ Best<T> warp_best[kGts][kWarps];
+  const int warp = threadIdx.x / 32;
+  for (int64_t unit = blockIdx.x; unit < p.images * partial.shares; unit += gridDim.x) {
+    const ImageBoxes image = boxes_of_image(p, unit / partial.shares);
+    const Share share(image, unit % partial.shares, partial.shares);
+    const S* gt = static_cast<const S*>(p.gt) + 4 * image.gt_begin;
+    const S* anchor_boxes = static_cast<const S*>(p.anchors) + 4 * image.anchor_begin;
+    Best<T>* of_share = partial.best + unit % partial.shares * p.m + image.gt_begin;
+    if (share.begin == share.end)
+      for (int64_t g = threadIdx.x; g < image.gts; g += kThreads) of_share[g] = {T(-1), -1};
+
+    for (int64_t tile = share.begin; tile < share.end; tile += kAnchors) {
+      const int64_t first = tile + threadIdx.x * kAnchorsPerThread;
+      FourAnchors<T> anchors(anchor_boxes, first, share.end);
+      for (int64_t g0 = 0; g0 < image.gts; g0 += kGts) {
+        const int count = image.gts - g0 < kGts ? int(image.gts - g0) : kGts;
+        __syncthreads();  // the last ground truths and bests have been read
+        if (int(threadIdx.x) < count) gts[threadIdx.x] = measured(gt + 4 * (g0 + threadIdx.x));
+        __syncthreads();
+        for (int k = 0; k < count; ++k)
+          if (!has_nan<T>(gts[k]))
+            match(gts[k], int32_t(g0 + k), int32_t(first), anchors, warp_best[k][warp]);
+        __syncthreads();
+        if (int(threadIdx.x) < count) {
+          Best<T> best{T(-1), -1};
+          if (tile > share.begin) best = of_share[g0 + threadIdx.x];
+          if (!has_nan<T>(gts[threadIdx.x]))
+            for (const Best<T>& other : warp_best[threadIdx.x]) best.take(other.iou, other.index);
+          of_share[g0 + threadIdx.x] = best;
         }
       }
-#pragma unroll
-      for (int k = 0; k < kGts; ++k) {
-        for (int step = 16; step > 0; step /= 2) {
-          const Best<T> other{__shfl_down_sync(0xffffffffu, best[k].iou, step),
-                              __shfl_down_sync(0xffffffffu, best[k].index, step)};
-          if (best[k].loses_to(other)) best[k] = other;
-        }
-        if (threadIdx.x % 32 == 0) warp_best[k][threadIdx.x / 32] = best[k];
+      for (int k = 0; k < kAnchorsPerThread && first + k < share.end; ++k) {
+        const int64_t at = image.out_begin + first + k;
+        const Best<T> best = anchors.best[k];
+        p.gt_of_anchor[at] = best.index;
+        static_cast<T*>(p.iou_of_anchor)[at] = best.index < 0 ? T(0) : best.iou;
+        p.is_best_for_some_gt[at] = false;
       }
-      __syncthreads();
-      if (threadIdx.x < kGts && g0 + threadIdx.x < image.gts) {
-        Best<T> all = warp_best[threadIdx.x][0];
-        for (int w = 1; w < kWarps; ++w)
-          if (all.loses_to(warp_best[threadIdx.x][w])) all = warp_best[threadIdx.x][w];
-        partial.best[share * p.m + image.gt_begin + g0 + threadIdx.x] = all;
-      }
-      __syncthreads();  // before the next group overwrites the warps' bests
     }
   }
 }
 
 // A thread a ground truth: its best over all shares, of which the earlier has the lower index.
-template <class S>
-__global__ void merge_kernel(MatchBoxesParams p, Partial<arithmetic_t<S>> partial) {
-  using T = arithmetic_t<S>;
-  const int64_t units = p.images * partial.gt_groups;
-  for (int64_t unit = blockIdx.x; unit < units; unit += gridDim.x) {
+template <class T>
+__global__ void merge_kernel(MatchBoxesParams p, Partial<T> partial) {
+  for (int64_t unit = blockIdx.x; unit < p.images * partial.gt_groups; unit += gridDim.x) {
     const ImageBoxes image = boxes_of_image(p, unit / partial.gt_groups);
     for (int64_t i = unit % partial.gt_groups * kThreads + threadIdx.x; i < image.gts;
          i += partial.gt_groups * kThreads) {
       const int64_t g = image.gt_begin + i;
       Best<T> best{T(-1), -1};
-      if (!has_nan<T>(load_box(static_cast<const S*>(p.gt) + 4 * g)))
-        for (int64_t s = 0; s < partial.shares; ++s) {
-          const Best<T> other = partial.best[s * p.m + g];
-          if (other.iou > best.iou) best = other;
-        }
+      for (int64_t s = 0; s < partial.shares; ++s) {
+        const Best<T> other = partial.best[s * p.m + g];
+        best.take(other.iou, other.index);
+      }
       p.anchor_of_gt[g] = best.index;
-      static_cast<T*>(p.iou_of_gt)[g] = best.iou < T(0) ? T(0) : best.iou;
+      static_cast<T*>(p.iou_of_gt)[g] = best.index < 0 ? T(0) : best.iou;
     }
   }
 }
 
-// Block: an image and a tile of its anchors, one a thread.
+// A block a ground truth: flags the anchors that tie its best, in the shares that reach it.
 template <class S>
-__global__ void anchor_kernel(MatchBoxesParams p, Partial<arithmetic_t<S>> partial) {
+__global__ void tie_kernel(MatchBoxesParams p, Partial<arithmetic_t<S>> partial) {
   using T = arithmetic_t<S>;
-  __shared__ MeasuredBox<T> gts[kThreads];
-  __shared__ T best_of_gt[kThreads];  // -1: matched with nothing, to be left out
-  const int64_t units = p.images * partial.anchor_tiles;
-  for (int64_t unit = blockIdx.x; unit < units; unit += gridDim.x) {
-    const ImageBoxes image = boxes_of_image(p, unit / partial.anchor_tiles);
+  for (int64_t unit = blockIdx.x; unit < p.images * partial.gts; unit += gridDim.x) {
+    const ImageBoxes image = boxes_of_image(p, unit / partial.gts);
     const S* anchors = static_cast<const S*>(p.anchors) + 4 * image.anchor_begin;
-    // all threads of a block stay to load tiles, also those past the end
-    for (int64_t base = unit % partial.anchor_tiles * kThreads; base < image.anchors;
-         base += partial.anchor_tiles * kThreads) {
-      const int64_t i = base + threadIdx.x;
-      const auto anchor =
-          measure<IouKind::iou>(load_box(anchors + 4 * (i < image.anchors ? i : base)));
-      Best<T> best{T(-1), -1};
-      bool ties = false;
-      for (int64_t g0 = 0; g0 < image.gts; g0 += kThreads) {
-        const int count = image.gts - g0 < kThreads ? int(image.gts - g0) : kThreads;
-        __syncthreads();  // the last tile has been read
-        if (int(threadIdx.x) < count) {
-          const int64_t g = image.gt_begin + g0 + threadIdx.x;
-          gts[threadIdx.x] = measure<IouKind::iou>(load_box(static_cast<const S*>(p.gt) + 4 * g));
-          best_of_gt[threadIdx.x] =
-              p.anchor_of_gt[g] < 0 ? T(-1) : static_cast<const T*>(p.iou_of_gt)[g];
-        }
-        __syncthreads();
-        for (int k = 0; k < count; ++k) {
-          if (best_of_gt[k] < T(0)) continue;
-          const T iou = iou_of(gts[k], anchor);
-          ties |= iou == best_of_gt[k];
-          if (iou > best.iou) best = {iou, g0 + k};
+    for (int64_t i = unit % partial.gts; i < image.gts; i += partial.gts) {
+      const int64_t g = image.gt_begin + i;
+      if (p.anchor_of_gt[g] < 0) continue;
+      const T best = static_cast<const T*>(p.iou_of_gt)[g];
+      const auto gt = measured(static_cast<const S*>(p.gt) + 4 * g);
+      for (int64_t s = 0; s < partial.shares; ++s) {
+        if (partial.best[s * p.m + g].iou != best) continue;
+        const Share share(image, s, partial.shares);
+        for (int64_t a = share.begin + threadIdx.x; a < share.end; a += kThreads) {
+          const auto anchor = measured(anchors + 4 * a);
+          if (!has_nan<T>(anchor) && iou_of(gt, anchor) == best)
+            publish(p.is_best_for_some_gt + image.out_begin + a, true);  // others may do the same
         }
       }
-      if (i >= image.anchors) continue;
-      const bool none = best.index < 0 || has_nan<T>(anchor);
-      const int64_t at = image.out_begin + i;
-      p.gt_of_anchor[at] = none ? -1 : best.index;
-      static_cast<T*>(p.iou_of_anchor)[at] = none ? T(0) : best.iou;
-      p.is_best_for_some_gt[at] = ties && !none;
     }
   }
-}
-
-int64_t between(int64_t low, int64_t x, int64_t high) {
-  return x < low ? low : x > high ? high : x;
 }
 
 template <class T>
 Partial<T> layout(const MatchBoxesParams& p) {
   const int64_t anchors = p.anchor_offsets ? p.n / p.images : p.n;
-  return {static_cast<Best<T>*>(p.workspace), between(1, anchors / kLeastShare, kMostShares),
-          blocks_for(p.m / p.images + 1, kGts), blocks_for(anchors + 1, kThreads)};
+  int64_t most = kMostPartial / (p.m + 1);
+  most = most < kLeastShares ? kLeastShares : most < kMostShares ? most : kMostShares;
+  const int64_t shares = (anchors + kAnchors - 1) / kAnchors, gts = p.m / p.images + 1;
+  return {static_cast<Best<T>*>(p.workspace),
+          shares < 1      ? 1
+          : shares < most ? shares
+                          : most,
+          gts, blocks_for(gts, kThreads)};
 }
 
 }  // namespace
@@ -195,6 +227,7 @@ size_t match_boxes_workspace_cuda(const MatchBoxesParams& p) {
 
 Status match_boxes_cuda(const MatchBoxesParams& p, Stream stream) {
   if (p.images == 0) return {};
+  if (p.m > kMostBoxes || p.n > kMostBoxes) return {"at most 2^31 - 1 boxes"};
   return with_storage(p.dtype, [&](auto storage) {
     using S = decltype(storage);
     using T = arithmetic_t<S>;
@@ -204,16 +237,15 @@ Status match_boxes_cuda(const MatchBoxesParams& p, Stream stream) {
     if (p.gt_offsets)
       status = launch(clear_kernel<T>, {blocks_for(results + p.m, kThreads), kThreads}, stream, p,
                       results);
-    if (status && p.m) {
-      const int64_t groups = p.images * partial.gt_groups;
-      status = launch(gt_kernel<S>, {blocks_for(groups * partial.shares, 1), kThreads}, stream, p,
-                      partial);
-      if (status)
-        status = launch(merge_kernel<S>, {blocks_for(groups, 1), kThreads}, stream, p, partial);
-    }
+    if (status)
+      status = launch(pair_kernel<S>, {blocks_for(p.images * partial.shares, 1), kThreads}, stream,
+                      p, partial);
+    if (!status || p.m == 0) return status;
+    status = launch(merge_kernel<T>, {blocks_for(p.images * partial.gt_groups, 1), kThreads},
+                    stream, p, partial);
     if (!status) return status;
-    return launch(anchor_kernel<S>, {blocks_for(p.images * partial.anchor_tiles, 1), kThreads},
-                  stream, p, partial);
+    return launch(tie_kernel<S>, {blocks_for(p.images * partial.gts, 1), kThreads}, stream, p,
+                  partial);
   });
 }
 
