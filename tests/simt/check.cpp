@@ -1,7 +1,6 @@
 // The check of one access by a fiber: is it in bounds, was it written, is it ordered after whoever
 // touched the same bytes?
 #include <algorithm>
-#include <cstdio>
 #include <string>
 
 #include "machine.h"
@@ -22,15 +21,13 @@ struct Look {
 };
 
 std::string place(const Look& look) {
-  char text[32];
-  snprintf(text, sizeof text, "%zx", size_t(look.touch.address));
-  Variable v;
-  if (look.region.shared && static_variable(look.touch.address, v) >= 0)
-    return v.name + " + " + std::to_string(look.touch.address - v.begin);
-  const bool dynamic = look.region.shared;
-  return "byte " + std::to_string(look.touch.address - look.region.begin) +
-         (dynamic ? " of dynamic shared memory"
-                  : " of an allocation of " + std::to_string(look.region.end - look.region.begin));
+  const uintptr_t address = look.touch.address;
+  const Variable v = look.region.shared ? static_variable(address) : Variable{};
+  if (v.index >= 0) return name_of(v) + " + " + std::to_string(address - v.begin);
+  return "byte " + std::to_string(address - look.region.begin) +
+         (look.region.shared
+              ? " of dynamic shared memory"
+              : " of an allocation of " + std::to_string(look.region.end - look.region.begin));
 }
 
 std::string accessed(const Touch& t) {
@@ -148,10 +145,9 @@ inline unsigned touch_word(const Look& look, size_t word, unsigned mask) {
 
 // Static shared memory is what a launch's threads touch of it, by whole variables.
 void note_static(Machine& m, uintptr_t address, const void* pc) {
-  Variable v;
-  const int index = static_variable(address, v);
-  if (index < 0 || m.statics_touched[size_t(index)] == m.launch_began) return;
-  m.statics_touched[size_t(index)] = m.launch_began;
+  const Variable v = static_variable(address);
+  if (v.index < 0 || m.statics_touched[size_t(v.index)] == m.launch_began) return;
+  m.statics_touched[size_t(v.index)] = m.launch_began;
   m.static_bytes += v.end - v.begin;
   if (m.static_bytes + m.shared_bytes > kMostShared)
     fault(m,

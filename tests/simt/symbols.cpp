@@ -131,15 +131,18 @@ const Module& this_module() {
 
 size_t static_variables() { return symbols().statics.size(); }
 
-int static_variable(uintptr_t address, Variable& out) {
+Variable static_variable(uintptr_t address) {
   const uintptr_t base = this_module().statics_begin;
   const int i = index_of(symbols().statics, address - base);
-  if (i < 0) return i;
+  if (i < 0) return {};
   const Symbol& s = symbols().statics[size_t(i)];
-  out = {base + s.begin, base + s.end, s.name};
-  const std::string name = demangled(s.name);
-  out.name = name.substr(name.rfind("::") == std::string::npos ? 0 : name.rfind("::") + 2);
-  return i;
+  return {i, base + s.begin, base + s.end};
+}
+
+std::string name_of(const Variable& v) {
+  const std::string name = demangled(symbols().statics[size_t(v.index)].name);
+  const size_t colons = name.rfind("::");
+  return colons == std::string::npos ? name : name.substr(colons + 2);
 }
 
 std::string function_name(const void* function) {

@@ -16,13 +16,14 @@ struct Module {
 };
 const Module& this_module();  // of the calling thread
 
+// The thread-local variable that an address lies in; index -1: there is none, or the module was
+// stripped of its symbols.
 struct Variable {
+  int index = -1;
   uintptr_t begin = 0, end = 0;
-  std::string name;
 };
-// The thread-local variable that an address lies in, with its index; index -1: there is none, or
-// the module was stripped of its symbols.
-int static_variable(uintptr_t address, Variable&);
+Variable static_variable(uintptr_t address);
+std::string name_of(const Variable&);  // without the function it belongs to
 size_t static_variables();
 
 std::string function_name(const void* function);  // without its arguments
