@@ -72,6 +72,7 @@ struct Machine {
 
   // the launch
   const void* kernel = nullptr;
+  unsigned most_blocks = 0;  // along x; 0: as launched
   Index grid, block_shape, block;
   unsigned count = 0;  // threads a block
   size_t shared_bytes = 0;

@@ -7,6 +7,7 @@
 #include <cstring>
 #include <new>
 #include <string>
+#include <tuple>
 
 #include "machine.h"
 #include "symbols.h"
@@ -16,7 +17,7 @@ namespace {
 
 constexpr size_t kRedZone = 256;
 constexpr uintptr_t kWord = 4;
-constexpr size_t kMostWords = size_t(1) << 30;  // 4 GiB of device memory
+constexpr size_t kMostWords = size_t(1) << 28;  // 1 GiB of device memory
 
 uintptr_t first_word(const Region& r) { return r.begin / kWord * kWord; }
 

@@ -22,6 +22,8 @@ const Registration simt_entries([](py::module_& m) {
   m.def("counters", &counters, "What kernels did on this thread since reset_counters().");
   m.def("set_seed", &simt::set_seed, py::arg("seed"),
         "The order of threads, and from 2 on of blocks; DETCORE_SIMT_SEED at first.");
+  m.def("set_most_blocks", &simt::set_most_blocks, py::arg("blocks"),
+        "Cuts grids to so many blocks, so that kernels stride over the rest; 0: does not.");
 });
 
 }  // namespace

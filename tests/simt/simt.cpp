@@ -272,6 +272,7 @@ int lane() { return int(current->lane); }
 void* dynamic_shared() { return current->machine->memory.dynamic_shared(); }
 const char* last_error() { return machine().error.c_str(); }
 void set_seed(uint64_t seed) { machine().seed = seed; }
+void set_most_blocks(unsigned blocks) { machine().most_blocks = blocks; }
 
 int block_barrier(const char* name, int vote, Site site) {
   Machine& m = machine();
@@ -295,6 +296,7 @@ bool run(const void* kernel, Index grid, Index block, size_t shared_bytes, void 
   m.failed = false;
   m.kernel = kernel, m.body = body, m.context = context;
   m.grid = grid, m.block_shape = block, m.shared_bytes = shared_bytes;
+  if (m.most_blocks) m.grid.x = std::min(m.grid.x, m.most_blocks);
   m.count = block.x * block.y * block.z;
   m.random = m.seed;
   m.launch_began = ++m.clock;

@@ -79,6 +79,8 @@ bool fill(void* to, int value, size_t bytes);
 
 // Decides the order of threads, and from 2 on of blocks too.
 void set_seed(uint64_t);
+// Cuts grids to so many blocks along x, so that kernels must stride over the rest; 0: does not.
+void set_most_blocks(unsigned);
 
 // What was done since count() was called. Loads, stores and shared accesses are counted by the
 // warp: lanes that come to an instruction the same number of times after the warp's last sync are
