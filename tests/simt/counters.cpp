@@ -1,7 +1,8 @@
 // Lanes of a warp run one after the other here, so each logs its accesses, and at the warp's next
 // sync the logs are put side by side: the k-th time that lanes come to an instruction is one
 // execution of it by all of them. Exact where lanes do not diverge; where they do, what a device
-// would execute apart may be counted as one.
+// would execute apart may be counted as one, and the lanes that banks serve together are the next
+// ones that take part.
 #include "counters.h"
 
 #include <algorithm>

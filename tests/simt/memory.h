@@ -5,7 +5,9 @@
 // is split into its bytes once they are accessed apart). Of many concurrent readers two are
 // remembered, if possible of different blocks or warps, so a race with one that was forgotten can
 // be missed where a partial mask syncs some of them; there are no false alarms. Copies of more than
-// 8 bytes may hold padding, so they are only told off if nothing in them was written.
+// 8 bytes may hold padding, so they are only told off if nothing in them was written. Static shared
+// variables lie side by side: who runs over one's end is caught where it races, or reads what
+// nobody wrote.
 #pragma once
 
 #include <cstddef>

@@ -4,6 +4,7 @@
 #include "simt.h"
 
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cstdlib>
@@ -51,10 +52,13 @@ namespace {
 constexpr unsigned kMostBlocksX = 0x7fffffff, kMostBlocksYZ = 65535, kMostThreadsZ = 64;
 constexpr uint64_t kMostIdle = 1 << 20;
 
+// Below it lies a page that no thread may touch, so that one which needs more stops there.
 char* map_stack() {
-  void* p = mmap(nullptr, kStack, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (p == MAP_FAILED) abort();
-  return static_cast<char*>(p);
+  const size_t guard = size_t(sysconf(_SC_PAGESIZE));
+  void* p =
+      mmap(nullptr, guard + kStack, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (p == MAP_FAILED || mprotect(p, guard, PROT_NONE) != 0) abort();
+  return static_cast<char*>(p) + guard;
 }
 
 void enter() {

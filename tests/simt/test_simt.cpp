@@ -1,4 +1,5 @@
 // The stand-in for the device, by kernels that are nothing but its parts.
+#define DETCORE_SM 80  // reductions of a warp are newer than sm_75
 #include "device.h"
 
 namespace {
@@ -56,8 +57,12 @@ __global__ void partial_masks(int* out) {
   const unsigned same = __match_any_sync(0xffffffffu, lane % 3);
   int all = 0;
   const unsigned matched = __match_all_sync(0xffffffffu, 5, &all);
-  const bool right = sum == (lane < 16 ? 120 : 376) && __popc(same) == (lane % 3 == 2 ? 10 : 11) &&
-                     all && matched == 0xffffffffu;
+  const bool reduced = __reduce_add_sync(mine, 1) == 16 &&
+                       __reduce_max_sync(mine, lane) % 16 == 15 &&
+                       __reduce_min_sync(0xffffffffu, -lane) == -31 &&
+                       __reduce_or_sync(0xffffffffu, 1u << lane) == 0xffffffffu;
+  const bool right = reduced && sum == (lane < 16 ? 120 : 376) &&
+                     __popc(same) == (lane % 3 == 2 ? 10 : 11) && all && matched == 0xffffffffu;
   out[lane] = right;
 }
 
