@@ -57,15 +57,14 @@ __device__ bool same_digits(const Item<Key>& a, const Item<Key>& b, int count) {
 }
 
 constexpr int kBins = 256;
-constexpr int kAllTaken = kBins;
 
 struct Bin {
-  int digit;        // kAllTaken: there are no more items than wanted
+  int digit;
   uint32_t before;  // items in the bins below it
   uint32_t inside;
 };
 
-// One warp: the bin that holds the item number `wanted` >= 1.
+// One warp: the bin that holds the item number `wanted` >= 1 of more.
 __device__ inline void find_bin(const uint32_t* histogram, uint32_t wanted, Bin& bin) {
   constexpr int per_lane = kBins / 32;
   const int lane = threadIdx.x;
@@ -76,11 +75,6 @@ __device__ inline void find_bin(const uint32_t* histogram, uint32_t wanted, Bin&
     const uint32_t lower = __shfl_up_sync(0xffffffffu, upto, step);
     if (lane >= step) upto += lower;
   }
-  const uint32_t all = __shfl_sync(0xffffffffu, upto, 31);
-  if (all <= wanted) {
-    if (lane == 0) bin.digit = kAllTaken;
-    return;
-  }
   uint32_t before = upto - own;
   if (upto < wanted || before >= wanted) return;
   int digit = lane * per_lane;
@@ -89,12 +83,21 @@ __device__ inline void find_bin(const uint32_t* histogram, uint32_t wanted, Bin&
 }
 
 // The best `keep` >= 1 of the items that source(i, item) gives for i < n (false: none there), in
-// any order; returns how many. source is asked again and again.
+// any order; returns how many. source is asked once where no more are there, else again and again.
 template <class Key, class Source>
 __device__ uint32_t select_best(const Source& source, int64_t n, uint32_t keep, Item<Key>* out) {
   __shared__ uint32_t histogram[kBins], taken;
   __shared__ Bin bin;
   Item<Key> last{~Key(0), ~uint32_t(0)}, item;  // the last that counts, digit by digit
+  if (threadIdx.x == 0) taken = 0;
+  __syncthreads();
+  for (int64_t i = threadIdx.x; i < n; i += blockDim.x) {
+    if (!source(i, item)) continue;
+    const uint32_t at = atomicAdd(&taken, 1u);
+    if (at < keep) out[at] = item;
+  }
+  __syncthreads();
+  if (taken <= keep) return taken;
   for (int digit = 0; digit < kDigits<Key>; ++digit) {
     for (int k = threadIdx.x; k < kBins; k += blockDim.x) histogram[k] = 0;
     __syncthreads();
@@ -104,11 +107,11 @@ __device__ uint32_t select_best(const Source& source, int64_t n, uint32_t keep, 
     __syncthreads();
     if (threadIdx.x < 32) find_bin(histogram, keep, bin);
     __syncthreads();
-    if (bin.digit == kAllTaken) break;
     set_digit(last, digit, bin.digit);
     keep -= bin.before;
     if (bin.inside == keep) break;  // whatever the other digits are
   }
+  __syncthreads();  // the first count has been read
   if (threadIdx.x == 0) taken = 0;
   __syncthreads();
   for (int64_t i = threadIdx.x; i < n; i += blockDim.x)

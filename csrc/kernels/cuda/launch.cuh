@@ -72,27 +72,6 @@ DETCORE_HD void narrow(double x, double& out) { out = x; }
 DETCORE_HD void narrow(float x, __half& out) { out = __float2half_rn(x); }
 DETCORE_HD void narrow(float x, __nv_bfloat16& out) { out = __float2bfloat16_rn(x); }
 
-template <class S>
-DETCORE_HD Box<arithmetic_t<S>> load_box(const S* p) {
-  return {widen(p[0]), widen(p[1]), widen(p[2]), widen(p[3])};
-}
-
-template <class S>
-DETCORE_HD void store_box(S* p, const Box<arithmetic_t<S>>& b) {
-  narrow(b.x1, p[0]), narrow(b.y1, p[1]), narrow(b.x2, p[2]), narrow(b.y2, p[3]);
-}
-
-// Dynamic shared memory of the calling block, as elements of T.
-template <class T>
-__device__ inline T* dynamic_shared() {
-#if defined(DETCORE_SIMT)
-  return static_cast<T*>(simt::dynamic_shared());
-#else
-  extern __shared__ __align__(16) unsigned char detcore_dynamic_shared[];
-  return reinterpret_cast<T*>(detcore_dynamic_shared);
-#endif
-}
-
 // n values moved by one access of up to 16 bytes; the pointer is aligned to as many.
 template <class S, int n>
 struct alignas(sizeof(S) * n) Wide {
@@ -116,6 +95,49 @@ __device__ inline void store_wide(S* to, const Wide<S, n>& wide) {
   *reinterpret_cast<Wide<S, n>*>(to) = wide;
 #endif
 }
+
+// A box that may begin anywhere; those of the ops' inputs begin at multiples of their size, or of
+// 16 bytes, and are moved by accesses of up to 16 bytes.
+template <class S>
+DETCORE_HD Box<arithmetic_t<S>> load_box_anywhere(const S* p) {
+  return {widen(p[0]), widen(p[1]), widen(p[2]), widen(p[3])};
+}
+template <class S>
+__device__ inline Box<arithmetic_t<S>> load_box(const S* p) {
+  if constexpr (sizeof(S) == 8) {
+    const auto low = load_wide<2>(p), high = load_wide<2>(p + 2);
+    return {low.v[0], low.v[1], high.v[0], high.v[1]};
+  } else {
+    return load_box_anywhere(load_wide<4>(p).v);
+  }
+}
+
+template <class S>
+__device__ inline void store_box(S* p, const Box<arithmetic_t<S>>& b) {
+  if constexpr (sizeof(S) == 8) {
+    store_wide(p, Wide<S, 2>{b.x1, b.y1}), store_wide(p + 2, Wide<S, 2>{b.x2, b.y2});
+  } else {
+    Wide<S, 4> wide;
+    narrow(b.x1, wide.v[0]), narrow(b.y1, wide.v[1]);
+    narrow(b.x2, wide.v[2]), narrow(b.y2, wide.v[3]);
+    store_wide(p, wide);
+  }
+}
+
+// Dynamic shared memory of the calling block, as elements of T.
+template <class T>
+__device__ inline T* dynamic_shared() {
+#if defined(DETCORE_SIMT)
+  return static_cast<T*>(simt::dynamic_shared());
+#else
+  extern __shared__ __align__(16) unsigned char detcore_dynamic_shared[];
+  return reinterpret_cast<T*>(detcore_dynamic_shared);
+#endif
+}
+
+// a * b + c, rounded once: only where no IoU is compared.
+DETCORE_HD float multiply_add(float a, float b, float c) { return ::fmaf(a, b, c); }
+DETCORE_HD double multiply_add(double a, double b, double c) { return ::fma(a, b, c); }
 
 // Memory that other threads of the same launch write and read meanwhile: not cached, not moved.
 template <class T>

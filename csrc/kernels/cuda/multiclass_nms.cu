@@ -1,28 +1,29 @@
-// One block a class of an image: selects its best candidates, sorts them, and suppresses 64 at a
-// time: against those kept so far, then among themselves from a bit matrix. One block an image then
-// merges what the classes kept. Sorting and suppression go on in shared memory where the candidates
-// fit, else in the workspace, by the same code.
+// One block a class of an image: selects its best candidates, sorts them, and suppresses among them
+// in a grid. One block an image then merges what the classes kept. All that a block needs is in
+// shared memory where it fits, else in the workspace, by the same code.
 #include "detcore/multiclass_nms.h"
 
 #include "best_items.cuh"
+#include "suppress.cuh"
 
 namespace detcore {
 namespace {
 
 constexpr int kThreads = 256;
-constexpr int kTile = 64;  // so that a candidate's verdicts fit one word
-constexpr int kParts = kThreads / kTile;
 constexpr size_t kMostShared = 40 << 10;
+constexpr int64_t kLeastBuckets = 64, kMostBuckets = 4096;
 constexpr int64_t kMostKept = 1 << 30;  // counted, and rounded to powers of two, in 32 bits
 
 struct Sizes {
-  int64_t keep, keep_room;         // candidates of a class; the next power of two
-  int64_t survivors;               // of a class, at most
-  int64_t result, result_room;     // of an image, at most; the next power of two
-  int64_t segments, blocks;        // classes of images; blocks that take them
-  bool keep_shared, merge_shared;  // whether they fit shared memory
+  int64_t keep, keep_room;      // candidates of a class; the next power of two
+  int64_t survivors;            // of a class, at most
+  int64_t result, result_room;  // of an image, at most; the next power of two
+  int64_t segments, blocks;     // classes of images; blocks that take them
+  int64_t buckets;
   size_t item, box;                // bytes
-  size_t at_survivors, at_counts, at_items, at_boxes, at_merged, bytes;
+  size_t room;                     // bytes that a class's candidates need
+  bool keep_shared, merge_shared;  // whether it, and an image's result, fit shared memory
+  size_t at_survivors, at_counts, at_rooms, at_merged, bytes;
 
   explicit Sizes(const MulticlassNmsParams& p) {
     const bool wide = p.scores_dtype == DType::f64;
@@ -32,13 +33,16 @@ struct Sizes {
     survivors = lesser(keep, p.max_per_image);
     result = lesser(p.classes * survivors, p.max_per_image), result_room = room_for(result);
     segments = keep > 0 ? p.batch * p.classes : 0, blocks = blocks_for(segments, 1);
-    keep_shared = size_t(keep_room) * (item + box) <= kMostShared;
+    buckets = lesser(keep_room > kLeastBuckets ? keep_room : kLeastBuckets, kMostBuckets);
+    room = size_t(keep_room) * (item + box + sizeof(uint32_t) + 1) +
+           size_t(buckets + 1) * sizeof(uint32_t);
+    room = (room + 63) / 64 * 64;
+    keep_shared = room <= kMostShared;
     merge_shared = size_t(result_room) * item <= kMostShared;
     bytes = 0;
     at_survivors = take(segments * survivors * item);
     at_counts = take(segments * sizeof(uint32_t));
-    at_items = take(keep_shared ? 0 : blocks * keep_room * item);
-    at_boxes = take(keep_shared ? 0 : blocks * keep_room * box);
+    at_rooms = take(keep_shared ? 0 : blocks * room);
     at_merged = take(merge_shared ? 0 : p.batch * result_room * item);
   }
 
@@ -61,10 +65,10 @@ template <class T, class K>
 struct Scratch {
   Item<K>* survivors;  // [segments, per_class] places are boxes
   uint32_t* counts;    // [segments]
-  Item<K>* items;      // [blocks, keep_room], or null: in shared memory
-  Box<T>* boxes;       // likewise
+  char* rooms;         // [blocks, room] bytes, or null: in shared memory
   Item<K>* merged;     // [batch, result_room], or null: in shared memory
-  uint32_t keep, keep_room, per_class, result, result_room;
+  size_t room;
+  uint32_t keep, keep_room, buckets, per_class, result, result_room;
 };
 
 template <class S>
@@ -82,7 +86,7 @@ struct Candidates {
   int64_t box_stride, score_stride;  // from box to box
   arithmetic_t<ScoreS> threshold;
 
-  __device__ auto box(int64_t i) const { return load_box(boxes + i * box_stride); }
+  __device__ auto box(int64_t i) const { return load_box_anywhere(boxes + i * box_stride); }
   __device__ bool operator()(int64_t i, Item<Key>& item) const {
     const auto score = widen(scores[i * score_stride]);
     if (!(score > threshold)) return false;
@@ -92,71 +96,15 @@ struct Candidates {
   }
 };
 
-template <class T>
-struct Suppressor {
-  T below;  // IoU > threshold just when IoU > below, the largest T not above it
-  __device__ bool operator()(const Box<T>& a, const Box<T>& b) const {
-    const T inter = intersection(a, b);
-    return inter / (a.area() + b.area() - inter) > below;
-  }
-};
-
-// Moves what the greedy selection keeps of `count` ranked candidates to the front, at most `most`;
-// returns how many.
-template <class T, class K>
-__device__ uint32_t suppress(Box<T>* boxes, Item<K>* items, uint32_t count, uint32_t most,
-                             const Suppressor<T>& suppresses) {
-  using Word = unsigned long long;
-  __shared__ Word mask[kTile], dead, chosen;
-  const int row = threadIdx.x % kTile, part = threadIdx.x / kTile;
-  uint32_t kept = 0;
-  for (uint32_t first = 0; first < count && kept < most; first += kTile) {
-    if (threadIdx.x < kTile) mask[row] = 0;
-    if (threadIdx.x == 0) dead = 0;
-    __syncthreads();
-    const int rows = count - first < uint32_t(kTile) ? int(count - first) : kTile;
-    if (row < rows) {
-      const Box<T> own = boxes[first + row];
-      bool hit = false;
-      for (uint32_t k = part; k < kept && !hit; k += kParts) hit = suppresses(boxes[k], own);
-      if (hit) atomicOr(&dead, Word(1) << row);
-      Word bits = 0;
-      for (int k = part; k < rows; k += kParts)
-        if (k > row && suppresses(own, boxes[first + k])) bits |= Word(1) << k;
-      if (bits) atomicOr(&mask[row], bits);
-    }
-    __syncthreads();
-    if (threadIdx.x == 0) {
-      Word gone = dead, alive = 0;
-      for (int k = 0; k < rows && kept + __popcll(alive) < most; ++k)
-        if (!(gone >> k & 1)) alive |= Word(1) << k, gone |= mask[k];
-      chosen = alive;
-    }
-    __syncthreads();
-    const Word alive = chosen;
-    const bool moves = threadIdx.x < kTile && (alive >> row & 1);
-    const Box<T> box = boxes[first + (moves ? row : 0)];
-    const Item<K> item = items[first + (moves ? row : 0)];
-    __syncthreads();  // all are read before any is overwritten
-    if (moves) {
-      const uint32_t to = kept + __popcll(alive & ((Word(1) << row) - 1));
-      boxes[to] = box, items[to] = item;
-    }
-    kept += __popcll(alive);
-    __syncthreads();
-  }
-  return kept;
-}
-
 template <class S, class ScoreS, class T, class K>
 __global__ void select_kernel(MulticlassNmsParams p, Scratch<T, K> scratch,
-                              arithmetic_t<ScoreS> threshold, Suppressor<T> suppresses) {
-  Box<T>* boxes = dynamic_shared<Box<T>>();
+                              arithmetic_t<ScoreS> threshold, Decision<T> decision) {
+  char* room = scratch.rooms ? scratch.rooms + blockIdx.x * scratch.room : dynamic_shared<char>();
+  Box<T>* boxes = reinterpret_cast<Box<T>*>(room);
   Item<K>* items = reinterpret_cast<Item<K>*>(boxes + scratch.keep_room);
-  if (scratch.items) {
-    items = scratch.items + int64_t(blockIdx.x) * scratch.keep_room;
-    boxes = scratch.boxes + int64_t(blockIdx.x) * scratch.keep_room;
-  }
+  uint32_t* filed = reinterpret_cast<uint32_t*>(items + scratch.keep_room);
+  uint32_t* begin = filed + scratch.keep_room;
+  uint8_t* verdicts = reinterpret_cast<uint8_t*>(begin + scratch.buckets + 1);
   for (int64_t segment = blockIdx.x; segment < p.batch * p.classes; segment += gridDim.x) {
     const int64_t b = segment / p.classes, c = segment % p.classes;
     const Candidates<S, ScoreS> candidates{element<S>(p.boxes, p.box_strides, b, 0, c),
@@ -164,13 +112,25 @@ __global__ void select_kernel(MulticlassNmsParams p, Scratch<T, K> scratch,
                                            p.box_strides[1], p.score_strides[1], threshold};
     const uint32_t count = select_best<K>(candidates, p.n, scratch.keep, items);
     sort_items(items, count);
-    for (uint32_t k = threadIdx.x; k < count; k += blockDim.x)
-      boxes[k] = candidates.box(items[k].place);
+    for (uint32_t r = threadIdx.x; r < count; r += blockDim.x) {
+      boxes[r] = candidates.box(items[r].place);
+      verdicts[r] = overlaps_nothing(boxes[r]) ? kKept : kUndecided;
+    }
     __syncthreads();
-    const uint32_t kept = suppress(boxes, items, count, scratch.per_class, suppresses);
-    for (uint32_t k = threadIdx.x; k < kept; k += blockDim.x)
-      scratch.survivors[segment * scratch.per_class + k] = items[k];
-    if (threadIdx.x == 0) scratch.counts[segment] = kept;
+    const Ranked<T, uint32_t> ranked{boxes, nullptr, verdicts,       filed,
+                                     begin, count,   scratch.buckets};
+    const uint32_t decided = count > 0 ? suppress(ranked, decision, scratch.per_class) : 0;
+    uint32_t kept = 0, more;
+    for (uint32_t first = 0; first < decided; first += blockDim.x) {
+      const uint32_t r = first + threadIdx.x;
+      const bool keep = r < decided && verdicts[r] == kKept;
+      const uint32_t at = kept + count_before(keep, more);
+      if (keep && at < scratch.per_class)
+        scratch.survivors[segment * scratch.per_class + at] = items[r];
+      kept += more;
+    }
+    if (threadIdx.x == 0)
+      scratch.counts[segment] = kept < scratch.per_class ? kept : scratch.per_class;
     __syncthreads();
   }
 }
@@ -219,13 +179,6 @@ __global__ void merge_kernel(MulticlassNmsParams p, Scratch<T, K> scratch) {
   }
 }
 
-// The largest T not above the threshold.
-template <class T>
-T at_most_threshold(double threshold) {
-  T below = T(threshold);
-  return double(below) > threshold ? T(::nextafterf(float(below), 0.0f)) : below;
-}
-
 template <class S, class ScoreS>
 Status run(const MulticlassNmsParams& p, Stream stream) {
   using T = arithmetic_t<S>;
@@ -237,21 +190,22 @@ Status run(const MulticlassNmsParams& p, Stream stream) {
   const Scratch<T, K> scratch{
       reinterpret_cast<Item<K>*>(base + size.at_survivors),
       reinterpret_cast<uint32_t*>(base + size.at_counts),
-      size.keep_shared ? nullptr : reinterpret_cast<Item<K>*>(base + size.at_items),
-      size.keep_shared ? nullptr : reinterpret_cast<Box<T>*>(base + size.at_boxes),
+      size.keep_shared ? nullptr : base + size.at_rooms,
       size.merge_shared ? nullptr : reinterpret_cast<Item<K>*>(base + size.at_merged),
+      size.room,
       uint32_t(size.keep),
       uint32_t(size.keep_room),
+      uint32_t(size.buckets),
       uint32_t(size.survivors),
       uint32_t(size.result),
       uint32_t(size.result_room)};
   ScoreS rounded;
   narrow(arithmetic_t<ScoreS>(p.score_threshold), rounded);
   const arithmetic_t<ScoreS> threshold = widen(rounded);
-  const Suppressor<T> suppresses{at_most_threshold<T>(p.iou_threshold)};
-  const size_t select_bytes = size.keep_shared ? size.keep_room * (size.item + size.box) : 0;
+  const Decision<T> decision(p.iou_threshold);
+  const size_t select_bytes = size.keep_shared ? size.room : 0;
   Status status = launch(select_kernel<S, ScoreS, T, K>, {size.blocks, kThreads, select_bytes},
-                         stream, p, scratch, threshold, suppresses);
+                         stream, p, scratch, threshold, decision);
   if (!status) return status;
   const size_t merge_bytes = size.merge_shared ? size.result_room * size.item : 0;
   return launch(merge_kernel<S, ScoreS, T, K>, {blocks_for(p.batch, 1), kThreads, merge_bytes},

@@ -1,174 +1,270 @@
-// Boxes in score order are taken in chunks of 1,024, so that memory stays O(n). A chunk is resolved
-// from a bit matrix of its own pairs, 64 boxes a word, by one warp that walks the rows; then every
-// later box, one a thread, is struck out if a box kept in the chunk suppresses it.
+// Up to a few thousand boxes go to one block, in one launch: it gathers them by rank, files them
+// in a grid in shared memory, decides tile after tile and writes what is kept. More boxes take the
+// same steps as a launch each: gather, count, begin, file, decide, compact. Decisions there cross
+// blocks: a block takes the next tile of ranks from a counter, so that a block with better boxes
+// has always started, and what it waits for is on its way.
 #include "detcore/nms.h"
 
-#include "launch.cuh"
+#include "suppress.cuh"
 
 namespace detcore {
 namespace {
 
-constexpr int kChunk = 1024;
-constexpr int kWord = 64;
-constexpr int kWords = kChunk / kWord;
+constexpr int64_t kMostOneClass = 2048, kMostOneBlock = 4096;  // boxes; classes part them further
+constexpr size_t kBoxesInShared = 32 << 10;                    // bytes
+constexpr uint32_t kLeastBuckets = 256, kMostBuckets = 2048;   // of one block with its boxes
+constexpr int64_t kMostBoxes = 0x7fffffff;                     // ranks are counted in 32 bits
 constexpr int kThreads = 256;
-constexpr int kCompactThreads = 1024;
+template <class T>
+constexpr int kOneBlock = sizeof(T) == 8 ? 512 : 1024;  // threads, so that registers suffice
+constexpr int kBucketsPerThread = 8;
 
 template <class T>
-struct Ranked {
-  Box<T>* boxes;       // [n] by score
-  const int64_t* ids;  // [n] by score, or null
-  uint8_t* alive;      // [n] by score
-  uint64_t* mask;      // [kChunk, kWords]: bit j of row i: i suppresses j
-  int64_t n;
-  T below;  // IoU > threshold just when IoU > below, the largest T not above it
+struct Scratch {
+  Box<T>* boxes;      // [n] by rank
+  int64_t* ids;       // [n] by rank, or null
+  uint8_t* verdicts;  // [n] by rank
+  uint32_t* items;    // [n]
+  // zero at first:
+  uint32_t* begin;   // [buckets + 1]
+  uint32_t* totals;  // [buckets / (kThreads * kBucketsPerThread) + 1] items of a block, plus one
+  uint32_t* kept;    // [n / kThreads + 1] of a tile
+  uint32_t* large;   // [2] counted, and filed
+  uint32_t* ticket;  // [2] of `begin` and of `decide`
+  uint32_t n, buckets;
 
-  __device__ bool suppresses(const Box<T>& a, int64_t ia, const Box<T>& b, int64_t ib) const {
-    if (ids && ids[ia] != ids[ib]) return false;
-    const T inter = intersection(a, b);
-    return inter / (a.area() + b.area() - inter) > below;
+  __device__ Filed<T, uint32_t> filed() const {
+    return {boxes, ids, verdicts, items, begin, n, *large};
   }
 };
 
-template <class S, class ScoreS>
-__global__ void rank_kernel(NmsParams p, Ranked<arithmetic_t<S>> ranked, int64_t* ids) {
-  for (int64_t r = global_thread(); r < p.n; r += all_threads()) {
-    const int64_t i = p.order[r];
-    const auto b = load_box(static_cast<const S*>(p.boxes) + 4 * i);
-    const auto score = widen(static_cast<const ScoreS*>(p.scores)[i]);
-    ranked.boxes[r] = b;
-    ranked.alive[r] = !has_nan(b) && score == score;
-    if (p.ids) ids[r] = p.ids[i];
-  }
+// NaN is all that is asked of a score: not worth a kernel a dtype.
+__device__ bool score_is_nan(const NmsParams& p, int64_t i) {
+  const auto nan = [](auto x) { return x != x; };
+  if (p.scores_dtype == DType::f32) return nan(static_cast<const float*>(p.scores)[i]);
+  if (p.scores_dtype == DType::f64) return nan(static_cast<const double*>(p.scores)[i]);
+  if (p.scores_dtype == DType::f16) return nan(widen(static_cast<const __half*>(p.scores)[i]));
+  return nan(widen(static_cast<const __nv_bfloat16*>(p.scores)[i]));
 }
 
-// Block (x): row words blockIdx / kWords, column word blockIdx % kWords; a thread a row.
-template <class T>
-__global__ void mask_kernel(Ranked<T> ranked, int64_t first) {
-  __shared__ Box<T> columns[kWord];
-  const int row_word = blockIdx.x / kWords, column_word = blockIdx.x % kWords;
-  const int row = row_word * kWord + threadIdx.x;
-  const int64_t i = first + row, j0 = first + column_word * kWord;
-  if (j0 + threadIdx.x < ranked.n) columns[threadIdx.x] = ranked.boxes[j0 + threadIdx.x];
+// The box of a rank, and its verdict where nothing needs to be compared.
+template <class S>
+__device__ Box<arithmetic_t<S>> gather(const NmsParams& p, int64_t rank, uint8_t& verdict) {
+  const int64_t i = p.order[rank];
+  const auto box = load_box(static_cast<const S*>(p.boxes) + 4 * i);
+  verdict = has_nan(box) || score_is_nan(p, i) ? kDead : overlaps_nothing(box) ? kKept : kUndecided;
+  return box;
+}
+
+// --- one block -----------------------------------------------------------------------------------
+
+// Shared memory: boxes, where they fit; begin; items; verdicts.
+template <class S, int threads, bool boxes_in_shared>
+__global__ __launch_bounds__(threads, 1) void block_kernel(NmsParams p,
+                                                           Scratch<arithmetic_t<S>> scratch,
+                                                           Decision<arithmetic_t<S>> decision) {
+  using T = arithmetic_t<S>;
+  const uint32_t n = uint32_t(p.n), buckets = scratch.buckets;
+  unsigned char* shared = dynamic_shared<unsigned char>();
+  Box<T>* boxes = boxes_in_shared ? reinterpret_cast<Box<T>*>(shared) : scratch.boxes;
+  uint32_t* begin =
+      reinterpret_cast<uint32_t*>(shared + (boxes_in_shared ? n * sizeof(Box<T>) : 0));
+  uint16_t* items = reinterpret_cast<uint16_t*>(begin + buckets + 1);
+  uint8_t* verdicts = reinterpret_cast<uint8_t*>(items + n);
+
+  for (uint32_t r = threadIdx.x; r < n; r += blockDim.x) {
+    boxes[r] = gather<S>(p, r, verdicts[r]);
+    if (p.ids) scratch.ids[r] = p.ids[p.order[r]];
+  }
   __syncthreads();
-  if (i >= ranked.n) return;
-  uint64_t bits = 0;
-  if (column_word >= row_word) {  // only later boxes can be suppressed
-    const Box<T> own = ranked.boxes[i];
-    for (int k = 0; k < kWord; ++k)
-      if (j0 + k > i && j0 + k < ranked.n && ranked.suppresses(own, i, columns[k], j0 + k))
-        bits |= uint64_t(1) << k;
-  }
-  ranked.mask[row * kWords + column_word] = bits;
-}
-
-// One warp: lane w < kWords holds the verdicts of word w.
-template <class T>
-__global__ void resolve_kernel(Ranked<T> ranked, int64_t first) {
-  const int lane = threadIdx.x;
-  const int count = ranked.n - first < kChunk ? int(ranked.n - first) : kChunk;
-  uint64_t dead = ~uint64_t(0);
-  if (lane < kWords)
-    for (int k = 0; k < kWord; ++k)
-      if (lane * kWord + k < count && ranked.alive[first + lane * kWord + k])
-        dead &= ~(uint64_t(1) << k);
-  for (int row = 0; row < count; ++row) {
-    const uint64_t word = __shfl_sync(0xffffffffu, dead, row / kWord);
-    if (word >> (row % kWord) & 1) continue;
-    if (lane < kWords) dead |= ranked.mask[row * kWords + lane];
-  }
-  if (lane < kWords)
-    for (int k = 0; k < kWord; ++k)
-      if (lane * kWord + k < count) ranked.alive[first + lane * kWord + k] = !(dead >> k & 1);
-}
-
-template <class T>
-__global__ void strike_kernel(Ranked<T> ranked, int64_t first) {
-  __shared__ Box<T> kept[kThreads];
-  __shared__ uint8_t is_kept[kThreads];
-  const int64_t later = first + kChunk;
-  // all threads of a block stay to load tiles, also those past the end
-  for (int64_t base = later + int64_t(blockIdx.x) * kThreads; base < ranked.n;
-       base += int64_t(gridDim.x) * kThreads) {
-    const int64_t j = base + threadIdx.x;
-    bool alive = j < ranked.n && ranked.alive[j];
-    const Box<T> own = ranked.boxes[j < ranked.n ? j : ranked.n - 1];
-    for (int64_t tile = first; tile < later; tile += kThreads) {
-      __syncthreads();
-      kept[threadIdx.x] = ranked.boxes[tile + threadIdx.x];
-      is_kept[threadIdx.x] = ranked.alive[tile + threadIdx.x];
-      __syncthreads();
-      for (int k = 0; k < kThreads && alive; ++k)
-        if (is_kept[k] && ranked.suppresses(kept[k], tile + k, own, j)) alive = false;
-    }
-    if (j < ranked.n) ranked.alive[j] = alive;
-  }
-}
-
-// One block: the alive ranks' indices, in order.
-__global__ void compact_kernel(NmsParams p, const uint8_t* alive) {
-  __shared__ int warp_count[kCompactThreads / 32];
-  int64_t written = 0;
-  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
-  for (int64_t base = 0; base < p.n; base += kCompactThreads) {
-    const int64_t r = base + threadIdx.x;
-    const bool keep = r < p.n && alive[r];
-    const unsigned votes = __ballot_sync(0xffffffffu, keep);
-    if (lane == 0) warp_count[warp] = __popc(votes);
-    __syncthreads();
-    int before = __popc(votes & ((1u << lane) - 1)), total = 0;
-    for (int w = 0; w < kCompactThreads / 32; ++w) {
-      if (w < warp) before += warp_count[w];
-      total += warp_count[w];
-    }
-    if (keep) p.keep[written + before] = p.order[r];
-    written += total;
-    __syncthreads();
+  const int64_t* ids = p.ids ? scratch.ids : nullptr;
+  suppress(Ranked<T, uint16_t>{boxes, ids, verdicts, items, begin, n, buckets}, decision, n);
+  uint32_t written = 0, kept;
+  for (uint32_t first = 0; first < n; first += blockDim.x) {
+    const uint32_t r = first + threadIdx.x;
+    const bool keep = r < n && verdicts[r] == kKept;
+    const uint32_t at = count_before(keep, kept);
+    if (keep) p.keep[written + at] = p.order[r];
+    written += kept;
   }
   if (threadIdx.x == 0) *p.count = written;
 }
 
-// The largest T not above the threshold.
-template <class T>
-T at_most_threshold(double threshold) {
-  T below = T(threshold);
-  return double(below) > threshold ? T(::nextafterf(float(below), 0.0f)) : below;
+// --- many blocks ---------------------------------------------------------------------------------
+
+template <class S>
+__global__ void gather_kernel(NmsParams p, Scratch<arithmetic_t<S>> scratch) {
+  for (int64_t r = global_thread(); r < p.n; r += all_threads()) {
+    scratch.boxes[r] = gather<S>(p, r, scratch.verdicts[r]);
+    if (p.ids) scratch.ids[r] = p.ids[p.order[r]];
+  }
 }
 
-size_t round_up(size_t bytes) { return (bytes + 63) / 64 * 64; }
+// Counts the items of each bucket, one place further on as above; then, once more, files them.
+template <class T, bool filing>
+__global__ void file_kernel(Scratch<T> scratch, T below) {
+  const Grid<T> grid = make_grid(scratch.boxes, scratch.n, below, scratch.buckets);
+  for (int64_t r = global_thread(); r < scratch.n; r += all_threads()) {
+    if (scratch.verdicts[r] != kUndecided) continue;
+    Cell cell;
+    const bool fits = cell_of(grid, scratch.boxes[r], cell);
+    uint32_t* counter = &scratch.large[filing];
+    if (fits)
+      counter = &scratch.begin[1 + bucket_of(cell, scratch.ids ? scratch.ids[r] : 0, grid.last)];
+    const uint32_t place = atomicAdd(counter, 1u);
+    if (filing) scratch.items[fits ? place : scratch.n - 1 - place] = uint32_t(r);
+  }
+}
+
+// Counts become begins. A block adds up what the blocks before it publish: they have started.
+template <class T>
+__global__ void begin_kernel(Scratch<T> scratch) {
+  __shared__ uint32_t mine, before;
+  if (threadIdx.x == 0) mine = atomicAdd(&scratch.ticket[0], 1u), before = 0;
+  __syncthreads();
+  const uint32_t first = (mine * kThreads + threadIdx.x) * kBucketsPerThread;
+  uint32_t* counts = scratch.begin + 1 + first;
+  uint32_t own = 0, total;
+  for (uint32_t k = 0; k < kBucketsPerThread; ++k)
+    if (first + k < scratch.buckets) own += counts[k];
+  uint32_t at = sum_before(own, total);
+  if (threadIdx.x == 0) publish(&scratch.totals[mine], total + 1);
+  uint32_t others = 0;
+  for (uint32_t b = threadIdx.x; b < mine; b += kThreads) {
+    uint32_t published;
+    do published = peek(&scratch.totals[b]);
+    while (published == 0);
+    others += published - 1;
+  }
+  if (others) atomicAdd(&before, others);
+  __syncthreads();
+  at += before;
+  for (uint32_t k = 0; k < kBucketsPerThread; ++k) {
+    if (first + k >= scratch.buckets) break;
+    const uint32_t count = counts[k];
+    counts[k] = at;
+    at += count;
+  }
+}
+
+template <class T>
+__global__ void decide_kernel(Scratch<T> scratch, Decision<T> decision) {
+  __shared__ uint32_t tile;
+  if (threadIdx.x == 0) tile = atomicAdd(&scratch.ticket[1], 1u);
+  const Grid<T> grid = make_grid(scratch.boxes, scratch.n, decision.below, scratch.buckets);
+  decide_tile(scratch.filed(), grid, decision, tile * kThreads);
+  const uint32_t r = tile * kThreads + threadIdx.x;
+  const int kept = __syncthreads_count(r < scratch.n && peek(&scratch.verdicts[r]) == kKept);
+  if (threadIdx.x == 0) scratch.kept[tile] = uint32_t(kept);
+}
+
+template <class T>
+__global__ void compact_kernel(NmsParams p, Scratch<T> scratch) {
+  __shared__ uint32_t before;
+  const uint32_t tile = blockIdx.x, r = tile * kThreads + threadIdx.x;
+  if (threadIdx.x == 0) before = 0;
+  __syncthreads();
+  uint32_t others = 0, kept;
+  for (uint32_t t = threadIdx.x; t < tile; t += kThreads) others += scratch.kept[t];
+  if (others) atomicAdd(&before, others);
+  const bool keep = r < scratch.n && scratch.verdicts[r] == kKept;
+  const uint32_t at = count_before(keep, kept);
+  if (keep) p.keep[before + at] = p.order[r];
+  if (tile == gridDim.x - 1 && threadIdx.x == 0) *p.count = before + kept;
+}
+
+// --- the host's side -----------------------------------------------------------------------------
+
+uint32_t power_of_two(int64_t least) {
+  uint32_t power = 1;
+  while (power < least) power *= 2;
+  return power;
+}
 
 struct Workspace {
-  size_t boxes, ids, alive, mask, bytes;
+  bool one_block, boxes_in_shared;
+  uint32_t buckets;
+  int tiles, parts;  // blocks that decide, and that begin
+  size_t boxes, ids, verdicts, items, zero, totals, kept, counters, bytes;
+
   explicit Workspace(const NmsParams& p) {
-    boxes = 0;
-    ids = boxes + round_up(p.n * 4 * (p.boxes_dtype == DType::f64 ? 8 : 4));
-    alive = ids + (p.ids ? round_up(p.n * 8) : 0);
-    mask = alive + round_up(p.n);
-    bytes = mask + size_t(kChunk) * kWords * sizeof(uint64_t);
+    const size_t box = p.boxes_dtype == DType::f64 ? sizeof(Box<double>) : sizeof(Box<float>);
+    one_block = p.n <= (p.ids ? kMostOneBlock : kMostOneClass);
+    boxes_in_shared = one_block && p.n * box <= kBoxesInShared;
+    buckets = power_of_two(2 * p.n > kLeastBuckets ? 2 * p.n : kLeastBuckets);
+    if (one_block && buckets > kMostBuckets) buckets = kMostBuckets;
+    tiles = int((p.n + kThreads - 1) / kThreads);
+    parts = int((buckets + kThreads * kBucketsPerThread - 1) / (kThreads * kBucketsPerThread));
+    bytes = 0;
+    boxes = take(boxes_in_shared ? 0 : p.n * box);
+    ids = take(p.ids ? p.n * sizeof(int64_t) : 0);
+    verdicts = take(one_block ? 0 : p.n);
+    items = take(one_block ? 0 : p.n * sizeof(uint32_t));
+    zero = bytes;
+    take(one_block ? 0 : (buckets + 1) * sizeof(uint32_t));
+    totals = take(one_block ? 0 : parts * sizeof(uint32_t));
+    kept = take(one_block ? 0 : tiles * sizeof(uint32_t));
+    counters = take(one_block ? 0 : 4 * sizeof(uint32_t));
+  }
+  template <class T>
+  Scratch<T> scratch(const NmsParams& p) const {
+    const auto at = [&](size_t offset) { return static_cast<char*>(p.workspace) + offset; };
+    const auto words = [&](size_t offset) { return reinterpret_cast<uint32_t*>(at(offset)); };
+    return {reinterpret_cast<Box<T>*>(at(boxes)),
+            p.ids ? reinterpret_cast<int64_t*>(at(ids)) : nullptr,
+            reinterpret_cast<uint8_t*>(at(verdicts)),
+            words(items),
+            words(zero),
+            words(totals),
+            words(kept),
+            words(counters),
+            words(counters) + 2,
+            uint32_t(p.n),
+            buckets};
+  }
+
+ private:
+  size_t take(size_t more) {
+    const size_t at = bytes;
+    bytes += (more + 63) / 64 * 64;
+    return at;
   }
 };
 
-template <class S, class ScoreS>
+template <class S>
+Status run_one_block(const NmsParams& p, const Workspace& at, Stream stream) {
+  using T = arithmetic_t<S>;
+  const int threads = p.n >= kOneBlock<T> ? kOneBlock<T> : int((p.n + 31) / 32 * 32);
+  const size_t shared = (at.boxes_in_shared ? p.n * sizeof(Box<T>) : 0) +
+                        (at.buckets + 1) * sizeof(uint32_t) + p.n * (sizeof(uint16_t) + 1);
+  const LaunchShape shape{1, threads, shared};
+  const Scratch<T> scratch = at.scratch<T>(p);
+  const Decision<T> decision(p.iou_threshold);
+  return at.boxes_in_shared
+             ? launch(block_kernel<S, kOneBlock<T>, true>, shape, stream, p, scratch, decision)
+             : launch(block_kernel<S, kOneBlock<T>, false>, shape, stream, p, scratch, decision);
+}
+
+template <class S>
 Status run(const NmsParams& p, Stream stream) {
   using T = arithmetic_t<S>;
   const Workspace at(p);
-  char* base = static_cast<char*>(p.workspace);
-  int64_t* ids = p.ids ? reinterpret_cast<int64_t*>(base + at.ids) : nullptr;
-  const Ranked<T> ranked{
-      reinterpret_cast<Box<T>*>(base + at.boxes),  ids, reinterpret_cast<uint8_t*>(base + at.alive),
-      reinterpret_cast<uint64_t*>(base + at.mask), p.n, at_most_threshold<T>(p.iou_threshold)};
-  Status status =
-      launch(rank_kernel<S, ScoreS>, {blocks_for(p.n, kThreads), kThreads}, stream, p, ranked, ids);
-  for (int64_t first = 0; status && first < p.n; first += kChunk) {
-    status = launch(mask_kernel<T>, {kWords * kWords, kWord}, stream, ranked, first);
-    if (status) status = launch(resolve_kernel<T>, {1, 32}, stream, ranked, first);
-    if (status)
-      status = launch(strike_kernel<T>, {blocks_for(p.n - first - kChunk, kThreads), kThreads},
-                      stream, ranked, first);
-  }
-  if (!status) return status;
-  const uint8_t* alive = ranked.alive;
-  return launch(compact_kernel, {1, kCompactThreads}, stream, p, alive);
+  if (at.one_block) return run_one_block<S>(p, at, stream);
+  const Scratch<T> scratch = at.scratch<T>(p);
+  const Decision<T> decision(p.iou_threshold);
+  const T below = decision.below;
+  const LaunchShape each{blocks_for(p.n, kThreads), kThreads};
+  // grids are made by each block for itself: not too many of them
+  const LaunchShape few{blocks_for(p.n, kThreads) < 1024 ? blocks_for(p.n, kThreads) : 1024,
+                        kThreads};
+  Status status = clear(scratch.begin, at.bytes - at.zero, stream);
+  if (status) status = launch(gather_kernel<S>, each, stream, p, scratch);
+  if (status) status = launch(file_kernel<T, false>, few, stream, scratch, below);
+  if (status) status = launch(begin_kernel<T>, {at.parts, kThreads}, stream, scratch);
+  if (status) status = launch(file_kernel<T, true>, few, stream, scratch, below);
+  if (status) status = launch(decide_kernel<T>, {at.tiles, kThreads}, stream, scratch, decision);
+  if (status) status = launch(compact_kernel<T>, {at.tiles, kThreads}, stream, p, scratch);
+  return status;
 }
 
 }  // namespace
@@ -176,11 +272,10 @@ Status run(const NmsParams& p, Stream stream) {
 size_t nms_workspace_cuda(const NmsParams& p) { return Workspace(p).bytes; }
 
 Status nms_cuda(const NmsParams& p, Stream stream) {
-  return with_storage(p.boxes_dtype, [&](auto storage) {
-    return with_storage(p.scores_dtype, [&](auto score_storage) {
-      return run<decltype(storage), decltype(score_storage)>(p, stream);
-    });
-  });
+  if (p.n == 0) return clear(p.count, sizeof *p.count, stream);
+  if (p.n > kMostBoxes) return {"at most 2^31 - 1 boxes"};
+  return with_storage(p.boxes_dtype,
+                      [&](auto storage) { return run<decltype(storage)>(p, stream); });
 }
 
 }  // namespace detcore

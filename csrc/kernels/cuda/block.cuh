@@ -1,0 +1,69 @@
+// What the threads of a block find out together.
+#pragma once
+
+#include "launch.cuh"
+
+namespace detcore {
+
+constexpr unsigned kAllLanes = 0xffffffffu;
+constexpr int kMostWarps = 32;
+
+// The sum of what the threads before this one bring; `total`: of what all do. Called by all
+// threads of the block, whose number is a multiple of 32.
+__device__ inline uint32_t sum_before(uint32_t own, uint32_t& total) {
+  __shared__ uint32_t warp_sums[kMostWarps];
+  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, warps = blockDim.x / 32;
+  uint32_t upto = own;
+  for (int step = 1; step < 32; step *= 2) {
+    const uint32_t lower = __shfl_up_sync(kAllLanes, upto, step);
+    if (lane >= step) upto += lower;
+  }
+  __syncthreads();  // the last call's sums have been read
+  if (lane == 31) warp_sums[warp] = upto;
+  __syncthreads();
+  // every warp scans the warps' sums for itself, which saves a barrier
+  uint32_t sums = lane < warps ? warp_sums[lane] : 0;
+  for (int step = 1; step < 32; step *= 2) {
+    const uint32_t lower = __shfl_up_sync(kAllLanes, sums, step);
+    if (lane >= step) sums += lower;
+  }
+  total = __shfl_sync(kAllLanes, sums, 31);
+  const uint32_t before = __shfl_sync(kAllLanes, sums, warp > 0 ? warp - 1 : 0);
+  return (warp > 0 ? before : 0) + upto - own;
+}
+
+// The same for one bit a thread.
+__device__ inline uint32_t count_before(bool own, uint32_t& total) {
+  __shared__ uint32_t warp_counts[kMostWarps];
+  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, warps = blockDim.x / 32;
+  const unsigned votes = __ballot_sync(kAllLanes, own);
+  __syncthreads();  // the last call's counts have been read
+  if (lane == 0) warp_counts[warp] = __popc(votes);
+  __syncthreads();
+  uint32_t before = __popc(votes & ((1u << lane) - 1));
+  total = 0;
+  for (int w = 0; w < warps; ++w) {
+    const uint32_t count = warp_counts[w];
+    if (w < warp) before += count;
+    total += count;
+  }
+  return before;
+}
+
+// Replaces each of `count` values, which the block shares, by the sum of those before it.
+__device__ inline void scan_block(uint32_t* values, uint32_t count) {
+  const uint32_t each = (count + blockDim.x - 1) / blockDim.x;
+  const uint32_t begin = threadIdx.x * each < count ? threadIdx.x * each : count;
+  const uint32_t end = begin + each < count ? begin + each : count;
+  uint32_t own = 0, total;
+  for (uint32_t i = begin; i < end; ++i) own += values[i];
+  uint32_t before = sum_before(own, total);
+  for (uint32_t i = begin; i < end; ++i) {
+    const uint32_t value = values[i];
+    values[i] = before;
+    before += value;
+  }
+  __syncthreads();
+}
+
+}  // namespace detcore

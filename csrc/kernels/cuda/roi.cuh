@@ -1,0 +1,25 @@
+// What a region of interest is to the kernels: an image, a level, an axis of rows and one of
+// columns.
+#pragma once
+
+#include "detcore/roi_align.h"
+#include "launch.cuh"
+
+namespace detcore {
+
+// roi: image, x1, y1, x2, y2 in pixels of the image.
+template <class T>
+__device__ RoiAxis<T> axis_of(const RoiAlignParams& p, const T* roi, int level, bool columns) {
+  const RoiLevel& l = p.levels[level];
+  const T low = columns ? roi[1] : roi[2], high = columns ? roi[3] : roi[4];
+  return roi_axis(low, high, T(l.spatial_scale), p.aligned, p.sampling_ratio,
+                  columns ? p.out_width : p.out_height, columns ? l.width : l.height);
+}
+
+// -1: there is none of this number.
+template <class T>
+__device__ int64_t image_of(const RoiAlignParams& p, const T* roi) {
+  return roi[0] > T(-1) && roi[0] < T(p.images) ? int64_t(roi[0]) : -1;
+}
+
+}  // namespace detcore

@@ -1,0 +1,248 @@
+"""Streams, several devices, CUDA graphs: what a tensor's device asks of every op.
+
+Most of it needs a GPU, one test needs two; fake tensors show some of it anywhere.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch._subclasses import FakeTensorMode
+from torch.fx.experimental.symbolic_shapes import ShapeEnv
+from torch.utils._pytree import tree_leaves
+
+from detcore import ops
+
+from .conftest import random_boxes
+from .test_nms import scores_for
+
+Call = tuple[Callable[..., Any], list[Tensor]]
+
+
+def calls(seed: int = 0) -> dict[str, Call]:
+    """Every op as a function of tensors alone, and those tensors, on the CPU."""
+    g = torch.Generator().manual_seed(seed)
+    boxes, others = (random_boxes(60, seed=seed + s).float() for s in (1, 2))
+    scores, ids = scores_for(60, seed).float(), torch.randint(0, 3, (60,), generator=g)
+    deltas, grid = torch.randn(60, 4, generator=g) / 4, torch.randn(2, 12, 6, 8, generator=g)
+    cells = torch.tensor([[-8.0, -8, 8, 8], [-4, -9, 4, 9]])
+    fine, coarse = (torch.randn(2, 8, s, s, generator=g) for s in (24, 12))
+    last = fine.to(memory_format=torch.channels_last)
+    rois = torch.cat((torch.randint(0, 2, (60, 1), generator=g), boxes / 6), 1)
+    per_class = torch.stack([scores, scores.flip(0)], 1)[None]
+    nms_of_classes = lambda b, s: ops.multiclass_nms(b, s, 0.1, 0.4, 50, 30)  # noqa: E731
+    return {
+        "box_iou": (ops.box_iou, [boxes, others]),
+        "complete_box_iou": (ops.complete_box_iou, [boxes, others]),
+        "box_iou_out": (lambda a, b, out: ops.box_iou(a, b, out=out),
+                        [boxes, others, torch.zeros(60, 60)]),
+        "paired_box_iou": (lambda a, b: ops.paired_box_iou(a, b, "giou"), [boxes, others]),
+        "match_boxes": (lambda a, b: tuple(ops.match_boxes(a, b)), [boxes[:7], others]),
+        "encode_boxes": (ops.encode_boxes, [boxes, others]),
+        "decode_boxes": (ops.decode_boxes, [deltas, boxes]),
+        "decode_dense": (lambda m, a: ops.decode_dense(m, a, 8, "delta"), [grid, cells]),
+        "nms": (lambda b, s: ops.nms(b, s, 0.4), [boxes, scores]),
+        "batched_nms": (lambda b, s, i: ops.batched_nms(b, s, i, 0.4), [boxes, scores, ids]),
+        "soft_nms": (ops.soft_nms, [boxes, scores]),
+        "multiclass_nms": (nms_of_classes, [boxes[None], per_class]),
+        "roi_align": (lambda x, r: ops.roi_align(x, r, 3, 0.5, 2), [fine, rois]),
+        "roi_align channels-last": (lambda x, r: ops.roi_align(x, r, 3, 0.5, 2), [last, rois]),
+        "multiscale_roi_align": (
+            lambda x, y, r: ops.multiscale_roi_align([x, y], r, 3, [0.5, 0.25], 2, 8, 1),
+            [fine, coarse, rois]),
+    }  # fmt: skip
+
+
+NAMES = list(calls())
+# read a count back to size their result
+SYNCING = ("nms", "batched_nms", "soft_nms")
+BACKWARD = ("box_iou", "paired_box_iou", "decode_boxes", "roi_align", "roi_align channels-last")
+needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+needs_two = pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")
+
+
+def same(got: Any, want: Any) -> None:
+    got, want = tree_leaves(got), tree_leaves(want)
+    assert len(got) == len(want)
+    for i, (ours, theirs) in enumerate(zip(got, want, strict=True)):
+        assert (ours is None) == (theirs is None), i
+        assert ours is None or torch.equal(ours, theirs), i
+
+
+@pytest.mark.cuda
+@needs_gpu
+@pytest.mark.parametrize("name", NAMES)
+def test_a_stream_of_its_own(name: str) -> None:
+    """The inputs arrive late, on that stream alone: on any other the op would see zeros."""
+    function, tensors = calls()[name]
+    given = [t.cuda() for t in tensors]
+    want = function(*given)
+    arriving = [torch.zeros_like(t) for t in given]
+    torch.cuda.synchronize()
+    stream = torch.cuda.Stream()
+    with torch.cuda.stream(stream):
+        torch.cuda._sleep(50_000_000)
+        for to, tensor in zip(arriving, given, strict=True):
+            to.copy_(tensor)
+        got = function(*arriving)
+        assert torch.cuda.current_stream() == stream
+    stream.synchronize()
+    same(got, want)
+
+
+@pytest.mark.cuda
+@needs_gpu
+@pytest.mark.parametrize("name", BACKWARD)
+def test_gradients_on_a_stream_of_their_own(name: str) -> None:
+    function, tensors = calls()[name]
+    given = [t.cuda() for t in tensors]
+    given[0].requires_grad_()
+    out = function(*given)
+    grad = torch.randn_like(out)
+    (want,) = torch.autograd.grad(out, given[0], grad)
+    arriving = torch.zeros_like(grad)
+    torch.cuda.synchronize()
+    stream = torch.cuda.Stream()
+    with torch.cuda.stream(stream):  # backward runs on its forward's stream
+        out = function(*given)
+        torch.cuda._sleep(50_000_000)
+        arriving.copy_(grad)
+        (got,) = torch.autograd.grad(out, given[0], arriving)
+    stream.synchronize()
+    same(got, want)
+
+
+@pytest.mark.cuda
+@needs_two
+@pytest.mark.parametrize("name", NAMES)
+def test_the_second_device(name: str) -> None:
+    """The tensors' device is used whichever is current, and stays what it was."""
+    function, tensors = calls()[name]
+    with torch.cuda.device(0):
+        want = function(*[t.to("cuda:0") for t in tensors])
+        got = function(*[t.to("cuda:1") for t in tensors])
+        assert torch.cuda.current_device() == 0
+    assert all(t is None or t.device == torch.device("cuda:1") for t in tree_leaves(got))
+    if torch.cuda.get_device_name(0) == torch.cuda.get_device_name(1):
+        same([t if t is None else t.cpu() for t in tree_leaves(got)],
+             [t if t is None else t.cpu() for t in tree_leaves(want)])  # fmt: skip
+
+
+def mixtures(name: str, here: str, there: str) -> Iterator[tuple[Callable[..., Any], list[Tensor]]]:
+    """One tensor after the other on another device than the rest."""
+    function, tensors = calls()[name]
+    for odd in range(len(tensors)):
+        yield function, [t.to(there if k == odd else here) for k, t in enumerate(tensors)]
+
+
+@pytest.mark.cuda
+@needs_gpu
+@pytest.mark.parametrize("name", NAMES)
+def test_two_devices_are_refused(name: str) -> None:
+    for here, there in (("cuda:0", "cpu"), ("cpu", "cuda:0")):
+        for function, tensors in mixtures(name, here, there):
+            with pytest.raises(ValueError, match=r"must be on one device, got c.* and c"):
+                function(*tensors)
+
+
+@pytest.mark.cuda
+@needs_two
+@pytest.mark.parametrize("name", NAMES)
+def test_two_gpus_are_refused(name: str) -> None:
+    for function, tensors in mixtures(name, "cuda:0", "cuda:1"):
+        with pytest.raises(ValueError, match=r"must be on one device, got cuda:\d and cuda:\d"):
+            function(*tensors)
+
+
+@pytest.mark.cuda
+@needs_gpu
+@pytest.mark.parametrize("name", [n for n in NAMES if n not in SYNCING])
+def test_a_cuda_graph_holds_it(name: str) -> None:
+    """Captured once, replayed on other inputs: nothing in it syncs, allocates or keeps a value."""
+    function, tensors = calls()[name]
+    static = [t.cuda() for t in tensors]
+    warm = torch.cuda.Stream()
+    warm.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(warm):
+        function(*static)
+    torch.cuda.current_stream().wait_stream(warm)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        found = function(*static)
+    for seed in (0, 1, 2):
+        fresh = [t.cuda() for t in calls(seed)[name][1]]
+        for to, tensor in zip(static, fresh, strict=True):
+            to.copy_(tensor)
+        graph.replay()
+        same(found, function(*fresh))
+
+
+@pytest.mark.cuda
+@needs_gpu
+@pytest.mark.parametrize("name", BACKWARD)
+def test_a_cuda_graph_holds_its_gradient(name: str) -> None:
+    function, tensors = calls()[name]
+    static = [t.cuda() for t in tensors]
+    static[0].requires_grad_()
+    grad = torch.randn_like(function(*static))
+
+    def gradient(inputs: list[Tensor]) -> Tensor:
+        return torch.autograd.grad(function(*inputs), inputs[0], grad)[0]
+
+    warm = torch.cuda.Stream()
+    warm.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(warm):
+        gradient(static)
+    torch.cuda.current_stream().wait_stream(warm)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        found = gradient(static)
+    grad.copy_(torch.randn_like(grad))
+    graph.replay()
+    same(found, gradient(static))
+
+
+# --- without a GPU -------------------------------------------------------------------------------
+def fake(tensors: list[Tensor], devices: list[str]) -> list[Tensor]:
+    """Called in a FakeTensorMode: of the same shapes, dtypes and strides on those devices."""
+    return [
+        torch.empty_strided(t.shape, t.stride(), dtype=t.dtype, device=device)
+        for t, device in zip(tensors, devices, strict=True)
+    ]
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda:0", "cuda:1", "meta"])
+@pytest.mark.parametrize("name", NAMES)
+def test_fake_results_are_on_the_tensors_device(name: str, device: str) -> None:
+    function, tensors = calls()[name]
+    with FakeTensorMode(shape_env=ShapeEnv()):
+        got = tree_leaves(function(*fake(tensors, [device] * len(tensors))))
+    want = tree_leaves(function(*tensors))
+    assert len(got) == len(want)
+    for ours, theirs in zip(got, want, strict=True):
+        assert (ours is None) == (theirs is None)
+        if ours is not None:
+            assert ours.device == torch.device(device) and ours.dtype == theirs.dtype
+            if name not in SYNCING:  # their length is not known before
+                assert ours.shape == theirs.shape and ours.stride() == theirs.stride()
+
+
+@pytest.mark.xfail(strict=True, reason="the fake kernels look at the first tensor's device alone")
+@pytest.mark.parametrize("name", NAMES)
+def test_fakes_on_two_devices_are_refused(name: str) -> None:
+    function, tensors = calls()[name]
+    for odd in range(len(tensors)):
+        devices = ["cpu" if k == odd else "cuda:0" for k in range(len(tensors))]
+        with FakeTensorMode(shape_env=ShapeEnv()), pytest.raises(ValueError, match="one device"):
+            function(*fake(tensors, devices))
+
+
+@pytest.mark.xfail(strict=True, reason="a meta tensor beside a real one gives unwritten memory")
+@pytest.mark.parametrize("name", ["decode_boxes", "multiclass_nms", "multiscale_roi_align"])
+def test_meta_beside_real_is_refused(name: str) -> None:
+    function, tensors = calls()[name]
+    tensors[1] = tensors[1].to("meta")
+    with pytest.raises(ValueError, match="one device"):
+        function(*tensors)

@@ -1,0 +1,352 @@
+"""Random cases of every op against its reference: shapes, dtypes, layouts, ties, odd numbers.
+
+A few of them run with the tests, on every backend. For longer:
+    python -m tests.ops.test_fuzz --minutes 10 --backend simt --seed 1
+A case is its number: what failed says how to run it again.
+"""
+
+import argparse
+import math
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from detcore import ops, reference
+from detcore.ops import _route
+from detcore.ops._native import _C
+
+from .conftest import SIMT, Backend
+from .draw import Draw
+from .test_box_codec import TOLERANCE as OF_CODEC
+from .test_decode_dense import BINS, CODECS
+from .test_decode_dense import case as dense_case
+from .test_paired_box_iou import KINDS
+from .test_roi_align import LAYOUTS
+from .test_roi_align import TOLERANCE as OF_POOLING
+
+
+def close(got: Tensor, want: Tensor, rtol: float, atol: float) -> None:
+    torch.testing.assert_close(
+        got.cpu(), want, rtol=rtol, atol=atol, equal_nan=True, check_stride=False
+    )
+
+
+def same(got: Any, want: Any) -> None:
+    for i, (ours, theirs) in enumerate(zip(got, want, strict=True)):
+        assert ours.dtype == theirs.dtype and ours.shape == theirs.shape, i
+        assert torch.equal(ours.cpu(), theirs), f"result {i}"
+
+
+# --- one check a family --------------------------------------------------------------------------
+def box_iou(backend: Backend, draw: Draw) -> None:
+    kind, dtype = draw(*KINDS), draw.dtype()
+    fmt = draw("xyxy", "xywh", "cxcywh") if kind == "iou" else "xyxy"
+    lead = draw((), (), (1,), (0,), (2, 3))
+    count, n, m = math.prod(lead), draw.size(300 // (1 + len(lead) * 3)), draw.size(600)
+    a, b = (ops.box_convert(draw.boxes(count * k), "xyxy", fmt).to(dtype) for k in (n, m))
+    a, b = draw.view(a.view(*lead, n, 4)), draw.view(b.view(*lead, m, 4))
+    eps = 0.0 if kind in ("iou", "giou") else 1e-7
+    call: dict[str, Callable[..., Tensor]] = {
+        "iou": partial(ops.box_iou, fmt=fmt), "giou": ops.generalized_box_iou,
+        "diou": ops.distance_box_iou, "ciou": ops.complete_box_iou,
+    }  # fmt: skip
+    want = reference.box_iou(a, b, fmt, kind, eps)
+    close(call[kind](backend(a), backend(b)), want, 1e-5, 1e-6)
+
+
+def box_iou_exact(backend: Backend, draw: Draw) -> None:
+    """Odd boxes too: no operation of an IoU is contracted, so no quotient differs."""
+    dtype = draw.dtype()
+    a, b = (draw.view(draw.boxes(draw.size(300), odd=True).to(dtype)) for _ in range(2))
+    got, want = ops.box_iou(backend(a), backend(b)).cpu(), reference.box_iou(a, b)
+    same([got.isnan(), got.nan_to_num(-7)], [want.isnan(), want.nan_to_num(-7)])
+
+
+def box_iou_backward(backend: Backend, draw: Draw) -> None:
+    kind, n, m = draw(*KINDS), draw.size(120), draw.size(300)
+    a, b = draw.boxes(n).requires_grad_(), draw.boxes(m).requires_grad_()
+    eps = 1e-7 if kind in ("diou", "ciou") else 0.0
+    grad = draw.normal(n, m)
+    want = torch.autograd.grad(reference.box_iou(a, b, kind=kind, eps=eps), (a, b), grad)
+    got = backend.native("box_iou_backward")(
+        backend(draw.view(grad)), backend(a.detach()), backend(b.detach()), kind, eps
+    )
+    for g, w in zip(got, want, strict=True):
+        close(g, w, 1e-9, 1e-11)
+
+
+def paired_box_iou(backend: Backend, draw: Draw) -> None:
+    kind, n, dtype = draw(*KINDS), draw.size(600), draw.dtype()
+    a, b = (draw.view(draw.boxes(n).to(dtype)) for _ in range(2))
+    close(ops.paired_box_iou(backend(a), backend(b), kind), reference.paired_box_iou(a, b, kind),
+          1e-5, 1e-6)  # fmt: skip
+    x, y = draw.boxes(n).requires_grad_(), draw.boxes(n).requires_grad_()
+    grad = draw.normal(n)
+    want = torch.autograd.grad(reference.paired_box_iou(x, y, kind), (x, y), grad)
+    got = backend.native("paired_box_iou_backward")(
+        backend(grad), backend(x.detach()), backend(y.detach()), kind, 1e-7
+    )
+    for g, w in zip(got, want, strict=True):
+        close(g, w, 1e-9, 1e-11)
+
+
+def match_boxes(backend: Backend, draw: Draw) -> None:
+    m, n, dtype = draw.size(120), draw.size(900), draw.dtype()
+    gt, anchors = (draw.view(draw.boxes(k, odd=True).to(dtype)) for k in (m, n))
+    way = draw("one image", "shared anchors", "own anchors")
+    if way == "one image":
+        same(ops.match_boxes(backend(gt), backend(anchors)), reference.match_boxes(gt, anchors))
+        return
+    images = draw.random.randint(1, 6)
+    cut = lambda k: torch.cat(  # noqa: E731
+        (torch.tensor([0]), draw.integers(k + 1, images - 1).sort().values, torch.tensor([k]))
+    )
+    gt_at = cut(m)
+    anchor_at = cut(n) if way == "own anchors" else None
+    each = []
+    for i in range(images):
+        own = anchors if anchor_at is None else anchors[anchor_at[i] : anchor_at[i + 1]]
+        each.append(reference.match_boxes(gt[gt_at[i] : gt_at[i + 1]], own))
+    want = [
+        torch.cat(parts) if anchor_at is not None or k in (2, 3) else torch.stack(parts)
+        for k, parts in enumerate(zip(*each, strict=True))
+    ]
+    offsets = [backend(at) for at in (gt_at, anchor_at) if at is not None]
+    same(ops.match_boxes(backend(gt), backend(anchors), *offsets), want)
+
+
+def box_codec(backend: Backend, draw: Draw) -> None:
+    n, k, dtype = draw.size(500), draw(1, 1, 2, 5, 21), draw.dtype()
+    weights, clip = draw([1.0] * 4, [10.0, 10.0, 5.0, 5.0]), draw(math.log(62.5), 1.0, 0.0)
+    anchors, boxes, deltas = draw.plain_boxes(n), draw.plain_boxes(n), draw.normal(n, 4 * k)
+    if n and draw(True, False):
+        deltas[draw.integers(n, 2), 0] = draw(math.nan, 1e4, -1e4)
+    a, b, d = (draw.view(x.to(dtype)) for x in (anchors, boxes, deltas))
+    tolerance = OF_CODEC.get(dtype, 1e-5)
+    got = ops.decode_boxes(backend(d), backend(a), weights, clip)
+    want = reference.decode_boxes(d, a, weights, clip)
+    big = want.abs().nan_to_num().amax().item() if n else 0.0  # what the corners' halves lose
+    close(got, want, tolerance, max(1e-4, big * 1e-6))
+    close(ops.encode_boxes(backend(b), backend(a), weights),
+          reference.encode_boxes(b, a, weights), tolerance, 1e-4)  # fmt: skip
+    deltas = deltas.nan_to_num().clamp(-9, 9).requires_grad_()
+    anchors.requires_grad_()
+    grad = draw.normal(n, 4 * k)
+    wants = torch.autograd.grad(
+        reference.decode_boxes(deltas, anchors, weights, clip), (deltas, anchors), grad
+    )
+    gots = backend.native("decode_boxes_backward")(
+        backend(grad), backend(deltas.detach()), backend(anchors.detach()), weights, clip
+    )
+    for g, w in zip(gots, wants, strict=True):
+        close(g, w, 1e-9, 1e-9)
+
+
+def decode_dense(backend: Backend, draw: Draw) -> None:
+    codec, dtype, classes = draw(*CODECS), draw.dtype(), draw(0, 1, 3, 80)
+    height, width = draw.random.randint(1, 20), draw.random.randint(1, 40)
+    batch, cells = draw(0, 1, 2, 3), draw(1, 2, 3, 9)
+    if draw.simulated or classes == 80:
+        height, width = height // 3 + 1, width // 3 + 1
+    maps, anchors = dense_case(
+        codec, batch, cells, classes, height, width, draw.random.randrange(9999)
+    )
+    stride, clip = draw((8, 8), (8, 16), (32, 4)), draw(1.0, 4.0)
+    settings = {"clip": clip, "scale_xy": draw(1.0, 1.1), "bins": BINS}
+    threshold = draw(None, 0.3, draw.random.random())
+    given = draw.view(maps.to(dtype))
+    boxes, scores = ops.decode_dense(
+        backend(given), backend(anchors), stride, codec, **settings, score_threshold=threshold
+    )
+    want_boxes, want_scores = reference.decode_dense(
+        given, anchors, stride, codec, **settings, score_threshold=threshold
+    )
+    loose = {torch.float16: 5e-3, torch.bfloat16: 2e-2}.get(dtype, 1e-5)
+    sure = torch.ones(want_boxes.shape[:2], dtype=torch.bool)
+    if threshold is not None and want_scores is not None:
+        # a score so near to the threshold that exp's last bit decides belongs to nobody
+        wide = given.double() if dtype == torch.float64 else given.float()
+        exact = reference.decode_dense(wide, anchors, stride, codec, **settings)[1]
+        assert exact is not None
+        sure = ((exact - threshold).abs() > 1e-6).all(-1)
+    close(boxes.cpu()[sure], want_boxes[sure], loose, 100 * loose)
+    assert (scores is None) == (want_scores is None)
+    if scores is not None and want_scores is not None:
+        close(scores.cpu()[sure], want_scores[sure], loose, loose)
+    maps.requires_grad_()
+    boxes64, _ = reference.decode_dense(maps, anchors, stride, codec, **settings)
+    grad = draw.normal(*boxes64.shape)
+    (want,) = torch.autograd.grad(boxes64, maps, grad)
+    values = [*map(float, stride), 1.0, 1.0, 1.0, 1.0, clip, settings["scale_xy"], -1.0, BINS]
+    got = backend.native("decode_dense_backward")(
+        backend(grad), backend(maps.detach()), backend(anchors), codec, [float(v) for v in values]
+    )
+    close(got, want, 1e-9, 1e-9)
+
+
+def nms(backend: Backend, draw: Draw) -> None:
+    n, dtype, threshold = draw.size(700), draw.dtype(), draw.threshold()
+    boxes = draw.view(draw.boxes(n, odd=True).to(dtype))
+    scores = draw.view(draw.scores(n, odd=True).to(draw(dtype, dtype, torch.float32)))
+    classes = draw(None, None, 1, 3, 80)
+    if classes is None:
+        got = ops.nms(backend(boxes), backend(scores), threshold)
+        same([got], [reference.nms(boxes, scores, threshold)])
+    else:
+        ids = draw.integers(classes, n) * draw(1, -(2**40), 2**55)
+        got = ops.batched_nms(backend(boxes), backend(scores), backend(draw.view(ids)), threshold)
+        same([got], [reference.batched_nms(boxes, scores, ids, threshold)])
+
+
+def soft_nms(backend: Backend, draw: Draw) -> None:
+    n, dtype, method = draw.size(300), draw.dtype(), draw("linear", "linear", "gaussian")
+    settings = {"iou_threshold": draw.threshold(), "sigma": draw(0.5, 0.1, 2.0),
+                "min_score": draw(0.0, 1e-3, 0.2)}  # fmt: skip
+    if method == "linear":
+        boxes, scores = draw.boxes(n, odd=True).to(dtype), draw.scores(n, odd=True).to(dtype)
+    else:  # in double, and without ties: exp's last bit must not choose
+        boxes = draw.plain_boxes(n)
+        scores = draw.uniform(n)
+    boxes, scores = draw.view(boxes), draw.view(scores)
+    keep, decayed = ops.soft_nms(backend(boxes), backend(scores), **settings, method=method)
+    want, want_scores = reference.soft_nms(boxes, scores, **settings, method=method)
+    same([keep], [want])
+    if method == "linear":
+        same([decayed], [want_scores])
+    else:
+        close(decayed, want_scores, 1e-12, 0)
+
+
+def multiclass_nms(backend: Backend, draw: Draw) -> None:
+    batch, n, classes = draw(0, 1, 1, 2, 3), draw.size(200), draw.random.randint(0, 9)
+    dtype, score_dtype = draw.dtype(), draw.dtype()
+    boxes = draw.boxes(batch * n, odd=True).view(batch, n, 4)
+    if draw(True, False) and classes:
+        boxes = torch.stack([boxes.roll(c, 1) + c for c in range(classes)], 2)
+    scores = draw.scores(batch * n * classes, odd=True).view(batch, n, classes)
+    boxes, scores = draw.view(boxes.to(dtype)), draw.view(scores.to(score_dtype))
+    settings = (draw(0.0, 0.05, 0.5, -1.0), draw.threshold(), draw(1, 9, 30, 400),
+                draw(1, 7, 100, 300))  # fmt: skip
+    same(ops.multiclass_nms(backend(boxes), backend(scores), *settings),
+         reference.multiclass_nms(boxes, scores, *settings))  # fmt: skip
+
+
+def _rois(draw: Draw, images: int, n: int, extent: float, dtype: torch.dtype) -> Tensor:
+    low = draw.uniform(n, 2) * 1.5 * extent - extent / 4
+    rois = torch.cat((low, low + draw.uniform(n, 2) * draw(0.1, 0.5, 1.5) * extent - 1), 1)
+    rois = rois.round() if draw(True, False, False) else rois
+    if n and draw(True, False, False):
+        rois[draw.integers(n, 2), draw.integers(4, 2)] = draw(math.nan, math.inf, -math.inf)
+    rois = torch.cat((draw.integers(images, n, 1), rois), 1)
+    return rois if dtype == torch.float64 else rois.float()
+
+
+def _map(draw: Draw, x: Tensor) -> Tensor:
+    return draw.view(x) if draw(True, False) else x.to(memory_format=draw(*LAYOUTS))
+
+
+def roi_align(backend: Backend, draw: Draw) -> None:
+    images, channels, n = draw(1, 2, 3), draw(1, 3, 4, 8, 16, 17, 0), draw.size(24)
+    height, width, dtype = draw.random.randint(1, 30), draw.random.randint(1, 30), draw.dtype()
+    output = (draw(1, 2, 3, 7), draw(1, 2, 5, 7))
+    ratio, aligned, scale = draw(-1, 0, 1, 2, 3), draw(True, False), draw(1.0, 0.5, 0.3)
+    input = _map(draw, draw.normal(images, channels, height, width).to(dtype))
+    rois = _rois(draw, images, n, max(height, width) / scale, dtype)
+    want = reference.roi_align(input, rois, output, scale, ratio, aligned)
+    got = ops.roi_align(backend(input), backend(draw.view(rois)), output, scale, ratio, aligned)
+    close(got, want, OF_POOLING[dtype], OF_POOLING[dtype])
+    wide = draw.normal(images, channels, height, width).requires_grad_()
+    pooled = reference.roi_align(wide, rois, output, scale, ratio, aligned)
+    grad, last = draw.normal(*pooled.shape), draw(True, False)
+    (want,) = torch.autograd.grad(pooled, wide, grad)
+    got = backend.native("roi_align_backward")(
+        backend(grad.to(memory_format=LAYOUTS[last])), backend(rois.double()), scale, *output,
+        ratio, aligned, list(wide.shape), last,
+    )  # fmt: skip
+    if dtype == torch.float64:  # the reference rounds its boxes as the maps' arithmetic does
+        close(got, want, 1e-9, 1e-9)
+
+
+def multiscale_roi_align(backend: Backend, draw: Draw) -> None:
+    images, channels, n = draw(1, 2), draw(1, 3, 8), draw.size(20)
+    levels, size, dtype = draw(1, 2, 3, 4), draw(32, 64, 96), draw.dtype()
+    scales = [2.0 ** -(k + 1) for k in range(levels)]
+    output, ratio, aligned = (draw(1, 2, 7), draw(1, 3)), draw(-1, 2), draw(True, False)
+    maps = [
+        _map(draw, draw.normal(images, channels, size >> (k + 1), (size + 16) >> (k + 1)).to(dtype))
+        for k in range(levels)
+    ]
+    rois = _rois(draw, images, n, size, dtype)
+    canonical = (draw(8, 32, 50), draw(1, 2, 3))
+    want = reference.multiscale_roi_align(maps, rois, output, scales, ratio, *canonical, aligned)
+    got = ops.multiscale_roi_align(
+        backend(maps), backend(rois), output, scales, ratio, *canonical, aligned=aligned
+    )
+    close(got, want, OF_POOLING[dtype], OF_POOLING[dtype])
+
+
+CHECKS: dict[str, Callable[[Backend, Draw], None]] = {
+    check.__name__: check
+    for check in (
+        box_iou, box_iou_exact, box_iou_backward, paired_box_iou, match_boxes, box_codec,
+        decode_dense, nms, soft_nms, multiclass_nms, roi_align, multiscale_roi_align,
+    )
+}  # fmt: skip
+
+
+def run_case(op: str, number: int, backend: Backend) -> None:
+    draw = Draw(op, number, backend)
+    try:
+        CHECKS[op](backend, draw)
+    except Exception as error:
+        again = f"python -m tests.ops.test_fuzz --backend {backend.name} --op {op} --case {number}"
+        raise AssertionError(
+            f"{op}, case {number} on {backend.name}, of {draw.told}: {error}\n{again}"
+        ) from error
+
+
+@pytest.mark.parametrize("op", CHECKS)
+def test_a_few_cases(backend: Backend, op: str) -> None:
+    for number in range(3 if backend.simulated else 8):
+        run_case(op, number, backend)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m tests.ops.test_fuzz")
+    parser.add_argument("--backend", default=f"cpu-{_C.isa()}", help="cpu-<isa>, simt or cuda")
+    parser.add_argument("--minutes", type=float, default=1.0)
+    parser.add_argument("--seed", type=int, default=1, help="a million cases of each op apart")
+    parser.add_argument("--op", choices=CHECKS, help="this one alone")
+    parser.add_argument("--case", type=int, help="one case, and its traceback")
+    given = parser.parse_args()
+    backend = Backend(given.backend, "cuda" if given.backend == "cuda" else "cpu")
+    if backend.simulated:
+        assert SIMT is not None, "the stand-in is not built: make test"
+        _route._C = SIMT
+    elif given.backend.startswith("cpu-"):
+        _C.set_isa(given.backend.removeprefix("cpu-"))
+    names = [given.op] if given.op else list(CHECKS)
+    if given.case is not None:
+        return run_case(names[0], given.case, backend)
+    done, begin, told = Counter[str](), time.monotonic(), 0.0
+    while (passed := time.monotonic() - begin) < 60 * given.minutes:
+        for op in names:
+            run_case(op, given.seed * 1_000_000 + done[op], backend)
+            done[op] += 1
+        if passed - told > 20:
+            told = passed
+            print(f"{passed:5.0f} s: {sum(done.values())} cases", file=sys.stderr, flush=True)
+    print(f"{given.backend}, seed {given.seed}: no difference in {sum(done.values())} cases")
+    for op in names:
+        print(f"{done[op]:8} {op}")
+
+
+if __name__ == "__main__":
+    main()
