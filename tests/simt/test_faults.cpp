@@ -227,6 +227,16 @@ __global__ void padding(const Padded* in, Padded* out) {
   out[threadIdx.x] = slot[31 - threadIdx.x];
 }
 
+// A result put straight into memory is a store too.
+__device__ Padded padded(int i) { return {double(i), i}; }
+__global__ void store_of_a_result(Padded* out) {
+  __shared__ Padded slot[32];
+  slot[threadIdx.x] = padded(int(threadIdx.x));
+  __syncthreads();
+  out[threadIdx.x] = slot[31 - threadIdx.x];
+  out[threadIdx.x + 32] = padded(slot[threadIdx.x ^ 1].index);
+}
+
 void test_bounds() {
   Device<float> in(100, 2.0f), out(100);
   CHECK(passes(go(read_at, 1, 1, in, 99, out)) && passes(go(write_at, 1, 1, in, 0)));
@@ -270,6 +280,8 @@ void test_unwritten() {
   CHECK(caught(go(shared_of_the_block_before, 2, 1, ints), "memory is read that nobody wrote"));
   Device<Padded> padded_in(32, Padded{1.0, 2}), padded_out(32);
   CHECK(passes(go(padding, 1, 32, padded_in, padded_out)));
+  Device<Padded> twice(64);
+  CHECK(passes(go(store_of_a_result, 1, 32, twice)) && twice.host()[32].index == 1);
 }
 
 // --- order, limits, progress -------------------------------------------------------------------
