@@ -136,11 +136,14 @@ void Memory::mark_written(Region& r, uintptr_t begin, size_t bytes) {
     r.written[(a - first_word(r)) / kWord] |= uint8_t(1 << a % kWord);
 }
 
-bool Memory::all_written(const Region& r, uintptr_t begin, size_t bytes) const {
-  if (!r.written) return true;
-  for (uintptr_t a = begin; a < begin + bytes; ++a)
-    if (!(r.written[(a - first_word(r)) / kWord] >> a % kWord & 1)) return false;
-  return true;
+size_t Memory::longest_unwritten(const Region& r, uintptr_t begin, size_t bytes) const {
+  size_t run = 0, longest = 0;
+  if (!r.written) return 0;
+  for (uintptr_t a = begin; a < begin + bytes; ++a) {
+    run = r.written[(a - first_word(r)) / kWord] >> a % kWord & 1 ? 0 : run + 1;
+    longest = std::max(longest, run);
+  }
+  return longest;
 }
 
 std::string Memory::describe(uintptr_t address) const {
@@ -209,7 +212,9 @@ bool copy(void* to, const void* from, size_t bytes, bool from_device, bool to_de
   Region* target = memory.holding(number(to), bytes);
   if (from_device && !source) return refuse("cudaMemcpy from", number(from));
   if (to_device && !target) return refuse("cudaMemcpy to", number(to));
-  if (source && !memory.all_written(*source, number(from), bytes)) {
+  // less than 16 bytes may be a struct's padding
+  const size_t unwritten = source ? memory.longest_unwritten(*source, number(from), bytes) : 0;
+  if (unwritten == bytes || unwritten >= 16) {
     machine().error = "cudaMemcpy of memory that nobody wrote";
     return false;
   }

@@ -91,7 +91,7 @@ class Memory {
   }
   Region* holding(uintptr_t begin, size_t bytes);  // all of the range, or null
   void mark_written(Region&, uintptr_t begin, size_t bytes);
-  bool all_written(const Region&, uintptr_t begin, size_t bytes) const;
+  size_t longest_unwritten(const Region&, uintptr_t begin, size_t bytes) const;  // run of bytes
   // Where an address lies that is in no region, in words.
   std::string describe(uintptr_t address) const;
 

@@ -273,6 +273,8 @@ void test_unwritten() {
   CHECK(passes(go(write_at, 1, 1, in, 5)) && passes(go(read_at, 1, 1, in, 5, out)));
   CHECK(caught(go(read_at, 1, 1, in, 4, out), "memory is read that nobody wrote"));
   CHECK(caught(go(read_wide, 1, 1, in, 4, out), "memory is read that nobody wrote"));
+  std::vector<float> host(100);
+  CHECK(cudaMemcpy(host.data(), in, 400, cudaMemcpyDeviceToHost) != cudaSuccess);
   CHECK(cudaMemset(in, 0, 400) == cudaSuccess && passes(go(read_wide, 1, 1, in, 4, out)));
   Device<int> ints(32);
   CHECK(caught(go(unwritten_shared<false>, 1, 32, ints), "of shared memory at slot + 28"));
