@@ -182,8 +182,18 @@ Tensor allocate(const Sizes& sizes, ScalarType dtype, const Tensor& like, bool c
                                device_type, like.get_device_index(), &handle));
   Tensor out(handle);
   if (out.is_cpu()) ask_for_huge_pages(out);
+  let_kernels_touch(out, false);
   return out;
 }
+
+#if defined(DETCORE_SIMT)
+void let_kernels_touch(const Tensor& t, bool written) {
+  if (t.numel() == 0) return;
+  int64_t last = 0;  // of the elements, where strides put it
+  for (int64_t d = 0; d < t.dim(); ++d) last += (t.size(d) - 1) * t.stride(d);
+  simt::know(t.data_ptr(), size_t(last + 1) * t.element_size(), written);
+}
+#endif
 
 Executor torch_threads() {
   return {[](int64_t count, int64_t grain, Executor::Body body, void* context) {

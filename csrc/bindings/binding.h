@@ -17,6 +17,9 @@
 #include <vector>
 
 #include "detcore/core.h"
+#if defined(DETCORE_SIMT)
+#include "simt.h"
+#endif
 
 namespace pybind11::detail {
 
@@ -103,7 +106,21 @@ DType result_of(DType);
 bool is_channels_last(const Tensor&);        // [N, C, H, W] dense as NHWC and not as NCHW
 bool could_be_channels_last(const Tensor&);  // dense as NHWC, and as NCHW too perhaps
 
-// A new tensor on the device of `like`; channels_last: 4 dimensions laid out as NHWC.
+// A tensor's memory, as a kernel is handed it. The stand-in for the device knows it from here on
+// until run_on() is done, and stops a kernel that touches any other.
+#if defined(DETCORE_SIMT)
+void let_kernels_touch(const Tensor&, bool written);
+#else
+inline void let_kernels_touch(const Tensor&, bool) {}
+#endif
+template <class T = void>
+T* data(const Tensor& t) {
+  let_kernels_touch(t, true);
+  return static_cast<T*>(t.data_ptr());
+}
+
+// A new tensor, of which nothing is written, on the device of `like`; channels_last: 4 dimensions
+// laid out as NHWC.
 Tensor allocate(const Sizes&, ScalarType, const Tensor& like, bool channels_last = false);
 
 // --- the way to the kernels --------------------------------------------------------------------
@@ -121,7 +138,9 @@ template <class Cpu, class Cuda>
 void run_on(const char* op, const Tensor& where, const Cpu& cpu, const Cuda& cuda) {
   if (!on_cuda(where)) return check_status(op, cpu());
 #if defined(DETCORE_SIMT)
-  check_status(op, cuda(Stream{}));
+  const Status status = cuda(Stream{});
+  simt::forget_all();
+  check_status(op, status);
 #else
   const int32_t index = where.get_device_index();
   torch::stable::accelerator::DeviceGuard guard(index);

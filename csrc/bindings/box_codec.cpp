@@ -29,7 +29,7 @@ Tensor encode_boxes(const Tensor& boxes, const Tensor& anchors,
   BoxCodecParams p = check("encode_boxes", "boxes", boxes, anchors, weights);
   const Tensor b = dense(boxes), a = dense(anchors);
   Tensor out = allocate(sizes_of(boxes), boxes.scalar_type(), boxes);
-  p.input = b.data_ptr(), p.anchors = a.data_ptr(), p.out = out.data_ptr();
+  p.input = data(b), p.anchors = data(a), p.out = data(out);
   DETCORE_RUN(encode_boxes, p, boxes);
   return out;
 }
@@ -40,7 +40,7 @@ Tensor decode_boxes(const Tensor& deltas, const Tensor& anchors, const std::vect
   check_number("decode_boxes", "clip", clip);
   const Tensor d = dense(deltas), a = dense(anchors);
   Tensor out = allocate(sizes_of(deltas), deltas.scalar_type(), deltas);
-  p.input = d.data_ptr(), p.anchors = a.data_ptr(), p.out = out.data_ptr(), p.clip = clip;
+  p.input = data(d), p.anchors = data(a), p.out = data(out), p.clip = clip;
   DETCORE_RUN(decode_boxes, p, deltas);
   return out;
 }
@@ -54,8 +54,8 @@ std::tuple<Tensor, Tensor> backward(BoxCodecParams forward, const Tensor& grad, 
   const Tensor i = dense(input), a = dense(anchors), g = dense(as_dtype(grad, input.scalar_type()));
   Tensor grad_input = allocate(sizes_of(input), input.scalar_type(), input);
   Tensor grad_anchors = allocate(sizes_of(anchors), input.scalar_type(), input);
-  p.forward.input = i.data_ptr(), p.forward.anchors = a.data_ptr(), p.grad_out = g.data_ptr();
-  p.grad_input = grad_input.data_ptr(), p.grad_anchors = grad_anchors.data_ptr();
+  p.forward.input = data(i), p.forward.anchors = data(a), p.grad_out = data(g);
+  p.grad_input = data(grad_input), p.grad_anchors = data(grad_anchors);
   run(p);
   return {grad_input, grad_anchors};
 }

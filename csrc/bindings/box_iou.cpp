@@ -16,8 +16,8 @@ const char* name_of(IouKind kind) {
 }
 
 bool share_memory(const Tensor& a, size_t a_bytes, const Tensor& b, size_t b_bytes) {
-  const char* a0 = static_cast<const char*>(a.data_ptr());
-  const char* b0 = static_cast<const char*>(b.data_ptr());
+  const char* a0 = data<const char>(a);
+  const char* b0 = data<const char>(b);
   return a_bytes && b_bytes && a0 < b0 + b_bytes && b0 < a0 + a_bytes;
 }
 
@@ -70,7 +70,7 @@ void box_iou_out(const Tensor& boxes1, const Tensor& boxes2, const std::string& 
   if (share_memory(out, bytes, a, p.batch * p.n * box) ||
       share_memory(out, bytes, b, p.batch * p.m * box))
     fail(op, ": out must not share memory with the boxes");
-  p.boxes1 = a.data_ptr(), p.boxes2 = b.data_ptr(), p.out = out.data_ptr();
+  p.boxes1 = data(a), p.boxes2 = data(b), p.out = data(out);
   DETCORE_RUN(box_iou, p, boxes1);
 }
 
@@ -79,7 +79,7 @@ Tensor box_iou(const Tensor& boxes1, const Tensor& boxes2, const std::string& fm
   BoxIouParams p = check(boxes1, boxes2, fmt, kind, eps);
   const Tensor a = dense(boxes1), b = dense(boxes2);
   Tensor out = allocate(out_shape(boxes1, p), scalar_of(result_of(p.dtype)), boxes1);
-  p.boxes1 = a.data_ptr(), p.boxes2 = b.data_ptr(), p.out = out.data_ptr();
+  p.boxes1 = data(a), p.boxes2 = data(b), p.out = data(out);
   DETCORE_RUN(box_iou, p, boxes1);
   return out;
 }
@@ -94,8 +94,8 @@ std::tuple<Tensor, Tensor> box_iou_backward(const Tensor& grad, const Tensor& bo
   const Tensor a = dense(boxes1), b = dense(boxes2), g = dense(as_dtype(grad, result));
   Tensor grad1 = allocate(sizes_of(boxes1), result, boxes1);
   Tensor grad2 = allocate(sizes_of(boxes2), result, boxes1);
-  p.forward.boxes1 = a.data_ptr(), p.forward.boxes2 = b.data_ptr(), p.grad_out = g.data_ptr();
-  p.grad_boxes1 = grad1.data_ptr(), p.grad_boxes2 = grad2.data_ptr();
+  p.forward.boxes1 = data(a), p.forward.boxes2 = data(b), p.grad_out = data(g);
+  p.grad_boxes1 = data(grad1), p.grad_boxes2 = data(grad2);
   DETCORE_RUN(box_iou_backward, p, boxes1);
   return {as_dtype(grad1, boxes1.scalar_type()), as_dtype(grad2, boxes2.scalar_type())};
 }

@@ -70,8 +70,8 @@ std::tuple<Tensor, Tensor> decode_dense(const Tensor& maps, const std::optional<
   const int64_t cells = p.height * p.width * p.cells;
   Tensor boxes = allocate({p.batch, cells, 4}, maps.scalar_type(), maps);
   Tensor scores = allocate({p.batch, cells, p.classes}, maps.scalar_type(), maps);
-  p.maps = m.data_ptr(), p.anchors = a ? a->data_ptr() : nullptr, p.boxes = boxes.data_ptr();
-  p.scores = p.classes ? scores.data_ptr() : nullptr;
+  p.maps = data(m), p.anchors = a ? data(*a) : nullptr, p.boxes = data(boxes);
+  p.scores = p.classes ? data(scores) : nullptr;
   DETCORE_RUN(decode_dense, p, maps);
   return {boxes, scores};
 }
@@ -86,8 +86,8 @@ Tensor decode_dense_backward(const Tensor& grad, const Tensor& maps,
   const Tensor m = dense(maps), g = dense(as_dtype(grad, maps.scalar_type()));
   const std::optional<Tensor> a = doubles(anchors);
   Tensor out = allocate(sizes_of(maps), maps.scalar_type(), maps);
-  p.forward.maps = m.data_ptr(), p.forward.anchors = a ? a->data_ptr() : nullptr;
-  p.grad_boxes = g.data_ptr(), p.grad_maps = out.data_ptr();
+  p.forward.maps = data(m), p.forward.anchors = a ? data(*a) : nullptr;
+  p.grad_boxes = data(g), p.grad_maps = data(out);
   DETCORE_RUN(decode_dense_backward, p, maps);
   return out;
 }

@@ -17,7 +17,7 @@ int64_t check_offsets(const char* name, const Tensor& offsets, const char* boxes
   const int64_t images = offsets.size(0) - 1, rows = boxes.size(0);
   if (!on_cuda(offsets)) {
     const Tensor o = dense(offsets);
-    const int64_t* at = static_cast<const int64_t*>(o.data_ptr());
+    const int64_t* at = data<const int64_t>(o);
     bool fine = at[0] == 0 && at[images] == rows;
     for (int64_t i = 0; i < images; ++i) fine &= at[i] <= at[i + 1];
     if (!fine)
@@ -55,26 +55,26 @@ Matches match_boxes(const Tensor& gt, const Tensor& anchors,
   const std::optional<Tensor> gt_at = gt_offsets ? std::optional(dense(*gt_offsets)) : std::nullopt;
   const std::optional<Tensor> anchor_at =
       anchor_offsets ? std::optional(dense(*anchor_offsets)) : std::nullopt;
-  p.gt = g.data_ptr(), p.anchors = a.data_ptr();
-  p.gt_offsets = gt_at ? static_cast<const int64_t*>(gt_at->data_ptr()) : nullptr;
-  p.anchor_offsets = anchor_at ? static_cast<const int64_t*>(anchor_at->data_ptr()) : nullptr;
+  p.gt = data(g), p.anchors = data(a);
+  p.gt_offsets = gt_at ? data<const int64_t>(*gt_at) : nullptr;
+  p.anchor_offsets = anchor_at ? data<const int64_t>(*anchor_at) : nullptr;
 
   const ScalarType result = scalar_of(result_of(p.dtype));
   const Sizes per_anchor = gt_offsets && !anchor_offsets ? Sizes{p.images, p.n} : Sizes{p.n};
   Matches out{allocate(per_anchor, ScalarType::Long, gt), allocate(per_anchor, result, gt),
               allocate({p.m}, ScalarType::Long, gt), allocate({p.m}, result, gt),
               allocate(per_anchor, ScalarType::Bool, gt)};
-  p.gt_of_anchor = static_cast<int64_t*>(std::get<0>(out).data_ptr());
-  p.iou_of_anchor = std::get<1>(out).data_ptr();
-  p.anchor_of_gt = static_cast<int64_t*>(std::get<2>(out).data_ptr());
-  p.iou_of_gt = std::get<3>(out).data_ptr();
-  p.is_best_for_some_gt = static_cast<bool*>(std::get<4>(out).data_ptr());
+  p.gt_of_anchor = data<int64_t>(std::get<0>(out));
+  p.iou_of_anchor = data(std::get<1>(out));
+  p.anchor_of_gt = data<int64_t>(std::get<2>(out));
+  p.iou_of_gt = data(std::get<3>(out));
+  p.is_best_for_some_gt = data<bool>(std::get<4>(out));
   size_t bytes = match_boxes_workspace_cpu(p);
 #if defined(DETCORE_WITH_CUDA)
   if (on_cuda(gt)) bytes = match_boxes_workspace_cuda(p);
 #endif
   Tensor workspace = allocate({int64_t(bytes)}, ScalarType::Byte, gt);
-  p.workspace = workspace.data_ptr();
+  p.workspace = data(workspace);
   DETCORE_RUN(match_boxes, p, gt);
   return out;
 }

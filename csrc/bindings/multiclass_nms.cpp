@@ -9,7 +9,7 @@ namespace {
 Tensor kernel_boxes(const Tensor& boxes, MulticlassNmsParams& p) {
   const int64_t last = boxes.dim() - 1;
   Tensor b = boxes.stride(last) == 1 ? boxes : dense(boxes);
-  p.boxes = b.data_ptr();
+  p.boxes = data(b);
   for (int64_t i = 0; i < 3; ++i) p.box_strides[i] = i < last ? b.stride(i) : 0;
   return b;
 }
@@ -17,7 +17,7 @@ Tensor kernel_boxes(const Tensor& boxes, MulticlassNmsParams& p) {
 Tensor kernel_scores(const Tensor& scores, MulticlassNmsParams& p) {
   const bool in_rows = scores.stride(1) == 1 || scores.stride(2) == 1;
   Tensor s = in_rows ? scores : dense(scores);
-  p.scores = s.data_ptr();
+  p.scores = data(s);
   for (int64_t i = 0; i < 3; ++i) p.score_strides[i] = s.stride(i);
   return s;
 }
@@ -58,16 +58,16 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> multiclass_nms(const Tensor& boxes, c
   Tensor out_scores = allocate({p.batch, max_per_image}, scores.scalar_type(), boxes);
   Tensor labels = allocate({p.batch, max_per_image}, ScalarType::Long, boxes);
   Tensor counts = allocate({p.batch}, ScalarType::Long, boxes);
-  p.out_boxes = out_boxes.data_ptr(), p.out_scores = out_scores.data_ptr();
-  p.out_labels = static_cast<int64_t*>(labels.data_ptr());
-  p.out_counts = static_cast<int64_t*>(counts.data_ptr());
+  p.out_boxes = data(out_boxes), p.out_scores = data(out_scores);
+  p.out_labels = data<int64_t>(labels);
+  p.out_counts = data<int64_t>(counts);
   size_t bytes = 0;
   if (!on_cuda(boxes)) bytes = multiclass_nms_workspace_cpu(p);
 #if defined(DETCORE_WITH_CUDA)
   if (on_cuda(boxes)) bytes = multiclass_nms_workspace_cuda(p);
 #endif
   Tensor workspace = allocate({int64_t(bytes)}, ScalarType::Byte, boxes);
-  p.workspace = workspace.data_ptr();
+  p.workspace = data(workspace);
   DETCORE_RUN(multiclass_nms, p, boxes);
   return {out_boxes, out_scores, labels, counts};
 }

@@ -69,11 +69,11 @@ Tensor multiscale_roi_align(const std::vector<Tensor>& features, const Tensor& r
   std::vector<Tensor> held;
   for (int l = 0; l < p.level_count; ++l) {
     held.push_back(p.channels_last ? features[l] : dense(features[l]));
-    p.levels[l].map = held[l].data_ptr();
+    p.levels[l].map = data(held[l]);
   }
   Tensor out = allocate({p.n, p.channels, out_height, out_width}, features[0].scalar_type(),
                         features[0], p.channels_last);
-  p.rois = r.data_ptr(), p.out = out.data_ptr();
+  p.rois = data(r), p.out = data(out);
   run_roi_align(op, p, features[0]);
   return out;
 }
@@ -106,9 +106,9 @@ std::vector<Tensor> multiscale_roi_align_backward(
   std::vector<Tensor> out;
   for (const Sizes& size : sizes) {
     out.push_back(allocate(size, scalar_of(result_of(dtype)), grad, channels_last));
-    p.grad_inputs[out.size() - 1] = out.back().data_ptr();
+    p.grad_inputs[out.size() - 1] = data(out.back());
   }
-  p.forward.rois = r.data_ptr(), p.grad_out = g.data_ptr();
+  p.forward.rois = data(r), p.grad_out = data(g);
   run_roi_align_backward(op, p, grad);
   for (Tensor& t : out) t = as_dtype(t, grad.scalar_type());
   return out;

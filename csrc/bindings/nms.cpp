@@ -13,12 +13,12 @@ Tensor keep_on_cpu(NmsParams& p, const Tensor& boxes) {
   const int64_t scratch = int64_t(nms_workspace_cpu(p));
   Tensor workspace = allocate({scratch + p.n * 8}, ScalarType::Byte, boxes);
   int64_t count = 0;
-  p.workspace = workspace.data_ptr();
+  p.workspace = data(workspace);
   p.keep = reinterpret_cast<int64_t*>(static_cast<char*>(p.workspace) + scratch);
   p.count = &count;
   check_status("nms", nms_cpu(p, torch_threads()));
   Tensor keep = allocate({count}, ScalarType::Long, boxes);
-  if (count) memcpy(keep.data_ptr(), p.keep, count * sizeof(int64_t));
+  if (count) memcpy(data(keep), p.keep, count * sizeof(int64_t));
   return keep;
 }
 
@@ -39,10 +39,10 @@ Tensor keep_on_cuda(NmsParams& p, const Tensor& boxes, const Tensor& scores) {
   Tensor workspace = allocate({int64_t(nms_workspace_cuda(p))}, ScalarType::Byte, boxes);
   Tensor keep = allocate({p.n}, ScalarType::Long, boxes);
   Tensor device_count = allocate({1}, ScalarType::Long, boxes);
-  p.order = static_cast<const int64_t*>(order.data_ptr());
-  p.workspace = workspace.data_ptr();
-  p.keep = static_cast<int64_t*>(keep.data_ptr());
-  p.count = static_cast<int64_t*>(device_count.data_ptr());
+  p.order = data<const int64_t>(order);
+  p.workspace = data(workspace);
+  p.keep = data<int64_t>(keep);
+  p.count = data<int64_t>(device_count);
   int64_t count = 0;
   run_on(
       "nms", boxes, [] { return Status{}; },
@@ -81,8 +81,8 @@ Tensor suppress(const char* op, const Tensor& boxes, const Tensor& scores,
 
   const Tensor b = dense(boxes), s = dense(scores);
   const std::optional<Tensor> i = idxs ? std::optional<Tensor>(dense(*idxs)) : std::nullopt;
-  p.boxes = b.data_ptr(), p.scores = s.data_ptr();
-  p.ids = i ? static_cast<const int64_t*>(i->data_ptr()) : nullptr;
+  p.boxes = data(b), p.scores = data(s);
+  p.ids = i ? data<const int64_t>(*i) : nullptr;
   p.n = n, p.iou_threshold = iou_threshold;
   return on_cuda(boxes) ? keep_on_cuda(p, b, s) : keep_on_cpu(p, b);
 }

@@ -27,7 +27,7 @@ Tensor paired_box_iou(const Tensor& boxes1, const Tensor& boxes2, const std::str
   shape.pop_back();
   const Tensor a = dense(boxes1), b = dense(boxes2);
   Tensor out = allocate(shape, scalar_of(result_of(p.dtype)), boxes1);
-  p.boxes1 = a.data_ptr(), p.boxes2 = b.data_ptr(), p.out = out.data_ptr();
+  p.boxes1 = data(a), p.boxes2 = data(b), p.out = data(out);
   DETCORE_RUN(paired_box_iou, p, boxes1);
   return out;
 }
@@ -44,8 +44,8 @@ std::tuple<Tensor, Tensor> paired_box_iou_backward(const Tensor& grad, const Ten
   const Tensor a = dense(boxes1), b = dense(boxes2), g = dense(as_dtype(grad, result));
   Tensor grad1 = allocate(sizes_of(boxes1), result, boxes1);
   Tensor grad2 = allocate(sizes_of(boxes2), result, boxes1);
-  p.forward.boxes1 = a.data_ptr(), p.forward.boxes2 = b.data_ptr(), p.grad_out = g.data_ptr();
-  p.grad_boxes1 = grad1.data_ptr(), p.grad_boxes2 = grad2.data_ptr();
+  p.forward.boxes1 = data(a), p.forward.boxes2 = data(b), p.grad_out = data(g);
+  p.grad_boxes1 = data(grad1), p.grad_boxes2 = data(grad2);
   DETCORE_RUN(paired_box_iou_backward, p, boxes1);
   return {as_dtype(grad1, boxes1.scalar_type()), as_dtype(grad2, boxes2.scalar_type())};
 }

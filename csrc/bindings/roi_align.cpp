@@ -45,9 +45,9 @@ Tensor kernel_rois(const char* op, const Tensor& rois, const RoiAlignParams& p) 
   };
   if (!on_cuda(r)) {
     if (p.dtype == DType::f64)
-      look(static_cast<const double*>(r.data_ptr()));
+      look(data<const double>(r));
     else
-      look(static_cast<const float*>(r.data_ptr()));
+      look(data<const float>(r));
   }
   return r;
 }
@@ -72,13 +72,13 @@ Tensor scratch(const RoiAlignParams& p, const Tensor& where) {
 
 void run_roi_align(const char* op, RoiAlignParams& p, const Tensor& where) {
   const Tensor workspace = scratch(p, where);
-  p.workspace = workspace.data_ptr();
+  p.workspace = data(workspace);
   DETCORE_RUN_AS(op, roi_align, p, where);
 }
 
 void run_roi_align_backward(const char* op, RoiAlignBackwardParams& p, const Tensor& where) {
   const Tensor workspace = scratch(p.forward, where);
-  p.forward.workspace = workspace.data_ptr();
+  p.forward.workspace = data(workspace);
   DETCORE_RUN_AS(op, roi_align_backward, p, where);
 }
 
@@ -97,7 +97,7 @@ Tensor roi_align(const Tensor& input, const Tensor& rois, double spatial_scale, 
   const Tensor r = kernel_rois("roi_align", rois, p);
   Tensor out = allocate({p.n, p.channels, out_height, out_width}, input.scalar_type(), input,
                         p.channels_last);
-  p.levels[0].map = map.data_ptr(), p.rois = r.data_ptr(), p.out = out.data_ptr();
+  p.levels[0].map = data(map), p.rois = data(r), p.out = data(out);
   run_roi_align("roi_align", p, input);
   return out;
 }
@@ -120,7 +120,7 @@ Tensor roi_align_backward(const Tensor& grad, const Tensor& rois, double spatial
   const Tensor g = kernel_grad(op, grad, rois, p.forward);
   const Tensor r = kernel_rois(op, rois, p.forward);
   Tensor out = allocate(map_size, scalar_of(result_of(dtype)), grad, channels_last);
-  p.forward.rois = r.data_ptr(), p.grad_out = g.data_ptr(), p.grad_inputs[0] = out.data_ptr();
+  p.forward.rois = data(r), p.grad_out = data(g), p.grad_inputs[0] = data(out);
   run_roi_align_backward(op, p, grad);
   return as_dtype(out, grad.scalar_type());
 }

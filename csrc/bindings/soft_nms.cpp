@@ -15,7 +15,7 @@ Selection select_on_cpu(SoftNmsParams& p, const Tensor& boxes, const Tensor& sco
   const int64_t scratch = int64_t(soft_nms_workspace_cpu(p));
   Tensor workspace = allocate({scratch + p.n * 16}, ScalarType::Byte, boxes);
   int64_t count = 0;
-  p.workspace = workspace.data_ptr();
+  p.workspace = data(workspace);
   p.keep = reinterpret_cast<int64_t*>(static_cast<char*>(p.workspace) + scratch);
   p.decayed = p.keep + p.n;
   p.count = &count;
@@ -23,8 +23,8 @@ Selection select_on_cpu(SoftNmsParams& p, const Tensor& boxes, const Tensor& sco
   Tensor keep = allocate({count}, ScalarType::Long, boxes);
   Tensor decayed = allocate({count}, scores.scalar_type(), boxes);
   if (count) {
-    memcpy(keep.data_ptr(), p.keep, count * sizeof(int64_t));
-    memcpy(decayed.data_ptr(), p.decayed, count * size_of(p.scores_dtype));
+    memcpy(data(keep), p.keep, count * sizeof(int64_t));
+    memcpy(data(decayed), p.decayed, count * size_of(p.scores_dtype));
   }
   return {keep, decayed};
 }
@@ -35,10 +35,10 @@ Selection select_on_cuda(SoftNmsParams& p, const Tensor& boxes, const Tensor& sc
   Tensor keep = allocate({p.n}, ScalarType::Long, boxes);
   Tensor decayed = allocate({p.n}, scores.scalar_type(), boxes);
   Tensor device_count = allocate({1}, ScalarType::Long, boxes);
-  p.workspace = workspace.data_ptr();
-  p.keep = static_cast<int64_t*>(keep.data_ptr());
-  p.decayed = decayed.data_ptr();
-  p.count = static_cast<int64_t*>(device_count.data_ptr());
+  p.workspace = data(workspace);
+  p.keep = data<int64_t>(keep);
+  p.decayed = data(decayed);
+  p.count = data<int64_t>(device_count);
   int64_t count = 0;
   run_on(
       "soft_nms", boxes, [] { return Status{}; },
@@ -75,7 +75,7 @@ Selection soft_nms(const Tensor& boxes, const Tensor& scores, double iou_thresho
   if (p.n == 0)
     return {allocate({0}, ScalarType::Long, boxes), allocate({0}, scores.scalar_type(), boxes)};
   const Tensor b = dense(boxes), s = dense(scores);
-  p.boxes = b.data_ptr(), p.scores = s.data_ptr();
+  p.boxes = data(b), p.scores = data(s);
   return on_cuda(boxes) ? select_on_cuda(p, b, s) : select_on_cpu(p, b, s);
 }
 

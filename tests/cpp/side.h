@@ -14,10 +14,12 @@
 #include "detcore/device.h"
 
 #if defined(DETCORE_SIMT)
-// The stand-in's device memory is the host's.
-static int cudaMalloc(void** p, size_t bytes) { return (*p = std::malloc(bytes)) == nullptr; }
-static int cudaFree(void* p) { return std::free(p), 0; }
-static int cudaMemcpy(void* to, const void* from, size_t n, int) { return memcpy(to, from, n), 0; }
+#include "simt.h"
+static int cudaMalloc(void** p, size_t bytes) { return (*p = simt::allocate(bytes)) == nullptr; }
+static int cudaFree(void* p) { return p && !simt::release(p); }
+static int cudaMemcpy(void* to, const void* from, size_t n, int) {
+  return !simt::copy(to, from, n, false, false);
+}
 static int cudaStreamCreate(void** stream) { return *stream = nullptr, 0; }
 #else
 extern "C" {

@@ -1,11 +1,13 @@
 """Every op test runs on each way to the kernels that this machine has.
 
 `cpu-<isa>` are the CPU kernels of one instruction set, `simt` the CUDA kernels on the CPU stand-in,
-`cuda` the CUDA kernels on a GPU.
+which also stops at races, at accesses out of bounds and at reads of what nobody wrote, `cuda` the
+CUDA kernels on a GPU.
 """
 
 import sysconfig
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.machinery import ExtensionFileLoader
 from importlib.util import module_from_spec, spec_from_loader
@@ -46,6 +48,19 @@ def _load_simt() -> ModuleType | None:
 SIMT = _load_simt()
 
 
+@contextmanager
+def counted() -> Iterator[dict[str, int]]:
+    """What the stand-in's kernels do meanwhile: transactions, bank conflicts, atomics."""
+    assert SIMT is not None
+    counts: dict[str, int] = {}
+    SIMT.reset_counters()
+    try:
+        yield counts
+    finally:
+        SIMT.stop_counters()
+        counts.update(SIMT.counters())
+
+
 @dataclass
 class Backend:
     name: str
@@ -71,7 +86,10 @@ class Backend:
         *(f"cpu-{isa}" for isa in _usable_isas()),
         pytest.param(
             "simt",
-            marks=pytest.mark.skipif(SIMT is None, reason="the stand-in is not built: make test"),
+            marks=[
+                pytest.mark.simt,
+                pytest.mark.skipif(SIMT is None, reason="the stand-in is not built: make test"),
+            ],
         ),
         pytest.param(
             "cuda",

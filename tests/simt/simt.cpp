@@ -1,213 +1,315 @@
-// Fibers by ucontext: each thread of a block runs until it waits; the scheduler goes round the
-// block until all have returned. A round in which nobody can go on is a deadlock: a barrier or a
-// warp exchange that some of its threads will never reach.
+// The scheduler: each thread of a block runs until it waits; those that can go on do so in an order
+// drawn from a seed, until all have returned or wait. A block's barrier opens when all that have
+// not returned wait at it; that none can go on otherwise is a fault.
 #include "simt.h"
 
 #include <sys/mman.h>
-#include <ucontext.h>
+#include <unistd.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <cstring>
 #include <memory>
-#include <string>
-#include <vector>
+#include <mutex>
+#include <numeric>
+#include <utility>
+
+#include "machine.h"
+#include "symbols.h"
+
+#if defined(__x86_64__)
+asm(R"(
+  .text
+  .hidden simt_switch
+  .globl simt_switch
+  .type simt_switch, @function
+simt_switch:
+  pushq %rbp
+  pushq %rbx
+  pushq %r12
+  pushq %r13
+  pushq %r14
+  pushq %r15
+  movq %rsp, (%rdi)
+  movq %rsi, %rsp
+  popq %r15
+  popq %r14
+  popq %r13
+  popq %r12
+  popq %rbx
+  popq %rbp
+  ret
+  .size simt_switch, .-simt_switch
+)");
+#endif
 
 namespace simt {
+
+Fiber* current = nullptr;
+
 namespace {
 
-constexpr size_t kStack = 128 * 1024;
-constexpr unsigned kMostThreads = 1024;  // sm_75's limits
-constexpr size_t kMostDynamicShared = 48 * 1024;
-constexpr unsigned kMostBlocksYZ = 65535;
+constexpr unsigned kMostBlocksX = 0x7fffffff, kMostBlocksYZ = 65535, kMostThreadsZ = 64;
+constexpr uint64_t kMostIdle = 1 << 20;
 
-enum class State { ready, at_barrier, in_exchange, done };
-
-struct Fiber {
-  ucontext_t context;
-  Index index;
-  State state = State::ready;
-  int vote = 0;
-  unsigned mask = 0;  // the exchange waited for
-  uint64_t step = 0;  // exchanges entered so far
-};
-
-struct Warp {
-  // two sets in turn: a lane enters exchange k + 2 only when all have read k
-  Lanes lanes[2];
-};
-
-// Stacks are kept: mapping a thousand for every block would cost more than running it.
-struct Stacks {
-  std::vector<char*> all;
-  char* at(size_t i) {
-    while (all.size() <= i) {
-      void* p = mmap(nullptr, kStack, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-      if (p == MAP_FAILED) abort();
-      all.push_back(static_cast<char*>(p));
-    }
-    return all[i];
-  }
-};
-
-struct Machine {
-  Stacks stacks;
-  std::unique_ptr<Fiber[]> fibers{new Fiber[kMostThreads]};
-  std::vector<Warp> warps{kMostThreads / 32};
-  std::vector<unsigned> order;
-  alignas(64) char shared[kMostDynamicShared];
-  Index grid, block_shape, block;
-  unsigned count = 0;  // threads a block
-  Fiber* current = nullptr;
-  ucontext_t scheduler;
-  void (*body)(void*) = nullptr;
-  void* context = nullptr;
-  int barrier_sum = 0;
-  uint64_t random = 0;
-  std::string error;
-};
-
-Machine& machine() {
-  static thread_local Machine m;
-  return m;
+// Below it lies a page that no thread may touch, so that one which needs more stops there.
+char* map_stack() {
+  const size_t guard = size_t(sysconf(_SC_PAGESIZE));
+  void* p =
+      mmap(nullptr, guard + kStack, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (p == MAP_FAILED || mprotect(p, guard, PROT_NONE) != 0) abort();
+  return static_cast<char*>(p) + guard;
 }
-
-unsigned number(const Fiber* f) { return unsigned(f - machine().fibers.get()); }
 
 void enter() {
-  Machine& m = machine();
+  Machine& m = machine();  // no fiber changes threads
+  current = m.current;
   m.body(m.context);
-  m.current->state = State::done;
-  swapcontext(&m.current->context, &m.scheduler);
+  current = nullptr;
+  Fiber& f = *m.current;
+  f.state = State::done;
+  m.idle = 0;
+  const unsigned first = f.number - f.lane;
+  for (unsigned i = first; i < first + kLanes && i < m.count; ++i) {
+    const Fiber& other = m.fiber(i);
+    if (other.state == State::in_exchange && other.mask >> f.lane & 1)
+      stop(m, "warp intrinsic with a wrong mask: " + thread_name(m, i) + " waits in " +
+                  other.waits_for + " for lane " + std::to_string(f.lane) + ", which has returned");
+  }
+  switch_to_scheduler(m);
 }
 
-void wait(State state) {
-  Machine& m = machine();
-  m.current->state = state;
-  swapcontext(&m.current->context, &m.scheduler);
+// Stacks are kept: mapping a thousand for every block would cost more than running it.
+void begin_block(Machine& m) {
+  m.block_began = m.barrier = ++m.clock;
+  m.fenced = m.fenced_at_barrier = m.acquired_at_barrier = m.released = 0;
+  m.queue.clear();
+  m.idle = 0;
+  const Index shape = m.block_shape;
+  for (unsigned i = 0; i < m.count; ++i) {
+    Fiber& f = m.fiber(i);
+    if (!f.stack) f.stack = reinterpret_cast<uintptr_t>(map_stack());
+    f.machine = &m;
+    f.number = i, f.lane = i % kLanes;
+    f.index = {i % shape.x, i / shape.x % shape.y, i / (shape.x * shape.y)};
+    f.state = State::ready;
+    f.now = m.clock;
+    f.restless = 0;
+    f.context.make(reinterpret_cast<char*>(f.stack), kStack, enter);
+    m.queue.push_back(i);
+  }
+  ++m.counters.blocks;
 }
 
-// Threads go in a different order every round, from a seed: what depends on order shows.
-void shuffle(std::vector<unsigned>& order, uint64_t& random) {
-  for (size_t i = order.size(); i > 1; --i) {
-    random = random * 6364136223846793005u + 1442695040888963407u;
-    std::swap(order[i - 1], order[(random >> 33) % i]);
+std::string place(const Fiber& f) {
+  if (f.state != State::at_barrier) return f.waits_for;
+  const char* slash = strrchr(f.site.file, '/');
+  return std::string(f.waits_for) + " in " + (slash ? slash + 1 : f.site.file) + ":" +
+         std::to_string(f.site.line);
+}
+
+bool same_barrier(const Fiber& a, const Fiber& b) {
+  return a.site.line == b.site.line && strcmp(a.waits_for, b.waits_for) == 0 &&
+         strcmp(a.site.file, b.site.file) == 0;
+}
+
+// Nobody can go on: opens the barrier if all wait at one, or says why not.
+void open_barrier(Machine& m) {
+  const Fiber *first = nullptr, *lost = nullptr;
+  int sum = 0;
+  for (unsigned i = 0; i < m.count; ++i) {
+    const Fiber& f = m.fiber(i);
+    if (f.state == State::in_exchange) lost = &f;
+    if (f.state != State::at_barrier) continue;
+    if (!first) first = &f;
+    if (!same_barrier(*first, f))
+      return stop(m, "barrier in divergent flow: " + thread_name(m, first->number) + " waits at " +
+                         place(*first) + ", " + thread_name(m, i) + " at " + place(f));
+    sum += f.vote;
+  }
+  if (lost && first)
+    return stop(m, "barrier in divergent flow: " + thread_name(m, first->number) + " waits at " +
+                       place(*first) + ", " + thread_name(m, lost->number) + " in " + place(*lost) +
+                       " for lanes that never come");
+  if (lost)
+    return stop(m, "stuck: " + thread_name(m, lost->number) + " waits in " + place(*lost) +
+                       " for lanes that never come");
+  m.barrier_sum = sum;
+  m.barrier = ++m.clock;
+  m.fenced_at_barrier = m.fenced;
+  ++m.counters.barriers;
+  m.idle = 0;
+  for (unsigned i = 0; i < m.count; ++i) {
+    Fiber& f = m.fiber(i);
+    if (f.state != State::at_barrier) continue;
+    m.acquired_at_barrier = std::max(m.acquired_at_barrier, f.acquired);
+    f.state = State::ready;
+    f.now = m.clock;
+    m.queue.push_back(i);
   }
 }
 
-bool exchange_ready(const Fiber& f) {
-  Machine& m = machine();
-  const unsigned first = number(&f) / 32 * 32;
-  for (unsigned l = 0; l < 32; ++l)
-    if (f.mask >> l & 1)
-      if (first + l >= m.count || m.fibers[first + l].step < f.step) return false;
+void count_block(Machine& m) {
+  if (!m.counting) return;
+  for (unsigned w = 0; w * kLanes < m.count; ++w) count_warp(m, w);
+}
+
+void run_queue(Machine& m) {
+  while (!m.queue.empty() && !m.failed) {
+    m.batch.swap(m.queue);
+    m.queue.clear();
+    for (size_t i = m.batch.size(); i > 1; --i) std::swap(m.batch[i - 1], m.batch[m.draw(i)]);
+    for (unsigned i : m.batch) {
+      m.current = &m.fiber(i);
+      Context::change(m.scheduler, m.current->context);
+      m.current = nullptr;
+      if (m.failed) return;
+    }
+  }
+}
+
+bool run_block(Machine& m) {
+  begin_block(m);
+  for (;;) {
+    run_queue(m);
+    count_block(m);
+    bool alive = false;
+    for (unsigned i = 0; i < m.count && !alive; ++i) alive = m.fiber(i).state != State::done;
+    if (!alive) break;
+    if (!m.failed) open_barrier(m);
+    if (m.failed) return false;
+  }
+  if (m.released) m.released_blocks.push_back({m.block_began, m.released});
   return true;
 }
 
-bool run_block() {
-  Machine& m = machine();
-  for (unsigned i = 0; i < m.count; ++i) {
-    Fiber& f = m.fibers[i];
-    f.state = State::ready;
-    f.step = 0;
-    f.index = {i % m.block_shape.x, i / m.block_shape.x % m.block_shape.y,
-               i / (m.block_shape.x * m.block_shape.y)};
-    getcontext(&f.context);
-    f.context.uc_stack.ss_sp = m.stacks.at(i);
-    f.context.uc_stack.ss_size = kStack;
-    f.context.uc_link = nullptr;
-    makecontext(&f.context, enter, 0);
+std::string limits(Index grid, Index block, size_t shared_bytes) {
+  const auto words = [](auto number, const char* what) { return std::to_string(number) + what; };
+  const uint64_t threads = uint64_t(block.x) * block.y * block.z;
+  if (threads == 0 || threads > kMostThreads || block.z > kMostThreadsZ)
+    return words(threads, " threads a block, sm_75 has 1 to 1024 (64 along z)");
+  if (shared_bytes > kMostShared)
+    return words(shared_bytes, " bytes of shared memory, sm_75 has 49152 a block");
+  if (uint64_t(grid.x) * grid.y * grid.z == 0 || grid.x > kMostBlocksX || grid.y > kMostBlocksYZ ||
+      grid.z > kMostBlocksYZ)
+    return words(grid.x, " x ") + words(grid.y, " x ") + words(grid.z, " blocks") +
+           ", sm_75 has 1 to 2147483647 x 65535 x 65535";
+  return {};
+}
+
+// From seed 2 on blocks come in another order: every `step`th, round and round.
+bool run_grid(Machine& m) {
+  const Index g = m.grid;
+  const uint64_t blocks = uint64_t(g.x) * g.y * g.z;
+  uint64_t step = 1, at = 0;
+  if (m.seed > 1) {
+    at = m.draw(blocks);
+    do {
+      step = 1 + m.draw(blocks);
+    } while (std::gcd(step, blocks) != 1);
   }
-  for (;;) {
-    bool moved = false;
-    unsigned alive = 0, at_barrier = 0;
-    shuffle(m.order, m.random);
-    for (unsigned i : m.order) {
-      Fiber& f = m.fibers[i];
-      if (f.state == State::ready || (f.state == State::in_exchange && exchange_ready(f))) {
-        f.state = State::ready;
-        m.current = &f;
-        swapcontext(&m.scheduler, &f.context);
-        moved = true;
-      }
-      alive += f.state != State::done;
-      at_barrier += f.state == State::at_barrier;
-    }
-    if (alive == 0) return true;
-    if (at_barrier == alive) {
-      m.barrier_sum = 0;
-      for (unsigned i = 0; i < m.count; ++i)
-        if (m.fibers[i].state == State::at_barrier) {
-          m.barrier_sum += m.fibers[i].vote;
-          m.fibers[i].state = State::ready;
-        }
-    } else if (!moved) {
-      m.error = "stuck: " + std::to_string(at_barrier) + " of " + std::to_string(alive) +
-                " threads wait at a barrier, the others for lanes that never come";
-      return false;
-    }
+  for (uint64_t i = 0; i < blocks; ++i, at = (at + step) % blocks) {
+    m.block = {unsigned(at % g.x), unsigned(at / g.x % g.y), unsigned(at / g.x / g.y)};
+    if (!run_block(m)) return false;
   }
+  return true;
 }
 
 }  // namespace
 
-Index thread_index() { return machine().current->index; }
-Index block_index() { return machine().block; }
-Index block_size() { return machine().block_shape; }
-Index grid_size() { return machine().grid; }
-int lane() { return int(number(machine().current) % 32); }
-void* dynamic_shared() { return machine().shared; }
-void load(void* to, const void* from, size_t bytes) { memcpy(to, from, bytes); }
-void store(void* to, const void* from, size_t bytes) { memcpy(to, from, bytes); }
+Machine& machine() {
+  static thread_local const std::unique_ptr<Machine> m = [] {
+    auto made = std::make_unique<Machine>();
+    const char* seed = getenv("DETCORE_SIMT_SEED");
+    made->seed = seed ? strtoull(seed, nullptr, 10) : 1;
+    return made;
+  }();
+  return *m;
+}
+
+void switch_to_scheduler(Machine& m) {
+  Fiber* const running = std::exchange(current, nullptr);
+  Context::change(m.current->context, m.scheduler);
+  current = running;
+}
+
+void stop(Machine& m, std::string words) {
+  m.error = std::move(words);
+  m.failed = true;
+  // a fiber is left where it is: what is on its stack owns nothing
+  while (m.current) switch_to_scheduler(m);
+}
+
+void fault(Machine& m, const std::string& words, const void* pc) {
+  const Index b = m.block;
+  stop(m, words + " (kernel " + function_name(m.kernel) + ", block (" + std::to_string(b.x) + ", " +
+              std::to_string(b.y) + ", " + std::to_string(b.z) + "), " +
+              thread_name(m, m.current->number) + (pc ? ", at " + code_place(pc) : "") + ")");
+  abort();
+}
+
+void give_way(Machine& m, Fiber& f) {
+  if (++m.idle > kMostIdle)
+    fault(m, "no progress: threads spin on memory that nobody will write", nullptr);
+  m.queue.push_back(f.number);
+  switch_to_scheduler(m);
+}
+
+void pause() {
+  if (!current) return;
+  Inside inside;
+  give_way(machine(), inside.fiber);
+}
+
+std::string thread_name(const Machine& m, unsigned number) {
+  const Index i = m.fibers[number].index, shape = m.block_shape;
+  if (shape.y == 1 && shape.z == 1) return "thread " + std::to_string(i.x);
+  return "thread (" + std::to_string(i.x) + ", " + std::to_string(i.y) + ", " +
+         std::to_string(i.z) + ")";
+}
+
+Index thread_index() { return current->index; }
+Index block_index() { return current->machine->block; }
+Index block_size() { return current->machine->block_shape; }
+Index grid_size() { return current->machine->grid; }
+int lane() { return int(current->lane); }
+void* dynamic_shared() { return current->machine->memory.dynamic_shared(); }
 const char* last_error() { return machine().error.c_str(); }
+void set_seed(uint64_t seed) { machine().seed = seed; }
+void set_most_blocks(unsigned blocks) { machine().most_blocks = blocks; }
 
-unsigned live_lanes() {
+int block_barrier(const char* name, int vote, Site site) {
   Machine& m = machine();
-  const unsigned first = number(m.current) / 32 * 32;
-  unsigned mask = 0;
-  for (unsigned l = 0; l < 32 && first + l < m.count; ++l)
-    if (m.fibers[first + l].state != State::done) mask |= 1u << l;
-  return mask;
+  Fiber& f = *m.current;
+  f.waits_for = name, f.site = site, f.vote = vote;
+  f.state = State::at_barrier;
+  switch_to_scheduler(m);
+  return m.barrier_sum;
 }
 
-int block_barrier(int vote) {
-  machine().current->vote = vote;
-  wait(State::at_barrier);
-  return machine().barrier_sum;
-}
-
-const Lanes& exchange(unsigned mask, uint64_t mine) {
-  Fiber* f = machine().current;
-  Warp& warp = machine().warps[number(f) / 32];
-  Lanes& lanes = warp.lanes[++f->step % 2];
-  lanes.value[lane()] = mine;
-  f->mask = mask;
-  wait(State::in_exchange);
-  return lanes;
-}
-
-bool run(Index grid, Index block, size_t shared_bytes, void (*body)(void*), void* context) {
+bool run(const void* kernel, Index grid, Index block, size_t shared_bytes, void (*body)(void*),
+         void* context) {
   Machine& m = machine();
-  const uint64_t threads = uint64_t(block.x) * block.y * block.z;
-  if (threads == 0 || threads > kMostThreads || shared_bytes > kMostDynamicShared ||
-      uint64_t(grid.x) * grid.y * grid.z == 0 || grid.y > kMostBlocksYZ || grid.z > kMostBlocksYZ) {
-    m.error = "invalid configuration: " + std::to_string(threads) + " threads, " +
-              std::to_string(shared_bytes) + " bytes of shared memory";
+  const std::string refused = limits(grid, block, shared_bytes);
+  if (!refused.empty()) {
+    m.error = "invalid configuration: " + refused + " (kernel " + function_name(kernel) + ")";
     return false;
   }
-  const char* seed = getenv("DETCORE_SIMT_SEED");
-  m.random = seed ? strtoull(seed, nullptr, 10) : 1;
-  m.grid = grid, m.block_shape = block, m.count = unsigned(threads);
-  m.body = body, m.context = context;
-  m.order.resize(m.count);
-  for (unsigned i = 0; i < m.count; ++i) m.order[i] = i;
-  for (unsigned z = 0; z < grid.z; ++z)
-    for (unsigned y = 0; y < grid.y; ++y)
-      for (unsigned x = 0; x < grid.x; ++x) {
-        m.block = {x, y, z};
-        memset(m.shared, 0xee, shared_bytes);  // whoever reads what nobody wrote reads nonsense
-        if (!run_block()) return false;
-      }
-  return true;
+  static std::mutex turn;
+  const std::lock_guard<std::mutex> launch(turn);
+  m.failed = false;
+  m.kernel = kernel, m.body = body, m.context = context;
+  m.grid = grid, m.block_shape = block, m.shared_bytes = shared_bytes;
+  if (m.most_blocks) m.grid.x = std::min(m.grid.x, m.most_blocks);
+  m.count = block.x * block.y * block.z;
+  m.random = m.seed;
+  m.launch_began = ++m.clock;
+  m.released_blocks.clear();
+  m.statics_touched.resize(static_variables());
+  m.static_bytes = 0;
+  m.memory.set_dynamic_shared(shared_bytes);
+  ++m.counters.launches;
+  return run_grid(m);
 }
 
 }  // namespace simt

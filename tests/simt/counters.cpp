@@ -1,0 +1,106 @@
+// Lanes of a warp run one after the other here, so each logs its accesses, and at the warp's next
+// sync the logs are put side by side: the k-th time that lanes come to an instruction is one
+// execution of it by all of them. Exact where lanes do not diverge; where they do, what a device
+// would execute apart may be counted as one, and the lanes that banks serve together are the next
+// ones that take part.
+#include "counters.h"
+
+#include <algorithm>
+#include <map>
+#include <vector>
+
+#include "machine.h"
+
+namespace simt {
+namespace {
+
+constexpr uintptr_t kSector = 32;
+constexpr uintptr_t kBanks = 32, kBankBytes = 4;
+
+using Lockstep = std::vector<const Logged*>;  // what lanes do at once
+
+size_t distinct(std::vector<uintptr_t>& values) {
+  std::sort(values.begin(), values.end());
+  return size_t(std::unique(values.begin(), values.end()) - values.begin());
+}
+
+void count_global(Counters& c, const Lockstep& lanes) {
+  static thread_local std::vector<uintptr_t> sectors;
+  sectors.clear();
+  uint64_t bytes = 0;
+  for (const Logged* a : lanes) {
+    bytes += a->bytes;
+    for (uintptr_t s = a->address / kSector; s <= (a->address + a->bytes - 1) / kSector; ++s)
+      sectors.push_back(s);
+  }
+  const bool write = lanes[0]->write;
+  ++(write ? c.global_stores : c.global_loads);
+  (write ? c.store_sectors : c.load_sectors) += distinct(sectors);
+  (write ? c.store_bytes : c.load_bytes) += bytes;
+}
+
+// Lanes that the banks serve together bring 128 bytes: all of 4 bytes, a half of 8, a quarter
+// of 16.
+void count_shared(Counters& c, const Lockstep& lanes) {
+  ++c.shared_accesses;
+  const size_t together = std::max<size_t>(1, kBanks * kBankBytes / std::max(4u, lanes[0]->bytes));
+  static thread_local std::vector<uintptr_t> words;
+  for (size_t first = 0; first < lanes.size(); first += together) {
+    words.clear();
+    for (size_t i = first; i < std::min(first + together, lanes.size()); ++i)
+      for (uintptr_t w = lanes[i]->address / kBankBytes;
+           w <= (lanes[i]->address + lanes[i]->bytes - 1) / kBankBytes; ++w)
+        words.push_back(w);
+    words.resize(distinct(words));
+    unsigned in_bank[kBanks] = {}, most = 1;
+    for (uintptr_t w : words) most = std::max(most, ++in_bank[w % kBanks]);
+    c.bank_conflicts += most - 1;
+  }
+}
+
+void count_lockstep(Counters& c, const Lockstep& lanes) {
+  if (lanes.empty()) return;
+  lanes[0]->shared ? count_shared(c, lanes) : count_global(c, lanes);
+}
+
+}  // namespace
+
+void count_warp(Machine& m, unsigned warp) {
+  Fiber* fibers = &m.fiber(warp * kLanes);
+  const unsigned lanes = std::min(kLanes, m.count - warp * kLanes);
+  Lockstep together;
+  // as long as all lanes that do anything do the same, position by position
+  size_t at = 0;
+  for (;; ++at) {
+    together.clear();
+    bool same = true;
+    for (unsigned l = 0; l < lanes && same; ++l) {
+      const auto& log = fibers[l].log;
+      if (log.empty()) continue;
+      same = at < log.size() && (together.empty() || log[at].pc == together[0]->pc);
+      if (same) together.push_back(&log[at]);
+    }
+    if (!same || together.empty()) break;
+    count_lockstep(m.counters, together);
+  }
+  // from where they part: the k-th time at an instruction
+  std::map<std::pair<uintptr_t, size_t>, Lockstep> executions;
+  for (unsigned l = 0; l < lanes; ++l) {
+    std::map<uintptr_t, size_t> times;
+    auto& log = fibers[l].log;
+    for (size_t i = at; i < log.size(); ++i)
+      executions[{log[i].pc, times[log[i].pc]++}].push_back(&log[i]);
+  }
+  for (const auto& [_, lockstep] : executions) count_lockstep(m.counters, lockstep);
+  for (unsigned l = 0; l < lanes; ++l) fibers[l].log.clear();
+}
+
+void count(bool on) {
+  Machine& m = machine();
+  if (on) m.counters = {};
+  m.counting = on;
+}
+
+const Counters& counters() { return machine().counters; }
+
+}  // namespace simt

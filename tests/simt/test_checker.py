@@ -1,0 +1,134 @@
+"""The stand-in as Python sees it: kernels in any order of threads, and what they cost.
+
+What the checker finds is shown by planted faults, in test_faults.cpp and test_counters.cpp.
+"""
+
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from ..ops.conftest import SIMT, counted, random_boxes
+
+CUDA = Path(__file__).parents[2] / "csrc" / "kernels" / "cuda"
+CODEC = [1.0, 1.0, 1.0, 1.0]
+
+needs_simt = pytest.mark.skipif(SIMT is None, reason="the stand-in is not built: make test")
+pytestmark = pytest.mark.simt
+
+
+@pytest.fixture(autouse=True)
+def as_launched() -> Iterator[None]:
+    yield
+    if SIMT is not None:
+        SIMT.set_seed(1)
+        SIMT.set_most_blocks(0)
+
+
+def _scores(*shape: int) -> torch.Tensor:
+    return torch.rand(*shape, generator=torch.Generator().manual_seed(3))
+
+
+def _boxes(n: int, seed: int = 0) -> torch.Tensor:
+    return random_boxes(n, seed=seed).float()
+
+
+def _rois(n: int) -> torch.Tensor:
+    return torch.cat((torch.zeros(n, 1), _boxes(n)), dim=1)
+
+
+OPS: dict[str, Callable[[Any], Any]] = {
+    "nms": lambda m: m.nms(_boxes(300), _scores(300), 0.5),
+    "soft_nms": lambda m: m.soft_nms(_boxes(300), _scores(300), 0.3, 0.5, 0.01, "gaussian"),
+    "multiclass_nms": lambda m: m.multiclass_nms(
+        _boxes(200)[None], _scores(1, 200, 3), 0.1, 0.5, 50, 40
+    ),
+    "match_boxes": lambda m: m.match_boxes(_boxes(20), _boxes(700, 1), None, None),
+    "box_iou": lambda m: m.box_iou(_boxes(37), _boxes(41, 1), "xyxy", "giou", 1e-7),
+    "box_iou_backward": lambda m: m.box_iou_backward(
+        _scores(37, 41), _boxes(37), _boxes(41, 1), "ciou", 1e-7
+    ),
+    "paired_box_iou_backward": lambda m: m.paired_box_iou_backward(
+        _scores(500), _boxes(500), _boxes(500, 1), "diou", 1e-7
+    ),
+    "decode_boxes_backward": lambda m: m.decode_boxes_backward(
+        _scores(300, 8), _scores(300, 8), _boxes(300), CODEC, 4.0
+    ),
+    "roi_align_backward": lambda m: m.roi_align_backward(
+        _scores(9, 3, 7, 7), _rois(9), 0.25, 7, 7, 2, True, [1, 3, 33, 31], False
+    ),
+}
+
+
+def assert_same(got: Any, wanted: Any) -> None:
+    for a, b in zip(*((x if isinstance(x, tuple) else (x,)) for x in (got, wanted)), strict=True):
+        assert torch.equal(a, b)
+
+
+@needs_simt
+@pytest.mark.parametrize("op", OPS)
+def test_order_of_threads_does_not_matter(op: str) -> None:
+    assert SIMT is not None
+    wanted = OPS[op](SIMT)
+    for seed in (0, 2, 3, 4):
+        SIMT.set_seed(seed)
+        assert_same(OPS[op](SIMT), wanted)
+
+
+@needs_simt
+@pytest.mark.parametrize("op", [op for op in OPS if op != "nms"])  # whose grid is of fixed size
+@pytest.mark.parametrize("blocks", [1, 3])
+def test_few_blocks_stride_over_the_rest(op: str, blocks: int) -> None:
+    """As they do past 2^31 - 1 blocks, which no test could launch."""
+    assert SIMT is not None
+    wanted = OPS[op](SIMT)
+    SIMT.set_most_blocks(blocks)
+    SIMT.set_seed(blocks)
+    assert_same(OPS[op](SIMT), wanted)
+
+
+@needs_simt
+@pytest.mark.parametrize("op", OPS)
+def test_no_float_atomics(op: str) -> None:
+    """They would make the result depend on the order in which threads come."""
+    with counted() as counts:
+        OPS[op](SIMT)
+    assert counts["launches"] > 0 and counts["store_bytes"] > 0
+    assert counts["float_atomics"] == 0
+
+
+@needs_simt
+def test_elementwise_ops_move_each_value_once() -> None:
+    assert SIMT is not None
+    n = 1000
+    a, b = _boxes(n), _boxes(n, 1)
+    with counted() as counts:
+        SIMT.paired_box_iou(a, b, "giou", 1e-7)
+    assert (counts["load_bytes"], counts["store_bytes"]) == (2 * 16 * n, 4 * n)
+    assert counts["store_sectors"] == 4 * n / 32  # coalesced
+    with counted() as counts:
+        SIMT.encode_boxes(a, b, CODEC)
+    assert (counts["load_bytes"], counts["store_bytes"]) == (2 * 16 * n, 16 * n)
+
+
+@needs_simt
+def test_counters_stop_and_start_from_zero() -> None:
+    assert SIMT is not None
+    with counted() as counts:
+        pass
+    assert set(counts.values()) == {0}
+    SIMT.paired_box_iou(_boxes(5), _boxes(5), "iou", 0.0)
+    assert SIMT.counters()["load_bytes"] == 0
+
+
+def test_both_sides_of_every_guard_are_run() -> None:
+    """The stand-in is built for sm_75 alone, which is enough as long as no kernel asks for more."""
+    guarded = [
+        path.name
+        for path in sorted(CUDA.iterdir())
+        if path.name != "launch.cuh" and re.search("DETCORE_SM|__CUDA_ARCH__", path.read_text())
+    ]
+    assert guarded == [], "build the stand-in a second time, with -DDETCORE_SM=90"
