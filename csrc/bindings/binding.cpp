@@ -119,7 +119,12 @@ Sizes sizes_of(const Tensor& t) {
   return Sizes(sizes.begin(), sizes.end());
 }
 
-Tensor dense(const Tensor& t) { return t.is_contiguous() ? t : torch::stable::contiguous(t); }
+Tensor dense(const Tensor& t) {
+  if (!t.is_contiguous()) return torch::stable::contiguous(t);
+  // a slice may begin anywhere, and a device moves 16 bytes from multiples of 16 alone
+  const bool aligned = reinterpret_cast<uintptr_t>(t.data_ptr()) % 16 == 0;
+  return aligned || !on_cuda(t) ? t : torch::stable::clone(t);
+}
 
 Tensor as_dtype(const Tensor& t, ScalarType dtype) {
   return t.scalar_type() == dtype ? t : torch::stable::to(t, dtype);

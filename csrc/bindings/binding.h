@@ -98,7 +98,7 @@ int64_t check_choice(const char* op, const char* name, const std::string& value,
 
 using Sizes = std::vector<int64_t>;
 Sizes sizes_of(const Tensor&);
-Tensor dense(const Tensor&);  // itself, or a contiguous copy
+Tensor dense(const Tensor&);  // itself, or a copy: contiguous, and as kernels want it aligned
 Tensor as_dtype(const Tensor&, ScalarType);
 ScalarType scalar_of(DType);
 // What IoU and gradients in arithmetic come out as: float64 for float64, else float32.

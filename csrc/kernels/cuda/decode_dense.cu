@@ -81,16 +81,16 @@ struct Cell {
 template <class S>
 __device__ bool write_scores(const DecodeDenseParams& p, const Tile& tile, const Cell<S>& cell) {
   using T = arithmetic_t<S>;
-  constexpr int at_once = kScoreBytes / int(sizeof(S));
-  constexpr int row = at_once + (sizeof(S) == 2 ? 2 : 1);  // odd words: fewer bank conflicts
-  __shared__ S scores[kThreads * row];
+  constexpr int at_once = kScoreBytes / int(sizeof(T));
+  constexpr int row = at_once + 1;  // one more, so that cells begin in different banks
+  __shared__ T scores[kThreads * row];
   CellScores<T, Cell<S>> score(scores_of<T>(p), cell);
   const int cells = tile.pixels * tile.anchors;
   for (int64_t c0 = 0; c0 < p.classes; c0 += at_once) {
     const int classes = p.classes - c0 < at_once ? int(p.classes - c0) : at_once;
     for (int c = 0; c < classes; ++c) {
       const T value = score(c0 + c);
-      if (cell.exists) narrow(value, scores[cell.index * row + c]);
+      if (cell.exists) scores[cell.index * row + c] = value;
     }
     __syncthreads();
     S* out = static_cast<S*>(p.scores) + c0;
@@ -98,7 +98,7 @@ __device__ bool write_scores(const DecodeDenseParams& p, const Tile& tile, const
     int k = int(threadIdx.x) / classes, c = int(threadIdx.x) % classes;
     for (; k < cells; k += cell_step, c += class_step) {
       if (c >= classes) c -= classes, ++k;
-      if (k < cells) out[tile.place(p, k) * p.classes + c] = scores[k * row + c];
+      if (k < cells) narrow(scores[k * row + c], out[tile.place(p, k) * p.classes + c]);
     }
     __syncthreads();  // before the next classes overwrite these
   }

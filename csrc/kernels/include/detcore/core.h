@@ -27,6 +27,9 @@ struct Executor {
   void (*run)(int64_t count, int64_t grain, Body body, void* context) = nullptr;
 };
 
+// On a device, arrays of boxes, [n, 4], begin at a multiple of 16 bytes, as allocators give them
+// (multiclass_nms alone takes them from anywhere); other arrays at a multiple of their element's.
+
 // A CUDA stream (cudaStream_t), spelled so that a host without the CUDA headers can pass one.
 using Stream = void*;
 
