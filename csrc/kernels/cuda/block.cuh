@@ -51,7 +51,8 @@ __device__ inline uint32_t count_before(bool own, uint32_t& total) {
 }
 
 // Replaces each of `count` values, which the block shares, by the sum of those before it.
-__device__ inline void scan_block(uint32_t* values, uint32_t count) {
+template <class N>
+__device__ void scan_block(N* values, uint32_t count) {
   const uint32_t each = (count + blockDim.x - 1) / blockDim.x;
   const uint32_t begin = threadIdx.x * each < count ? threadIdx.x * each : count;
   const uint32_t end = begin + each < count ? begin + each : count;
@@ -60,7 +61,7 @@ __device__ inline void scan_block(uint32_t* values, uint32_t count) {
   uint32_t before = sum_before(own, total);
   for (uint32_t i = begin; i < end; ++i) {
     const uint32_t value = values[i];
-    values[i] = before;
+    values[i] = N(before);
     before += value;
   }
   __syncthreads();

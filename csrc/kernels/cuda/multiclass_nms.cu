@@ -11,7 +11,7 @@ namespace {
 
 constexpr int kThreads = 256;
 constexpr size_t kMostShared = 40 << 10;
-constexpr int64_t kLeastBuckets = 64, kMostBuckets = 4096;
+constexpr int64_t kMostBuckets = 4096;
 constexpr int64_t kMostKept = 1 << 30;  // counted, and rounded to powers of two, in 32 bits
 
 struct Sizes {
@@ -35,7 +35,7 @@ struct Sizes {
     segments = keep > 0 ? p.batch * p.classes : 0, blocks = blocks_for(segments, 1);
     buckets = lesser(keep_room > kLeastBuckets ? keep_room : kLeastBuckets, kMostBuckets);
     room = size_t(keep_room) * (item + box + sizeof(uint32_t) + 1) +
-           size_t(buckets + 1) * sizeof(uint32_t);
+           begins_of(uint32_t(buckets)) * sizeof(uint32_t);
     room = (room + 63) / 64 * 64;
     keep_shared = room <= kMostShared;
     merge_shared = size_t(result_room) * item <= kMostShared;
@@ -104,7 +104,7 @@ __global__ void select_kernel(MulticlassNmsParams p, Scratch<T, K> scratch,
   Item<K>* items = reinterpret_cast<Item<K>*>(boxes + scratch.keep_room);
   uint32_t* filed = reinterpret_cast<uint32_t*>(items + scratch.keep_room);
   uint32_t* begin = filed + scratch.keep_room;
-  uint8_t* verdicts = reinterpret_cast<uint8_t*>(begin + scratch.buckets + 1);
+  uint8_t* verdicts = reinterpret_cast<uint8_t*>(begin + begins_of(scratch.buckets));
   for (int64_t segment = blockIdx.x; segment < p.batch * p.classes; segment += gridDim.x) {
     const int64_t b = segment / p.classes, c = segment % p.classes;
     const Candidates<S, ScoreS> candidates{element<S>(p.boxes, p.box_strides, b, 0, c),

@@ -12,7 +12,7 @@ namespace {
 
 constexpr int64_t kMostOneClass = 2048, kMostOneBlock = 4096;  // boxes; classes part them further
 constexpr size_t kBoxesInShared = 32 << 10;                    // bytes
-constexpr uint32_t kLeastBuckets = 256, kMostBuckets = 2048;   // of one block with its boxes
+constexpr uint32_t kMostBuckets = 4096;                        // of one block with its boxes
 constexpr int64_t kMostBoxes = 0x7fffffff;                     // ranks are counted in 32 bits
 constexpr int kThreads = 256;
 template <class T>
@@ -26,7 +26,7 @@ struct Scratch {
   uint8_t* verdicts;  // [n] by rank
   uint32_t* items;    // [n]
   // zero at first:
-  uint32_t* begin;   // [buckets + 1]
+  uint32_t* begin;   // [begins_of(buckets)]
   uint32_t* totals;  // [buckets / (kThreads * kBucketsPerThread) + 1] items of a block, plus one
   uint32_t* kept;    // [n / kThreads + 1] of a tile
   uint32_t* large;   // [2] counted, and filed
@@ -67,9 +67,9 @@ __global__ __launch_bounds__(threads, 1) void block_kernel(NmsParams p,
   const uint32_t n = uint32_t(p.n), buckets = scratch.buckets;
   unsigned char* shared = dynamic_shared<unsigned char>();
   Box<T>* boxes = boxes_in_shared ? reinterpret_cast<Box<T>*>(shared) : scratch.boxes;
-  uint32_t* begin =
-      reinterpret_cast<uint32_t*>(shared + (boxes_in_shared ? n * sizeof(Box<T>) : 0));
-  uint16_t* items = reinterpret_cast<uint16_t*>(begin + buckets + 1);
+  uint16_t* begin =
+      reinterpret_cast<uint16_t*>(shared + (boxes_in_shared ? n * sizeof(Box<T>) : 0));
+  uint16_t* items = begin + begins_of(buckets);
   uint8_t* verdicts = reinterpret_cast<uint8_t*>(items + n);
 
   for (uint32_t r = threadIdx.x; r < n; r += blockDim.x) {
@@ -191,7 +191,7 @@ struct Workspace {
     const size_t box = p.boxes_dtype == DType::f64 ? sizeof(Box<double>) : sizeof(Box<float>);
     one_block = p.n <= (p.ids ? kMostOneBlock : kMostOneClass);
     boxes_in_shared = one_block && p.n * box <= kBoxesInShared;
-    buckets = power_of_two(2 * p.n > kLeastBuckets ? 2 * p.n : kLeastBuckets);
+    buckets = power_of_two(4 * p.n > kLeastBuckets ? 4 * p.n : kLeastBuckets);
     if (one_block && buckets > kMostBuckets) buckets = kMostBuckets;
     tiles = int((p.n + kThreads - 1) / kThreads);
     parts = int((buckets + kThreads * kBucketsPerThread - 1) / (kThreads * kBucketsPerThread));
@@ -201,7 +201,7 @@ struct Workspace {
     verdicts = take(one_block ? 0 : p.n);
     items = take(one_block ? 0 : p.n * sizeof(uint32_t));
     zero = bytes;
-    take(one_block ? 0 : (buckets + 1) * sizeof(uint32_t));
+    take(one_block ? 0 : begins_of(buckets) * sizeof(uint32_t));
     totals = take(one_block ? 0 : parts * sizeof(uint32_t));
     kept = take(one_block ? 0 : tiles * sizeof(uint32_t));
     counters = take(one_block ? 0 : 4 * sizeof(uint32_t));
@@ -236,7 +236,7 @@ Status run_one_block(const NmsParams& p, const Workspace& at, Stream stream) {
   using T = arithmetic_t<S>;
   const int threads = p.n >= kOneBlock<T> ? kOneBlock<T> : int((p.n + 31) / 32 * 32);
   const size_t shared = (at.boxes_in_shared ? p.n * sizeof(Box<T>) : 0) +
-                        (at.buckets + 1) * sizeof(uint32_t) + p.n * (sizeof(uint16_t) + 1);
+                        begins_of(at.buckets) * sizeof(uint16_t) + p.n * (sizeof(uint16_t) + 1);
   const LaunchShape shape{1, threads, shared};
   const Scratch<T> scratch = at.scratch<T>(p);
   const Decision<T> decision(p.iou_threshold);

@@ -1,9 +1,9 @@
 // Greedy suppression among ranked boxes, without comparing all pairs and without a bit matrix.
 //
 // IoU > t bounds how far apart two boxes can stand, so boxes are filed in the cells of a grid, and
-// a box looks for what suppresses it in nine cells. Cells are hashed together with the class, so
-// that the grid needs no extent, far boxes cost nothing, and one code serves one class or many. The
-// few boxes that are larger than the grid was made for are compared with all.
+// a box looks for what suppresses it in a few cells of at most three rows. Rows are hashed together
+// with the class, so that the grid needs no extent, far boxes cost nothing, and one code serves one
+// class or many. The few boxes that are larger than the grid was made for are compared with all.
 //
 // A box is dead once a kept earlier box suppresses it, and kept once all earlier ones that would
 // are dead. A tile of boxes goes round until each is decided: a box waits for at most two others,
@@ -39,18 +39,23 @@ struct Decision {
 };
 
 // The grid. A pair above the threshold t overlaps along each axis by more than t times its longer
-// side, so its low corners differ by less than 1 - t times that: by less than a cell, where no box
-// filed is longer than `widest` or `tallest`. Rounding is paid by kSlack.
+// side. So of two boxes a and b with low corners in this order, b's corner is less than 1 - t times
+// a's side away; and a's side is at most b's through t.
 template <class T>
 struct Grid {
   T x0, y0;           // of some box: positions count from there, so that they keep their digits
   T per_x, per_y;     // cells a pixel
   T widest, tallest;  // pixels; 0: no box can be filed
+  T reach;            // 1 - t, and a little
+  T longer;           // 1 / t
   uint32_t last;      // buckets - 1; their number is a power of two
 };
-
-constexpr int32_t kMostCells = 1 << 17;  // from the origin: a float's rounding is 1/128 of a cell
-constexpr float kSlack = 1.04f;
+constexpr uint32_t kLeastBuckets = 64;
+constexpr int32_t kMostCells = 1 << 17;  // from the origin: a float's rounding is 1/64 of a cell
+constexpr float kSlack = 0.1f;           // of a cell, for the rounding of two boxes
+// Cells along x are a fourth of the reach of the widest box, for they cost nothing; along y more
+// than all of it, so that three rows suffice.
+constexpr float kCellX = 0.25f, kCellY = 1.15f;
 
 // A box that overlaps nothing: no pair with it has a quotient above 0. An area that is not finite
 // gives quotients of 0 or NaN.
@@ -71,16 +76,25 @@ struct Cell {
 // has lost digits.
 template <class T>
 __device__ bool cell_of(const Grid<T>& grid, const Box<T>& b, Cell& cell) {
-  const T least = sizeof(T) == 8 ? T(1e-280) : T(1e-30);
+  const T least = sizeof(T) == 8 ? T(1e-280) : T(1e-30), limit = T(kMostCells);
   const T x = (b.x1 - grid.x0) * grid.per_x, y = (b.y1 - grid.y0) * grid.per_y;
-  const T limit = T(kMostCells);
   const bool fits = b.width() <= grid.widest && b.height() <= grid.tallest && b.area() > least &&
                     x < limit && x > -limit && y < limit && y > -limit;
   cell = {fits ? int32_t(floor_of(x)) : 0, fits ? int32_t(floor_of(y)) : 0};
   return fits;
 }
 
-// Cells side by side in a row are neighbours here too, so that three of them are one range.
+// The cells from `low` on in which the partners of a filed box can be; returns how many, on an axis
+// on which its low corner is at `at`.
+template <class T>
+__device__ int32_t cells_near(T at, T side, T longest, const Grid<T>& grid, T per_pixel,
+                              int32_t& low) {
+  const T before = lane_min(longest, side * grid.longer) * grid.reach, after = side * grid.reach;
+  low = int32_t(floor_of((at - before) * per_pixel - T(kSlack)));
+  return int32_t(floor_of((at + after) * per_pixel + T(kSlack))) - low + 1;
+}
+
+// Cells side by side in a row are neighbours here too, so that they are one range of items.
 __device__ inline uint32_t bucket_of(Cell cell, int64_t id, uint32_t last) {
   uint32_t h = uint32_t(cell.y) * 0x9e3779b1u ^ uint32_t(id) * 0x85ebca6bu ^
                uint32_t(uint64_t(id) >> 32) * 0xc2b2ae35u;
@@ -88,9 +102,20 @@ __device__ inline uint32_t bucket_of(Cell cell, int64_t id, uint32_t last) {
   return (h + uint32_t(cell.x)) & last;
 }
 
-// A grid for these boxes, by all threads of a block: cells for a size that all but a few of them
-// have. Of 32 samples of 32 boxes the largest are taken, and of those the median, and a quarter
-// more: outliers do not spoil it.
+// Counts one more, and returns how many there were. Two counters of 16 bits are added to as one.
+__device__ inline uint32_t count_one(uint32_t* counters, uint32_t i) {
+  return atomicAdd(counters + i, 1u);
+}
+__device__ inline uint32_t count_one(uint16_t* counters, uint32_t i) {
+  const uint32_t shift = i % 2 * 16;
+  return atomicAdd(reinterpret_cast<uint32_t*>(counters) + i / 2, 1u << shift) >> shift & 0xffffu;
+}
+// Entries of `begin`: one a bucket, one for the end of the last, and what 16 bits need for company.
+constexpr size_t begins_of(uint32_t buckets) { return buckets + 2; }
+
+// A grid for these boxes, by all threads of a block, for a size that all but a few of them keep to.
+// Of 32 samples of 32 boxes the largest are taken, and of those the median, and an eighth more:
+// outliers do not spoil it.
 template <class T>
 __device__ Grid<T> make_grid(const Box<T>* boxes, uint32_t n, T below, uint32_t buckets) {
   __shared__ T largest[2][32], size[2];
@@ -116,12 +141,19 @@ __device__ Grid<T> make_grid(const Box<T>* boxes, uint32_t n, T below, uint32_t 
       smaller += other > T(0) && (other < own || (other == own && k < lane));
     }
     const int filled = __popc(__ballot_sync(kAllLanes, own > T(0)));
-    if (own > T(0) && smaller == filled / 2) size[axis] = own * T(1.25);
+    if (own > T(0) && smaller == filled / 2) size[axis] = own * T(1.125);
   }
   __syncthreads();
-  const T reach = lane_max(T(1) - below, T(1.0 / 16)) * T(kSlack);
-  return {boxes[0].x1, boxes[0].y1, T(1) / (size[0] * reach), T(1) / (size[1] * reach), size[0],
-          size[1],     buckets - 1};
+  const T reach = lane_max(T(1) - below, T(1.0 / 16)) * T(1.001);
+  return {boxes[0].x1,
+          boxes[0].y1,
+          T(1) / (size[0] * reach * T(kCellX)),
+          T(1) / (size[1] * reach * T(kCellY)),
+          size[0],
+          size[1],
+          reach,
+          T(1) / below,
+          buckets - 1};
 }
 
 enum Verdict : uint8_t { kUndecided, kKept, kDead };
@@ -129,11 +161,11 @@ enum Verdict : uint8_t { kUndecided, kKept, kDead };
 // n ranked boxes, filed. R: a rank.
 template <class T, class R>
 struct Filed {
-  const Box<T>* boxes;    // [n]
-  const int64_t* ids;     // [n] class ids, or null
-  uint8_t* verdicts;      // [n] Verdict; read and written by many at once
-  const R* items;         // [n] ranks, bucket by bucket; the `large` ones at the end
-  const uint32_t* begin;  // [buckets + 1] where each bucket's items begin
+  const Box<T>* boxes;  // [n]
+  const int64_t* ids;   // [n] class ids, or null
+  uint8_t* verdicts;    // [n] Verdict; read and written by many at once
+  const R* items;       // [n] ranks, bucket by bucket; the `large` ones at the end
+  const R* begin;       // [begins_of(buckets)] where each bucket's items begin
   uint32_t n, large;
 
   __device__ uint8_t verdict(uint32_t rank) const { return peek(verdicts + rank); }
@@ -144,7 +176,7 @@ struct Filed {
 struct Range {
   uint32_t begin, end;
 };
-constexpr int kRanges = 7;  // of items in which a box searches
+constexpr int kRows = 3, kRanges = 2 * kRows + 1;  // of items in which a box searches
 
 // Where one box searches.
 template <class T, class R>
@@ -153,28 +185,29 @@ struct Search {
   const Decision<T>& decision;
   Box<T> box;
   uint32_t rank;
-  uint32_t bucket[3];  // of its cell and those above and below
-  bool everywhere;
+  uint32_t bucket[kRows];  // the first of each row; those beyond `rows` are unused
+  int32_t columns, rows;   // 0 rows: everywhere
 
   __device__ Search(const Filed<T, R>& filed, const Grid<T>& grid, const Decision<T>& decision,
                     uint32_t rank)
-      : filed(filed), decision(decision), box(filed.boxes[rank]), rank(rank) {
-    Cell cell;
-    everywhere = !cell_of(grid, box, cell);
-    for (int row = 0; row < 3; ++row)
-      bucket[row] = bucket_of({cell.x, cell.y + row - 1}, filed.id(rank), grid.last);
+      : filed(filed), decision(decision), box(filed.boxes[rank]), rank(rank), columns(0), rows(0) {
+    Cell low;
+    if (cell_of(grid, box, low)) {
+      columns = cells_near(box.x1 - grid.x0, box.width(), grid.widest, grid, grid.per_x, low.x);
+      rows = cells_near(box.y1 - grid.y0, box.height(), grid.tallest, grid, grid.per_y, low.y);
+    }
+    for (int row = 0; row < kRows; ++row)
+      bucket[row] = bucket_of({low.x, low.y + row}, filed.id(rank), grid.last);
   }
 
-  // Three cells of a row stand in one range, but where buckets end and begin anew.
+  // A row is one range, or two where its buckets begin anew.
   __device__ Range range(int k, uint32_t last) const {
-    if (k == 6) return {filed.n - filed.large, filed.n};
-    if (everywhere) return {0, k == 0 ? filed.begin[last + 1] : 0};
-    const uint32_t b = k < 2 ? bucket[0] : k < 4 ? bucket[1] : bucket[2];
-    if (k % 2 == 0)
-      return {filed.begin[b > 0 ? b - 1 : 0], filed.begin[b < last ? b + 2 : last + 1]};
-    if (b == 0) return {filed.begin[last], filed.begin[last + 1]};
-    if (b == last) return {0, filed.begin[1]};
-    return {0, 0};
+    if (k == kRanges - 1) return {filed.n - filed.large, filed.n};
+    if (rows == 0) return {0, k == 0 ? uint32_t(filed.begin[last + 1]) : 0};
+    if (k / 2 >= rows) return {0, 0};
+    const uint32_t b = k < 2 ? bucket[0] : k < 4 ? bucket[1] : bucket[2], end = b + columns;
+    if (k % 2 == 0) return {filed.begin[b], filed.begin[end <= last ? end : last + 1]};
+    return {0, end > last + 1 ? uint32_t(filed.begin[end - last - 1]) : 0};
   }
   __device__ uint32_t candidates(uint32_t last) const {
     uint32_t sum = 0;
@@ -323,7 +356,7 @@ struct Ranked {
   const int64_t* ids;   // [n] class ids, or null
   uint8_t* verdicts;    // [n] Verdict; those undecided are decided
   R* items;             // [n]
-  uint32_t* begin;      // [buckets + 1]
+  R* begin;             // [begins_of(buckets)]
   uint32_t n, buckets;  // buckets: a power of two
 };
 
@@ -335,7 +368,8 @@ __device__ uint32_t suppress(const Ranked<T, R>& ranked, const Decision<T>& deci
   __shared__ uint32_t large;
   const uint32_t n = ranked.n;
   if (threadIdx.x == 0) large = 0;
-  for (uint32_t b = threadIdx.x; b <= ranked.buckets; b += blockDim.x) ranked.begin[b] = 0;
+  for (uint32_t b = threadIdx.x; b < begins_of(ranked.buckets); b += blockDim.x)
+    ranked.begin[b] = 0;
   __syncthreads();
   const Grid<T> grid = make_grid(ranked.boxes, n, decision.below, ranked.buckets);
   // counted one place further on, so that filing moves each bucket's begin to where the next begins
@@ -345,7 +379,7 @@ __device__ uint32_t suppress(const Ranked<T, R>& ranked, const Decision<T>& deci
       Cell cell;
       if (cell_of(grid, ranked.boxes[r], cell)) {
         const uint32_t bucket = bucket_of(cell, ranked.ids ? ranked.ids[r] : 0, grid.last);
-        const uint32_t place = atomicAdd(&ranked.begin[bucket + 1], 1u);
+        const uint32_t place = count_one(ranked.begin, bucket + 1);
         if (filing) ranked.items[place] = R(r);
       } else if (filing) {
         ranked.items[n - 1 - atomicAdd(&large, 1u)] = R(r);
