@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ._fake import grad_beside, one_device
 from ._route import bind, differentiable_once, numpy_too
 
 CLIP = math.log(1000 / 16)  # Faster R-CNN's: a box grows at most 62.5 times
@@ -67,16 +68,20 @@ def decode_boxes(
 
 @torch.library.register_fake("detcore::encode_boxes")
 def _(boxes: Tensor, anchors: Tensor, weights: list[float]) -> Tensor:
+    one_device("encode_boxes", boxes=boxes, anchors=anchors)
     return boxes.new_empty(boxes.shape)
 
 
 @torch.library.register_fake("detcore::decode_boxes")
 def _(deltas: Tensor, anchors: Tensor, weights: list[float], clip: float) -> Tensor:
+    one_device("decode_boxes", deltas=deltas, anchors=anchors)
     return deltas.new_empty(deltas.shape)
 
 
 @torch.library.register_fake("detcore::encode_boxes_backward")
 def _(grad: Tensor, boxes: Tensor, anchors: Tensor, weights: list[float]) -> tuple[Tensor, Tensor]:
+    one_device("encode_boxes_backward", boxes=boxes, anchors=anchors)
+    grad_beside("box_codec", grad, boxes)
     return boxes.new_empty(boxes.shape), anchors.new_empty(anchors.shape)
 
 
@@ -84,6 +89,8 @@ def _(grad: Tensor, boxes: Tensor, anchors: Tensor, weights: list[float]) -> tup
 def _(
     grad: Tensor, deltas: Tensor, anchors: Tensor, weights: list[float], clip: float
 ) -> tuple[Tensor, Tensor]:
+    one_device("decode_boxes_backward", deltas=deltas, anchors=anchors)
+    grad_beside("box_codec", grad, deltas)
     return deltas.new_empty(deltas.shape), anchors.new_empty(anchors.shape)
 
 

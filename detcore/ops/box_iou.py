@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from ._dtypes import one_dtype, result_dtype
+from ._fake import grad_beside, one_device
 from ._route import bind, differentiable_once, numpy_too
 from .boxes import box_convert
 
@@ -102,17 +103,20 @@ def _pairwise(
 
 @torch.library.register_fake("detcore::box_iou")
 def _(boxes1: Tensor, boxes2: Tensor, fmt: str, kind: str, eps: float) -> Tensor:
+    one_device(_NAMES[kind], boxes1=boxes1, boxes2=boxes2)
     shape = (*boxes1.shape[:-1], boxes2.shape[-2])
     return boxes1.new_empty(shape, dtype=result_dtype(boxes1.dtype))
 
 
 @torch.library.register_fake("detcore::box_iou_out")
 def _(boxes1: Tensor, boxes2: Tensor, fmt: str, kind: str, eps: float, out: Tensor) -> None:
-    return None
+    one_device(_NAMES[kind], boxes1=boxes1, boxes2=boxes2, out=out)
 
 
 @torch.library.register_fake("detcore::box_iou_backward")
 def _(grad: Tensor, boxes1: Tensor, boxes2: Tensor, kind: str, eps: float) -> tuple[Tensor, Tensor]:
+    one_device(_NAMES[kind], boxes1=boxes1, boxes2=boxes2)
+    grad_beside(_NAMES[kind], grad, boxes1)
     return (
         torch.empty_like(boxes1, memory_format=torch.contiguous_format),
         torch.empty_like(boxes2, memory_format=torch.contiguous_format),

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ._fake import grad_beside, one_device
 from ._route import bind, differentiable_once, numpy_too
 from .box_codec import CLIP
 
@@ -93,6 +94,7 @@ def _shapes(
 def _(
     maps: Tensor, anchors: Tensor | None, codec: str, settings: list[float]
 ) -> tuple[Tensor, Tensor]:
+    one_device("decode_dense", maps=maps, anchors=anchors)
     batch, count, classes = _shapes(maps, anchors, codec, settings)
     return maps.new_empty((batch, count, 4)), maps.new_empty((batch, count, classes))
 
@@ -101,6 +103,8 @@ def _(
 def _(
     grad: Tensor, maps: Tensor, anchors: Tensor | None, codec: str, settings: list[float]
 ) -> Tensor:
+    one_device("decode_dense_backward", maps=maps, anchors=anchors)
+    grad_beside("decode_dense", grad, maps)
     return maps.new_empty(maps.shape)
 
 

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from ._dtypes import one_dtype, result_dtype
+from ._fake import one_device
 from ._route import bind, numpy_too
 
 _match_boxes = bind("match_boxes")
@@ -78,6 +79,8 @@ def match_boxes(
 def _(
     gt: Tensor, anchors: Tensor, gt_offsets: Tensor | None, anchor_offsets: Tensor | None
 ) -> tuple[Tensor, ...]:
+    one_device("match_boxes", gt=gt, anchors=anchors, gt_offsets=gt_offsets)
+    one_device("match_boxes", anchors=anchors, anchor_offsets=anchor_offsets)
     shape: tuple[int, ...] = (anchors.shape[0],)
     if gt_offsets is not None and anchor_offsets is None:
         shape = (gt_offsets.shape[0] - 1, *shape)

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from ._fake import one_device
 from ._route import bind, numpy_too
 
 _multiclass_nms = bind("multiclass_nms")
@@ -59,6 +60,7 @@ def _(
     candidates_per_class: int,
     max_per_image: int,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    one_device("multiclass_nms", boxes=boxes, scores=scores)
     batch = boxes.shape[0]
     return (
         boxes.new_empty((batch, max_per_image, 4)),

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ._fake import one_device
 from ._route import bind, differentiable_once, numpy_too
 from .roi_align import to_rois
 
@@ -90,6 +91,8 @@ def _(
     canonical_scale: float,
     canonical_level: int,
 ) -> Tensor:
+    for f in features:
+        one_device("multiscale_roi_align", features=f, boxes=rois)
     out = features[0].new_empty((rois.shape[0], features[0].shape[1], out_height, out_width))
     return out.to(memory_format=torch.channels_last) if _channels_last(features) else out
 
@@ -109,6 +112,7 @@ def _(
     map_sizes: list[int],
     channels_last: bool,
 ) -> list[Tensor]:
+    one_device("multiscale_roi_align_backward", grad=grad, boxes=rois)
     sizes = zip(map_sizes[::2], map_sizes[1::2], strict=True)
     out = [grad.new_empty((images, grad.shape[1], *size)) for size in sizes]
     return [o.to(memory_format=torch.channels_last) for o in out] if channels_last else out

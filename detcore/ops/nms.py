@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from ._fake import one_device
 from ._route import bind, numpy_too
 
 _nms = bind("nms")
@@ -65,11 +66,13 @@ def batched_nms(boxes: Tensor, scores: Tensor, idxs: Tensor, iou_threshold: floa
 
 @torch.library.register_fake("detcore::nms")
 def _(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
+    one_device("nms", boxes=boxes, scores=scores)
     kept = torch.library.get_ctx().new_dynamic_size()
     return boxes.new_empty((kept,), dtype=torch.int64)
 
 
 @torch.library.register_fake("detcore::batched_nms")
 def _(boxes: Tensor, scores: Tensor, idxs: Tensor, iou_threshold: float) -> Tensor:
+    one_device("batched_nms", boxes=boxes, scores=scores, idxs=idxs)
     kept = torch.library.get_ctx().new_dynamic_size()
     return boxes.new_empty((kept,), dtype=torch.int64)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from ._dtypes import one_dtype, result_dtype
+from ._fake import grad_beside, one_device
 from ._route import bind, differentiable_once, numpy_too
 
 _paired_box_iou = bind("paired_box_iou")
@@ -41,11 +42,14 @@ def paired_box_iou(boxes1: Tensor, boxes2: Tensor, kind: str = "iou", eps: float
 
 @torch.library.register_fake("detcore::paired_box_iou")
 def _(boxes1: Tensor, boxes2: Tensor, kind: str, eps: float) -> Tensor:
+    one_device("paired_box_iou", boxes1=boxes1, boxes2=boxes2)
     return boxes1.new_empty(boxes1.shape[:-1], dtype=result_dtype(boxes1.dtype))
 
 
 @torch.library.register_fake("detcore::paired_box_iou_backward")
 def _(grad: Tensor, boxes1: Tensor, boxes2: Tensor, kind: str, eps: float) -> tuple[Tensor, Tensor]:
+    one_device("paired_box_iou_backward", boxes1=boxes1, boxes2=boxes2)
+    grad_beside("paired_box_iou", grad, boxes1)
     return (
         torch.empty_like(boxes1, memory_format=torch.contiguous_format),
         torch.empty_like(boxes2, memory_format=torch.contiguous_format),

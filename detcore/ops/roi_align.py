@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ._fake import one_device
 from ._route import bind, differentiable_once, numpy_too
 
 _roi_align = bind("roi_align")
@@ -82,6 +83,7 @@ def _(
     sampling_ratio: int,
     aligned: bool,
 ) -> Tensor:
+    one_device("roi_align", input=input, boxes=rois)
     out = input.new_empty((rois.shape[0], input.shape[1], out_height, out_width))
     return out.to(memory_format=torch.channels_last) if _channels_last(input) else out
 
@@ -98,6 +100,7 @@ def _(
     map_size: list[int],
     channels_last: bool,
 ) -> Tensor:
+    one_device("roi_align_backward", grad=grad, boxes=rois)
     out = grad.new_empty(map_size)
     return out.to(memory_format=torch.channels_last) if channels_last else out
 

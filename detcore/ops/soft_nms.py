@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from ._fake import one_device
 from ._route import bind, numpy_too
 
 _soft_nms = bind("soft_nms")
@@ -57,5 +58,6 @@ def _(
     min_score: float,
     method: str,
 ) -> tuple[Tensor, Tensor]:
+    one_device("soft_nms", boxes=boxes, scores=scores)
     kept = torch.library.get_ctx().new_dynamic_size()
     return boxes.new_empty((kept,), dtype=torch.int64), scores.new_empty((kept,))

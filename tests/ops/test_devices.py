@@ -3,7 +3,7 @@
 Most of it needs a GPU, one test needs two; fake tensors show some of it anywhere.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -40,6 +40,9 @@ def calls(seed: int = 0) -> dict[str, Call]:
                         [boxes, others, torch.zeros(60, 60)]),
         "paired_box_iou": (lambda a, b: ops.paired_box_iou(a, b, "giou"), [boxes, others]),
         "match_boxes": (lambda a, b: tuple(ops.match_boxes(a, b)), [boxes[:7], others]),
+        "match_boxes of images": (
+            lambda *a: tuple(ops.match_boxes(*a)),
+            [boxes[:7], others, torch.tensor([0, 3, 7]), torch.tensor([0, 31, 60])]),
         "encode_boxes": (ops.encode_boxes, [boxes, others]),
         "decode_boxes": (ops.decode_boxes, [deltas, boxes]),
         "decode_dense": (lambda m, a: ops.decode_dense(m, a, 8, "delta"), [grid, cells]),
@@ -59,6 +62,29 @@ NAMES = list(calls())
 # read a count back to size their result
 SYNCING = ("nms", "batched_nms", "soft_nms")
 BACKWARD = ("box_iou", "paired_box_iou", "decode_boxes", "roi_align", "roi_align channels-last")
+# what is said where the first or second tensor is elsewhere; where the third is; and so on
+PAIRS = {
+    "box_iou": ("box_iou: boxes1 and boxes2",),
+    "complete_box_iou": ("complete_box_iou: boxes1 and boxes2",),
+    "box_iou_out": ("box_iou: boxes1 and boxes2", "box_iou: boxes1 and out"),
+    "paired_box_iou": ("paired_box_iou: boxes1 and boxes2",),
+    "match_boxes": ("match_boxes: gt and anchors",),
+    "match_boxes of images": (
+        "match_boxes: gt and anchors",
+        "match_boxes: gt and gt_offsets",
+        "match_boxes: anchors and anchor_offsets",
+    ),
+    "encode_boxes": ("encode_boxes: boxes and anchors",),
+    "decode_boxes": ("decode_boxes: deltas and anchors",),
+    "decode_dense": ("decode_dense: maps and anchors",),
+    "nms": ("nms: boxes and scores",),
+    "batched_nms": ("batched_nms: boxes and scores", "batched_nms: boxes and idxs"),
+    "soft_nms": ("soft_nms: boxes and scores",),
+    "multiclass_nms": ("multiclass_nms: boxes and scores",),
+    "roi_align": ("roi_align: input and boxes",),
+    "roi_align channels-last": ("roi_align: input and boxes",),
+    "multiscale_roi_align": ("multiscale_roi_align: features and boxes",) * 2,
+}
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 needs_two = pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")
 
@@ -130,30 +156,34 @@ def test_the_second_device(name: str) -> None:
              [t if t is None else t.cpu() for t in tree_leaves(want)])  # fmt: skip
 
 
-def mixtures(name: str, here: str, there: str) -> Iterator[tuple[Callable[..., Any], list[Tensor]]]:
+def refusal(pairs: tuple[str, ...], odd: int, here: str, there: str) -> str:
+    """What is said where the tensor `odd` is there and the others are here."""
+    either = f"({here} and {there}|{there} and {here})"
+    return f"^{pairs[max(odd - 1, 0)]} must be on one device, got {either}$"
+
+
+def refused(name: str, here: str, there: str) -> None:
     """One tensor after the other on another device than the rest."""
     function, tensors = calls()[name]
     for odd in range(len(tensors)):
-        yield function, [t.to(there if k == odd else here) for k, t in enumerate(tensors)]
+        mixture = [t.to(there if k == odd else here) for k, t in enumerate(tensors)]
+        with pytest.raises(ValueError, match=refusal(PAIRS[name], odd, here, there)):
+            function(*mixture)
 
 
 @pytest.mark.cuda
 @needs_gpu
 @pytest.mark.parametrize("name", NAMES)
 def test_two_devices_are_refused(name: str) -> None:
-    for here, there in (("cuda:0", "cpu"), ("cpu", "cuda:0")):
-        for function, tensors in mixtures(name, here, there):
-            with pytest.raises(ValueError, match=r"must be on one device, got c.* and c"):
-                function(*tensors)
+    refused(name, "cuda:0", "cpu")
+    refused(name, "cpu", "cuda:0")
 
 
 @pytest.mark.cuda
 @needs_two
 @pytest.mark.parametrize("name", NAMES)
 def test_two_gpus_are_refused(name: str) -> None:
-    for function, tensors in mixtures(name, "cuda:0", "cuda:1"):
-        with pytest.raises(ValueError, match=r"must be on one device, got cuda:\d and cuda:\d"):
-            function(*tensors)
+    refused(name, "cuda:0", "cuda:1")
 
 
 @pytest.mark.cuda
@@ -229,20 +259,67 @@ def test_fake_results_are_on_the_tensors_device(name: str, device: str) -> None:
                 assert ours.shape == theirs.shape and ours.stride() == theirs.stride()
 
 
-@pytest.mark.xfail(strict=True, reason="the fake kernels look at the first tensor's device alone")
+@pytest.mark.parametrize("name", NAMES)
+def test_meta_beside_real_is_refused(name: str) -> None:
+    refused(name, "cpu", "meta")
+    refused(name, "meta", "cpu")
+
+
+def fakes_refused(
+    function: Callable[..., Any], tensors: list[Tensor], pairs: tuple[str, ...]
+) -> None:
+    for here, there in (("cuda:0", "cpu"), ("cuda:0", "cuda:1")):
+        for odd in range(len(tensors)):
+            devices = [there if k == odd else here for k in range(len(tensors))]
+            words = refusal(pairs, odd, here, there)
+            with FakeTensorMode(shape_env=ShapeEnv()), pytest.raises(ValueError, match=words):
+                function(*fake(tensors, devices))
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_fakes_on_two_devices_are_refused(name: str) -> None:
-    function, tensors = calls()[name]
-    for odd in range(len(tensors)):
-        devices = ["cpu" if k == odd else "cuda:0" for k in range(len(tensors))]
-        with FakeTensorMode(shape_env=ShapeEnv()), pytest.raises(ValueError, match="one device"):
-            function(*fake(tensors, devices))
+    fakes_refused(*calls()[name], PAIRS[name])
 
 
-@pytest.mark.xfail(strict=True, reason="a meta tensor beside a real one gives unwritten memory")
-@pytest.mark.parametrize("name", ["decode_boxes", "multiclass_nms", "multiscale_roi_align"])
-def test_meta_beside_real_is_refused(name: str) -> None:
-    function, tensors = calls()[name]
-    tensors[1] = tensors[1].to("meta")
-    with pytest.raises(ValueError, match="one device"):
-        function(*tensors)
+def backward_calls() -> dict[str, tuple[Callable[..., Any], list[Tensor], tuple[str, ...]]]:
+    """Every backward operator, its tensors with the gradient last, and their pairs as above."""
+    on, given = torch.ops.detcore, {name: tensors for name, (_, tensors) in calls().items()}
+    weights, matrix = [1.0, 1, 1, 1], torch.ones(60, 60)
+    boxes, settings = torch.ones(60, 4), [8.0, 8, 1, 1, 1, 1, 4, 1, -1, 16]
+    (input, rois), pooled = given["roi_align"], torch.ones(60, 8, 3, 3)
+    return {
+        "encode_boxes": (lambda b, a, g: on.encode_boxes_backward(g, b, a, weights),
+                         [*given["encode_boxes"], boxes],
+                         ("encode_boxes_backward: boxes and anchors",
+                          "box_codec: grad and the input")),
+        "decode_boxes": (lambda d, a, g: on.decode_boxes_backward(g, d, a, weights, 4.0),
+                         [*given["decode_boxes"], boxes],
+                         ("decode_boxes_backward: deltas and anchors",
+                          "box_codec: grad and the input")),
+        "box_iou": (lambda a, b, g: on.box_iou_backward(g, a, b, "giou", 0.0),
+                    [*given["box_iou"], matrix],
+                    ("generalized_box_iou: boxes1 and boxes2",
+                     "generalized_box_iou: grad and the input")),
+        "paired_box_iou": (lambda a, b, g: on.paired_box_iou_backward(g, a, b, "giou", 0.0),
+                           [*given["paired_box_iou"], matrix[0]],
+                           ("paired_box_iou_backward: boxes1 and boxes2",
+                            "paired_box_iou: grad and the input")),
+        "decode_dense": (lambda m, a, g: on.decode_dense_backward(g, m, a, "delta", settings),
+                         [*given["decode_dense"], torch.ones(2, 96, 4)],
+                         ("decode_dense_backward: maps and anchors",
+                          "decode_dense: grad and the input")),
+        "roi_align": (lambda r, g: on.roi_align_backward(
+                          g, r, 0.5, 3, 3, 2, False, list(input.shape), False),
+                      [rois, pooled], ("roi_align_backward: grad and boxes",)),
+        "multiscale_roi_align": (lambda r, g: on.multiscale_roi_align_backward(
+                                     g, r, [0.5], 3, 3, 2, False, 8.0, 1, 2, [24, 24], False),
+                                 [rois, pooled],
+                                 ("multiscale_roi_align_backward: grad and boxes",)),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", list(backward_calls()))
+def test_fake_gradients_on_two_devices_are_refused(name: str) -> None:
+    function, tensors, pairs = backward_calls()[name]
+    function(*tensors)
+    fakes_refused(function, tensors, pairs)
