@@ -107,6 +107,29 @@ def test_hard_inputs_equal_torchvision(backend: Backend, name: str, threshold: f
     assert torch.equal(ops.nms(backend(boxes), backend(scores), threshold).cpu(), want)
 
 
+@pytest.mark.parametrize("threshold", [0.0, 0.5])
+@pytest.mark.parametrize("name", ["uniform", "clusters", "identical", "one giant", "nested", "tiny",
+                                  "sizes over many decades", "far from the origin", "infinite"])
+def test_more_boxes_than_one_block_takes(backend: Backend, name: str, threshold: float) -> None:
+    """On CUDA one block takes up to 2,048 boxes; more go through a grid in global memory."""
+    for n in (2048, 2049, 2700) if name == "uniform" else (2100,):
+        boxes, scores = HARD[name](n).float(), scores_for(n, levels=200).float()
+        want = tv.nms(boxes, scores, threshold)
+        assert torch.equal(ops.nms(backend(boxes), backend(scores), threshold).cpu(), want)
+
+
+@pytest.mark.parametrize("n", [4096, 4097])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16], ids=str)
+def test_more_boxes_of_classes_than_one_block_takes(
+    backend: Backend, n: int, dtype: torch.dtype
+) -> None:
+    boxes, scores = random_boxes(n, 400, 60).to(dtype), scores_for(n, levels=999).to(dtype)
+    ids = torch.randint(-2, 2, (n,), generator=torch.Generator().manual_seed(n)) * 2**40
+    want = reference.batched_nms(boxes, scores, ids, 0.4)
+    got = ops.batched_nms(backend(boxes), backend(scores), backend(ids), 0.4)
+    assert torch.equal(got.cpu(), want)
+
+
 @pytest.mark.parametrize("together", [0, 100, 1000])
 def test_a_crowd_among_many(backend: Backend, together: int) -> None:
     """Few boxes overlap but in one place: the list of overlapping pairs runs full there."""
