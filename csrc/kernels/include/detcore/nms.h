@@ -31,12 +31,12 @@ size_t nms_workspace_cpu(const NmsParams&);
 Status nms_cpu(const NmsParams&, const Executor&);
 
 // Boxes are filed in a hashed grid of their corners and classes, and each is decided once the
-// better boxes that would suppress it are. Up to 2,048 boxes, with class ids 4,096: one launch of
-// one block of 1,024 threads (f64: 512), in shared memory. More: a memset and six launches of
-// blocks of 256, O(n) memory (about 60 bytes a box), O(n) bytes moved on spread boxes; a block
-// takes tiles of 256 ranks in order and waits for better tiles alone. No sync; capturable. At most
-// 2^31 - 1 boxes. Bound by latency: a box is decided a round of its block after the last box that
-// it waits for.
+// better boxes that would suppress it are. Up to 1,024 boxes, with class ids 2,048 (f64: 1,024):
+// one launch of one block of 1,024 threads (f64: 512), in shared memory. More: a memset and six
+// launches of blocks of 256, O(n) memory (about 60 bytes a box), O(n) bytes moved on spread boxes;
+// a block takes tiles of 256 ranks in order and waits for better tiles alone. No sync; capturable.
+// At most 2^31 - 1 boxes. Bound by latency: a box is decided a round of its block after the last
+// box that it waits for.
 size_t nms_workspace_cuda(const NmsParams&);
 Status nms_cuda(const NmsParams&, Stream);
 
