@@ -92,6 +92,8 @@ HARD = {
     "zero size": lambda n: random_boxes(n)[:, [0, 1, 0, 1]],
     "inverted": lambda n: random_boxes(n)[:, [2, 3, 0, 1]],
     "half inverted": lambda n: random_boxes(n)[:, [2, 1, 0, 3]],
+    "the best far away": lambda n: random_boxes(n, 300, 60)
+        + 1e30 * (scores_for(n, levels=200) == scores_for(n, levels=200).max())[:, None],
     "infinite": lambda n: torch.cat((random_boxes(n - 2), torch.tensor(
         [[0, 0, math.inf, 10.0], [-math.inf, -math.inf, math.inf, math.inf]]))),
 }  # fmt: skip
@@ -105,6 +107,41 @@ def test_hard_inputs_equal_torchvision(backend: Backend, name: str, threshold: f
     scores = scores_for(n, levels=200).float()
     want = tv.nms(boxes, scores, threshold)
     assert torch.equal(ops.nms(backend(boxes), backend(scores), threshold).cpu(), want)
+
+
+@pytest.mark.parametrize("threshold", [0.0, 0.5])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "uniform",
+        "clusters",
+        "identical",
+        "one giant",
+        "nested",
+        "tiny",
+        "sizes over many decades",
+        "far from the origin",
+        "infinite",
+    ],
+)
+def test_more_boxes_than_one_block_takes(backend: Backend, name: str, threshold: float) -> None:
+    """On CUDA one block takes up to 1,024 boxes; more go through a grid in global memory."""
+    for n in (1024, 1025, 2700) if name == "uniform" else (1300,):
+        boxes, scores = HARD[name](n).float(), scores_for(n, levels=200).float()
+        want = tv.nms(boxes, scores, threshold)
+        assert torch.equal(ops.nms(backend(boxes), backend(scores), threshold).cpu(), want)
+
+
+@pytest.mark.parametrize("n", [1024, 1025, 2048, 2049])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16], ids=str)
+def test_more_boxes_of_classes_than_one_block_takes(
+    backend: Backend, n: int, dtype: torch.dtype
+) -> None:
+    boxes, scores = random_boxes(n, 400, 60).to(dtype), scores_for(n, levels=999).to(dtype)
+    ids = torch.randint(-2, 2, (n,), generator=torch.Generator().manual_seed(n)) * 2**40
+    want = reference.batched_nms(boxes, scores, ids, 0.4)
+    got = ops.batched_nms(backend(boxes), backend(scores), backend(ids), 0.4)
+    assert torch.equal(got.cpu(), want)
 
 
 @pytest.mark.parametrize("together", [0, 100, 1000])

@@ -42,6 +42,7 @@ def _rois(n: int) -> torch.Tensor:
 
 OPS: dict[str, Callable[[Any], Any]] = {
     "nms": lambda m: m.nms(_boxes(300), _scores(300), 0.5),
+    "batched_nms": lambda m: m.batched_nms(_boxes(300), _scores(300), torch.arange(300) % 3, 0.5),
     "soft_nms": lambda m: m.soft_nms(_boxes(300), _scores(300), 0.3, 0.5, 0.01, "gaussian"),
     "multiclass_nms": lambda m: m.multiclass_nms(
         _boxes(200)[None], _scores(1, 200, 3), 0.1, 0.5, 50, 40
@@ -79,7 +80,18 @@ def test_order_of_threads_does_not_matter(op: str) -> None:
 
 
 @needs_simt
-@pytest.mark.parametrize("op", [op for op in OPS if op != "nms"])  # whose grid is of fixed size
+def test_order_of_blocks_that_wait_for_each_other_does_not_matter() -> None:
+    """More boxes than one block of nms takes; tiles are handed out, whichever block comes first."""
+    assert SIMT is not None
+    boxes, scores = random_boxes(1500, 300, 60).float(), _scores(1500)
+    wanted = SIMT.nms(boxes, scores, 0.5)
+    for seed in (0, 2, 3):
+        SIMT.set_seed(seed)
+        assert_same(SIMT.nms(boxes, scores, 0.5), wanted)
+
+
+@needs_simt
+@pytest.mark.parametrize("op", OPS)
 @pytest.mark.parametrize("blocks", [1, 3])
 def test_few_blocks_stride_over_the_rest(op: str, blocks: int) -> None:
     """As they do past 2^31 - 1 blocks, which no test could launch."""

@@ -146,7 +146,7 @@ Status box_iou_cuda(const BoxIouParams& p, Stream stream) {
   const auto tiles = [&] { return (p.n + tile_rows - 1) / tile_rows; };
   while (tile_rows > kLeastRows && p.batch * tiles() * column_tiles < kEnoughTiles) tile_rows /= 2;
   // every row then begins where 16 bytes may be written at once
-  const bool wide = p.m % kColumnsPerThread == 0 && reinterpret_cast<uintptr_t>(p.out) % 16 == 0;
+  const bool wide = p.m % kColumnsPerThread == 0 && aligned_to_16(p.out);
   const LaunchShape shape{blocks_for(p.batch * tiles() * column_tiles, 1), kThreads};
   return with_storage(p.dtype, [&](auto storage) {
     return with_kind(p.kind, [&](auto kind) {

@@ -24,6 +24,9 @@ struct Tiling {
     anchor_tiles = (p.cells + anchors - 1) / anchors;
   }
   int64_t tiles(const DecodeDenseParams& p) const { return p.batch * pixel_tiles * anchor_tiles; }
+  LaunchShape shape(const DecodeDenseParams& p) const {
+    return {blocks_for(tiles(p), 1), (pixels * anchors + 31) / 32 * 32};
+  }
 };
 
 // The cells of one block. In the results they count pixel by pixel, anchor by anchor.
@@ -94,7 +97,7 @@ __device__ bool write_scores(const DecodeDenseParams& p, const Tile& tile, const
     }
     __syncthreads();
     S* out = static_cast<S*>(p.scores) + c0;
-    const int cell_step = kThreads / classes, class_step = kThreads % classes;
+    const int cell_step = int(blockDim.x) / classes, class_step = int(blockDim.x) % classes;
     int k = int(threadIdx.x) / classes, c = int(threadIdx.x) % classes;
     for (; k < cells; k += cell_step, c += class_step) {
       if (c >= classes) c -= classes, ++k;
@@ -158,8 +161,8 @@ Status decode_dense_cuda(const DecodeDenseParams& p, Stream stream) {
   const Tiling tiling(p);
   return with_storage(p.dtype, [&](auto storage) {
     return with_codec(p.codec, [&](auto codec) {
-      return launch(forward_kernel<decltype(codec)::value, decltype(storage)>,
-                    {blocks_for(tiling.tiles(p), 1), kThreads}, stream, p, tiling, tiling.tiles(p));
+      return launch(forward_kernel<decltype(codec)::value, decltype(storage)>, tiling.shape(p),
+                    stream, p, tiling, tiling.tiles(p));
     });
   });
 }
@@ -169,8 +172,7 @@ Status decode_dense_backward_cuda(const DecodeDenseBackwardParams& p, Stream str
   return with_storage(p.forward.dtype, [&](auto storage) {
     return with_codec(p.forward.codec, [&](auto codec) {
       return launch(backward_kernel<decltype(codec)::value, decltype(storage)>,
-                    {blocks_for(tiling.tiles(p.forward), 1), kThreads}, stream, p, tiling,
-                    tiling.tiles(p.forward));
+                    tiling.shape(p.forward), stream, p, tiling, tiling.tiles(p.forward));
     });
   });
 }

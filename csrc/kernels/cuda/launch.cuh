@@ -47,6 +47,8 @@ Status launch(void (*kernel)(Params...), LaunchShape shape, Stream stream, Param
                                     static_cast<cudaStream_t>(stream)));
 }
 
+inline bool aligned_to_16(const void* p) { return reinterpret_cast<uintptr_t>(p) % 16 == 0; }
+
 inline Status clear(void* from, size_t bytes, Stream stream) {
   return to_status(cudaMemsetAsync(from, 0, bytes, static_cast<cudaStream_t>(stream)));
 }

@@ -1,4 +1,4 @@
-// Up to a few thousand boxes go to one block, in one launch: it gathers them by rank, files them
+// Up to a thousand boxes or two go to one block, in one launch: it gathers them by rank, files them
 // in a grid in shared memory, decides tile after tile and writes what is kept. More boxes take the
 // same steps as a launch each: gather, count, begin, file, decide, compact. Decisions there cross
 // blocks: a block takes the next tile of ranks from a counter, so that a block with better boxes
@@ -10,10 +10,12 @@
 namespace detcore {
 namespace {
 
-constexpr int64_t kMostOneClass = 2048, kMostOneBlock = 4096;  // boxes; classes part them further
-constexpr size_t kBoxesInShared = 32 << 10;                    // bytes
-constexpr uint32_t kMostBuckets = 4096;                        // of one block with its boxes
-constexpr int64_t kMostBoxes = 0x7fffffff;                     // ranks are counted in 32 bits
+// One block's boxes are in its shared memory. Of one class it takes fewer, for more of them
+// overlap.
+constexpr int64_t kMostOneClass = 1024;     // boxes
+constexpr size_t kMostBoxBytes = 32 << 10;  // of several classes
+constexpr uint32_t kMostBuckets = 4096;     // of one block
+constexpr int64_t kMostBoxes = 0x7fffffff;  // ranks are counted in 32 bits
 constexpr int kThreads = 256;
 template <class T>
 constexpr int kOneBlock = sizeof(T) == 8 ? 512 : 1024;  // threads, so that registers suffice
@@ -58,17 +60,16 @@ __device__ Box<arithmetic_t<S>> gather(const NmsParams& p, int64_t rank, uint8_t
 
 // --- one block -----------------------------------------------------------------------------------
 
-// Shared memory: boxes, where they fit; begin; items; verdicts.
-template <class S, int threads, bool boxes_in_shared>
+// Shared memory: boxes, begin, items, verdicts.
+template <class S, int threads>
 __global__ __launch_bounds__(threads, 1) void block_kernel(NmsParams p,
                                                            Scratch<arithmetic_t<S>> scratch,
                                                            Decision<arithmetic_t<S>> decision) {
   using T = arithmetic_t<S>;
   const uint32_t n = uint32_t(p.n), buckets = scratch.buckets;
   unsigned char* shared = dynamic_shared<unsigned char>();
-  Box<T>* boxes = boxes_in_shared ? reinterpret_cast<Box<T>*>(shared) : scratch.boxes;
-  uint16_t* begin =
-      reinterpret_cast<uint16_t*>(shared + (boxes_in_shared ? n * sizeof(Box<T>) : 0));
+  Box<T>* boxes = reinterpret_cast<Box<T>*>(shared);
+  uint16_t* begin = reinterpret_cast<uint16_t*>(boxes + n);
   uint16_t* items = begin + begins_of(buckets);
   uint8_t* verdicts = reinterpret_cast<uint8_t*>(items + n);
 
@@ -182,21 +183,20 @@ uint32_t power_of_two(int64_t least) {
 }
 
 struct Workspace {
-  bool one_block, boxes_in_shared;
+  bool one_block;
   uint32_t buckets;
   int tiles, parts;  // blocks that decide, and that begin
   size_t boxes, ids, verdicts, items, zero, totals, kept, counters, bytes;
 
   explicit Workspace(const NmsParams& p) {
     const size_t box = p.boxes_dtype == DType::f64 ? sizeof(Box<double>) : sizeof(Box<float>);
-    one_block = p.n <= (p.ids ? kMostOneBlock : kMostOneClass);
-    boxes_in_shared = one_block && p.n * box <= kBoxesInShared;
+    one_block = p.n <= kMostOneClass || (p.ids && p.n * box <= kMostBoxBytes);
     buckets = power_of_two(4 * p.n > kLeastBuckets ? 4 * p.n : kLeastBuckets);
     if (one_block && buckets > kMostBuckets) buckets = kMostBuckets;
     tiles = int((p.n + kThreads - 1) / kThreads);
     parts = int((buckets + kThreads * kBucketsPerThread - 1) / (kThreads * kBucketsPerThread));
     bytes = 0;
-    boxes = take(boxes_in_shared ? 0 : p.n * box);
+    boxes = take(one_block ? 0 : p.n * box);
     ids = take(p.ids ? p.n * sizeof(int64_t) : 0);
     verdicts = take(one_block ? 0 : p.n);
     items = take(one_block ? 0 : p.n * sizeof(uint32_t));
@@ -235,14 +235,10 @@ template <class S>
 Status run_one_block(const NmsParams& p, const Workspace& at, Stream stream) {
   using T = arithmetic_t<S>;
   const int threads = p.n >= kOneBlock<T> ? kOneBlock<T> : int((p.n + 31) / 32 * 32);
-  const size_t shared = (at.boxes_in_shared ? p.n * sizeof(Box<T>) : 0) +
-                        begins_of(at.buckets) * sizeof(uint16_t) + p.n * (sizeof(uint16_t) + 1);
-  const LaunchShape shape{1, threads, shared};
-  const Scratch<T> scratch = at.scratch<T>(p);
-  const Decision<T> decision(p.iou_threshold);
-  return at.boxes_in_shared
-             ? launch(block_kernel<S, kOneBlock<T>, true>, shape, stream, p, scratch, decision)
-             : launch(block_kernel<S, kOneBlock<T>, false>, shape, stream, p, scratch, decision);
+  const size_t shared = p.n * sizeof(Box<T>) + begins_of(at.buckets) * sizeof(uint16_t) +
+                        p.n * (sizeof(uint16_t) + sizeof(uint8_t));
+  return launch(block_kernel<S, kOneBlock<T>>, {1, threads, shared}, stream, p, at.scratch<T>(p),
+                Decision<T>(p.iou_threshold));
 }
 
 template <class S>

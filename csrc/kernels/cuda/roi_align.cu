@@ -201,8 +201,6 @@ __global__ void direct_kernel(RoiAlignParams p, Blocks blocks, int64_t shares) {
   }
 }
 
-bool aligned_to_16(const void* p) { return reinterpret_cast<uintptr_t>(p) % 16 == 0; }
-
 // Few regions are parted by channels, so that they fill the device.
 Blocks blocks_of(const RoiAlignParams& p, int wide) {
   Blocks b{};

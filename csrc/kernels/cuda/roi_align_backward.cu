@@ -191,13 +191,20 @@ __global__ __launch_bounds__(kThreads, blocks_an_sm) void backward_kernel(RoiAli
 
     const int64_t y = place.y + py, x = place.x + px;
     const int64_t height = f.levels[place.level].height, width = f.levels[place.level].width;
-    if (y < height && x < width) {
-      T* out =
-          static_cast<T*>(p.grad_inputs[place.level]) + place.image * f.channels * height * width;
+    if (y >= height || x >= width) continue;
+    T* out = static_cast<T*>(p.grad_inputs[place.level]) +
+             place.image * f.channels * height * width +
+             (f.channels_last ? (y * width + x) * f.channels + c0 : (c0 * height + y) * width + x);
+    if constexpr (wide) {
+      constexpr int together = 16 / int(sizeof(T));
+      for (int c = 0; c < kChannelsPerThread; c += together) {
+        Wide<T, together> some;
+        for (int k = 0; k < together; ++k) some.v[k] = sum[c + k];
+        if (c < channels) store_wide(out + c, some);
+      }
+    } else {
       for (int c = 0; c < kChannelsPerThread; ++c)
-        if (c < channels)
-          out[f.channels_last ? (y * width + x) * f.channels + c0 + c
-                              : ((c0 + c) * height + y) * width + x] = sum[c];
+        if (c < channels) out[f.channels_last ? c : c * height * width] = sum[c];
     }
   }
 }
@@ -212,8 +219,8 @@ Status roi_align_backward_cuda(const RoiAlignBackwardParams& p, Stream stream) {
   return with_storage(f.dtype, [&](auto storage) {
     using S = decltype(storage);
     constexpr int group_size = 16 / int(sizeof(S));
-    const bool wide = f.channels_last && f.channels % group_size == 0 &&
-                      reinterpret_cast<uintptr_t>(p.grad_out) % 16 == 0;
+    bool wide = f.channels_last && f.channels % group_size == 0 && aligned_to_16(p.grad_out);
+    for (int l = 0; l < f.level_count; ++l) wide = wide && aligned_to_16(p.grad_inputs[l]);
     return wide ? launch(backward_kernel<S, true, kBlocks<S>>, shape, stream, p, tiles)
                 : launch(backward_kernel<S, false, kBlocks<S>>, shape, stream, p, tiles);
   });

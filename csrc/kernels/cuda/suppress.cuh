@@ -113,44 +113,50 @@ __device__ inline uint32_t count_one(uint16_t* counters, uint32_t i) {
 // Entries of `begin`: one a bucket, one for the end of the last, and what 16 bits need for company.
 constexpr size_t begins_of(uint32_t buckets) { return buckets + 2; }
 
-// A grid for these boxes, by all threads of a block, for a size that all but a few of them keep to.
-// Of 32 samples of 32 boxes the largest are taken, and of those the median, and an eighth more:
-// outliers do not spoil it.
+// A grid for these boxes, by all threads of a block, for a size that all but a few of them keep to,
+// and about a place where they are. Of 32 samples of 32 boxes the largest sides and a corner are
+// taken, and of those the median, of the sides an eighth more: outliers do not spoil it.
 template <class T>
 __device__ Grid<T> make_grid(const Box<T>* boxes, uint32_t n, T below, uint32_t buckets) {
-  __shared__ T largest[2][32], size[2];
+  __shared__ T samples[4][32], median[4];  // of width, height, x1, y1; no width: an empty sample
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, warps = blockDim.x / 32;
   const uint32_t stride = n > 1024 ? n / 1024 : 1;
   for (int sample = warp; sample < 32; sample += warps) {
     const uint32_t i = uint32_t(sample * 32 + lane) * stride;
-    T w = T(0), h = T(0);
-    if (i < n && !overlaps_nothing(boxes[i])) w = boxes[i].width(), h = boxes[i].height();
+    const Box<T> box = boxes[i < n ? i : n - 1];
+    const bool whole = i < n && !overlaps_nothing(box);
+    T w = whole ? box.width() : T(0), h = whole ? box.height() : T(0);
     for (int flip = 16; flip > 0; flip /= 2) {
       w = lane_max(w, __shfl_xor_sync(kAllLanes, w, flip));
       h = lane_max(h, __shfl_xor_sync(kAllLanes, h, flip));
     }
-    if (lane == 0) largest[0][sample] = w, largest[1][sample] = h;
-  }
-  if (threadIdx.x < 2) size[threadIdx.x] = T(0);
-  __syncthreads();
-  for (int axis = warp; axis < 2; axis += warps) {
-    const T own = largest[axis][lane];
-    int smaller = 0;
-    for (int k = 0; k < 32; ++k) {
-      const T other = __shfl_sync(kAllLanes, own, k);
-      smaller += other > T(0) && (other < own || (other == own && k < lane));
+    const int first = __ffs(int(__ballot_sync(kAllLanes, whole))) - 1;
+    if (lane == (first < 0 ? 0 : first)) {
+      samples[0][sample] = w, samples[1][sample] = h;
+      samples[2][sample] = box.x1, samples[3][sample] = box.y1;
     }
-    const int filled = __popc(__ballot_sync(kAllLanes, own > T(0)));
-    if (own > T(0) && smaller == filled / 2) size[axis] = own * T(1.125);
+  }
+  if (threadIdx.x < 4) median[threadIdx.x] = T(0);
+  __syncthreads();
+  for (int k = warp; k < 4; k += warps) {
+    const T own = samples[k][lane];
+    const unsigned filled = __ballot_sync(kAllLanes, samples[0][lane] > T(0));
+    int smaller = 0;
+    for (int l = 0; l < 32; ++l) {
+      const T other = __shfl_sync(kAllLanes, own, l);
+      smaller += (filled >> l & 1) && (other < own || (other == own && l < lane));
+    }
+    if ((filled >> lane & 1) && smaller == __popc(filled) / 2) median[k] = own;
   }
   __syncthreads();
+  const T widest = median[0] * T(1.125), tallest = median[1] * T(1.125);
   const T reach = lane_max(T(1) - below, T(1.0 / 16)) * T(1.001);
-  return {boxes[0].x1,
-          boxes[0].y1,
-          T(1) / (size[0] * reach * T(kCellX)),
-          T(1) / (size[1] * reach * T(kCellY)),
-          size[0],
-          size[1],
+  return {median[2],
+          median[3],
+          T(1) / (widest * reach * T(kCellX)),
+          T(1) / (tallest * reach * T(kCellY)),
+          widest,
+          tallest,
           reach,
           T(1) / below,
           buckets - 1};
@@ -226,6 +232,18 @@ struct Search {
 struct Waiting {
   uint32_t first, second;
   bool more;  // than these two
+
+  // False: there is no room for another.
+  __device__ bool add(uint32_t item, uint32_t none) {
+    if (item == first || item == second) return true;  // buckets may meet twice
+    if (first == none)
+      first = item;
+    else if (second == none)
+      second = item;
+    else
+      more = true;
+    return !more;
+  }
 };
 
 // Looks through one range after the other, by one thread.
@@ -239,15 +257,7 @@ __device__ Verdict search_alone(const Search<T, R>& search, uint32_t last, Waiti
       const uint32_t item = search.filed.items[i];
       if (!search.found(item, verdict)) continue;
       if (verdict == kKept) return kDead;
-      if (item == waiting.first || item == waiting.second) continue;  // buckets may meet twice
-      if (waiting.first == search.rank) {
-        waiting.first = item;
-      } else if (waiting.second == search.rank) {
-        waiting.second = item;
-      } else {
-        waiting.more = true;
-        return kUndecided;
-      }
+      if (!waiting.add(item, search.rank)) return kUndecided;
     }
   }
   return waiting.first == search.rank ? kKept : kUndecided;
@@ -266,21 +276,14 @@ __device__ Verdict search_together(const Search<T, R>& search, uint32_t last, Wa
       bool found = false;
       if (at + lane < range.end) {
         item = search.filed.items[at + lane];
-        found = search.found(item, verdict) && item != waiting.first && item != waiting.second;
+        found = search.found(item, verdict);
       }
       if (__any_sync(kAllLanes, found && verdict == kKept)) return kDead;
       unsigned votes = __ballot_sync(kAllLanes, found);
       while (votes) {
         const uint32_t next = __shfl_sync(kAllLanes, item, __ffs(int(votes)) - 1);
         votes &= votes - 1;
-        if (waiting.first == search.rank) {
-          waiting.first = next;
-        } else if (waiting.second == search.rank) {
-          waiting.second = next;
-        } else {
-          waiting.more = true;
-          return kUndecided;
-        }
+        if (!waiting.add(next, search.rank)) return kUndecided;
       }
     }
   }

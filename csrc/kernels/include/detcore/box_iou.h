@@ -32,10 +32,13 @@ struct BoxIouBackwardParams {
 Status box_iou_cpu(const BoxIouParams&, const Executor&);
 Status box_iou_backward_cpu(const BoxIouBackwardParams&, const Executor&);
 
-// A block writes 16 rows by 512 columns: its columns in registers, four a thread, its rows in
-// shared memory. Bytes moved: 4nm out, 16(n + m) in for each tile.
+// A block of 128 threads writes 16 rows (4 where that fills the device better) by 512 columns: its
+// columns in registers, four a thread, its rows in shared memory. Bytes moved: 4nm out, in 16-byte
+// stores where m is a multiple of 4 and out is aligned, 16(n + m) in for each tile. Bound by
+// writes.
 Status box_iou_cuda(const BoxIouParams&, Stream);
-// A block a row (then a block a column), summed by a fixed tree.
+// A block a row of 128 threads; then a block 32 columns of 512: both read grad_out along its rows,
+// 4nm bytes each, and sum by a fixed tree.
 Status box_iou_backward_cuda(const BoxIouBackwardParams&, Stream);
 
 }  // namespace detcore

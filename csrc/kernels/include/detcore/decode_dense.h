@@ -44,8 +44,10 @@ struct DecodeDenseBackwardParams {
 
 Status decode_dense_cpu(const DecodeDenseParams&, const Executor&);
 Status decode_dense_backward_cpu(const DecodeDenseBackwardParams&, const Executor&);
-// A thread a cell, neighbours along the width: reads of every plane are coalesced.
-// `anchors` is a device pointer here.
+// A block takes all anchors of some pixels, up to 256 cells, one a thread. Neighbouring threads are
+// neighbouring pixels where planes are read, and neighbouring results where boxes and scores are
+// written: they change places in shared memory, scores 64 bytes a cell at a time. Every value is
+// read once and written once, dfl's logits three times. `anchors` is a device pointer here.
 Status decode_dense_cuda(const DecodeDenseParams&, Stream);
 Status decode_dense_backward_cuda(const DecodeDenseBackwardParams&, Stream);
 

@@ -66,10 +66,19 @@ Status roi_align_cpu(const RoiAlignParams&, const Executor&);
 // Threads share out blocks of planes (channels-last: bands of rows), so an element has one writer.
 Status roi_align_backward_cpu(const RoiAlignBackwardParams&, const Executor&);
 
-// Forward: a thread an output (NCHW) or 16 bytes of channels (channels-last), all levels at once.
+// Forward, all levels in one launch: a block of 128 threads pools one ROI's window of up to 32 x 32
+// bins for up to 64 channels. Each bin's pixels and weights along either axis are listed once, in
+// shared memory, so that a pixel is read once a bin however many samples meet in it; a thread takes
+// an output (NCHW) or 16 bytes of channels (channels-last; C * element a multiple of 16 bytes, maps
+// and out aligned to 16). Adaptive sampling launches a second kernel for ROIs of more than 512
+// samples an axis and window, whose lists don't fit. Bytes: what the bins touch of the maps, n * C
+// * out_height * out_width elements out. Bound by L2's and L1's rate of sectors.
 Status roi_align_cuda(const RoiAlignParams&, Stream);
-// Backward: a block owns a tile of 8 x 8 pixels of one image's map and some channels, walks the
-// ROIs in order and skips those that miss the tile: O(tiles * n) tests, no atomics.
+// Backward, one launch: a block of 256 threads owns a tile of 8 x 8 pixels of one image's map and
+// 32 channels in registers, takes the ROIs in order and skips those that miss the tile: O(tiles * n
+// * C / 32) tests of a dozen operations, no atomics. Row and column weights are made once for 16
+// ROIs at a time, and a pixel meets only the bins that weigh something there. Bytes: every element
+// of the maps' gradient once; grad_out once a tile that its bins reach.
 Status roi_align_backward_cuda(const RoiAlignBackwardParams&, Stream);
 
 }  // namespace detcore

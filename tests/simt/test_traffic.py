@@ -1,0 +1,115 @@
+"""What the kernels' headers claim of their memory traffic, counted on the stand-in.
+
+A sector is 32 bytes: a warp that reads or writes side by side touches as many as its bytes fill.
+"""
+
+from typing import Any
+
+import pytest
+import torch
+
+from ..ops.conftest import SIMT, counted, random_boxes
+
+pytestmark = [
+    pytest.mark.simt,
+    pytest.mark.skipif(SIMT is None, reason="the stand-in is not built: make test"),
+]
+SECTOR = 32
+
+
+def _rand(*shape: int) -> torch.Tensor:
+    return torch.rand(*shape, generator=torch.Generator().manual_seed(5))
+
+
+def _native() -> Any:
+    assert SIMT is not None
+    return SIMT
+
+
+@pytest.mark.parametrize("kind", ["iou", "giou", "diou", "ciou"])
+def test_box_iou_writes_whole_sectors_by_16_bytes(kind: str) -> None:
+    n, m = 37, 512
+    with counted() as counts:
+        _native().box_iou(
+            random_boxes(n).float(), random_boxes(m, seed=1).float(), "xyxy", kind, 1e-7
+        )
+    assert counts["store_sectors"] == n * m * 4 // SECTOR
+    assert counts["global_stores"] == n * m * 4 // 16 // 32
+
+
+def test_box_iou_rows_that_begin_anywhere_are_still_written_side_by_side() -> None:
+    n, m = 16, 255
+    with counted() as counts:
+        _native().box_iou(
+            random_boxes(n).float(), random_boxes(m, seed=1).float(), "xyxy", "iou", 1e-7
+        )
+    assert counts["store_sectors"] <= 1.2 * n * m * 4 / SECTOR
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16], ids=str)
+def test_roi_align_channels_last_moves_16_bytes_a_thread(dtype: torch.dtype) -> None:
+    maps = _rand(1, 64, 30, 30).to(dtype).contiguous(memory_format=torch.channels_last)
+    rois = torch.tensor([[0, 2.0, 3, 20, 25], [0, 5, 5, 12, 9]])
+    with counted() as counts:
+        out = _native().roi_align(maps, rois, 1.0, 7, 7, 2, False)
+    out_bytes = out.numel() * out.element_size()
+    assert counts["store_sectors"] == out_bytes / SECTOR
+    stores = out_bytes / 16 / 32
+    assert stores <= counts["global_stores"] <= 1.35 * stores  # the last of each block is part
+    # samples meet in pixels, and each is read once a bin: no more than 16 of 4 samples' corners
+    assert counts["load_bytes"] <= 16 * out_bytes + 1e5
+
+
+def test_roi_align_gradient_writes_each_element_once() -> None:
+    grad, rois = _rand(3, 32, 7, 7), torch.tensor([[0, 2.0, 3, 20, 25]] * 3)
+    for channels_last in (False, True):
+        with counted() as counts:
+            out = _native().roi_align_backward(
+                grad, rois, 1.0, 7, 7, 2, False, [1, 32, 32, 40], channels_last
+            )
+        assert counts["store_bytes"] == out.numel() * 4
+        assert counts["int_atomics"] == counts["float_atomics"] == 0
+
+
+@pytest.mark.parametrize("anchors", [1, 3, 9])
+def test_decode_dense_is_coalesced_on_both_sides(anchors: int) -> None:
+    classes, height, width = 20, 16, 16
+    maps = _rand(1, anchors * (5 + classes), height, width)
+    settings = [8.0, 8.0, 1.0, 1.0, 1.0, 1.0, 4.0, 1.0, -1.0, 1.0]
+    with counted() as counts:
+        boxes, scores = _native().decode_dense(maps, _rand(anchors, 2) * 50, "yolo", settings)
+    written = (boxes.numel() + scores.numel()) * 4
+    assert counts["store_bytes"] == written
+    assert counts["store_sectors"] <= 1.3 * written / SECTOR
+    # a cell's anchor, two doubles, is read beside its numbers
+    read = maps.numel() * 4 + anchors * height * width * 16
+    assert counts["load_bytes"] == read
+    assert counts["load_sectors"] <= 1.3 * read / SECTOR
+
+
+def test_nms_moves_bytes_in_proportion_to_its_boxes() -> None:
+    """At one density, beyond what one block takes."""
+    moved = []
+    for n in (1500, 3000):
+        boxes, scores = random_boxes(n, 12 * n**0.5, 40).float(), _rand(n)
+        with counted() as counts:
+            _native().nms(boxes, scores, 0.5)
+        moved.append(counts["load_bytes"] + counts["store_bytes"])
+        assert counts["launches"] == 6
+    assert moved[1] < 2.2 * moved[0]
+
+
+def test_one_launch_serves_boxes_of_many_classes() -> None:
+    boxes, ids = random_boxes(1000, 1000, 100).float(), torch.arange(1000) % 80
+    with counted() as counts:
+        _native().batched_nms(boxes, _rand(1000), ids, 0.5)
+    assert (counts["launches"], counts["blocks"]) == (1, 1)
+
+
+def test_match_boxes_sees_each_anchor_twice_and_no_matrix() -> None:
+    m, n = 20, 5000
+    with counted() as counts:
+        _native().match_boxes(random_boxes(m).float(), random_boxes(n).float(), None, None)
+    # anchors, and again those of the shares in which a best lies; ground truths once a share
+    assert counts["load_bytes"] < 16 * n + (m + 1) * 512 * 16 + 40 * m * (n / 512 + 1)
+    assert counts["store_bytes"] < 13 * n + 16 * m * (n / 512 + 2) + m * n / 100
