@@ -170,7 +170,7 @@ BOUNDS = {
     "box_iou.forward_kernel": Bound(registers=(80, 128), warps=(24, 16)),
     "box_iou.columns_backward_kernel": Bound(block=(512, 512), warps=(16, 16)),
     # dfl keeps a softmax of every side; shared memory holds scores on their way
-    "decode_dense.forward_kernel": Bound(registers=(72, 128), warps=(24, 16)),
+    "decode_dense.forward_kernel": Bound(registers=(96, 128), warps=(16, 16)),
     "decode_dense.backward_kernel": Bound(registers=(120, 128), warps=(16, 16)),
     # four anchors and their bests in registers
     "match_boxes.pair_kernel": Bound(registers=(80, 128), warps=(24, 16)),
@@ -182,11 +182,11 @@ BOUNDS = {
         block=(1024, 512), warps=ONE_BLOCK, dynamic=2048 * 16 + 4098 * 2 + 2048 * 3
     ),
     "nms.decide_kernel": Bound(registers=(72, 128), warps=(24, 16)),
-    # sums of 16 bytes of channels, widened, by row and in all
-    "roi_align.forward_kernel": Bound(registers=(96, 128), warps=(20, 16)),
+    # sums of 16 bytes of channels, widened, by row and in all; 8 KiB of taps (f64: 16)
+    "roi_align.forward_kernel": Bound(registers=(96, 128), warps=(20, 12)),
     "roi_align.direct_kernel": Bound(registers=(96, 128), warps=(20, 16)),
     # sums of 8 channels, and 18 KiB of weights (f64: 34)
-    "roi_align_backward.backward_kernel": Bound(registers=(80, 144), warps=(24, 8)),
+    "roi_align_backward.backward_kernel": Bound(registers=(80, 160), warps=(24, 8)),
     "soft_nms.select_kernel": Bound(block="kMostThreads", warps=ONE_BLOCK),
 }
 

@@ -43,7 +43,8 @@ def test_box_iou_rows_that_begin_anywhere_are_still_written_side_by_side() -> No
         _native().box_iou(
             random_boxes(n).float(), random_boxes(m, seed=1).float(), "xyxy", "iou", 1e-7
         )
-    assert counts["store_sectors"] <= 1.2 * n * m * 4 / SECTOR
+    # a warp's 128 bytes that begin between sectors touch five of them
+    assert counts["store_sectors"] <= 5 / 4 * n * m * 4 / SECTOR
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16], ids=str)
@@ -71,20 +72,24 @@ def test_roi_align_gradient_writes_each_element_once() -> None:
         assert counts["int_atomics"] == counts["float_atomics"] == 0
 
 
+# 64 bytes of scores a cell are written at a time: whole sectors where a cell's are a multiple of 32
+@pytest.mark.parametrize(("classes", "most"), [(1, 1.0), (20, 1.4), (80, 1.0)])
 @pytest.mark.parametrize("anchors", [1, 3, 9])
-def test_decode_dense_is_coalesced_on_both_sides(anchors: int) -> None:
-    classes, height, width = 20, 16, 16
+def test_decode_dense_is_coalesced_on_both_sides(anchors: int, classes: int, most: float) -> None:
+    height, width = 16, 16
     maps = _rand(1, anchors * (5 + classes), height, width)
     settings = [8.0, 8.0, 1.0, 1.0, 1.0, 1.0, 4.0, 1.0, -1.0, 1.0]
     with counted() as counts:
         boxes, scores = _native().decode_dense(maps, _rand(anchors, 2) * 50, "yolo", settings)
     written = (boxes.numel() + scores.numel()) * 4
     assert counts["store_bytes"] == written
-    assert counts["store_sectors"] <= 1.3 * written / SECTOR
-    # a cell's anchor, two doubles, is read beside its numbers
+    assert counts["store_sectors"] <= most * written / SECTOR
+    # a cell's anchor, two doubles, is read beside its numbers; 9 x 16 cells have 160 threads, of
+    # which the idle read the first cell
     read = maps.numel() * 4 + anchors * height * width * 16
-    assert counts["load_bytes"] == read
-    assert counts["load_sectors"] <= 1.3 * read / SECTOR
+    idle = 160 / 144 if anchors == 9 else 1
+    assert counts["load_bytes"] == read * idle
+    assert counts["load_sectors"] <= 1.3 * read * idle / SECTOR
 
 
 def test_nms_moves_bytes_in_proportion_to_its_boxes() -> None:
@@ -110,6 +115,8 @@ def test_match_boxes_sees_each_anchor_twice_and_no_matrix() -> None:
     m, n = 20, 5000
     with counted() as counts:
         _native().match_boxes(random_boxes(m).float(), random_boxes(n).float(), None, None)
-    # anchors, and again those of the shares in which a best lies; ground truths once a share
-    assert counts["load_bytes"] < 16 * n + (m + 1) * 512 * 16 + 40 * m * (n / 512 + 1)
-    assert counts["store_bytes"] < 13 * n + 16 * m * (n / 512 + 2) + m * n / 100
+    # anchors, by 16 of 64 bytes a thread; again those of the share in which a best lies; and ground
+    # truths and bests once a share: 32 bytes each, and each for itself
+    shares = -(-n // 512)
+    assert counts["load_sectors"] * SECTOR < 2 * 16 * n + m * 512 * 16 + 3 * 32 * m * 4 * shares
+    assert counts["store_bytes"] < 13 * n + 16 * m * (shares + 2)
