@@ -62,7 +62,7 @@ def test_lists_of_tensors_are_looked_into(ways: list[str]) -> None:
     rois = torch.tensor([[0.0, 1, 1, 6, 6]])
 
     def pool(*maps: Tensor) -> Tensor:
-        return ops.multiscale_roi_align(maps, rois, 2, [0.5, 0.25])
+        return ops.multiscale_roi_align(maps, rois.to(maps[0].device), 2, [0.5, 0.25])
 
     want = pool(*maps)
     assert ways == ["entry"]
