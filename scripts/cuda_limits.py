@@ -1,7 +1,7 @@
 """How long CUDA kernels would take if bytes and arithmetic were all: a table in markdown.
 
-Nothing is measured, and nothing is known of latency. Sizes are those of `detcore bench`, but for the
-pairs and the float16; bytes and launches those that the headers in csrc/kernels/include/detcore
+Nothing is measured, and nothing is known of latency. Sizes are those of `detcore bench`, but for
+the pairs and the float16; bytes and launches those that the headers in csrc/kernels/include/detcore
 tell of. CONTRIBUTING.md holds the table, and tests/test_docs.py compares.
 """
 
