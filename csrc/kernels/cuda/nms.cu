@@ -35,8 +35,8 @@ struct Scratch {
   uint32_t* ticket;  // [2] of `begin` and of `decide`
   uint32_t n, buckets;
 
-  __device__ Filed<T, uint32_t> filed() const {
-    return {boxes, ids, verdicts, items, begin, n, *large};
+  __device__ Ranked<T, uint32_t> ranked() const {
+    return {boxes, ids, verdicts, items, begin, n, buckets};
   }
 };
 
@@ -101,20 +101,13 @@ __global__ void gather_kernel(NmsParams p, Scratch<arithmetic_t<S>> scratch) {
   }
 }
 
-// Counts the items of each bucket, one place further on as above; then, once more, files them.
+// Counts the items of each bucket; then, once more, files them.
 template <class T, bool filing>
 __global__ void file_kernel(Scratch<T> scratch, T below) {
   const Grid<T> grid = make_grid(scratch.boxes, scratch.n, below, scratch.buckets);
-  for (int64_t r = global_thread(); r < scratch.n; r += all_threads()) {
-    if (scratch.verdicts[r] != kUndecided) continue;
-    Cell cell;
-    const bool fits = cell_of(grid, scratch.boxes[r], cell);
-    uint32_t* counter = &scratch.large[filing];
-    if (fits)
-      counter = &scratch.begin[1 + bucket_of(cell, scratch.ids ? scratch.ids[r] : 0, grid.last)];
-    const uint32_t place = atomicAdd(counter, 1u);
-    if (filing) scratch.items[fits ? place : scratch.n - 1 - place] = uint32_t(r);
-  }
+  const Ranked<T, uint32_t> ranked = scratch.ranked();
+  for (int64_t r = global_thread(); r < scratch.n; r += all_threads())
+    file(ranked, grid, uint32_t(r), filing, scratch.large[filing]);
 }
 
 // Counts become begins. A block adds up what the blocks before it publish: they have started.
@@ -153,7 +146,8 @@ __global__ void decide_kernel(Scratch<T> scratch, Decision<T> decision) {
   __shared__ uint32_t tile;
   if (threadIdx.x == 0) tile = atomicAdd(&scratch.ticket[1], 1u);
   const Grid<T> grid = make_grid(scratch.boxes, scratch.n, decision.below, scratch.buckets);
-  decide_tile(scratch.filed(), grid, decision, tile * kThreads);
+  decide_tile(Filed<T, uint32_t>(scratch.ranked(), *scratch.large), grid, decision,
+              tile * kThreads);
   const uint32_t r = tile * kThreads + threadIdx.x;
   const int kept = __syncthreads_count(r < scratch.n && peek(&scratch.verdicts[r]) == kKept);
   if (threadIdx.x == 0) scratch.kept[tile] = uint32_t(kept);
@@ -176,10 +170,11 @@ __global__ void compact_kernel(NmsParams p, Scratch<T> scratch) {
 
 // --- the host's side -----------------------------------------------------------------------------
 
-uint32_t power_of_two(int64_t least) {
-  uint32_t power = 1;
-  while (power < least) power *= 2;
-  return power;
+// Four a box, as far as they are counted in 32 bits or fit shared memory.
+uint32_t buckets_for(int64_t boxes, uint32_t most) {
+  uint32_t buckets = kLeastBuckets;
+  while (buckets < most && buckets < 4 * boxes) buckets *= 2;
+  return buckets;
 }
 
 struct Workspace {
@@ -191,8 +186,7 @@ struct Workspace {
   explicit Workspace(const NmsParams& p) {
     const size_t box = p.boxes_dtype == DType::f64 ? sizeof(Box<double>) : sizeof(Box<float>);
     one_block = p.n <= kMostOneClass || (p.ids && p.n * box <= kMostBoxBytes);
-    buckets = power_of_two(4 * p.n > kLeastBuckets ? 4 * p.n : kLeastBuckets);
-    if (one_block && buckets > kMostBuckets) buckets = kMostBuckets;
+    buckets = buckets_for(p.n, one_block ? kMostBuckets : 1u << 30);
     tiles = int((p.n + kThreads - 1) / kThreads);
     parts = int((buckets + kThreads * kBucketsPerThread - 1) / (kThreads * kBucketsPerThread));
     bytes = 0;

@@ -11,172 +11,53 @@
 // order boxes are filed or decided depends on the machine; what is decided does not.
 #pragma once
 
-#include "block.cuh"
+#include "box_grid.cuh"
 
 namespace detcore {
 
-// The decision `double(inter / union) > threshold`. A multiplication decides where rounding cannot
-// matter, which is nearly always; the quotient decides the rest.
-template <class T>
-struct Decision {
-  T below;   // the largest T not above the threshold: q > threshold just when q > below
-  T surely;  // inter < surely * union: not above
-  T above;   // inter > above * union: above
-
-  explicit Decision(double threshold) {
-    below = T(threshold);
-    if (double(below) > threshold) below = T(::nextafterf(float(below), 0.0f));
-    surely = below * T(1 - 1e-6);
-    // a quotient might underflow under a threshold next to 0: it is then always taken
-    above = below > T(1e-6) ? below * T(1 + 1e-6) : T(HUGE_VAL);
-  }
-  __device__ bool operator()(const Box<T>& a, const Box<T>& b) const {
-    const T inter = intersection(a, b);
-    const T uni = a.area() + b.area() - inter;
-    if (!(inter >= surely * uni)) return false;
-    return inter > above * uni || inter / uni > below;
-  }
-};
-
-// The grid. A pair above the threshold t overlaps along each axis by more than t times its longer
-// side. So of two boxes a and b with low corners in this order, b's corner is less than 1 - t times
-// a's side away; and a's side is at most b's through t.
-template <class T>
-struct Grid {
-  T x0, y0;           // of some box: positions count from there, so that they keep their digits
-  T per_x, per_y;     // cells a pixel
-  T widest, tallest;  // pixels; 0: no box can be filed
-  T reach;            // 1 - t, and a little
-  T longer;           // 1 / t
-  uint32_t last;      // buckets - 1; their number is a power of two
-};
-constexpr uint32_t kLeastBuckets = 64;
-constexpr int32_t kMostCells = 1 << 17;  // from the origin: a float's rounding is 1/64 of a cell
-constexpr float kSlack = 0.1f;           // of a cell, for the rounding of two boxes
-// Cells along x are a fourth of the reach of the widest box, for they cost nothing; along y more
-// than all of it, so that three rows suffice.
-constexpr float kCellX = 0.25f, kCellY = 1.15f;
-
-// A box that overlaps nothing: no pair with it has a quotient above 0. An area that is not finite
-// gives quotients of 0 or NaN.
-template <class T>
-__device__ bool overlaps_nothing(const Box<T>& b) {
-  const T area = b.area();
-  return !(b.width() > T(0) && area > T(0) && area < T(INFINITY));
-}
-
-__device__ inline float floor_of(float x) { return ::floorf(x); }
-__device__ inline double floor_of(double x) { return ::floor(x); }
-
-struct Cell {
-  int32_t x, y;
-};
-
-// False where the box must be compared with all: too large, too far out, or so small that its area
-// has lost digits.
-template <class T>
-__device__ bool cell_of(const Grid<T>& grid, const Box<T>& b, Cell& cell) {
-  const T least = sizeof(T) == 8 ? T(1e-280) : T(1e-30), limit = T(kMostCells);
-  const T x = (b.x1 - grid.x0) * grid.per_x, y = (b.y1 - grid.y0) * grid.per_y;
-  const bool fits = b.width() <= grid.widest && b.height() <= grid.tallest && b.area() > least &&
-                    x < limit && x > -limit && y < limit && y > -limit;
-  cell = {fits ? int32_t(floor_of(x)) : 0, fits ? int32_t(floor_of(y)) : 0};
-  return fits;
-}
-
-// The cells from `low` on in which the partners of a filed box can be; returns how many, on an axis
-// on which its low corner is at `at`.
-template <class T>
-__device__ int32_t cells_near(T at, T side, T longest, const Grid<T>& grid, T per_pixel,
-                              int32_t& low) {
-  const T before = lane_min(longest, side * grid.longer) * grid.reach, after = side * grid.reach;
-  low = int32_t(floor_of((at - before) * per_pixel - T(kSlack)));
-  return int32_t(floor_of((at + after) * per_pixel + T(kSlack))) - low + 1;
-}
-
-// Cells side by side in a row are neighbours here too, so that they are one range of items.
-__device__ inline uint32_t bucket_of(Cell cell, int64_t id, uint32_t last) {
-  uint32_t h = uint32_t(cell.y) * 0x9e3779b1u ^ uint32_t(id) * 0x85ebca6bu ^
-               uint32_t(uint64_t(id) >> 32) * 0xc2b2ae35u;
-  h ^= h >> 15, h *= 0x2c1b3c6du, h ^= h >> 13;
-  return (h + uint32_t(cell.x)) & last;
-}
-
-// Counts one more, and returns how many there were. Two counters of 16 bits are added to as one.
-__device__ inline uint32_t count_one(uint32_t* counters, uint32_t i) {
-  return atomicAdd(counters + i, 1u);
-}
-__device__ inline uint32_t count_one(uint16_t* counters, uint32_t i) {
-  const uint32_t shift = i % 2 * 16;
-  return atomicAdd(reinterpret_cast<uint32_t*>(counters) + i / 2, 1u << shift) >> shift & 0xffffu;
-}
-// Entries of `begin`: one a bucket, one for the end of the last, and what 16 bits need for company.
-constexpr size_t begins_of(uint32_t buckets) { return buckets + 2; }
-
-// A grid for these boxes, by all threads of a block, for a size that all but a few of them keep to,
-// and about a place where they are. Of 32 samples of 32 boxes the largest sides and a corner are
-// taken, and of those the median, of the sides an eighth more: outliers do not spoil it.
-template <class T>
-__device__ Grid<T> make_grid(const Box<T>* boxes, uint32_t n, T below, uint32_t buckets) {
-  __shared__ T samples[4][32], median[4];  // of width, height, x1, y1; no width: an empty sample
-  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, warps = blockDim.x / 32;
-  const uint32_t stride = n > 1024 ? n / 1024 : 1;
-  for (int sample = warp; sample < 32; sample += warps) {
-    const uint32_t i = uint32_t(sample * 32 + lane) * stride;
-    const Box<T> box = boxes[i < n ? i : n - 1];
-    const bool whole = i < n && !overlaps_nothing(box);
-    T w = whole ? box.width() : T(0), h = whole ? box.height() : T(0);
-    for (int flip = 16; flip > 0; flip /= 2) {
-      w = lane_max(w, __shfl_xor_sync(kAllLanes, w, flip));
-      h = lane_max(h, __shfl_xor_sync(kAllLanes, h, flip));
-    }
-    const int first = __ffs(int(__ballot_sync(kAllLanes, whole))) - 1;
-    if (lane == (first < 0 ? 0 : first)) {
-      samples[0][sample] = w, samples[1][sample] = h;
-      samples[2][sample] = box.x1, samples[3][sample] = box.y1;
-    }
-  }
-  if (threadIdx.x < 4) median[threadIdx.x] = T(0);
-  __syncthreads();
-  for (int k = warp; k < 4; k += warps) {
-    const T own = samples[k][lane];
-    const unsigned filled = __ballot_sync(kAllLanes, samples[0][lane] > T(0));
-    int smaller = 0;
-    for (int l = 0; l < 32; ++l) {
-      const T other = __shfl_sync(kAllLanes, own, l);
-      smaller += (filled >> l & 1) && (other < own || (other == own && l < lane));
-    }
-    if ((filled >> lane & 1) && smaller == __popc(filled) / 2) median[k] = own;
-  }
-  __syncthreads();
-  const T widest = median[0] * T(1.125), tallest = median[1] * T(1.125);
-  const T reach = lane_max(T(1) - below, T(1.0 / 16)) * T(1.001);
-  return {median[2],
-          median[3],
-          T(1) / (widest * reach * T(kCellX)),
-          T(1) / (tallest * reach * T(kCellY)),
-          widest,
-          tallest,
-          reach,
-          T(1) / below,
-          buckets - 1};
-}
-
 enum Verdict : uint8_t { kUndecided, kKept, kDead };
 
-// n ranked boxes, filed. R: a rank.
+// n boxes, best first, and room for the rest. R: a rank.
 template <class T, class R>
-struct Filed {
+struct Ranked {
   const Box<T>* boxes;  // [n]
   const int64_t* ids;   // [n] class ids, or null
-  uint8_t* verdicts;    // [n] Verdict; read and written by many at once
-  const R* items;       // [n] ranks, bucket by bucket; the `large` ones at the end
-  const R* begin;       // [begins_of(buckets)] where each bucket's items begin
-  uint32_t n, large;
+  uint8_t* verdicts;    // [n] Verdict; those undecided are decided
+  R* items;             // [n]
+  R* begin;             // [begins_of(buckets)]
+  uint32_t n, buckets;  // buckets: a power of two
+};
 
-  __device__ uint8_t verdict(uint32_t rank) const { return peek(verdicts + rank); }
-  __device__ int64_t id(uint32_t rank) const { return ids ? ids[rank] : 0; }
-  __device__ bool same_class(uint32_t a, uint32_t b) const { return !ids || ids[a] == ids[b]; }
+// Counts box r in its bucket, one place further on, so that filing, which counts again, moves each
+// bucket's begin to where the next begins. A box that must be compared with all counts as `large`.
+template <class T, class R>
+__device__ void file(const Ranked<T, R>& ranked, const Grid<T>& grid, uint32_t r, bool filing,
+                     uint32_t& large) {
+  if (ranked.verdicts[r] != kUndecided) return;
+  Cell cell;
+  if (cell_of(grid, ranked.boxes[r], cell)) {
+    const uint32_t bucket = bucket_of(cell, ranked.ids ? ranked.ids[r] : 0, grid.last);
+    const uint32_t place = count_one(ranked.begin, bucket + 1);
+    if (filing) ranked.items[place] = R(r);
+  } else {
+    const uint32_t place = count_one(&large, 0);
+    if (filing) ranked.items[ranked.n - 1 - place] = R(r);
+  }
+}
+
+// The same boxes, filed: items bucket by bucket, each bucket's from `begin` on; the `large` ones at
+// the end. Verdicts are read and written by many at once.
+template <class T, class R>
+struct Filed : Ranked<T, R> {
+  uint32_t large;
+
+  __device__ Filed(const Ranked<T, R>& ranked, uint32_t large)
+      : Ranked<T, R>(ranked), large(large) {}
+  __device__ uint8_t verdict(uint32_t rank) const { return peek(this->verdicts + rank); }
+  __device__ int64_t id(uint32_t rank) const { return this->ids ? this->ids[rank] : 0; }
+  __device__ bool same_class(uint32_t a, uint32_t b) const {
+    return !this->ids || this->ids[a] == this->ids[b];
+  }
 };
 
 struct Range {
@@ -352,47 +233,25 @@ __device__ void decide_tile(const Filed<T, R>& filed, const Grid<T>& grid,
   }
 }
 
-// What one block decides: n boxes best first, and room for the rest. Shared memory, or not.
-template <class T, class R>
-struct Ranked {
-  const Box<T>* boxes;  // [n]
-  const int64_t* ids;   // [n] class ids, or null
-  uint8_t* verdicts;    // [n] Verdict; those undecided are decided
-  R* items;             // [n]
-  R* begin;             // [begins_of(buckets)]
-  uint32_t n, buckets;  // buckets: a power of two
-};
-
 // Files and decides them, by all threads of a block, and stops after the tile in which `most` are
 // kept. Returns how many, from the best on, have been decided.
 template <class T, class R>
 __device__ uint32_t suppress(const Ranked<T, R>& ranked, const Decision<T>& decision,
                              uint32_t most) {
-  __shared__ uint32_t large;
+  __shared__ uint32_t large[2];  // counted, and filed
   const uint32_t n = ranked.n;
-  if (threadIdx.x == 0) large = 0;
+  if (threadIdx.x < 2) large[threadIdx.x] = 0;
   for (uint32_t b = threadIdx.x; b < begins_of(ranked.buckets); b += blockDim.x)
     ranked.begin[b] = 0;
   __syncthreads();
   const Grid<T> grid = make_grid(ranked.boxes, n, decision.below, ranked.buckets);
-  // counted one place further on, so that filing moves each bucket's begin to where the next begins
   for (int filing = 0; filing < 2; ++filing) {
-    for (uint32_t r = threadIdx.x; r < n; r += blockDim.x) {
-      if (ranked.verdicts[r] != kUndecided) continue;
-      Cell cell;
-      if (cell_of(grid, ranked.boxes[r], cell)) {
-        const uint32_t bucket = bucket_of(cell, ranked.ids ? ranked.ids[r] : 0, grid.last);
-        const uint32_t place = count_one(ranked.begin, bucket + 1);
-        if (filing) ranked.items[place] = R(r);
-      } else if (filing) {
-        ranked.items[n - 1 - atomicAdd(&large, 1u)] = R(r);
-      }
-    }
+    for (uint32_t r = threadIdx.x; r < n; r += blockDim.x)
+      file(ranked, grid, r, filing, large[filing]);
     __syncthreads();
     if (!filing) scan_block(ranked.begin + 1, ranked.buckets);
   }
-  const Filed<T, R> filed{ranked.boxes, ranked.ids, ranked.verdicts, ranked.items, ranked.begin, n,
-                          large};
+  const Filed<T, R> filed(ranked, large[1]);
   uint32_t decided = 0, kept = 0;
   while (decided < n && kept < most) {
     decide_tile(filed, grid, decision, decided);
