@@ -1,51 +1,63 @@
 """Faster R-CNN: a region proposal network, then a head over the pooled proposals."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from detcore.ops import MultiScaleRoIAlign, decode_dense
+from detcore.ops import decode_dense, multiscale_roi_align
+from detcore.ops.roi_align import to_rois
 from detcore.parts.anchors import cell_anchors, grid_anchors
-from detcore.parts.backbone import DEFAULT_BACKBONE, as_backbone
+from detcore.parts.backbone import DEFAULT_BACKBONE, as_backbone, in_channels
 from detcore.parts.box_coder import BoxCoder
 from detcore.parts.heads import BoxHead, RPNHead, dense_to_rows
 from detcore.parts.losses import box_head_loss, rpn_loss
 from detcore.parts.matcher import Matcher
 from detcore.parts.neck import FPN
-from detcore.parts.postprocess import Postprocess, ProposalSelector
+from detcore.parts.postprocess import Detections, Postprocess, ProposalSelector
 from detcore.parts.preprocess import FitWithin, ImageBatch, Preprocess
 from detcore.parts.sampler import BalancedSampler
-from detcore.parts.targets import Target, check_box_targets, check_classes, check_images
+from detcore.parts.targets import Target
 
 from .config import keeps_config
+from .detector import Detector
 
 _POOLED_SIZE = 7
+_ONE_MAP_OCTAVES = (0.5, 1.0, 2.0, 4.0)
 
 
 @keeps_config("faster_rcnn")
-class FasterRCNN(nn.Module):
-    """Two-stage detector (Ren et al., 2015) on a feature pyramid (Lin et al., 2017).
+class FasterRCNN(Detector):
+    """Two-stage detector (Ren et al., 2015), on a feature pyramid (Lin et al., 2017) or one map.
 
     Args:
         num_classes: classes, the background (0) counted: labels are 1..num_classes - 1.
-        backbone: timm name, mapping of `Backbone`'s arguments, or a module to share.
+        backbone: a name, a mapping of arguments, or a module to share: see `as_backbone`.
         image_size: length that an image's longer side may have inside the model, pixels.
         min_size: length of the shorter side, unless the longer would pass image_size; None: the
             longer side is brought to image_size.
-        fpn_channels, head_width: channels of the pyramid; width of the box head's layers.
-        anchor_scale: side of a level's anchors, in its cells. aspect_ratios: height / width.
+        fpn_channels: channels of the pyramid; None: no pyramid, the backbone's one map of stride
+            16 serves both stages.
+        fpn_norm: batch norm in the pyramid; without it its convolutions have biases.
+        anchor_scale: side of a level's anchors, in its cells; without a pyramid, times 0.5, 1, 2
+            and 4.
+        anchor_sizes: not None: of each level the sides of its anchors, pixels.
+        aspect_ratios: height / width of the anchors, each with each side.
+        rpn_depth: convolutions before the RPN's predictions.
+        head_convs, head_layers, head_width: of the box head: 3x3 convolutions with batch norm,
+            then fully connected layers and their width.
         proposals: how many regions an image reach the box head; in training `box_samples` of them
             are learnt from. rpn_samples: anchors an image that the RPN learns from.
+        rpn_candidates, rpn_score_threshold: of each level the best so many anchors of at least
+            this probability reach the RPN's NMS.
+        mean, std: of the images' channels; None: ImageNet's.
         score_threshold, iou_threshold, candidates_per_class, max_detections: see `Postprocess`.
-        pretrained: load timm's weights into a backbone given by name or mapping.
+        pretrained: load published weights into a backbone given by name or mapping.
 
-    forward(images, targets): images: list of float [3, H, W] in 0..1; targets, in training: list of
-    dicts with boxes float [n, 4] (xyxy, pixels) and labels int64 [n]. Gives in training a dict of
-    loss_rpn_objectness, loss_rpn_box, loss_class and loss_box; in evaluation a list of dicts with
-    boxes [K, 4] in the given image's pixels, scores [K] descending and labels [K]. Raises
-    ValueError for what does not fit. Training draws samples from torch's global generator.
+    forward(images, targets): see `Detector`; the losses are loss_rpn_objectness, loss_rpn_box,
+    loss_class and loss_box. Training draws samples from torch's global generator.
     """
 
     def __init__(
@@ -55,43 +67,74 @@ class FasterRCNN(nn.Module):
         backbone: str | Mapping[str, Any] | nn.Module = DEFAULT_BACKBONE,
         image_size: int = 320,
         min_size: int | None = None,
-        fpn_channels: int = 96,
-        head_width: int = 256,
+        fpn_channels: int | None = 96,
+        fpn_norm: bool = True,
         anchor_scale: float = 4.0,
+        anchor_sizes: Sequence[Sequence[float]] | None = None,
         aspect_ratios: Sequence[float] = (0.5, 1.0, 2.0),
+        rpn_depth: int = 1,
+        head_convs: int = 0,
+        head_layers: int = 2,
+        head_width: int = 256,
         proposals: int = 200,
+        rpn_candidates: int = 1000,
+        rpn_score_threshold: float = 0.0,
         rpn_samples: int = 256,
         box_samples: int = 128,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
         score_threshold: float = 0.05,
         iou_threshold: float = 0.5,
         candidates_per_class: int = 400,
         max_detections: int = 100,
         pretrained: bool = False,
     ) -> None:
-        super().__init__()
-        check_classes(num_classes)
-        self.num_classes = num_classes
-        self.backbone = as_backbone(backbone, (8, 16, 32), pretrained=pretrained)
-        self.neck = FPN(self.backbone.channels, fpn_channels, pool_last=True)
-        self.strides = self.neck.strides_of(self.backbone.strides)
-        for i, stride in enumerate(self.strides):
-            shape = cell_anchors((anchor_scale * stride,), aspect_ratios)
+        super().__init__(num_classes)
+        wanted = (16,) if fpn_channels is None else (8, 16, 32)
+        self.backbone = as_backbone(backbone, wanted, pretrained=pretrained)
+        channels, strides, self.neck = _neck(self.backbone, fpn_channels, fpn_norm)
+        octaves = _ONE_MAP_OCTAVES if fpn_channels is None else (1.0,)
+        sizes = anchor_sizes or [[anchor_scale * s * k for k in octaves] for s in strides]
+        if len(sizes) != len(strides) or len({len(s) for s in sizes}) != 1:
+            raise ValueError(
+                f"FasterRCNN: anchor_sizes must be {len(strides)} lists, one a level, of one "
+                f"length, got {anchor_sizes}"
+            )
+        for i, sides in enumerate(sizes):
+            shape = cell_anchors(sides, aspect_ratios, rounded=True)
             self.register_buffer(f"anchors{i}", shape, persistent=False)
+        self.levels = len(strides)
 
-        self.rpn_head = RPNHead(fpn_channels, len(aspect_ratios))
+        self.rpn_head = RPNHead(channels, len(sizes[0]) * len(aspect_ratios), rpn_depth)
         self.rpn_matcher = Matcher(0.7, 0.3, allow_low_quality=True)
         self.rpn_sampler = BalancedSampler(rpn_samples, 0.5)
         self.rpn_coder = BoxCoder()
-        self.selector = ProposalSelector(after_nms=proposals)
+        self.selector = ProposalSelector(
+            rpn_candidates, proposals, score_threshold=rpn_score_threshold
+        )
 
-        pooled_maps = [str(i) for i in range(len(self.backbone.strides))]
-        self.pool = MultiScaleRoIAlign(pooled_maps, _POOLED_SIZE, 2)
-        self.box_head = BoxHead(fpn_channels, _POOLED_SIZE, num_classes, width=head_width)
+        # of maps of one stride a region reads the first: no size would fit the second better
+        strides = self.backbone.strides
+        self.pooled = [i for i, s in enumerate(strides) if s not in strides[:i]]
+        self.pooled_scales = [1 / strides[i] for i in self.pooled]
+        self.box_head = BoxHead(
+            channels,
+            _POOLED_SIZE,
+            num_classes,
+            convs=head_convs,
+            layers=head_layers,
+            width=head_width,
+        )
         self.box_matcher = Matcher(0.5, 0.5)
         self.box_sampler = BalancedSampler(box_samples, 0.25)
         self.box_coder = BoxCoder((10.0, 10.0, 5.0, 5.0))
 
-        self.preprocess = Preprocess(FitWithin(min_size or image_size, image_size))
+        self.preprocess = Preprocess(
+            FitWithin(min_size or image_size, image_size),
+            channels=in_channels(self.backbone),
+            mean=mean,
+            std=std,
+        )
         self.postprocess = Postprocess(
             score_threshold, iou_threshold, candidates_per_class, max_detections
         )
@@ -99,48 +142,76 @@ class FasterRCNN(nn.Module):
     @property
     def anchors(self) -> list[Tensor]:
         """Anchors of each level's first cell: [A, 4] xyxy, pixels of the batch."""
-        return [getattr(self, f"anchors{i}") for i in range(len(self.strides))]
+        return [getattr(self, f"anchors{i}") for i in range(self.levels)]
 
-    def forward(
-        self, images: Sequence[Tensor], targets: Sequence[Target] | None = None
-    ) -> dict[str, Tensor] | list[dict[str, Tensor]]:
-        check_images(images)
-        if self.training:
-            check_box_targets(images, targets, self.num_classes)
-        elif len(images) == 0:
-            return []
-        batch = self.preprocess(images)
-        maps = self.neck(self.backbone(batch.images))
-        logits, deltas = self.rpn_head(maps)
-        # in full precision from here on: a half cannot hold a pixel's place in a large image
-        logits, deltas = [m.float() for m in logits], [m.float() for m in deltas]
-        proposals = self._propose(logits, deltas, batch)
-        if not self.training:
-            return self._detect(maps, proposals, batch)
-
-        assert targets is not None
+    def losses(
+        self, maps: list[Tensor], batch: ImageBatch, targets: Sequence[Target]
+    ) -> dict[str, Tensor]:
+        maps = self.neck(maps)
+        logits, deltas = self.predict_anchors(maps)
+        boxes, counts = self.propose(logits, deltas, batch)
+        proposals = [b[:n] for b, n in zip(boxes, counts.tolist(), strict=True)]
         gt_boxes = batch.boxes_in([t["boxes"] for t in targets])
         gt_labels = [t["labels"] for t in targets]
-        losses = self._rpn_losses(logits, deltas, gt_boxes)
-        return losses | self._box_losses(maps, proposals, gt_boxes, gt_labels, batch)
+        losses = self._rpn_losses(logits, deltas, gt_boxes, batch)
+        return losses | self._box_losses(maps, proposals, gt_boxes, gt_labels)
 
-    def _propose(
+    def detections(self, maps: list[Tensor], batch: ImageBatch) -> Detections:
+        maps = self.neck(maps)
+        boxes, counts = self.propose(*self.predict_anchors(maps), batch)
+        if not torch.compiler.is_compiling():
+            # a graph of fixed shapes has to take all rows, eager work only those with proposals
+            boxes = boxes[:, : max(counts.tolist())]
+        images, rows = boxes.shape[:2]
+        image = torch.arange(images, device=boxes.device, dtype=boxes.dtype).view(-1, 1, 1)
+        rois = torch.cat((image.expand(images, rows, 1), boxes), dim=2).flatten(0, 1)
+        logits, deltas = self.predict_boxes(maps, rois)
+        moved = self.box_coder.decode(deltas, rois[:, 1:]).view(images, rows, -1, 4)
+        scores = logits.softmax(dim=1).view(images, rows, -1)
+        row = torch.arange(rows, device=boxes.device)[:, None]
+        scores = scores.masked_fill(row >= counts[:, None, None], math.nan)
+        return self.postprocess(moved[:, :, 1:], scores[..., 1:], batch)
+
+    def predict_anchors(self, maps: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        """The RPN's logits [B, A, H, W] and deltas [B, A * 4, H, W] of the neck's maps."""
+        logits, deltas = self.rpn_head(maps)
+        # in full precision from here on: a half cannot hold a pixel's place in a large image
+        return [m.float() for m in logits], [m.float() for m in deltas]
+
+    def propose(
         self, logits: list[Tensor], deltas: list[Tensor], batch: ImageBatch
-    ) -> list[Tensor]:
+    ) -> tuple[Tensor, Tensor]:
+        """Proposals [B, K, 4] and counts [B], see `ProposalSelector`."""
         with torch.no_grad():
-            levels = zip(deltas, self.anchors, self.strides, strict=True)
-            boxes = [decode_dense(m, a, s, clip=self.rpn_coder.clip)[0] for m, a, s in levels]
+            levels = zip(deltas, self.anchors, strict=True)
+            boxes = [
+                decode_dense(m, a, _stride(m, batch), clip=self.rpn_coder.clip)[0]
+                for m, a in levels
+            ]
             rows = [dense_to_rows(m, 1)[..., 0] for m in logits]
-        return [
-            self.selector([b[i] for b in boxes], [r[i] for r in rows], size)
-            for i, size in enumerate(batch.sizes)
-        ]
+            return self.selector(boxes, rows, batch.sizes)
+
+    def predict_boxes(self, maps: list[Tensor], rois: Tensor) -> tuple[Tensor, Tensor]:
+        """The box head's logits [R, K] and deltas [R, K * 4] of the neck's maps.
+
+        rois: [R, 5] (image, x1, y1, x2, y2), pixels of the batch.
+        """
+        pooled = [maps[i] for i in self.pooled]
+        regions = multiscale_roi_align(pooled, rois, _POOLED_SIZE, self.pooled_scales, 2)
+        logits, deltas = self.box_head(regions)
+        return logits.float(), deltas.float()
 
     def _rpn_losses(
-        self, logits: list[Tensor], deltas: list[Tensor], gt_boxes: list[Tensor]
+        self,
+        logits: list[Tensor],
+        deltas: list[Tensor],
+        gt_boxes: list[Tensor],
+        batch: ImageBatch,
     ) -> dict[str, Tensor]:
-        levels = zip(self.anchors, logits, self.strides, strict=True)
-        anchors = torch.cat([grid_anchors(a, (m.shape[2], m.shape[3]), s) for a, m, s in levels])
+        levels = zip(self.anchors, logits, strict=True)
+        anchors = torch.cat(
+            [grid_anchors(a, (m.shape[2], m.shape[3]), _stride(m, batch)) for a, m in levels]
+        )
         positives, negatives, wanted = [], [], []
         for i, boxes in enumerate(gt_boxes):
             match = self.rpn_matcher.of_boxes(boxes, anchors)
@@ -165,7 +236,6 @@ class FasterRCNN(nn.Module):
         proposals: list[Tensor],
         gt_boxes: list[Tensor],
         gt_labels: list[Tensor],
-        batch: ImageBatch,
     ) -> dict[str, Tensor]:
         regions, labels, wanted = [], [], []
         for boxes, gt, gt_label in zip(proposals, gt_boxes, gt_labels, strict=True):
@@ -181,26 +251,29 @@ class FasterRCNN(nn.Module):
             regions.append(boxes[chosen])
             labels.append(label[chosen])
             wanted.append(delta)
-        logits, deltas = self._box_predictions(maps, regions, batch)
+        rois = to_rois(maps[0], regions, "FasterRCNN")
+        logits, deltas = self.predict_boxes(maps, rois)
         classes, box = box_head_loss(logits, deltas, torch.cat(labels), torch.cat(wanted))
         return {"loss_class": classes, "loss_box": box}
 
-    def _detect(
-        self, maps: list[Tensor], proposals: list[Tensor], batch: ImageBatch
-    ) -> list[dict[str, Tensor]]:
-        logits, deltas = self._box_predictions(maps, proposals, batch)
-        boxes = self.box_coder.decode(deltas, torch.cat(proposals)).view(*logits.shape, 4)
-        scores = logits.softmax(dim=1)
-        counts = [len(p) for p in proposals]
-        return self.postprocess.batch(
-            boxes[:, 1:].split(counts), scores[:, 1:].split(counts), batch
-        )
 
-    def _box_predictions(
-        self, maps: list[Tensor], regions: list[Tensor], batch: ImageBatch
-    ) -> tuple[Tensor, Tensor]:
-        named = {str(i): m for i, m in enumerate(maps)}
-        # the padded size tells the pooler each map's true scale, an image's own would not
-        sizes = [batch.padded_size] * len(regions)
-        logits, deltas = self.box_head(self.pool(named, regions, sizes))
-        return logits.float(), deltas.float()
+def _neck(
+    backbone: Any, channels: int | None, norm: bool
+) -> tuple[int, tuple[int, ...], nn.Module]:
+    """Channels and strides of what the RPN reads, and the neck that makes it."""
+    if channels is not None:
+        batch_norm = nn.BatchNorm2d if norm else None
+        fpn = FPN(backbone.channels, channels, norm=batch_norm, pool_last=True)
+        return channels, fpn.strides_of(backbone.strides), fpn
+    if len(backbone.channels) != 1:
+        raise ValueError(
+            "FasterRCNN: without a pyramid the backbone must give one map, got maps of strides "
+            f"{list(backbone.strides)}"
+        )
+    return backbone.channels[0], tuple(backbone.strides), nn.Identity()
+
+
+def _stride(m: Tensor, batch: ImageBatch) -> tuple[int, int]:
+    """Whole pixels a cell, cut down as torchvision's AnchorGenerator does it."""
+    height, width = batch.padded_size
+    return height // m.shape[2], width // m.shape[3]

@@ -1,6 +1,7 @@
 """SSD: default boxes on every cell of several maps, classified and moved in one pass."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -8,38 +9,53 @@ from torch import Tensor, nn
 
 from detcore.ops import decode_dense
 from detcore.parts.anchors import centred, default_boxes, grid_anchors
-from detcore.parts.backbone import DEFAULT_BACKBONE, as_backbone
+from detcore.parts.backbone import DEFAULT_BACKBONE, as_backbone, in_channels
 from detcore.parts.box_coder import BoxCoder
 from detcore.parts.heads import SSDHead, dense_to_rows
+from detcore.parts.layers import group_norm
 from detcore.parts.losses import ssd_loss
 from detcore.parts.matcher import ArgmaxMatcher
-from detcore.parts.neck import ExtraLevels
-from detcore.parts.postprocess import Postprocess
-from detcore.parts.preprocess import FitWithin, ImageBatch, Preprocess
-from detcore.parts.targets import Target, check_box_targets, check_classes, check_images
+from detcore.parts.neck import ExtraLevels, Level, VGGTop, extra_level
+from detcore.parts.postprocess import Detections, Postprocess
+from detcore.parts.preprocess import (
+    FitWithin,
+    ImageBatch,
+    Preprocess,
+    StretchTo,
+)
+from detcore.parts.targets import Target
 
 from .config import keeps_config
+from .detector import Detector
 
 
 @keeps_config("ssd")
-class SSD(nn.Module):
+class SSD(Detector):
     """Single shot detector (Liu et al., ECCV 2016), with norms in its heads to train from scratch.
 
     Args:
         num_classes: classes, the background (0) counted: labels are 1..num_classes - 1.
-        backbone: timm name, mapping of `Backbone`'s arguments, or a module to share.
+        backbone: a name, a mapping of arguments, or a module to share: see `as_backbone`.
         image_size: length of an image's longer side inside the model, pixels.
-        extra_levels: channels of each further map beyond the backbone's.
+        stretch: bring every image to image_size x image_size, whatever its aspect ratio.
+        vgg_top: the first map L2-normalised and the last one through VGG's dilated fully connected
+            layers of this many channels, as in the paper; None: the maps as they come.
+        extra_levels: each further map beyond the backbone's, see `ExtraLevels`.
         anchor_scale: side of a level's smallest default box, in its cells.
-        aspect_ratios: of the default boxes beside the squares, each with its inverse.
+        anchor_sizes: not None: that side of each level in pixels, and one number more, which the
+            last level's larger square is made from. No box is longer than image_size then.
+        aspect_ratios: of the default boxes beside the squares, each with its inverse; of all
+            levels, or a list of lists, one a level.
+        strides: pixels between each level's cells; None: as many as make the map span the image.
         head_width: channels of the convolution before the predictions; None: the paper's bare ones.
+        norm: group norm in the extra levels; without it they have biases, as in the paper.
+        lite: SSDLite (Sandler et al., 2018): depthwise convolutions in extra levels and
+            predictions, batch norm, bare predictions; head_width and norm are not looked at.
+        mean, std: of the images' channels; None: ImageNet's.
         score_threshold, iou_threshold, candidates_per_class, max_detections: see `Postprocess`.
-        pretrained: load timm's weights into a backbone given by name or mapping.
+        pretrained: load published weights into a backbone given by name or mapping.
 
-    forward(images, targets): images: list of float [3, H, W] in 0..1; targets, in training: list of
-    dicts with boxes float [n, 4] (xyxy, pixels) and labels int64 [n]. Gives in training a dict of
-    loss_class and loss_box; in evaluation a list of dicts with boxes [K, 4] in the given image's
-    pixels, scores [K] descending and labels [K]. Raises ValueError for what does not fit.
+    forward(images, targets): see `Detector`; the losses are loss_class and loss_box.
     """
 
     def __init__(
@@ -48,74 +64,75 @@ class SSD(nn.Module):
         *,
         backbone: str | Mapping[str, Any] | nn.Module = DEFAULT_BACKBONE,
         image_size: int = 320,
-        extra_levels: Sequence[int] = (256,),
+        stretch: bool = False,
+        vgg_top: int | None = None,
+        extra_levels: Sequence[Level] = (256,),
         anchor_scale: float = 3.0,
-        aspect_ratios: Sequence[float] = (2.0,),
+        anchor_sizes: Sequence[float] | None = None,
+        aspect_ratios: Sequence[float] | Sequence[Sequence[float]] = (2.0,),
+        strides: Sequence[float] | None = None,
         head_width: int | None = 128,
+        norm: bool = True,
+        lite: bool = False,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
         score_threshold: float = 0.05,
         iou_threshold: float = 0.45,
         candidates_per_class: int = 400,
         max_detections: int = 100,
         pretrained: bool = False,
     ) -> None:
-        super().__init__()
-        check_classes(num_classes)
-        self.num_classes = num_classes
+        super().__init__(num_classes)
         self.backbone = as_backbone(backbone, (8, 16, 32), pretrained=pretrained)
-        self.neck = ExtraLevels(self.backbone.channels[-1], extra_levels)
-        strides = list(self.backbone.strides)
-        for _ in extra_levels:
-            strides.append(strides[-1] * 2)
-        self.strides = tuple(strides)
-
-        for i, stride in enumerate(self.strides):
-            size = anchor_scale * stride
-            shape = centred(default_boxes(size, 2 * size, aspect_ratios), stride)
-            self.register_buffer(f"anchors{i}", shape, persistent=False)
+        channels: Sequence[int] = self.backbone.channels
+        self.top: nn.Module = nn.Identity()
+        if vgg_top is not None:
+            self.top = VGGTop(channels, vgg_top)
+            channels = self.top.channels
+        # SSDLite's own settings, which are TensorFlow's
+        batch_norm = partial(nn.BatchNorm2d, eps=1e-3, momentum=0.03)
+        self.neck = ExtraLevels(
+            channels[-1],
+            extra_levels,
+            norm=batch_norm if lite else group_norm if norm else None,
+            activation=nn.ReLU6 if lite else nn.ReLU,
+            depthwise=lite,
+        )
+        channels = (*channels, *(extra_level(level)[1] for level in extra_levels))
+        self.strides = _strides(self.backbone.strides, len(channels), strides)
+        shapes = _shapes(
+            anchor_sizes, [anchor_scale * s for s in self.strides], aspect_ratios, image_size
+        )
+        for i, shape in enumerate(shapes):
+            self.register_buffer(f"shapes{i}", shape, persistent=False)
+        self._given_strides = strides is not None
         self.head = SSDHead(
-            (*self.backbone.channels, *extra_levels),
-            [len(a) for a in self.anchors],
+            channels,
+            [len(a) for a in shapes],
             num_classes,
-            width=head_width,
+            width=None if lite else head_width,
+            depthwise_norm=batch_norm if lite else None,
         )
         self.coder = BoxCoder((10.0, 10.0, 5.0, 5.0))
         self.matcher = ArgmaxMatcher(0.5)
-        self.preprocess = Preprocess(FitWithin(image_size, image_size))
+        self.preprocess = Preprocess(
+            StretchTo(image_size, image_size) if stretch else FitWithin(image_size, image_size),
+            divisor=1 if stretch else 32,
+            channels=in_channels(self.backbone),
+            mean=mean,
+            std=std,
+        )
         self.postprocess = Postprocess(
-            score_threshold, iou_threshold, candidates_per_class, max_detections
+            score_threshold, iou_threshold, candidates_per_class, max_detections, min_size=0.0
         )
 
-    @property
-    def anchors(self) -> list[Tensor]:
-        """Default boxes of each level's first cell: [A, 4] xyxy, pixels of the batch."""
-        return [getattr(self, f"anchors{i}") for i in range(len(self.strides))]
-
-    def forward(
-        self, images: Sequence[Tensor], targets: Sequence[Target] | None = None
-    ) -> dict[str, Tensor] | list[dict[str, Tensor]]:
-        check_images(images)
-        if self.training:
-            check_box_targets(images, targets, self.num_classes)
-        elif len(images) == 0:
-            return []
-        batch = self.preprocess(images)
-        logits, deltas = self.head(self.neck(self.backbone(batch.images)))
-        # in full precision from here on: a half cannot hold a pixel's place in a large image
-        logits, deltas = [m.float() for m in logits], [m.float() for m in deltas]
-        if self.training:
-            assert targets is not None
-            return self._losses(logits, deltas, batch, targets)
-        return self._detect(logits, deltas, batch)
-
-    def _losses(
-        self,
-        logits: list[Tensor],
-        deltas: list[Tensor],
-        batch: ImageBatch,
-        targets: Sequence[Target],
+    def losses(
+        self, maps: list[Tensor], batch: ImageBatch, targets: Sequence[Target]
     ) -> dict[str, Tensor]:
-        levels = zip(self.anchors, logits, self.strides, strict=True)
-        anchors = torch.cat([grid_anchors(a, (m.shape[2], m.shape[3]), s) for a, m, s in levels])
+        logits, deltas = self.predict(maps)
+        grids = self.anchors(logits, batch)
+        levels = zip(grids, logits, strict=True)
+        anchors = torch.cat([grid_anchors(a, (m.shape[2], m.shape[3]), s) for (a, s), m in levels])
         labels, wanted = [], []
         gt = batch.boxes_in([t["boxes"] for t in targets])
         for boxes, target in zip(gt, targets, strict=True):
@@ -135,14 +152,73 @@ class SSD(nn.Module):
         )
         return {"loss_class": classes, "loss_box": box}
 
-    def _detect(
-        self, logits: list[Tensor], deltas: list[Tensor], batch: ImageBatch
-    ) -> list[dict[str, Tensor]]:
-        levels = zip(deltas, self.anchors, self.strides, strict=True)
+    def detections(self, maps: list[Tensor], batch: ImageBatch) -> Detections:
+        logits, deltas = self.predict(maps)
+        levels = zip(deltas, self.anchors(deltas, batch), strict=True)
         boxes = [
             decode_dense(m, a, s, weights=self.coder.weights, clip=self.coder.clip)[0]
-            for m, a, s in levels
+            for m, (a, s) in levels
         ]
         rows = torch.cat([dense_to_rows(m, self.num_classes) for m in logits], dim=1)
-        scores = rows.softmax(dim=-1)[..., 1:]
-        return self.postprocess.batch(torch.cat(boxes, dim=1), scores, batch)
+        return self.postprocess(torch.cat(boxes, dim=1), rows.softmax(dim=-1)[..., 1:], batch)
+
+    def predict(self, maps: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        """Class logits [B, A_i * num_classes, H, W] and deltas [B, A_i * 4, H, W] of each level."""
+        logits, deltas = self.head(self.neck(self.top(maps)))
+        # in full precision from here on: a half cannot hold a pixel's place in a large image
+        return [m.float() for m in logits], [m.float() for m in deltas]
+
+    def anchors(
+        self, maps: Sequence[Tensor], batch: ImageBatch
+    ) -> list[tuple[Tensor, tuple[float, float]]]:
+        """Of each level the default boxes [A, 4] of its first cell, and its strides (y, x).
+
+        xyxy, pixels of the batch.
+        """
+        height, width = batch.padded_size
+        grids = []
+        for i, m in enumerate(maps):
+            stride = (height / m.shape[2], width / m.shape[3])
+            if self._given_strides:
+                stride = (self.strides[i], self.strides[i])
+            grids.append((centred(getattr(self, f"shapes{i}"), stride), stride))
+        return grids
+
+
+def _strides(
+    backbone: Sequence[int], levels: int, given: Sequence[float] | None
+) -> tuple[float, ...]:
+    """Of every level, those beyond the backbone's each twice the one before unless given."""
+    if given is not None:
+        if len(given) != levels:
+            raise ValueError(f"SSD: strides must be {levels}, one a level, got {list(given)}")
+        return tuple(given)
+    strides: list[float] = list(backbone)
+    while len(strides) < levels:
+        strides.append(strides[-1] * 2)
+    return tuple(strides)
+
+
+def _shapes(
+    sizes: Sequence[float] | None,
+    scaled: Sequence[float],
+    aspect_ratios: Sequence[float] | Sequence[Sequence[float]],
+    image_size: int,
+) -> list[Tensor]:
+    """Default boxes [A, 4] of each level around the origin."""
+    count = len(scaled)
+    ratios: list[Any] = list(aspect_ratios)
+    if not ratios or not isinstance(ratios[0], Sequence):
+        ratios = [ratios] * count
+    if len(ratios) != count:
+        raise ValueError(
+            f"SSD: aspect_ratios must be of {count} levels, got {len(ratios)} lists of them"
+        )
+    if sizes is None:
+        return [default_boxes(s, 2 * s, r) for s, r in zip(scaled, ratios, strict=True)]
+    if len(sizes) != count + 1:
+        raise ValueError(
+            f"SSD: anchor_sizes must be {count + 1}, one a level and one more, got {list(sizes)}"
+        )
+    triples = zip(sizes[:-1], sizes[1:], ratios, strict=True)
+    return [default_boxes(s, t, r, largest=image_size) for s, t, r in triples]

@@ -9,40 +9,39 @@ from torch import Tensor, nn
 
 from detcore.ops import decode_dense
 from detcore.parts.assigner import SimOTA, grid_centres
-from detcore.parts.backbone import DEFAULT_BACKBONE, as_backbone
+from detcore.parts.backbone import DEFAULT_BACKBONE, as_backbone, in_channels
 from detcore.parts.heads import YOLOHead, dense_to_rows
 from detcore.parts.losses import yolo_loss
 from detcore.parts.neck import PAN
-from detcore.parts.postprocess import Postprocess
+from detcore.parts.postprocess import Detections, Postprocess
 from detcore.parts.preprocess import FitWithin, ImageBatch, Preprocess
-from detcore.parts.targets import Target, check_box_targets, check_classes, check_images
+from detcore.parts.targets import Target
 
 from .config import keeps_config
+from .detector import Detector
 
 # of log width and height in cells, so that an exploding prediction stays a finite box
 _LOG_SIZE_LIMIT = math.log(128.0)
 
 
 @keeps_config("yolo")
-class YOLO(nn.Module):
+class YOLO(Detector):
     """An anchor-free YOLO after YOLOX (Ge et al., 2021): PAN, decoupled head, SimOTA.
 
     Args:
         num_classes: classes, the background (0) counted: labels are 1..num_classes - 1. The head
             itself has no background class.
-        backbone: timm name, mapping of `Backbone`'s arguments, or a module to share.
+        backbone: a name, a mapping of arguments, or a module to share: see `as_backbone`.
         image_size: length of an image's longer side inside the model, pixels.
         neck_channels: channels of every map that the head reads.
         head_width, head_depth, typical_size: see `YOLOHead`.
         box_weight: of the box loss against the others.
         score_threshold, iou_threshold, candidates_per_class, max_detections: see `Postprocess`.
-        pretrained: load timm's weights into a backbone given by name or mapping.
+        mean, std: of the images' channels; None: ImageNet's.
+        pretrained: load published weights into a backbone given by name or mapping.
 
-    forward(images, targets): images: list of float [3, H, W] in 0..1; targets, in training: list of
-    dicts with boxes float [n, 4] (xyxy, pixels) and labels int64 [n]. Gives in training a dict of
-    loss_box, loss_objectness and loss_class; in evaluation a list of dicts with boxes [K, 4] in the
-    given image's pixels, scores [K] descending and labels [K]. Raises ValueError for what does not
-    fit.
+    forward(images, targets): see `Detector`; the losses are loss_box, loss_objectness and
+    loss_class.
     """
 
     def __init__(
@@ -56,15 +55,15 @@ class YOLO(nn.Module):
         head_depth: int = 1,
         typical_size: float = 4.0,
         box_weight: float = 5.0,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
         score_threshold: float = 0.05,
         iou_threshold: float = 0.6,
         candidates_per_class: int = 400,
         max_detections: int = 100,
         pretrained: bool = False,
     ) -> None:
-        super().__init__()
-        check_classes(num_classes)
-        self.num_classes = num_classes
+        super().__init__(num_classes)
         self.backbone = as_backbone(backbone, (8, 16, 32), pretrained=pretrained)
         self.strides = tuple(self.backbone.strides)
         self.neck = PAN(self.backbone.channels, neck_channels)
@@ -77,27 +76,24 @@ class YOLO(nn.Module):
         )
         self.assigner = SimOTA()
         self.box_weight = box_weight
-        self.preprocess = Preprocess(FitWithin(image_size, image_size))
+        self.preprocess = Preprocess(
+            FitWithin(image_size, image_size),
+            channels=in_channels(self.backbone),
+            mean=mean,
+            std=std,
+        )
         self.postprocess = Postprocess(
             score_threshold, iou_threshold, candidates_per_class, max_detections
         )
 
-    def forward(
-        self, images: Sequence[Tensor], targets: Sequence[Target] | None = None
-    ) -> dict[str, Tensor] | list[dict[str, Tensor]]:
-        check_images(images)
-        if self.training:
-            check_box_targets(images, targets, self.num_classes)
-        elif len(images) == 0:
-            return []
-        batch = self.preprocess(images)
+    def detections(self, maps: list[Tensor], batch: ImageBatch) -> Detections:
+        boxes, scores = self._decode(self.predict(maps))
+        return self.postprocess(boxes, scores, batch)
+
+    def predict(self, maps: list[Tensor]) -> list[Tensor]:
+        """The head's raw maps [B, 4 + 1 + C, H, W] of the backbone's."""
         # in full precision from here on: a half cannot hold a pixel's place in a large image
-        maps = [m.float() for m in self.head(self.neck(self.backbone(batch.images)))]
-        if self.training:
-            assert targets is not None
-            return self._losses(maps, batch, targets)
-        boxes, scores = self._decode(maps)
-        return self.postprocess.batch(boxes, scores, batch)
+        return [m.float() for m in self.head(self.neck(maps))]
 
     def _decode(self, maps: list[Tensor]) -> tuple[Tensor, Tensor]:
         """Boxes [B, N, 4] (xyxy, pixels of the batch) and scores [B, N, num_classes - 1]."""
@@ -109,9 +105,10 @@ class YOLO(nn.Module):
             scores.append(score)
         return torch.cat(boxes, dim=1), torch.cat(scores, dim=1)
 
-    def _losses(
+    def losses(
         self, maps: list[Tensor], batch: ImageBatch, targets: Sequence[Target]
     ) -> dict[str, Tensor]:
+        maps = self.predict(maps)
         rows = torch.cat([dense_to_rows(m, m.shape[1]) for m in maps], dim=1)
         boxes, scores = self._decode(maps)
         grids = [

@@ -1,5 +1,6 @@
 """Anchors: the cell's own, and the whole grid's."""
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -27,17 +28,19 @@ def cell_anchors(
     return anchors.round() if rounded else anchors
 
 
-def default_boxes(size: float, next_size: float, aspect_ratios: Sequence[float]) -> Tensor:
+def default_boxes(
+    size: float, next_size: float, aspect_ratios: Sequence[float], largest: float = math.inf
+) -> Tensor:
     """SSD's boxes of one cell, around the origin: [A, 4] xyxy, pixels (Liu et al., SSD, 2016).
 
     A square of `size`, one of sqrt(size * next_size), and for each aspect ratio r (other than 1) a
     box of area size**2 that is r times as wide as high, and one r times as high as wide, in the
-    order of torchvision's DefaultBoxGenerator: A = 2 + 2 * len(aspect_ratios).
+    order of torchvision's DefaultBoxGenerator: A = 2 + 2 * len(aspect_ratios). No side is longer
+    than `largest`.
     """
     squares = cell_anchors((size, (size * next_size) ** 0.5))
-    return torch.cat(
-        (squares, cell_anchors((size,), [v for r in aspect_ratios for v in (1 / r, r)]))
-    )
+    oblong = cell_anchors((size,), [v for r in aspect_ratios for v in (1 / r, r)])
+    return torch.cat((squares, oblong)).clamp(-largest / 2, largest / 2)
 
 
 def centred(anchors: Tensor, stride: float | tuple[float, float]) -> Tensor:

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, cast
 
+import torch
 from torch import Tensor, nn
+
+from .freeze import freeze_norms, freeze_upstream
 
 try:
     import timm
-    from timm.layers import freeze_batch_norm_2d
 except ImportError as error:
     raise ImportError("detcore.parts.backbone needs timm: pip install 'detcore[models]'") from error
 
 
 # 2.8 million weights; of a dozen of this size it learnt handwritten digits fastest from scratch
 DEFAULT_BACKBONE = "cs3darknet_focus_s"
+
+_TORCHVISION = "torchvision:"
 
 
 class Backbone(nn.Module):
@@ -28,9 +33,12 @@ class Backbone(nn.Module):
         pretrained: load timm's published weights (needs a network or timm's cache).
         frozen_norm: replace every batch norm by one whose statistics and affine terms are fixed,
             as detectors fine-tuned on a few images a step have it.
+        frozen_maps: the weights that the first so many maps depend on don't learn, and their batch
+            norms are fixed.
 
     Attributes:
         channels: channels of each map. strides: pixels of the image per cell of each map.
+        in_chans: as given.
         config: what `Backbone(**config)` rebuilds the same architecture from (weights are a
             checkpoint's matter, so `pretrained` is never part of it).
 
@@ -49,9 +57,11 @@ class Backbone(nn.Module):
         in_chans: int = 3,
         pretrained: bool = False,
         frozen_norm: bool = False,
+        frozen_maps: int = 0,
     ) -> None:
         super().__init__()
         _check_name(name)
+        self.in_chans = in_chans
         try:
             body: Any = timm.create_model(
                 name,
@@ -64,7 +74,7 @@ class Backbone(nn.Module):
             raise ValueError(
                 f"Backbone: out_indices must name feature maps of {name}, got {list(out_indices)}"
             ) from error
-        self.body = freeze_batch_norm_2d(body) if frozen_norm else body
+        self.body = freeze_norms(body) if frozen_norm else body
         self.channels = tuple(body.feature_info.channels())
         self.strides = tuple(body.feature_info.reduction())
         # transformers of the Swin family give NHWC; all that follows here takes NCHW
@@ -74,7 +84,10 @@ class Backbone(nn.Module):
             "out_indices": list(out_indices),
             "in_chans": in_chans,
             "frozen_norm": frozen_norm,
+            "frozen_maps": frozen_maps,
         }
+        if frozen_maps:
+            freeze_upstream(self.body, frozen_maps, torch.zeros(1, in_chans, *_input_size(body)))
 
     @classmethod
     def at_strides(cls, name: str, strides: Sequence[int], **options: Any) -> Backbone:
@@ -94,20 +107,38 @@ def as_backbone(
 ) -> Backbone:
     """What a model's `backbone` argument stands for.
 
-    A name gives a new `Backbone` with maps at `strides`; a mapping, a new `Backbone(**mapping)`; a
-    module that has `channels` and `strides` is taken as it is, so that several models can share
-    one instance and its weights. Raises ValueError for anything else.
+    A name gives a new backbone with maps at `strides`: timm's model of that name, or with
+    torchvision: before it torchvision's. A mapping holds `name` and further arguments of `Backbone`
+    or `TorchvisionBackbone`; without out_indices or layers its maps are at `strides` too. A module
+    that has `channels` and `strides` is taken as it is, so that several models can share one
+    instance and its weights. Raises ValueError for anything else.
     """
-    if isinstance(spec, str):
-        return Backbone.at_strides(spec, strides, pretrained=pretrained)
-    if isinstance(spec, Mapping):
-        return Backbone(**{"pretrained": pretrained, **spec})
     if isinstance(spec, nn.Module) and hasattr(spec, "channels") and hasattr(spec, "strides"):
         return cast(Backbone, spec)  # not one perhaps, but used as one
-    raise ValueError(
-        "as_backbone: backbone must be a timm name, a mapping of Backbone's arguments or a module "
-        f"with channels and strides, got {type(spec).__name__}"
-    )
+    if not isinstance(spec, str | Mapping):
+        raise ValueError(
+            "as_backbone: backbone must be a name, a mapping of Backbone's arguments or a module "
+            f"with channels and strides, got {type(spec).__name__}"
+        )
+    options: dict[str, Any] = {"name": spec} if isinstance(spec, str) else dict(spec)
+    options = {"pretrained": pretrained, **options}
+    name = str(options.pop("name", DEFAULT_BACKBONE))
+    kind: Any = Backbone
+    if name.startswith(_TORCHVISION):
+        from .torchvision_backbone import TorchvisionBackbone
+
+        kind, name = TorchvisionBackbone, name.removeprefix(_TORCHVISION)
+    chosen = "out_indices" in options or options.get("layers") is not None
+    make = kind if chosen else partial(kind.at_strides, strides=strides)
+    try:
+        return cast(Backbone, make(name, **options))
+    except TypeError as error:
+        raise ValueError(f"as_backbone: {error}") from error
+
+
+def in_channels(backbone: nn.Module) -> int:
+    """Channels of the images that a backbone reads: 3 unless it says otherwise."""
+    return int(getattr(backbone, "in_chans", 3))
 
 
 def _indices_of(name: str, strides: Sequence[int]) -> list[int]:
@@ -120,6 +151,13 @@ def _indices_of(name: str, strides: Sequence[int]) -> list[int]:
             f"Backbone: {name} must have maps of strides {list(strides)}, got {list(index_of)}"
         )
     return [index_of[stride] for stride in strides]
+
+
+def _input_size(body: Any) -> tuple[int, int]:
+    """What a network is fed to learn of its own graph: 128 pixels, unless it takes one size."""
+    cfg = getattr(body, "pretrained_cfg", None) or {}
+    fixed = cfg.get("fixed_input_size", False)
+    return tuple(cfg["input_size"][1:]) if fixed else (128, 128)
 
 
 def _check_name(name: str) -> None:

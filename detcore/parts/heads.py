@@ -1,11 +1,12 @@
 """Heads: from feature maps to raw predictions."""
 
+import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
-from .layers import conv_norm_act, group_norm, prediction_conv, prior_bias
+from .layers import Norm, conv_norm_act, group_norm, prediction_conv, prior_bias
 
 
 def dense_to_rows(maps: Tensor, values: int) -> Tensor:
@@ -28,20 +29,22 @@ def dense_to_rows(maps: Tensor, values: int) -> Tensor:
 class RPNHead(nn.Module):
     """Region proposal head (Ren et al., Faster R-CNN, 2015), one for all levels.
 
+    depth: how many 3x3 convolutions come before the predictions.
+
     forward(maps): list of [B, in_channels, H, W] gives two lists: objectness logits [B, A, H, W]
     and deltas [B, A * 4, H, W], A being `anchors_per_cell`.
     """
 
-    def __init__(self, in_channels: int, anchors_per_cell: int) -> None:
+    def __init__(self, in_channels: int, anchors_per_cell: int, depth: int = 1) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(in_channels, in_channels, 3, padding=1)
-        nn.init.kaiming_normal_(self.conv.weight, nonlinearity="relu")
-        nn.init.zeros_(self.conv.bias)  # type: ignore[arg-type]
+        self.convs = nn.Sequential(
+            *(conv_norm_act(in_channels, in_channels, 3, norm=None) for _ in range(depth))
+        )
         self.logits = prediction_conv(in_channels, anchors_per_cell)
         self.deltas = prediction_conv(in_channels, anchors_per_cell * 4)
 
     def forward(self, maps: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-        hidden = [self.conv(m).relu() for m in maps]
+        hidden = [self.convs(m) for m in maps]
         return [self.logits(h) for h in hidden], [self.deltas(h) for h in hidden]
 
 
@@ -53,6 +56,8 @@ class SSDHead(nn.Module):
         num_classes: classes, the background (class 0) counted.
         width: channels of a 3x3 convolution with group norm before the predictions, which lets a
             network train from scratch; None: the paper's bare predictions.
+        depthwise_norm: not None: each prediction is a depthwise 3x3 with this norm and a 1x1, as
+            in SSDLite (Sandler et al., MobileNetV2, 2018).
 
     forward(maps): list of [B, in_channels[i], H, W] gives two lists: class logits
     [B, A_i * num_classes, H, W] and deltas [B, A_i * 4, H, W]. At first every anchor is background
@@ -66,6 +71,7 @@ class SSDHead(nn.Module):
         num_classes: int,
         *,
         width: int | None = 128,
+        depthwise_norm: Norm | None = None,
     ) -> None:
         super().__init__()
         self.towers = nn.ModuleList(
@@ -74,11 +80,14 @@ class SSDHead(nn.Module):
         )
         inner = list(in_channels) if width is None else [width] * len(in_channels)
         pairs = list(zip(inner, anchors_per_cell, strict=True))
-        self.logits = nn.ModuleList(prediction_conv(c, a * num_classes, 3) for c, a in pairs)
-        self.deltas = nn.ModuleList(prediction_conv(c, a * 4, 3) for c, a in pairs)
+        self.logits = nn.ModuleList(
+            _prediction(c, a * num_classes, depthwise_norm) for c, a in pairs
+        )
+        self.deltas = nn.ModuleList(_prediction(c, a * 4, depthwise_norm) for c, a in pairs)
         # a softmax over K logits: the background's bias against K - 1 zeros, less log(K - 1)
-        background = prior_bias(0.99) + torch.tensor(max(num_classes - 1, 1)).log().item()
-        for conv in self.logits:
+        background = prior_bias(0.99) + math.log(max(num_classes - 1, 1))
+        for level in self.logits:
+            *_, conv = (m for m in level.modules() if isinstance(m, nn.Conv2d))
             nn.init.constant_(conv.bias[0::num_classes], background)  # type: ignore[index]
 
     def forward(self, maps: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
@@ -135,29 +144,37 @@ class YOLOHead(nn.Module):
 
 
 class BoxHead(nn.Module):
-    """Two fully connected layers over pooled regions (Lin et al., FPN, 2017).
+    """Convolutions, if any, and fully connected layers over pooled regions (Lin et al., FPN, 2017).
 
     Args:
         in_channels, pooled_size: of the regions: [R, in_channels, pooled_size, pooled_size].
         num_classes: classes K, the background (class 0) counted.
-        width: of the hidden layers.
+        convs: how many 3x3 convolutions with batch norm come first, of in_channels each.
+        layers, width: how many fully connected layers follow, and how wide they are.
 
     forward(regions) gives class logits [R, K] and deltas [R, K * 4], class-major.
     """
 
     def __init__(
-        self, in_channels: int, pooled_size: int, num_classes: int, *, width: int = 256
+        self,
+        in_channels: int,
+        pooled_size: int,
+        num_classes: int,
+        *,
+        convs: int = 0,
+        layers: int = 2,
+        width: int = 256,
     ) -> None:
         super().__init__()
-        self.hidden = nn.Sequential(
-            nn.Flatten(),
-            nn.Linear(in_channels * pooled_size**2, width),
-            nn.ReLU(),
-            nn.Linear(width, width),
-            nn.ReLU(),
-        )
-        self.logits = nn.Linear(width, num_classes)
-        self.deltas = nn.Linear(width, num_classes * 4)
+        hidden: list[nn.Module] = [conv_norm_act(in_channels, in_channels) for _ in range(convs)]
+        hidden.append(nn.Flatten())
+        features = in_channels * pooled_size**2
+        for _ in range(layers):
+            hidden += (nn.Linear(features, width), nn.ReLU())
+            features = width
+        self.hidden = nn.Sequential(*hidden)
+        self.logits = nn.Linear(features, num_classes)
+        self.deltas = nn.Linear(features, num_classes * 4)
         for layer, std in ((self.logits, 0.01), (self.deltas, 0.001)):
             nn.init.normal_(layer.weight, std=std)
             nn.init.zeros_(layer.bias)
@@ -180,6 +197,17 @@ class ClassifierHead(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         return self.logits(self.dropout(features.mean(dim=(2, 3))))
+
+
+def _prediction(in_channels: int, out_channels: int, depthwise_norm: Norm | None) -> nn.Module:
+    if depthwise_norm is None:
+        return prediction_conv(in_channels, out_channels, 3)
+    return nn.Sequential(
+        conv_norm_act(
+            in_channels, in_channels, norm=depthwise_norm, activation=nn.ReLU6, groups=in_channels
+        ),
+        prediction_conv(in_channels, out_channels),
+    )
 
 
 def _branch(in_channels: int, width: int, depth: int) -> nn.Sequential:

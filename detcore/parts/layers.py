@@ -3,7 +3,9 @@
 import math
 from collections.abc import Callable
 
-from torch import nn
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 Norm = Callable[[int], nn.Module]
 
@@ -26,15 +28,49 @@ def conv_norm_act(
     kernel_size: int = 3,
     stride: int = 1,
     *,
-    norm: Norm = nn.BatchNorm2d,
-    activation: type[nn.Module] = nn.ReLU,
+    norm: Norm | None = nn.BatchNorm2d,
+    activation: type[nn.Module] | None = nn.ReLU,
+    groups: int = 1,
+    padding: int | None = None,
+    dilation: int = 1,
 ) -> nn.Sequential:
-    """Convolution without bias, norm, activation: [B, in, H, W] to [B, out, H/stride, W/stride]."""
+    """Convolution, norm, activation: [B, in, H, W] to [B, out, ceil(H/stride), ceil(W/stride)].
+
+    padding: None keeps a map's size at stride 1. Without a norm the convolution has a bias.
+    """
     conv = nn.Conv2d(
-        in_channels, out_channels, kernel_size, stride, padding=kernel_size // 2, bias=False
+        in_channels,
+        out_channels,
+        kernel_size,
+        stride,
+        padding=dilation * (kernel_size // 2) if padding is None else padding,
+        dilation=dilation,
+        groups=groups,
+        bias=norm is None,
     )
     nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
-    return nn.Sequential(conv, norm(out_channels), activation())
+    layers: list[nn.Module] = [conv]
+    if norm is None:
+        nn.init.zeros_(conv.bias)  # type: ignore[arg-type]
+    else:
+        layers.append(norm(out_channels))
+    if activation is not None:
+        layers.append(activation())
+    return nn.Sequential(*layers)
+
+
+class L2Norm(nn.Module):
+    """Each cell's features at length 1, times a learnt scale a channel (Liu et al., SSD, 2016).
+
+    SSD's first map is of another magnitude than the deeper ones. [B, channels, H, W] to the same.
+    """
+
+    def __init__(self, channels: int, scale: float = 20.0) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.full((channels,), scale))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.scale.view(1, -1, 1, 1) * F.normalize(x)
 
 
 def prediction_conv(

@@ -1,12 +1,13 @@
 """Necks: from a backbone's maps to the maps that heads read."""
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .layers import Norm, conv_norm_act, group_norm
+from .layers import L2Norm, Norm, conv_norm_act, group_norm
 
 
 class FPN(nn.Module):
@@ -31,8 +32,15 @@ class FPN(nn.Module):
         pool_last: bool = False,
     ) -> None:
         super().__init__()
-        self.lateral = nn.ModuleList(_conv(c, channels, 1, norm) for c in in_channels)
-        self.out = nn.ModuleList(_conv(channels, channels, 3, norm) for _ in in_channels)
+        self.lateral = nn.ModuleList(
+            conv_norm_act(c, channels, 1, norm=norm, activation=None) for c in in_channels
+        )
+        self.out = nn.ModuleList(
+            conv_norm_act(channels, channels, 3, norm=norm, activation=None) for _ in in_channels
+        )
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_uniform_(module.weight, a=1)
         self.pool_last = pool_last
         self.channels = (channels,) * (len(in_channels) + pool_last)
 
@@ -50,27 +58,50 @@ class FPN(nn.Module):
         return out
 
 
+Level = int | tuple[int, int, int, int]  # channels; or middle and out channels, kernel, stride
+
+
 class ExtraLevels(nn.Module):
-    """Further maps beyond a backbone's last, each of half the resolution (Liu et al., SSD, 2016).
+    """Further maps beyond a backbone's last, each coarser than the one before (Liu et al., 2016).
 
-    in_channels: channels of the backbone's last map; channels: of each further map. The 1x1
-    convolution before each halves the width, as in the paper.
+    Args:
+        in_channels: channels of the backbone's last map.
+        levels: of each further map its channels c; or (middle, c, kernel, stride): a 1x1
+            convolution to the middle channels, then one to c, of which stride 2 is padded and
+            stride 1 is not, as SSD's last maps are made. A bare c stands for (c / 2, c, 3, 2).
+        norm: of every convolution; None: biases instead, as in the paper. Group norm is the
+            default because these maps shrink to 1x1, where one image has no batch statistics.
+        activation: after every norm.
+        depthwise: the second convolution is a depthwise one and a 1x1 (SSDLite; Sandler et al.,
+            MobileNetV2, 2018).
 
-    forward(maps): the maps [B, C_i, H_i, W_i] come back with the further ones behind them; a map
-    of H cells gives ceil(H / 2).
+    forward(maps): the maps [B, C_i, H_i, W_i] come back with the further ones behind them; with
+    stride 2 a map of H cells gives ceil(H / 2).
     """
 
-    def __init__(self, in_channels: int, channels: Sequence[int]) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        levels: Sequence[Level],
+        *,
+        norm: Norm | None = group_norm,
+        activation: type[nn.Module] = nn.ReLU,
+        depthwise: bool = False,
+    ) -> None:
         super().__init__()
+        conv = partial(conv_norm_act, norm=norm, activation=activation)
         self.levels = nn.ModuleList()
-        for out in channels:
-            # group norm: these maps shrink to 1x1, where one image has no batch statistics
-            self.levels.append(
-                nn.Sequential(
-                    conv_norm_act(in_channels, out // 2, 1, norm=group_norm),
-                    conv_norm_act(out // 2, out, 3, 2, norm=group_norm),
-                )
-            )
+        for level in levels:
+            middle, out, kernel, stride = extra_level(level)
+            padding = kernel // 2 if stride > 1 else 0
+            if depthwise:
+                last = [
+                    conv(middle, middle, kernel, stride, groups=middle, padding=padding),
+                    conv(middle, out, 1),
+                ]
+            else:
+                last = [conv(middle, out, kernel, stride, padding=padding)]
+            self.levels.append(nn.Sequential(conv(in_channels, middle, 1), *last))
             in_channels = out
 
     def forward(self, maps: list[Tensor]) -> list[Tensor]:
@@ -78,6 +109,36 @@ class ExtraLevels(nn.Module):
         for level in self.levels:
             maps.append(level(maps[-1]))
         return maps
+
+
+def extra_level(level: Level) -> tuple[int, int, int, int]:
+    """Middle and out channels, kernel and stride of one of `ExtraLevels`'s levels."""
+    if isinstance(level, int):
+        return level // 2, level, 3, 2
+    middle, out, kernel, stride = level
+    return middle, out, kernel, stride
+
+
+class VGGTop(nn.Module):
+    """What SSD puts on VGG (Liu et al., 2016, section 3.1) before its extra levels.
+
+    The first map is L2-normalised; the last goes through a pooling of stride 1 and VGG's two fully
+    connected layers as convolutions, the first dilated by 6 so that it sees as far as they did.
+
+    in_channels: of the maps; width: of the two layers. forward(maps) gives as many maps.
+    """
+
+    def __init__(self, in_channels: Sequence[int], width: int = 1024) -> None:
+        super().__init__()
+        self.first_norm = L2Norm(in_channels[0])
+        self.fc6 = conv_norm_act(in_channels[-1], width, 3, norm=None, dilation=6)
+        self.fc7 = conv_norm_act(width, width, 1, norm=None)
+        self.channels = (*in_channels[:-1], width)
+
+    def forward(self, maps: list[Tensor]) -> list[Tensor]:
+        first, *middle, last = maps
+        last = self.fc7(self.fc6(F.max_pool2d(last, 3, stride=1, padding=1)))
+        return [self.first_norm(first), *middle, last]
 
 
 class PAN(nn.Module):
@@ -118,14 +179,3 @@ class PAN(nn.Module):
                 fine = F.interpolate(fine, size=out[i].shape[-2:])
             out[i] = self.up_join[i - 1](torch.cat((out[i], fine), 1))
         return out
-
-
-def _conv(in_channels: int, out_channels: int, kernel_size: int, norm: Norm | None) -> nn.Module:
-    conv = nn.Conv2d(
-        in_channels, out_channels, kernel_size, padding=kernel_size // 2, bias=norm is None
-    )
-    nn.init.kaiming_uniform_(conv.weight, a=1)
-    if norm is None:
-        nn.init.zeros_(conv.bias)  # type: ignore[arg-type]
-        return conv
-    return nn.Sequential(conv, norm(out_channels))

@@ -2,13 +2,33 @@
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from detcore.ops import batched_nms, clip_boxes_to_image, multiclass_nms, remove_small_boxes
+from detcore.ops import multiclass_nms
 
-from .preprocess import ImageBatch, Size, scale_boxes
+from .preprocess import ImageBatch, Size
+
+
+class Detections(NamedTuple):
+    """A batch's detections in shapes that don't depend on what was found.
+
+    boxes [B, K, 4] xyxy in the given images' pixels, scores [B, K] descending, labels int64
+    [B, K]; counts int64 [B] tells how many of an image's rows are detections, beyond them stand
+    zeros.
+    """
+
+    boxes: Tensor
+    scores: Tensor
+    labels: Tensor
+    counts: Tensor
+
+    def per_image(self) -> list[dict[str, Tensor]]:
+        """Of each image a dict of its boxes [n, 4], scores [n] and labels [n]."""
+        rows = zip(*self[:3], self.counts.tolist(), strict=True)
+        return [{"boxes": b[:n], "scores": s[:n], "labels": v[:n]} for b, s, v, n in rows]
 
 
 class Postprocess:
@@ -22,11 +42,12 @@ class Postprocess:
         min_size: boxes with a shorter side, in pixels, are left out.
         first_label: the label of the first column of scores; 1 where the background has none.
 
-    __call__(boxes, scores, size): boxes [N, 4], or [N, C, 4] with a box a class, xyxy in pixels;
-    scores [N, C] in 0..1; size: the image's height and width, which boxes are clipped to. Gives
-    boxes [K, 4] float, scores [K] descending, labels [K] int64. Boxes that are small, infinite or
-    NaN and NaN scores never come out and take nobody's place. Raises ValueError for shapes that do
-    not fit. Equal scores, and the rest of the rule: `detcore.ops.multiclass_nms`.
+    __call__(boxes, scores, batch): boxes [B, N, 4], or [B, N, C, 4] with a box a class, xyxy in the
+    batch's pixels; scores [B, N, C] in 0..1. Boxes are clipped to their image and brought to the
+    given image's pixels. Gives `Detections` of K = max_detections rows. Boxes that are small,
+    infinite or NaN and NaN scores never come out and take nobody's place. Raises ValueError for
+    shapes that do not fit. Equal scores, and the rest of the rule: `detcore.ops.multiclass_nms`.
+    No shape depends on the data and nothing is read back, so the whole can be exported.
     """
 
     def __init__(
@@ -46,60 +67,26 @@ class Postprocess:
         self.min_size = min_size
         self.first_label = first_label
 
-    def __call__(self, boxes: Tensor, scores: Tensor, size: Size) -> dict[str, Tensor]:
-        if scores.dim() != 2 or boxes.shape not in ((len(scores), 4), (*scores.shape, 4)):
+    @torch.no_grad()
+    def __call__(self, boxes: Tensor, scores: Tensor, batch: ImageBatch) -> Detections:
+        rows, images = tuple(scores.shape[:2]), len(batch.sizes)
+        shapes = ((*rows, 4), (*scores.shape, 4))
+        if scores.dim() != 3 or len(scores) != images or tuple(boxes.shape) not in shapes:
             raise ValueError(
-                "Postprocess: boxes and scores must be [N, 4] or [N, C, 4] and [N, C], "
+                f"Postprocess: for {images} images boxes and scores must be [{images}, N, 4] or "
+                f"[{images}, N, C, 4] and [{images}, N, C], "
                 f"got {list(boxes.shape)} and {list(scores.shape)}"
             )
-        return self._of_images(boxes[None], scores[None], [size])[0]
-
-    def batch(
-        self,
-        boxes: Tensor | Sequence[Tensor],
-        scores: Tensor | Sequence[Tensor],
-        batch: ImageBatch,
-    ) -> list[dict[str, Tensor]]:
-        """One dict an image, boxes in the pixels of the images that were given.
-
-        boxes and scores: as `__call__` takes them, in the batch's pixels; one of each an image, or
-        all stacked into one tensor, which takes a single call.
-        """
-        if isinstance(boxes, Tensor) and isinstance(scores, Tensor):
-            detections = self._of_images(boxes, scores, batch.sizes)
-        else:
-            images = zip(boxes, scores, batch.sizes, strict=True)
-            detections = [self(*image) for image in images]
-        for i, found in enumerate(detections):
-            found["boxes"] = scale_boxes(found["boxes"], batch.sizes[i], batch.original_sizes[i])
-        return detections
-
-    @torch.no_grad()
-    def _of_images(
-        self, boxes: Tensor, scores: Tensor, sizes: Sequence[Size]
-    ) -> list[dict[str, Tensor]]:
-        limits = boxes.new_tensor([(w, h, w, h) for h, w in sizes])
-        limits = limits.view(-1, *[1] * (boxes.dim() - 2), 4)
-        # one NaN leaves a box out: 0 * inf is one, and a small box is given one
-        clipped = boxes.clamp(min=0).minimum(limits).add_(boxes * 0)
-        sides = clipped[..., 2:] - clipped[..., :2]
-        clipped[..., 2:].masked_fill_(sides < self.min_size, math.nan)
         found = multiclass_nms(
-            clipped,
+            clip_boxes(boxes, batch.sizes, self.min_size),
             scores,
             self.score_threshold,
             self.iou_threshold,
             self.candidates_per_class,
             self.max_detections,
         )
-        return [
-            {
-                "boxes": box[:count],
-                "scores": score[:count],
-                "labels": label[:count] + self.first_label,
-            }
-            for box, score, label, count in zip(*found[:3], found[3].tolist(), strict=True)
-        ]
+        ratios = boxes.new_tensor(batch.ratios).view(images, 1, 4)
+        return Detections(found[0] * ratios, found[1], found[2] + self.first_label, found[3])
 
 
 class ProposalSelector:
@@ -108,10 +95,14 @@ class ProposalSelector:
     Args:
         before_nms: how many of each level's best reach the NMS, which stays within a level.
         after_nms: how many come out, over all levels.
-        iou_threshold: of the NMS. min_size: boxes with a shorter side, in pixels, are left out.
+        iou_threshold: of the NMS.
+        score_threshold: the least probability of an object.
+        min_size: boxes with a shorter side, in pixels, are left out.
 
-    __call__(boxes, logits, size): two lists over levels, [N_l, 4] xyxy in pixels and [N_l]; size:
-    the image's height and width. Gives boxes [K, 4], clipped, best first, without gradient.
+    __call__(boxes, logits, sizes): two lists over levels, [B, N_l, 4] xyxy in the batch's pixels
+    and [B, N_l]; sizes: each image's height and width. Gives boxes [B, K, 4], clipped, best first,
+    and counts int64 [B]; rows beyond an image's count are zeros. No gradient; no shape depends on
+    the data.
     """
 
     def __init__(
@@ -120,21 +111,54 @@ class ProposalSelector:
         after_nms: int = 300,
         iou_threshold: float = 0.7,
         *,
-        min_size: float = 0.01,
+        score_threshold: float = 0.0,
+        min_size: float = 1e-3,
     ) -> None:
         self.before_nms = before_nms
         self.after_nms = after_nms
         self.iou_threshold = iou_threshold
+        self.score_threshold = score_threshold
         self.min_size = min_size
 
     @torch.no_grad()
-    def __call__(self, boxes: Sequence[Tensor], logits: Sequence[Tensor], size: Size) -> Tensor:
-        best = [level.topk(min(self.before_nms, len(level))) for level in logits]
-        score = torch.cat([b.values for b in best])
-        box = torch.cat([level[b.indices] for level, b in zip(boxes, best, strict=True)])
-        level = torch.cat([torch.full_like(b.indices, i) for i, b in enumerate(best)])
-        sound = box.isfinite().all(dim=1) & ~score.isnan()
-        box, score, level = clip_boxes_to_image(box[sound], size), score[sound], level[sound]
-        keep = remove_small_boxes(box, self.min_size)
-        box, score, level = box[keep], score[keep], level[keep]
-        return box[batched_nms(box, score, level, self.iou_threshold)[: self.after_nms]]
+    def __call__(
+        self, boxes: Sequence[Tensor], logits: Sequence[Tensor], sizes: Sequence[Size]
+    ) -> tuple[Tensor, Tensor]:
+        best = [level.topk(min(self.before_nms, level.shape[1])) for level in logits]
+        chosen = [
+            level.gather(1, b.indices[..., None].expand(-1, -1, 4))
+            for level, b in zip(boxes, best, strict=True)
+        ]
+        # a level is a class of its own to the NMS; NaN never comes out
+        scores = chosen[0].new_full((*torch.cat(chosen, dim=1).shape[:2], len(best)), math.nan)
+        start = 0
+        for i, level in enumerate(best):
+            score = level.values.sigmoid().to(scores.dtype)
+            below = score < self.score_threshold
+            end = start + score.shape[1]
+            scores[:, start:end, i] = score.masked_fill(below, math.nan)
+            start = end
+        found = multiclass_nms(
+            clip_boxes(torch.cat(chosen, dim=1), sizes, self.min_size),
+            scores,
+            -1.0,  # the threshold was applied above, where a score equal to it stays
+            self.iou_threshold,
+            self.before_nms,
+            self.after_nms,
+        )
+        return found[0], found[3]
+
+
+def clip_boxes(boxes: Tensor, sizes: Sequence[Size], min_size: float) -> Tensor:
+    """Boxes [B, ..., 4] clipped to their images, those that no NMS should see made NaN.
+
+    sizes: of each image, height and width. NaN are boxes that are infinite or NaN and those with a
+    side shorter than min_size after clipping.
+    """
+    limits = boxes.new_tensor([(w, h, w, h) for h, w in sizes])
+    limits = limits.view(len(sizes), *[1] * (boxes.dim() - 2), 4)
+    # one NaN leaves a box out: 0 * inf is one, and a small box is given one
+    clipped = boxes.clamp(min=0).minimum(limits).add_(boxes * 0)
+    sides = clipped[..., 2:] - clipped[..., :2]
+    clipped[..., 2:].masked_fill_(sides < min_size, math.nan)
+    return clipped

@@ -20,7 +20,8 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 class FitWithin:
     """Keep the aspect ratio: shorter side to `shorter`, unless the longer would pass `longer`.
 
-    Equal values bring the longer side to exactly that. The rule of Faster R-CNN and torchvision.
+    Equal values bring the longer side to that. Sides are cut to whole pixels as torchvision cuts
+    them, so one may come out a pixel short where the scale is not exact.
     """
 
     shorter: int
@@ -28,7 +29,7 @@ class FitWithin:
 
     def __call__(self, size: Size) -> Size:
         scale = min(self.shorter / min(size), self.longer / max(size))
-        height, width = (max(1, int(side * scale + 1e-6)) for side in size)
+        height, width = (max(1, int(side * scale)) for side in size)
         return height, width
 
 
@@ -59,6 +60,12 @@ class ImageBatch:
     def padded_size(self) -> Size:
         return self.images.shape[-2], self.images.shape[-1]
 
+    @property
+    def ratios(self) -> list[tuple[float, float, float, float]]:
+        """Of each image, what its boxes are multiplied by to get the given image's pixels."""
+        pairs = zip(self.sizes, self.original_sizes, strict=True)
+        return [_ratio(size, original) for size, original in pairs]
+
     def boxes_in(self, boxes: Sequence[Tensor]) -> list[Tensor]:
         """Boxes [n, 4] (xyxy) of each image, from the given image's pixels to the batch's."""
         triples = zip(boxes, self.original_sizes, self.sizes, strict=True)
@@ -72,7 +79,8 @@ class Preprocess(nn.Module):
         resize: from an image's (height, width) to the wanted one: `FitWithin`, `StretchTo`.
         pad_to: the batch's height and width; None: the largest image's, rounded up.
         divisor: the rounding of the batch's sides, so that strides divide them.
-        mean, std: of each channel, for images in 0..1.
+        channels: of the images. mean, std: of each channel, for images in 0..1; None: ImageNet's
+            for three channels, the average of its three for another number.
 
     forward(images): list of float [C, H, W] gives an `ImageBatch`. Resizing is bilinear, without
     antialiasing, as torchvision's detectors do it. Raises ValueError where `pad_to` is too small.
@@ -87,16 +95,18 @@ class Preprocess(nn.Module):
         *,
         pad_to: Size | None = None,
         divisor: int = 32,
-        mean: Sequence[float] = IMAGENET_MEAN,
-        std: Sequence[float] = IMAGENET_STD,
+        channels: int = 3,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
     ) -> None:
         super().__init__()
         self.resize = resize
         self.pad_to = pad_to
         self.divisor = divisor
         # not in the checkpoint: they are settings, not weights
-        self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(std).view(-1, 1, 1), persistent=False)
+        for name, given, usual in (("mean", mean, IMAGENET_MEAN), ("std", std, IMAGENET_STD)):
+            values = _of_channels(name, given, usual, channels)
+            self.register_buffer(name, values, persistent=False)
 
     def forward(self, images: Sequence[Tensor]) -> ImageBatch:
         originals = [_size(image) for image in images]
@@ -131,8 +141,24 @@ class Preprocess(nn.Module):
 
 def scale_boxes(boxes: Tensor, old_size: Size, new_size: Size) -> Tensor:
     """Boxes [n, 4] (xyxy) of an image of old_size, in the pixels of new_size (height, width)."""
+    return boxes * boxes.new_tensor(_ratio(old_size, new_size))
+
+
+def _ratio(old_size: Size, new_size: Size) -> tuple[float, float, float, float]:
     y, x = new_size[0] / old_size[0], new_size[1] / old_size[1]
-    return boxes * boxes.new_tensor((x, y, x, y))
+    return x, y, x, y
+
+
+def _of_channels(
+    name: str, given: Sequence[float] | None, imagenet: Sequence[float], channels: int
+) -> Tensor:
+    if given is None:
+        given = imagenet if channels == 3 else (sum(imagenet) / 3,) * channels
+    if len(given) != channels:
+        raise ValueError(
+            f"Preprocess: {name} must have {channels} values, one a channel, got {list(given)}"
+        )
+    return torch.tensor(given).view(-1, 1, 1)
 
 
 def _size(image: Tensor) -> Size:

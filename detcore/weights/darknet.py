@@ -110,7 +110,7 @@ class Darknet(nn.Module):
             return []
         batch = self.preprocess(images)
         boxes, scores = self.decode(self.raw_maps(batch.images))
-        return self.postprocess.batch(boxes, scores, batch)
+        return self.postprocess(boxes, scores, batch).per_image()
 
     def raw_maps(self, images: Tensor) -> list[Tensor]:
         """What the yolo layers are given, before any decoding, in the order of the cfg.

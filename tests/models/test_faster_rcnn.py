@@ -11,5 +11,5 @@ def test_learns_pictures_by_heart(
     assert_all_found: Callable[..., None],
 ) -> None:
     model = create("faster_rcnn", 4, image_size=128, proposals=50, box_samples=32)
-    assert fit(model, *scenes, steps=150) < 0.05
+    assert fit(model, *scenes, steps=200) < 0.05
     assert_all_found(model, *scenes)

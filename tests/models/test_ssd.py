@@ -19,10 +19,11 @@ def test_learns_pictures_by_heart(
 
 def test_every_level_has_its_anchors_and_the_map_its_rows() -> None:
     model = create("ssd", 4, image_size=128, extra_levels=(32, 32)).eval()
-    maps = model.neck(model.backbone(torch.zeros(1, 3, 128, 128)))
-    logits, deltas = model.head(maps)
-    for m, d, anchors, stride in zip(logits, deltas, model.anchors, model.strides, strict=True):
+    batch = model.preprocess([torch.zeros(3, 128, 128)])
+    logits, deltas = model.predict(model.backbone(batch.images))
+    levels = zip(logits, deltas, model.anchors(logits, batch), model.strides, strict=True)
+    for m, d, (anchors, stride), nominal in levels:
         count = len(grid_anchors(anchors, (m.shape[2], m.shape[3]), stride))
         assert m[0].numel() == count * 4
         assert d[0].numel() == count * 4
-        assert m.shape[2] * stride == 128
+        assert stride == (nominal, nominal)

@@ -1,0 +1,81 @@
+"""What all detectors do alike: check, preprocess, run the backbone; losses or detections."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from detcore.parts.postprocess import Detections, Postprocess
+from detcore.parts.preprocess import ImageBatch, Preprocess
+from detcore.parts.targets import Target, check_box_targets, check_classes, check_images
+
+
+class Detector(nn.Module, ABC):
+    """The contract of torchvision's detectors, and the order of work behind it.
+
+    A subclass sets `backbone`, `preprocess` and `postprocess`, and tells losses and detections from
+    the backbone's maps. Two models that share a backbone can so share one pass over it.
+
+    forward(images, targets): images: list of float [C, H, W] in 0..1, of any sizes; targets, in
+    training: list of dicts with boxes float [n, 4] (xyxy, pixels) and labels int64 [n]. Gives in
+    training a dict of losses; in evaluation a list of dicts with boxes [K, 4] in the given image's
+    pixels, scores [K] descending and labels [K]. Raises ValueError for what does not fit.
+    """
+
+    backbone: Any
+    preprocess: Preprocess
+    postprocess: Postprocess
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__()
+        check_classes(num_classes)
+        self.num_classes = num_classes
+
+    def forward(
+        self, images: Sequence[Tensor], targets: Sequence[Target] | None = None
+    ) -> dict[str, Tensor] | list[dict[str, Tensor]]:
+        check_images(images, len(self.preprocess.mean))
+        if not self.training:
+            return self.detect(images).per_image() if len(images) else []
+        check_box_targets(images, targets, self.num_classes)
+        assert targets is not None
+        batch = self.preprocess(images)
+        return self.losses(self.backbone(batch.images), batch, targets)
+
+    def detect(self, images: Sequence[Tensor]) -> Detections:
+        """The detections of images, which may be one tensor [B, C, H, W], in fixed shapes.
+
+        Evaluation alone. Under torch.compile and torch.export the whole of it is one graph: no
+        shape depends on what is found.
+        """
+        batch = self.preprocess(images)
+        return self.detections(self.backbone(batch.images), batch)
+
+    @abstractmethod
+    def losses(
+        self, maps: list[Tensor], batch: ImageBatch, targets: Sequence[Target]
+    ) -> dict[str, Tensor]:
+        """Losses of the backbone's maps [B, C_i, H_i, W_i] of a batch."""
+
+    @abstractmethod
+    def detections(self, maps: list[Tensor], batch: ImageBatch) -> Detections:
+        """Detections of the backbone's maps [B, C_i, H_i, W_i] of a batch."""
+
+
+class FixedShape(nn.Module):
+    """A detector in evaluation as a function of one tensor: for torch.compile and torch.export.
+
+    forward(images): float [B, C, H, W] in 0..1 gives boxes [B, K, 4] (xyxy, pixels of the images),
+    scores [B, K], labels int64 [B, K] and counts int64 [B], as `Detections` tells.
+    """
+
+    def __init__(self, detector: Detector) -> None:
+        super().__init__()
+        self.detector: Any = detector.eval()
+
+    @torch.no_grad()
+    def forward(self, images: Tensor) -> Detections:
+        found: Detections = self.detector.detect(images)
+        return found
