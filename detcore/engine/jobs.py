@@ -236,7 +236,8 @@ def _free_name(name: str, taken: set[str]) -> str:
 
 def _sentence(answer: Json) -> str:
     if "detections" not in answer:
-        return f"{answer['class']} ({answer['scores'][answer['class']]:.2f})"
+        named = [f"{c['class']} ({c['score']:.2f})" for c in answer["classes"]]
+        return ", ".join(named) or "no class above its threshold"
     counts: dict[str, int] = {}
     for found in answer["detections"]:
         counts[found["class"]] = counts.get(found["class"], 0) + 1

@@ -31,7 +31,8 @@ def draw(image: Tensor, answer: Json, *, classes: Sequence[str]) -> Image.Image:
     Args:
         image: uint8 or float 0..1 ``[3, H, W]``, RGB.
         answer: as `detcore.engine.predict.to_json` gives it. Detections get a box in their
-            class's colour and a tag with name and score; a classification is a line at the top.
+            class's colour and a tag with name and score; a classification gets a line at the top
+            for each class named, as many as fit.
         classes: all class names, in order: a class's colour is its place among them.
 
     Returns:
@@ -43,14 +44,14 @@ def draw(image: Tensor, answer: Json, *, classes: Sequence[str]) -> Image.Image:
     font = ImageFont.load_default(max(13, round(min(picture.size) / 34)))
     line = max(2, round(min(picture.size) / 240))
     if "detections" not in answer:
-        best = answer["class"]
-        _tag(
-            pen,
-            (0, 0),
-            f"{best} {answer['scores'][best]:.2f}",
-            font,
-            class_colour(list(classes).index(best)),
-        )
+        top = 0.0
+        for named in answer["classes"]:
+            text = f"{named['class']} {named['score']:.2f}"
+            height = _tag_size(pen, text, font)[1]
+            if top + height > picture.height:
+                break  # a line more would be cut
+            _tag(pen, (0, top), text, font, class_colour(list(classes).index(named["class"])))
+            top += height
         return picture
     rows = [
         (

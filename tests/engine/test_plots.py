@@ -78,12 +78,25 @@ def test_a_box_without_area_is_not_drawn():
     assert not np.asarray(picture).any()
 
 
-def test_classifications_are_a_line_at_the_top():
+def test_classifications_are_lines_at_the_top():
     image = torch.zeros(3, 64, 64)
-    found = {"width": 64, "height": 64, "class": "dog", "scores": {"cat": 0.2, "dog": 0.8}}
-    pixels = np.asarray(draw(image, found, classes=CLASSES))
-    assert (pixels[1, 1] == class_colour(1)).all()
-    assert not pixels[60:].any()
+
+    def drawn(*named):
+        rows = [{"class": c, "score": s} for c, s in named]
+        found = {"width": 64, "height": 64, "classes": rows}
+        return np.asarray(draw(image, found, classes=CLASSES))
+
+    one, two = drawn(("dog", 0.8)), drawn(("dog", 0.8), ("cat", 0.2))
+    assert (one[1, 1] == class_colour(1)).all()
+    height = int((one[:, 1] == class_colour(1)).all(1).sum()) - 1  # a rectangle holds its last row
+    assert not one[height + 1 :].any()
+    assert (two[:height] == one[:height]).all()
+    assert (two[height + 1, 1] == class_colour(0)).all()
+    assert not two[2 * height + 1 :].any()
+    assert not drawn().any()
+    # what would be cut by the picture's edge is left out
+    many = (drawn(*[("dog", 0.5)] * 100)[:, 1] == class_colour(1)).all(1)
+    assert many.sum() in (len(many) // height * height, len(many) // height * height + 1)
 
 
 def test_neighbouring_classes_look_different():
