@@ -92,8 +92,7 @@ class Cascade(nn.Module):
         if len(labels) == 0:
             return losses | {"loss_crop_class": torch.zeros((), device=labels.device)}
         if getattr(self.classifier, "multilabel", False):
-            hot = F.one_hot(labels, self.num_classes - 1)
-            wanted = [{"labels": row} for row in hot]
+            wanted = [{"labels": hot} for hot in F.one_hot(labels, self.num_classes - 1)]
         else:
             wanted = [{"label": label} for label in labels]
         (crops,) = self._crops(images, [self._jittered(t["boxes"]) for t in targets], len(labels))
@@ -105,9 +104,9 @@ class Cascade(nn.Module):
         rows = [found[0]["scores"].new_zeros((0, self.num_classes - 1))]
         for crops in self._crops(images, [one["boxes"] for one in found], self.crop_batch):
             rows.extend(named["scores"][None] for named in self.classifier(crops))
-        named = torch.cat(rows).split([len(one["boxes"]) for one in found])
+        split = torch.cat(rows).split([len(one["boxes"]) for one in found])
         result = []
-        for one, crop_scores in zip(found, named, strict=True):
+        for one, crop_scores in zip(found, split, strict=True):
             best, label = crop_scores.max(dim=1)
             scores, order = (one["scores"] * best).sort(descending=True, stable=True)
             result.append(
@@ -137,8 +136,7 @@ class Cascade(nn.Module):
         batch = _stacked(images)
         rois = to_rois(batch, regions)
         for start in range(0, len(rois), at_once):
-            some = rois[start : start + at_once]
-            yield list(roi_align(batch, some, size, aligned=True))
+            yield list(roi_align(batch, rois[start : start + at_once], size, aligned=True))
 
     def _widened(self, boxes: Tensor) -> Tensor:
         extent = (boxes[:, 2:] - boxes[:, :2]) * self.margin
