@@ -115,6 +115,31 @@ def test_predict_photos(run, tmp_path):
     assert "--out must be a folder for 2 pictures" in text
 
 
+def test_predict_in_tiles(tmp_path):
+    from detcore.data import read_image
+    from detcore.engine import checkpoint
+    from detcore.engine.predict import to_json
+    from detcore.engine.tiles import predict_tiled
+    from detcore.models import create
+
+    # without a threshold noise has plenty of objects
+    net = create("yolo", 3, backbone="test_resnet", image_size=64, score_threshold=0.0).eval()
+    run = tmp_path / "run.safetensors"
+    checkpoint.save(run, net, checkpoint.CheckpointInfo(net.config, ["a", "b"]))
+    photo, out = tmp_path / "x.png", tmp_path / "out.png"
+    Image.effect_noise((150, 60), 90).save(photo)
+    tiles = ["--tiles", "--tile-size", 50, "--tile-overlap", 0.3]
+    files = ["--out", out, "--json", tmp_path / "p.json"]
+    arguments = ["predict", photo, "--checkpoint", run, "--score", 0, "--device", "cpu"]
+    assert f"{photo}: " in call(*arguments, *tiles, *files)
+    assert Image.open(out).size == (1200, 480)
+    image = read_image(photo)
+    found = predict_tiled(net, image, tile=50, overlap=0.3)
+    assert len(found["boxes"]) > 100  # more than one picture gives
+    answer = {"file": str(photo), **to_json(found, ["a", "b"], image)}
+    assert json.loads((tmp_path / "p.json").read_text()) == [answer]
+
+
 def test_the_classifier_goes_the_same_way(tmp_path):
     text = call("train", "--model", "classifier", "--steps", 2, "--out", tmp_path, *SMALL)
     assert "accuracy" in text
@@ -134,6 +159,8 @@ def test_the_classifier_goes_the_same_way(tmp_path):
     (named,) = json.loads((tmp_path / "p.json").read_text())[0]["classes"]
     assert named["class"] in [str(d) for d in range(10)]
     assert f"{named['class']} ({named['score']:.2f})" in text
+    text = call("predict", "x.jpg", "--checkpoint", tmp_path, "--tiles", code=2)
+    assert "--tiles is for detectors, the checkpoint is for classification" in text
 
 
 def test_own_pictures_in_folders(tmp_path):
@@ -179,6 +206,8 @@ def test_own_pictures_in_folders(tmp_path):
         (["eval"], "--checkpoint"),
         (["predict", "x.jpg", "--checkpoint", "/no/such/run"], "no such checkpoint"),
         (["predict", "--checkpoint", "/no/such/run"], "give photos, or --data"),
+        (["predict", "x.jpg", "--checkpoint", "x", "--tile-size", "9"], "--tile-size"),
+        (["predict", "x.jpg", "--checkpoint", "x", "--tile-overlap", "1"], "--tile-overlap"),
         (["fly"], "fly"),
     ],
 )
