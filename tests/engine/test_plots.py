@@ -72,6 +72,18 @@ def test_no_line_crosses_a_tag():
     assert (both[29 * 8 - 1, 50 * 8] == class_colour(1)).all()
 
 
+def test_many_small_boxes_are_not_hidden_by_their_tags():
+    image = torch.zeros(3, 1600, 1600)
+    rows = [("cat", 0.5, (x, y, x + 70, y + 60)) for x in range(0, 1500, 150) for y in (40, 200)]
+    small = np.asarray(draw(image, answer(*rows, size=(1600, 1600)), classes=CLASSES))
+    assert (small[60:95, 20:50] == 0).all()  # the inside of the first one
+    # letters of 13 pixels, and not of 1600 / 34: about 70 x 20 pixels a tag, less its letters
+    assert (small == class_colour(0)).all(2).sum() < 20 * 70 * 25
+    large = answer(("cat", 0.5, (100, 400, 900, 1500)), size=(1600, 1600))
+    tag = np.asarray(draw(image, large, classes=CLASSES))[:398, 101]
+    assert (tag == class_colour(0)).all(1).sum() > 40
+
+
 def test_a_box_without_area_is_not_drawn():
     image = torch.zeros(3, 64, 64)
     picture = draw(image, answer(("cat", 0.5, (5, 5, 5, 20))), classes=CLASSES)
