@@ -223,6 +223,9 @@ def predict(
         Path | None, typer.Option(help="A .png or .jpg for one photo, else a folder.")
     ] = None,
     score: Annotated[float, typer.Option(help="Least confidence.", min=0, max=1)] = 0.5,
+    top_k: Annotated[
+        int | None, typer.Option(help="Of a classifier: how many of the best classes.", min=1)
+    ] = None,
     tiles: Annotated[
         bool,
         typer.Option("--tiles", help="Small objects in large photos: detect in overlapping tiles."),
@@ -236,13 +239,15 @@ def predict(
     json_out: JsonOut = None,
     device: Device = "auto",
 ) -> None:
-    """Find objects in photos: annotated pictures and JSON come out."""
+    """Find objects in photos, or name what they show: annotated pictures and JSON come out."""
     with _plain_errors():
         from detcore.engine import jobs
 
         if bool(photos) == bool(data):
             raise jobs.UsageError("give photos, or --data")
         net, info = jobs.load_model(checkpoint, device)
+        if top_k:
+            jobs.name_best(net, top_k)
         cut = jobs.tiles_for(info, tile_size, tile_overlap) if tiles else None
         if data:
             dataset = jobs.data_for(info, data, split, count)

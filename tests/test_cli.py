@@ -163,6 +163,39 @@ def test_the_classifier_goes_the_same_way(tmp_path):
     assert "--tiles is for detectors, the checkpoint is for classification" in text
 
 
+def test_what_a_classifier_names(run, tmp_path):
+    from detcore.engine import checkpoint
+    from detcore.models import create
+
+    def saved(**options):
+        net = create("classifier", 3, backbone="test_resnet", image_size=32, **options)
+        name = tmp_path / f"{len(list(tmp_path.iterdir()))}.safetensors"
+        checkpoint.save(
+            name, net, checkpoint.CheckpointInfo(net.config, list("abc"), "classification")
+        )
+        return name
+
+    def named(run, *arguments, code=0):
+        files = ["--json", tmp_path / "p.json", "--out", tmp_path / "out.png"]
+        text = call("predict", photo, "--checkpoint", run, *files, *arguments, code=code)
+        if code:
+            return text
+        rows = json.loads((tmp_path / "p.json").read_text())[0]["classes"]
+        shown = ", ".join(f"{r['class']} ({r['score']:.2f})" for r in rows)
+        assert f"{photo}: {shown or 'no class above its threshold'}\n" in text
+        assert [r["score"] for r in rows] == sorted((r["score"] for r in rows), reverse=True)
+        return len(rows)
+
+    photo = tmp_path / "x.png"
+    Image.effect_noise((80, 60), 90).save(photo)
+    one, many = saved(), saved(multilabel=True, score_threshold=[0.0, 1.0, 0.0])
+    assert [named(one), named(one, "--top-k", 2), named(saved(top_k=3))] == [1, 2, 3]
+    assert [named(many), named(saved(multilabel=True, score_threshold=1.0))] == [2, 0]
+    assert "top_k must be in 1..3, got 4" in named(one, "--top-k", 4, code=2)
+    assert "top_k must be 1, got 2" in named(many, "--top-k", 2, code=2)
+    assert "--top-k is for classifiers" in named(run[0], "--top-k", 2, code=2)
+
+
 def test_own_pictures_in_folders(tmp_path):
     for k, name in enumerate(("dark", "light")):
         for i in range(6):

@@ -166,6 +166,16 @@ def read_pictures(files: Sequence[Path]) -> Iterator[Picture]:
         yield str(file), read_image(file)
 
 
+def name_best(net: nn.Module, count: int) -> None:
+    """Let a classifier name its `count` best classes; UsageError where it can't."""
+    if not hasattr(net, "top_k"):
+        raise UsageError("--top-k is for classifiers, the checkpoint is another model's")
+    try:
+        net.top_k = count  # type: ignore[assignment]
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+
+
 def tiles_for(info: CheckpointInfo, size: int, overlap: float) -> Tiles:
     """How to cut photos for a checkpoint's detector; UsageError for a classifier."""
     if info.task != "detection":

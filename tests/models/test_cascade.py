@@ -160,6 +160,14 @@ def test_members_must_count_their_classes() -> None:
         model.eval()([torch.rand(3, 64, 64)])
 
 
+def test_a_member_that_cannot_be_rebuilt_is_named() -> None:
+    model = Cascade(4, detector=Found(detected()), classifier=create("classifier", 3))
+    with pytest.raises(ValueError, match=r"detector of a cascade must be a name.* got None"):
+        create(**model.config)
+    again = create(**{**model.config, "detector": model.detector})
+    assert again.config == model.config
+
+
 def test_a_multilabel_classifier_learns_and_names_too(
     scenes: tuple[list[Tensor], list[dict[str, Tensor]]],
     fit: Callable[..., float],
