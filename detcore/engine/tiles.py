@@ -67,7 +67,7 @@ def predict_tiled(
     score: float = 0.0,
     progress: Callable[[int, int], None] | None = None,
 ) -> Prediction:
-    """Detect in overlapping tiles of an image, each at its own resolution, and in the whole of it.
+    """Detect in overlapping tiles of an image, and in the whole of it, which a model would shrink.
 
     After Akyon et al., Slicing Aided Hyper Inference (ICIP 2022), with a merging rule of its own,
     see `merge_tiles`. An object should be smaller than the overlap, and so whole in some tile, or
@@ -76,7 +76,9 @@ def predict_tiled(
     Args:
         model: a detector, on `device`; its mode is as before afterwards.
         image: uint8 or float 0..1 ``[3, H, W]``. One no larger than a tile is predicted whole.
-        tile: side of a tile in pixels, or its (height, width).
+        tile: side of a tile in pixels, or its (height, width). The model resizes tiles as it does
+            any image: its own image size shows objects as large as they are, half of it doubles
+            them.
         overlap: the least share of a tile that its neighbour sees too, 0 to below 1.
         batch_size: tiles a call of the model.
         whole: predict the whole image as well.
