@@ -223,16 +223,32 @@ def predict(
         Path | None, typer.Option(help="A .png or .jpg for one photo, else a folder.")
     ] = None,
     score: Annotated[float, typer.Option(help="Least confidence.", min=0, max=1)] = 0.5,
+    top_k: Annotated[
+        int | None, typer.Option(help="Of a classifier: how many of the best classes.", min=1)
+    ] = None,
+    tiles: Annotated[
+        bool,
+        typer.Option("--tiles", help="Small objects in large photos: detect in overlapping tiles."),
+    ] = False,
+    tile_size: Annotated[
+        int, typer.Option(help="With --tiles: a tile's side, pixels.", min=32)
+    ] = 640,
+    tile_overlap: Annotated[
+        float, typer.Option(help="With --tiles: share that the next sees too.", min=0, max=0.9)
+    ] = 0.2,
     json_out: JsonOut = None,
     device: Device = "auto",
 ) -> None:
-    """Find objects in photos: annotated pictures and JSON come out."""
+    """Find objects in photos, or name what they show: annotated pictures and JSON come out."""
     with _plain_errors():
         from detcore.engine import jobs
 
         if bool(photos) == bool(data):
             raise jobs.UsageError("give photos, or --data")
         net, info = jobs.load_model(checkpoint, device)
+        if top_k:
+            jobs.name_best(net, top_k)
+        cut = jobs.tiles_for(info, tile_size, tile_overlap) if tiles else None
         if data:
             dataset = jobs.data_for(info, data, split, count)
             one_file = jobs.is_one_file(out, min(count, len(dataset)))
@@ -241,9 +257,18 @@ def predict(
             files = jobs.pictures_in(photos or [])
             one_file = jobs.is_one_file(out, len(files))
             pictures = jobs.read_pictures(files)
-        answers = jobs.annotate(
-            net, info, pictures, out=out, one_file=one_file, score=score, say=_say
-        )
+        with console.status("predicting") as status:
+            answers = jobs.annotate(
+                net,
+                info,
+                pictures,
+                out=out,
+                one_file=one_file,
+                score=score,
+                say=_say,
+                tiles=cut,
+                progress=lambda done, of: status.update(f"predicting, tile {done}/{of}"),
+            )
         if out:
             _say(f"pictures are in {out}")
         if json_out:

@@ -115,12 +115,37 @@ def test_predict_photos(run, tmp_path):
     assert "--out must be a folder for 2 pictures" in text
 
 
+def test_predict_in_tiles(tmp_path):
+    from detcore.data import read_image
+    from detcore.engine import checkpoint
+    from detcore.engine.predict import to_json
+    from detcore.engine.tiles import predict_tiled
+    from detcore.models import create
+
+    # without a threshold noise has plenty of objects
+    net = create("yolo", 3, backbone="test_resnet", image_size=64, score_threshold=0.0).eval()
+    run = tmp_path / "run.safetensors"
+    checkpoint.save(run, net, checkpoint.CheckpointInfo(net.config, ["a", "b"]))
+    photo, out = tmp_path / "x.png", tmp_path / "out.png"
+    Image.effect_noise((150, 60), 90).save(photo)
+    tiles = ["--tiles", "--tile-size", 50, "--tile-overlap", 0.3]
+    files = ["--out", out, "--json", tmp_path / "p.json"]
+    arguments = ["predict", photo, "--checkpoint", run, "--score", 0, "--device", "cpu"]
+    assert f"{photo}: " in call(*arguments, *tiles, *files)
+    assert Image.open(out).size == (1200, 480)
+    image = read_image(photo)
+    found = predict_tiled(net, image, tile=50, overlap=0.3)
+    assert len(found["boxes"]) > 100  # more than one picture gives
+    answer = {"file": str(photo), **to_json(found, ["a", "b"], image)}
+    assert json.loads((tmp_path / "p.json").read_text()) == [answer]
+
+
 def test_the_classifier_goes_the_same_way(tmp_path):
     text = call("train", "--model", "classifier", "--steps", 2, "--out", tmp_path, *SMALL)
     assert "accuracy" in text
     text = call("eval", "--checkpoint", tmp_path, "--limit", 8)
     assert "accuracy" in text
-    call(
+    text = call(
         "predict",
         "--checkpoint",
         tmp_path,
@@ -131,8 +156,44 @@ def test_the_classifier_goes_the_same_way(tmp_path):
         "--json",
         tmp_path / "p.json",
     )
-    answer = json.loads((tmp_path / "p.json").read_text())[0]
-    assert answer["class"] == max(answer["scores"], key=answer["scores"].get)
+    (named,) = json.loads((tmp_path / "p.json").read_text())[0]["classes"]
+    assert named["class"] in [str(d) for d in range(10)]
+    assert f"{named['class']} ({named['score']:.2f})" in text
+    text = call("predict", "x.jpg", "--checkpoint", tmp_path, "--tiles", code=2)
+    assert "--tiles is for detectors, the checkpoint is for classification" in text
+
+
+def test_what_a_classifier_names(run, tmp_path):
+    from detcore.engine import checkpoint
+    from detcore.models import create
+
+    def saved(**options):
+        net = create("classifier", 3, backbone="test_resnet", image_size=32, **options)
+        name = tmp_path / f"{len(list(tmp_path.iterdir()))}.safetensors"
+        checkpoint.save(
+            name, net, checkpoint.CheckpointInfo(net.config, list("abc"), "classification")
+        )
+        return name
+
+    def named(run, *arguments, code=0):
+        files = ["--json", tmp_path / "p.json", "--out", tmp_path / "out.png"]
+        text = call("predict", photo, "--checkpoint", run, *files, *arguments, code=code)
+        if code:
+            return text
+        rows = json.loads((tmp_path / "p.json").read_text())[0]["classes"]
+        shown = ", ".join(f"{r['class']} ({r['score']:.2f})" for r in rows)
+        assert f"{photo}: {shown or 'no class above its threshold'}\n" in text
+        assert [r["score"] for r in rows] == sorted((r["score"] for r in rows), reverse=True)
+        return len(rows)
+
+    photo = tmp_path / "x.png"
+    Image.effect_noise((80, 60), 90).save(photo)
+    one, many = saved(), saved(multilabel=True, score_threshold=[0.0, 1.0, 0.0])
+    assert [named(one), named(one, "--top-k", 2), named(saved(top_k=3))] == [1, 2, 3]
+    assert [named(many), named(saved(multilabel=True, score_threshold=1.0))] == [2, 0]
+    assert "top_k must be in 1..3, got 4" in named(one, "--top-k", 4, code=2)
+    assert "top_k must be 1, got 2" in named(many, "--top-k", 2, code=2)
+    assert "--top-k is for classifiers" in named(run[0], "--top-k", 2, code=2)
 
 
 def test_own_pictures_in_folders(tmp_path):
@@ -178,6 +239,8 @@ def test_own_pictures_in_folders(tmp_path):
         (["eval"], "--checkpoint"),
         (["predict", "x.jpg", "--checkpoint", "/no/such/run"], "no such checkpoint"),
         (["predict", "--checkpoint", "/no/such/run"], "give photos, or --data"),
+        (["predict", "x.jpg", "--checkpoint", "x", "--tile-size", "9"], "--tile-size"),
+        (["predict", "x.jpg", "--checkpoint", "x", "--tile-overlap", "1"], "--tile-overlap"),
         (["fly"], "fly"),
     ],
 )

@@ -36,7 +36,8 @@ def evaluate(
 
     Returns:
         JSON-able. Detection: `coco_metrics` and `operating_point` with their ``per_class`` rows
-        joined. Classification: `classification_metrics`. Both: ``task``, ``images``,
+        joined. Classification: `classification_metrics`, of the best class of each image, or with
+        several labels an image of the classes that the model named. Both: ``task``, ``images``,
         ``seconds`` in the model (reading the data not counted), ``images_per_second``.
         All but the two of time are deterministic on one device.
     """
@@ -105,4 +106,9 @@ def _classification(
     scores = torch.stack([p["scores"] for p in predictions]).float()
     key = "label" if "label" in targets[0] else "labels"
     wanted: Tensor = torch.stack([torch.as_tensor(t[key]) for t in targets])
+    if wanted.ndim == 2:
+        # what the model named by its own thresholds, which need not be one for all classes
+        scores = torch.zeros_like(scores)
+        for row, found in zip(scores, predictions, strict=True):
+            row[found["labels"]] = 1
     return classification_metrics(scores, wanted, classes)

@@ -21,6 +21,7 @@ from detcore.engine.checkpoint import CheckpointInfo
 from detcore.engine.metrics import Json
 from detcore.engine.plots import draw, overview, save_picture
 from detcore.engine.predict import predict, to_json
+from detcore.engine.tiles import Tiles, predict_tiled
 
 Say = Callable[[str], None]
 Picture = tuple[str, Tensor]  # name; uint8 [3, H, W]
@@ -165,6 +166,23 @@ def read_pictures(files: Sequence[Path]) -> Iterator[Picture]:
         yield str(file), read_image(file)
 
 
+def name_best(net: nn.Module, count: int) -> None:
+    """Let a classifier name its `count` best classes; UsageError where it can't."""
+    if not hasattr(net, "top_k"):
+        raise UsageError("--top-k is for classifiers, the checkpoint is another model's")
+    try:
+        net.top_k = count  # type: ignore[assignment]
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+
+
+def tiles_for(info: CheckpointInfo, size: int, overlap: float) -> Tiles:
+    """How to cut photos for a checkpoint's detector; UsageError for a classifier."""
+    if info.task != "detection":
+        raise UsageError(f"--tiles is for detectors, the checkpoint is for {info.task}")
+    return Tiles(size, overlap)
+
+
 def is_one_file(out: Path | None, pictures: int) -> bool:
     """Whether --out names a picture and no folder; UsageError if for several pictures."""
     one = out is not None and out.suffix.lower() in _PICTURE_OUT
@@ -182,11 +200,14 @@ def annotate(
     one_file: bool,
     score: float,
     say: Say,
+    tiles: Tiles | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> list[Json]:
     """Predict each picture, say what is in it, and write it with its answer drawn to `out`.
 
-    A folder also gets ``overview.png`` of the first sixteen. Returns the answers, as
-    `detcore.engine.predict.to_json` gives them, each with its ``file``.
+    A folder also gets ``overview.png`` of the first sixteen. With `tiles` each picture is predicted
+    in these, and `progress` is called with (tiles done, tiles of the picture). Returns the answers,
+    as `detcore.engine.predict.to_json` gives them, each with its ``file``.
     """
     device = next(net.parameters()).device
     answers: list[Json] = []
@@ -195,7 +216,18 @@ def annotate(
     if out:
         (out.parent if one_file else out).mkdir(parents=True, exist_ok=True)
     for name, image in pictures:
-        found = predict(net, [image], device=device, score=score)[0]
+        if tiles:
+            found = predict_tiled(
+                net,
+                image,
+                tile=tiles.size,
+                overlap=tiles.overlap,
+                device=device,
+                score=score,
+                progress=progress,
+            )
+        else:
+            found = predict(net, [image], device=device, score=score)[0]
         answer = to_json(found, info.classes, image)
         answers.append({"file": name, **answer})
         say(f"{name}: {_sentence(answer)}")
@@ -236,7 +268,8 @@ def _free_name(name: str, taken: set[str]) -> str:
 
 def _sentence(answer: Json) -> str:
     if "detections" not in answer:
-        return f"{answer['class']} ({answer['scores'][answer['class']]:.2f})"
+        named = [f"{c['class']} ({c['score']:.2f})" for c in answer["classes"]]
+        return ", ".join(named) or "no class above its threshold"
     counts: dict[str, int] = {}
     for found in answer["detections"]:
         counts[found["class"]] = counts.get(found["class"], 0) + 1

@@ -151,7 +151,7 @@ def classification_metrics(scores: Tensor, targets: Tensor, classes: list[str]) 
     Args:
         scores: ``[N, C]`` probabilities.
         targets: int64 ``[N]`` class numbers, or multi-label ``[N, C]`` zeros and ones, where a
-            score of 0.5 and more says yes.
+            score above 0.5 says yes.
         classes: C names.
 
     Returns:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import colorsys
 import csv
 import math
+import statistics
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,8 @@ def draw(image: Tensor, answer: Json, *, classes: Sequence[str]) -> Image.Image:
     Args:
         image: uint8 or float 0..1 ``[3, H, W]``, RGB.
         answer: as `detcore.engine.predict.to_json` gives it. Detections get a box in their
-            class's colour and a tag with name and score; a classification is a line at the top.
+            class's colour and a tag with name and score; a classification gets a line at the top
+            for each class named, as many as fit.
         classes: all class names, in order: a class's colour is its place among them.
 
     Returns:
@@ -40,17 +42,19 @@ def draw(image: Tensor, answer: Json, *, classes: Sequence[str]) -> Image.Image:
     """
     picture, factor = _enlarged(image)
     pen = ImageDraw.Draw(picture)
-    font = ImageFont.load_default(max(13, round(min(picture.size) / 34)))
-    line = max(2, round(min(picture.size) / 240))
+    heights = [(f["box"][3] - f["box"][1]) * factor for f in answer.get("detections", [])]
+    letters = _letters(picture, heights)
+    font = ImageFont.load_default(letters)
+    line = max(2, round(letters / 7))
     if "detections" not in answer:
-        best = answer["class"]
-        _tag(
-            pen,
-            (0, 0),
-            f"{best} {answer['scores'][best]:.2f}",
-            font,
-            class_colour(list(classes).index(best)),
-        )
+        top = 0.0
+        for named in answer["classes"]:
+            text = f"{named['class']} {named['score']:.2f}"
+            height = _tag_size(pen, text, font)[1]
+            if top + height > picture.height:
+                break  # a line more would be cut
+            _tag(pen, (0, top), text, font, class_colour(list(classes).index(named["class"])))
+            top += height
         return picture
     rows = [
         (
@@ -153,6 +157,17 @@ def _enlarged(image: Tensor) -> tuple[Image.Image, int]:
         size = picture.width * factor, picture.height * factor
         picture = picture.resize(size, Image.Resampling.BICUBIC)
     return picture, factor
+
+
+def _letters(picture: Image.Image, heights: Sequence[float]) -> int:
+    """Size of a tag's letters: by the picture's, but many small boxes must not vanish behind them.
+
+    heights: of the boxes, pixels of the picture.
+    """
+    size = min(picture.size) / 34
+    if heights:
+        size = min(size, statistics.median(heights) / 6)
+    return max(13, round(size))
 
 
 def _place(

@@ -38,8 +38,8 @@ def predict(
 
     Returns:
         One dict an image, on the CPU. Detector: ``boxes`` ``[n, 4]`` xyxy in pixels of the image
-        given, ``scores`` ``[n]``, ``labels`` ``[n]`` from 1. Classifier: ``scores`` ``[C]`` and
-        ``labels``.
+        given, ``scores`` ``[n]``, ``labels`` ``[n]`` from 1, and what else the model says of each
+        detection. Classifier: ``scores`` ``[C]`` and ``labels``.
     """
     was_training, out = model.training, []
     model.eval()
@@ -60,14 +60,16 @@ def to_json(prediction: Prediction, classes: Sequence[str], image: Tensor) -> di
     """One prediction as plain numbers and names.
 
     Detector: ``width``, ``height`` and ``detections``: a list of ``class``, ``score``, ``box``
-    xyxy in pixels, by descending score. Classifier: ``class`` and ``scores`` by class name.
+    xyxy in pixels, by descending score. Classifier: ``width``, ``height`` and ``classes``: a list
+    of ``class``, ``score`` by descending score, of the classes that the model named: its top k, or
+    with several labels a picture all above their thresholds, which may be none.
     """
     size = {"width": image.shape[-1], "height": image.shape[-2]}
     if "boxes" not in prediction:
-        scores = [round(s, 6) for s in prediction["scores"].tolist()]
-        best = int(prediction["scores"].argmax())
-        named = dict(zip(classes, scores, strict=True))
-        return {**size, "class": classes[best], "scores": named}
+        scores = prediction["scores"].tolist()
+        named = sorted(prediction["labels"].tolist(), key=lambda label: -scores[label])
+        listed = [{"class": classes[k], "score": round(scores[k], 6)} for k in named]
+        return {**size, "classes": listed}
     order = prediction["scores"].argsort(descending=True, stable=True).tolist()
     rows = zip(*(prediction[k].tolist() for k in ("boxes", "scores", "labels")), strict=True)
     found = [

@@ -43,16 +43,20 @@ def create(model: str, num_classes: int, **options: Any) -> nn.Module:
     if unknown:
         raise ValueError(f"create: options of {model} are {', '.join(known)}, got {unknown}")
     if kind is Cascade:
-        options["detector"] = _member(options.get("detector", "yolo"), 2)
-        options["classifier"] = _member(
-            options.get("classifier", {"model": "classifier", "image_size": 64}), num_classes - 1
-        )
+        classifier = options.get("classifier", {"model": "classifier", "image_size": 64})
+        options["detector"] = _member("detector", options.get("detector", "yolo"), 2)
+        options["classifier"] = _member("classifier", classifier, num_classes - 1)
     return kind(num_classes, **options)
 
 
-def _member(spec: str | Mapping[str, Any] | nn.Module, num_classes: int) -> nn.Module:
+def _member(role: str, spec: str | Mapping[str, Any] | nn.Module, num_classes: int) -> nn.Module:
     if isinstance(spec, nn.Module):
         return spec
     if isinstance(spec, str):
         spec = {"model": spec}
+    if not isinstance(spec, Mapping):
+        # a config says None where a module was given that does not say how to build it
+        raise ValueError(
+            f"create: {role} of a cascade must be a name, a mapping or a module, got {spec}"
+        )
     return create(**{"num_classes": num_classes, **spec})

@@ -1,12 +1,14 @@
 """A detector that finds, and a classifier that names each crop."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from detcore.ops import roi_align
+from detcore.ops import clip_boxes_to_image, roi_align
+from detcore.ops.roi_align import to_rois
 from detcore.parts.targets import Target, check_box_targets, check_classes, check_images
 
 from .config import keeps_config
@@ -18,17 +20,27 @@ class Cascade(nn.Module):
 
     Args:
         num_classes: classes, the background (0) counted: labels are 1..num_classes - 1.
-        detector: a detector of two classes, object and background.
-        classifier: a single-label classifier of num_classes - 1 classes; crops are made at its
+        detector: any model of the detectors' contract. Training needs one of two classes, object
+            and background; in evaluation it may have any number, and what it called each box is
+            handed on.
+        classifier: of num_classes - 1 classes, single-label or multi-label; crops are made at its
             image_size, which is best 64 or more: a batch may hold a single crop, and batch norm
             cannot learn from a single cell.
-        margin: how much wider than its box a crop is on every side, as a share of the box.
+        margin: how much wider than its box a crop is on every side, as a share of the box. A crop
+            ends where its image ends.
         jitter: how far a crop's corners stray from the ground truth in training, as a share of the
             box, because the detector's boxes will stray too.
+        crop_batch: in evaluation, how many crops are held and classified at once.
 
     forward(images, targets): the detectors' contract. Gives in training the detector's losses and
-    loss_crop_class; in evaluation boxes, scores (the detector's times the class's) and labels, in
-    descending order of the score. Training draws the jitter from torch's global generator.
+    loss_crop_class (a multi-label classifier is told each box's one label); in evaluation a list of
+    dicts, in descending order of the score, with boxes [K, 4], scores [K] (the detector's times the
+    crop's) and labels [K], and besides
+        box_scores [K], box_labels [K]: as the detector gave them;
+        crop_scores [K, num_classes - 1]: all of the classifier's scores, in its class order.
+    A label is the classifier's best class, in its own count from 1; with a multi-label classifier
+    too, where crop_scores hold what else the crop shows. Training draws the jitter from torch's
+    global generator. Raises ValueError for what does not fit.
     """
 
     def __init__(
@@ -39,62 +51,113 @@ class Cascade(nn.Module):
         classifier: nn.Module,
         margin: float = 0.1,
         jitter: float = 0.05,
+        crop_batch: int = 128,
     ) -> None:
         super().__init__()
         check_classes(num_classes)
-        if detector.num_classes != 2 or classifier.num_classes != num_classes - 1:
+        if classifier.num_classes != num_classes - 1:
             raise ValueError(
-                f"Cascade: detector and classifier must have 2 and {num_classes - 1} classes, "
-                f"got {detector.num_classes} and {classifier.num_classes}"
+                f"Cascade: classifier must have {num_classes - 1} classes, "
+                f"got {classifier.num_classes}"
             )
+        if crop_batch < 1:
+            raise ValueError(f"Cascade: crop_batch must be at least 1, got {crop_batch}")
         self.num_classes = num_classes
         self.detector = detector
         self.classifier = classifier
         self.margin = margin
         self.jitter = jitter
+        self.crop_batch = crop_batch
 
     def forward(
         self, images: Sequence[Tensor], targets: Sequence[Target] | None = None
     ) -> dict[str, Tensor] | list[dict[str, Tensor]]:
         check_images(images)
-        if not self.training:
-            return self._detect(images)
-        check_box_targets(images, targets, self.num_classes)
-        assert targets is not None
+        if self.training:
+            check_box_targets(images, targets, self.num_classes)
+            assert targets is not None
+            return self._losses(images, targets)
+        return self._detect(images) if len(images) else []
+
+    def _losses(self, images: Sequence[Tensor], targets: Sequence[Target]) -> dict[str, Tensor]:
+        classes = getattr(self.detector, "num_classes", None)
+        if classes != 2:
+            raise ValueError(
+                "Cascade: in training the detector must have 2 classes, object and background, "
+                f"got {classes}; another is for evaluation alone"
+            )
         objects = [{**t, "labels": torch.ones_like(t["labels"])} for t in targets]
         losses = self.detector(images, objects)
         labels = torch.cat([t["labels"] for t in targets]) - 1
         if len(labels) == 0:
-            loss = torch.zeros((), device=labels.device)
+            return losses | {"loss_crop_class": torch.zeros((), device=labels.device)}
+        if getattr(self.classifier, "multilabel", False):
+            wanted = [{"labels": hot} for hot in F.one_hot(labels, self.num_classes - 1)]
         else:
-            crops = self._crops(images, [self._jittered(t["boxes"]) for t in targets])
-            loss = self.classifier(crops, [{"label": v} for v in labels])["loss_class"]
-        return losses | {"loss_crop_class": loss}
+            wanted = [{"label": label} for label in labels]
+        (crops,) = self._crops(images, [self._jittered(t["boxes"]) for t in targets], len(labels))
+        return losses | {"loss_crop_class": self.classifier(crops, wanted)["loss_class"]}
 
     def _detect(self, images: Sequence[Tensor]) -> list[dict[str, Tensor]]:
         found = self.detector(images)
-        named = self.classifier(self._crops(images, [f["boxes"] for f in found]))
+        # the empty first row carries dtype and device where nothing was found
+        rows = [found[0]["scores"].new_zeros((0, self.num_classes - 1))]
+        for crops in self._crops(images, [one["boxes"] for one in found], self.crop_batch):
+            rows.extend(named["scores"][None] for named in self.classifier(crops))
+        split = torch.cat(rows).split([len(one["boxes"]) for one in found])
         result = []
-        for one in found:
-            count = len(one["boxes"])
-            mine, named = named[:count], named[count:]
-            # the empty first entry carries dtype and device where nothing was found
-            labels = torch.cat([one["labels"][:0]] + [n["labels"] + 1 for n in mine])
-            best = torch.cat([one["scores"][:0]] + [n["scores"].max()[None] for n in mine])
+        for one, crop_scores in zip(found, split, strict=True):
+            best, label = crop_scores.max(dim=1)
             scores, order = (one["scores"] * best).sort(descending=True, stable=True)
-            result.append({"boxes": one["boxes"][order], "scores": scores, "labels": labels[order]})
+            result.append(
+                {
+                    "boxes": one["boxes"][order],
+                    "scores": scores,
+                    "labels": label[order] + 1,
+                    "box_scores": one["scores"][order],
+                    "box_labels": one["labels"][order],
+                    "crop_scores": crop_scores[order],
+                }
+            )
         return result
 
-    def _crops(self, images: Sequence[Tensor], boxes: Sequence[Tensor]) -> list[Tensor]:
-        """One [3, S, S] a box, in the order of the boxes; S is the classifier's image size."""
+    def _crops(
+        self, images: Sequence[Tensor], boxes: Sequence[Tensor], at_once: int
+    ) -> Iterator[list[Tensor]]:
+        """At most `at_once` crops [3, S, S] at a time, in the order of the boxes.
+
+        S is the classifier's image size.
+        """
         size = cast(int, self.classifier.image_size)
-        crops: list[Tensor] = []
-        for image, box in zip(images, boxes, strict=True):
-            extent = (box[:, 2:] - box[:, :2]) * self.margin
-            wide = torch.cat((box[:, :2] - extent, box[:, 2:] + extent), dim=1)
-            crops.extend(roi_align(image[None], [wide.to(image.dtype)], size, aligned=True))
-        return crops
+        regions = [
+            clip_boxes_to_image(self._widened(box), (image.shape[1], image.shape[2]))
+            for image, box in zip(images, boxes, strict=True)
+        ]
+        batch = _stacked(images)
+        rois = to_rois(batch, regions)
+        for start in range(0, len(rois), at_once):
+            yield list(roi_align(batch, rois[start : start + at_once], size, aligned=True))
+
+    def _widened(self, boxes: Tensor) -> Tensor:
+        extent = (boxes[:, 2:] - boxes[:, :2]) * self.margin
+        return torch.cat((boxes[:, :2] - extent, boxes[:, 2:] + extent), dim=1)
 
     def _jittered(self, boxes: Tensor) -> Tensor:
         extent = (boxes[:, 2:] - boxes[:, :2]).repeat(1, 2)
         return boxes + extent * self.jitter * (2 * torch.rand_like(boxes) - 1)
+
+
+def _stacked(images: Sequence[Tensor]) -> Tensor:
+    """[B, 3, H, W] with the images at the top left.
+
+    A sample in the outer half of an image's last pixel also reads the pixel behind it. There that
+    last one stands again, as ROI-align itself has it where a map ends: so a crop is the same
+    whatever images lie beside its own.
+    """
+    height, width = (max(image.shape[side] for image in images) for side in (1, 2))
+    batch = images[0].new_zeros((len(images), 3, height, width))
+    for row, image in zip(batch, images, strict=True):
+        down, right = int(image.shape[1] < height), int(image.shape[2] < width)
+        edged = F.pad(image[None], (0, right, 0, down), mode="replicate")[0]
+        row[:, : edged.shape[1], : edged.shape[2]] = edged
+    return batch

@@ -24,14 +24,18 @@ class Classifier(nn.Module):
         backbone: timm name, mapping of `Backbone`'s arguments, or a module to share.
         image_size: images are brought to image_size x image_size pixels inside the model.
         dropout, smoothing: of the pooled features; of the labels (not with multilabel).
-        score_threshold: with multilabel, the score above which a class is named.
+        top_k: without multilabel, how many of the best classes are named, 1..C.
+        score_threshold: with multilabel, the score in 0..1 above which a class is named: one number
+            for all classes, or C of them in class order.
         pretrained: load timm's weights into a backbone given by name or mapping.
 
     forward(images, targets): images: list of float [3, H, W] in 0..1; targets, in training: list of
     dicts with label (int64 scalar), or with multilabel labels [C] of 0 and 1. Gives in training a
-    dict of loss_class; in evaluation a list of dicts with scores [C] (softmax, or sigmoids) and
-    labels int64: [1], the best class, or with multilabel [n], those above the threshold. Raises
-    ValueError for what does not fit.
+    dict of loss_class; in evaluation a list of dicts with scores [C] in class order (softmax, or
+    sigmoids) and labels int64: [top_k], the best classes in descending order, equal scores by
+    ascending class; or with multilabel [n], 0 to C of them, the classes above their thresholds in
+    class order. Raises ValueError for what does not fit. `top_k` and `score_threshold` are read at
+    every call: they may be set on a trained model.
     """
 
     def __init__(
@@ -43,7 +47,8 @@ class Classifier(nn.Module):
         image_size: int = 128,
         dropout: float = 0.0,
         smoothing: float = 0.0,
-        score_threshold: float = 0.5,
+        top_k: int = 1,
+        score_threshold: float | Sequence[float] = 0.5,
         pretrained: bool = False,
     ) -> None:
         super().__init__()
@@ -52,6 +57,7 @@ class Classifier(nn.Module):
         self.num_classes = num_classes
         self.multilabel = multilabel
         self.smoothing = smoothing
+        self.top_k = top_k
         self.score_threshold = score_threshold
         self.image_size = image_size
         self.backbone = as_backbone(backbone, (32,), pretrained=pretrained)
@@ -76,7 +82,41 @@ class Classifier(nn.Module):
         scores = logits.sigmoid() if self.multilabel else logits.softmax(dim=1)
         return [{"scores": row, "labels": self._labels(row)} for row in scores]
 
+    @property
+    def top_k(self) -> int:
+        return self._top_k
+
+    @top_k.setter
+    def top_k(self, count: int) -> None:
+        if self.multilabel and count != 1:
+            raise ValueError(
+                f"Classifier: with multilabel score_threshold names classes; top_k must be 1, "
+                f"got {count}"
+            )
+        if not 1 <= count <= self.num_classes:
+            raise ValueError(f"Classifier: top_k must be in 1..{self.num_classes}, got {count}")
+        self._top_k = count
+
+    @property
+    def score_threshold(self) -> float | Sequence[float]:
+        return self._score_threshold
+
+    @score_threshold.setter
+    def score_threshold(self, threshold: float | Sequence[float]) -> None:
+        each = threshold if isinstance(threshold, Sequence) else [threshold] * self.num_classes
+        if len(each) != self.num_classes:
+            raise ValueError(
+                f"Classifier: score_threshold must be one number or one of each of "
+                f"{self.num_classes} classes, got {len(each)}"
+            )
+        for i, value in enumerate(each):
+            if not 0 <= value <= 1:
+                which = f"[{i}]" if isinstance(threshold, Sequence) else ""
+                raise ValueError(f"Classifier: score_threshold{which} must be in 0..1, got {value}")
+        self._score_threshold = threshold
+
     def _labels(self, scores: Tensor) -> Tensor:
         if self.multilabel:
-            return (scores > self.score_threshold).nonzero()[:, 0]
-        return scores.argmax(dim=0, keepdim=True)
+            return (scores > scores.new_tensor(self.score_threshold)).nonzero()[:, 0]
+        # not topk, which leaves the order of equal scores open
+        return scores.argsort(descending=True, stable=True)[: self.top_k]

@@ -72,18 +72,43 @@ def test_no_line_crosses_a_tag():
     assert (both[29 * 8 - 1, 50 * 8] == class_colour(1)).all()
 
 
+def test_many_small_boxes_are_not_hidden_by_their_tags():
+    image = torch.zeros(3, 1600, 1600)
+    rows = [("cat", 0.5, (x, y, x + 70, y + 60)) for x in range(0, 1500, 150) for y in (40, 200)]
+    small = np.asarray(draw(image, answer(*rows, size=(1600, 1600)), classes=CLASSES))
+    assert (small[60:95, 20:50] == 0).all()  # the inside of the first one
+    # letters of 13 pixels, and not of 1600 / 34: about 70 x 20 pixels a tag, less its letters
+    assert (small == class_colour(0)).all(2).sum() < 20 * 70 * 25
+    large = answer(("cat", 0.5, (100, 400, 900, 1500)), size=(1600, 1600))
+    tag = np.asarray(draw(image, large, classes=CLASSES))[:398, 101]
+    assert (tag == class_colour(0)).all(1).sum() > 40
+
+
 def test_a_box_without_area_is_not_drawn():
     image = torch.zeros(3, 64, 64)
     picture = draw(image, answer(("cat", 0.5, (5, 5, 5, 20))), classes=CLASSES)
     assert not np.asarray(picture).any()
 
 
-def test_classifications_are_a_line_at_the_top():
+def test_classifications_are_lines_at_the_top():
     image = torch.zeros(3, 64, 64)
-    found = {"width": 64, "height": 64, "class": "dog", "scores": {"cat": 0.2, "dog": 0.8}}
-    pixels = np.asarray(draw(image, found, classes=CLASSES))
-    assert (pixels[1, 1] == class_colour(1)).all()
-    assert not pixels[60:].any()
+
+    def drawn(*named):
+        rows = [{"class": c, "score": s} for c, s in named]
+        found = {"width": 64, "height": 64, "classes": rows}
+        return np.asarray(draw(image, found, classes=CLASSES))
+
+    one, two = drawn(("dog", 0.8)), drawn(("dog", 0.8), ("cat", 0.2))
+    assert (one[1, 1] == class_colour(1)).all()
+    height = int((one[:, 1] == class_colour(1)).all(1).sum()) - 1  # a rectangle holds its last row
+    assert not one[height + 1 :].any()
+    assert (two[:height] == one[:height]).all()
+    assert (two[height + 1, 1] == class_colour(0)).all()
+    assert not two[2 * height + 1 :].any()
+    assert not drawn().any()
+    # what would be cut by the picture's edge is left out
+    many = (drawn(*[("dog", 0.5)] * 100)[:, 1] == class_colour(1)).all(1)
+    assert many.sum() in (len(many) // height * height, len(many) // height * height + 1)
 
 
 def test_neighbouring_classes_look_different():

@@ -131,10 +131,51 @@ def test_json_is_sorted_and_named():
             {"class": "a", "score": 0.25, "box": [0, 0, 5, 5]},
         ],
     }
-    answer = {"scores": torch.tensor([0.25, 0.75]), "labels": torch.tensor([1])}
-    assert to_json(answer, ["a", "b"], image) == {
+
+
+@pytest.mark.parametrize(
+    ("labels", "named"),
+    [
+        ([1], [("b", 0.75)]),
+        ([1, 0], [("b", 0.75), ("a", 0.25)]),  # the best two
+        ([0, 1], [("b", 0.75), ("a", 0.25)]),  # above a threshold, in class order
+        ([], []),
+    ],
+)
+def test_json_of_a_classifier_holds_what_it_named(labels, named):
+    answer = {
+        "scores": torch.tensor([0.25, 0.75, 0.125]),
+        "labels": torch.tensor(labels, dtype=torch.int64),
+    }
+    assert to_json(answer, ["a", "b", "c"], torch.zeros(3, 20, 30)) == {
         "width": 30,
         "height": 20,
-        "class": "b",
-        "scores": {"a": 0.25, "b": 0.75},
+        "classes": [{"class": name, "score": score} for name, score in named],
     }
+
+
+def test_several_labels_are_measured_by_the_models_own_thresholds():
+    class Labelled:
+        task, classes = "classification", ["a", "b"]
+
+        def __len__(self):
+            return 2
+
+        def __getitem__(self, k):
+            labels = torch.tensor([[1, 0], [0, 1]])[k]
+            return torch.full((3, 4, 4), k, dtype=torch.uint8), {"image_id": k, "labels": labels}
+
+    def answer(target):
+        # above 0.5 "a" is never right; at a threshold of 0.2 for "a" all is
+        scores = torch.tensor([[0.3, 0.1], [0.1, 0.9]])[target["image_id"]]
+        named = (scores > torch.tensor([0.2, 0.5])).nonzero()[:, 0]
+        return {"scores": scores, "labels": named}
+
+    data = Labelled()
+    figures = evaluate(Oracle(data, answer), data)
+    assert figures["accuracy"] == figures["precision"] == figures["recall"] == 1
+
+    def silent(found):
+        return {**found, "labels": found["labels"][:0]}
+
+    assert evaluate(Oracle(data, answer, silent), data)["recall"] == 0
