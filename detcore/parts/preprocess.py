@@ -113,13 +113,7 @@ class Preprocess(nn.Module):
         resized = [self._resize((image - self.mean) / self.std) for image in images]
         sizes = [_size(image) for image in resized]
         height, width = self._batch_size(sizes)
-        # channels-last: the layout that convolutions and ROI-align read fastest, here made for free
-        batch = torch.empty(
-            (len(images), resized[0].shape[0], height, width),
-            dtype=resized[0].dtype,
-            device=resized[0].device,
-            memory_format=torch.channels_last,
-        ).zero_()
+        batch = resized[0].new_zeros((len(images), resized[0].shape[0], height, width))
         for row, image in zip(batch, resized, strict=True):
             row[:, : image.shape[1], : image.shape[2]] = image
         return ImageBatch(batch, sizes, originals)

@@ -1,5 +1,14 @@
-"""Importers of published checkpoints. None of them unpickles anything."""
+"""Importers of published checkpoints. None of them runs what a file says."""
 
 from .darknet import Darknet, load_darknet
+from .files import WeightsError
+from .torchvision import PUBLISHED, class_names, load_torchvision
 
-__all__ = ["Darknet", "load_darknet"]
+__all__ = [
+    "PUBLISHED",
+    "Darknet",
+    "WeightsError",
+    "class_names",
+    "load_darknet",
+    "load_torchvision",
+]

@@ -1,0 +1,131 @@
+"""torchvision's published detectors and classifiers as detcore's models.
+
+The architectures are torchvision's (https://github.com/pytorch/vision, BSD); its weights load by
+renaming, and the same images then give the same answers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from detcore.models import create
+
+from .files import WeightsError, read_state
+from .torchvision_layouts import LAYOUTS, Layout
+
+
+PUBLISHED = tuple(LAYOUTS)
+
+
+def load_torchvision(
+    name: str,
+    weights: str | Path | Mapping[str, Tensor] = "torchvision",
+    *,
+    num_classes: int | None = None,
+    **options: Any,
+) -> nn.Module:
+    """A published model with its weights, in evaluation mode, float32, on the CPU.
+
+    Args:
+        name: torchvision's name of the architecture, one of `PUBLISHED`.
+        weights: "torchvision": the official file, which torch.hub fetches once and keeps; or the
+            path of a .pth or .safetensors file; or a state dict with torchvision's names. A
+            mapping with the state dict under "model", as training scripts write it, is taken too.
+        num_classes: of the model, counted as `detcore.models` counts. None: the file's own. Another
+            number than the file's keeps everything but the layers that name classes, which start
+            fresh: the beginning of a fine-tuning.
+        options: any of the model's constructor, over those of the published architecture.
+
+    Batch norms are frozen ones where the file's are (no `num_batches_tracked`), with epsilon as in
+    the official file: 0 for fasterrcnn_resnet50_fpn, 1e-5 for its MobileNetV3 relatives; otherwise
+    give `backbone` another norm_eps.
+
+    Raises:
+        WeightsError (a ValueError): an unknown name; a file that is missing, cut off, no state
+            dict, or asks for more than tensors to be unpickled; names or shapes of another model,
+            of which the first are named; no network for the official file.
+    """
+    if name not in LAYOUTS:
+        raise WeightsError(
+            f"load_torchvision: name must be one of {', '.join(LAYOUTS)}, got {name}"
+        )
+    layout = LAYOUTS[name]
+    source, state = _state(name, weights)
+    try:
+        classes = layout.num_classes(state)
+    except (KeyError, IndexError) as error:
+        raise WeightsError(f"{source}: no weights of {name}: {error.args[0]} is missing") from error
+    config = layout.config_for(state) | options
+    model = create(**config, num_classes=num_classes or classes)
+    renamed = layout.renamed(state)
+    if num_classes not in (None, classes):
+        renamed = {k: v for k, v in renamed.items() if not k.startswith(layout.class_layers)}
+        renamed |= {
+            k: v for k, v in model.state_dict().items() if k.startswith(layout.class_layers)
+        }
+    _fill(model, renamed, source, name)
+    return model.eval()
+
+
+def class_names(name: str) -> list[str]:
+    """The classes of a published model by label; a detector's without the background.
+
+    COCO's labels have gaps, which are named N/A. Needs torchvision's own list of its weights.
+    """
+    names: list[str] = list(_official(name).meta["categories"])
+    return names[1:] if names[0] == "__background__" else names
+
+
+def _official(name: str) -> Any:
+    import torchvision
+
+    return torchvision.models.get_model_weights(name).DEFAULT
+
+
+def _state(
+    name: str, weights: str | Path | Mapping[str, Tensor]
+) -> tuple[str, Mapping[str, Tensor]]:
+    """Where the weights come from, in words, and the weights."""
+    if isinstance(weights, Mapping):
+        return "the given state dict", weights
+    if str(weights) != "torchvision":
+        return str(weights), read_state(Path(weights))
+    url = _official(name).url
+    try:
+        state = torch.hub.load_state_dict_from_url(
+            url, map_location="cpu", check_hash=True, weights_only=True
+        )
+    except (OSError, RuntimeError) as error:
+        kept = Path(torch.hub.get_dir()) / "checkpoints" / url.rpartition("/")[2]
+        raise WeightsError(
+            f"{url} could not be fetched ({error}). Fetch it on a machine with a network and give "
+            f"its path as the weights, or put it at {kept}"
+        ) from error
+    return url, state
+
+
+def _fill(model: nn.Module, state: Mapping[str, Tensor], source: str, name: str) -> None:
+    wanted = model.state_dict()
+    # norms that learn count their batches, frozen ones don't; the count is no weight of either
+    counts = {k: v for k, v in wanted.items() if k.endswith("num_batches_tracked")}
+    state = counts | {k: v for k, v in state.items() if not k.endswith("num_batches_tracked")}
+    missing = [k for k in wanted if k not in state]
+    unknown = [k for k in state if k not in wanted]
+    if missing or unknown:
+        lacks = f"it lacks {len(missing)} ({missing[0]}, ...)" if missing else "it lacks none"
+        has = (
+            f"{len(unknown)} are not the model's ({unknown[0]}, ...)" if unknown else "has no more"
+        )
+        raise WeightsError(f"{source}: not the weights of {name}: {lacks}, {has}")
+    for key, value in state.items():
+        if value.shape != wanted[key].shape:
+            raise WeightsError(
+                f"{source}: {key} must be {list(wanted[key].shape)} in {name}, "
+                f"got {list(value.shape)}"
+            )
+    model.load_state_dict(state)
