@@ -16,8 +16,7 @@ from torch import Tensor, nn
 from detcore.models import create
 
 from .files import WeightsError, read_state
-from .torchvision_layouts import LAYOUTS, Layout
-
+from .torchvision_layouts import LAYOUTS
 
 PUBLISHED = tuple(LAYOUTS)
 
