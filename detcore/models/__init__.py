@@ -8,11 +8,24 @@ from torch import nn
 
 from .cascade import Cascade
 from .classifier import Classifier
+from .detector import Detector, FixedShape
 from .faster_rcnn import FasterRCNN
+from .multitask import MultiTask
 from .ssd import SSD
 from .yolo import YOLO
 
-__all__ = ["MODELS", "SSD", "YOLO", "Cascade", "Classifier", "FasterRCNN", "create"]
+__all__ = [
+    "MODELS",
+    "SSD",
+    "YOLO",
+    "Cascade",
+    "Classifier",
+    "Detector",
+    "FasterRCNN",
+    "FixedShape",
+    "MultiTask",
+    "create",
+]
 
 MODELS: dict[str, type[nn.Module]] = {
     "faster_rcnn": FasterRCNN,

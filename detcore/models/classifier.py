@@ -5,10 +5,10 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from detcore.parts.backbone import DEFAULT_BACKBONE, as_backbone
+from detcore.parts.backbone import DEFAULT_BACKBONE, as_backbone, in_channels
 from detcore.parts.heads import ClassifierHead
 from detcore.parts.losses import classification_loss
-from detcore.parts.preprocess import Preprocess, StretchTo
+from detcore.parts.preprocess import Preprocess, ShorterTo, StretchTo
 from detcore.parts.targets import Target, check_class_targets, check_images
 
 from .config import keeps_config
@@ -21,15 +21,19 @@ class Classifier(nn.Module):
     Args:
         num_classes: classes C, labels 0..C - 1: an image always shows one, there is no background.
         multilabel: any number of classes an image, each on its own, instead of exactly one.
-        backbone: timm name, mapping of `Backbone`'s arguments, or a module to share.
+        backbone: a name, a mapping of arguments, or a module to share: see `as_backbone`.
         image_size: images are brought to image_size x image_size pixels inside the model.
+        resize: not None: the shorter side is brought to this first, antialiased, and the square cut
+            out of the middle, as ImageNet's networks are measured; None: images are stretched.
+        head_width: not None: a hidden layer of this width before the classes, as in MobileNetV3.
         dropout, smoothing: of the pooled features; of the labels (not with multilabel).
         top_k: without multilabel, how many of the best classes are named, 1..C.
         score_threshold: with multilabel, the score in 0..1 above which a class is named: one number
             for all classes, or C of them in class order.
-        pretrained: load timm's weights into a backbone given by name or mapping.
+        mean, std: of the images' channels; None: ImageNet's.
+        pretrained: load published weights into a backbone given by name or mapping.
 
-    forward(images, targets): images: list of float [3, H, W] in 0..1; targets, in training: list of
+    forward(images, targets): images: list of float [C, H, W] in 0..1; targets, in training: list of
     dicts with label (int64 scalar), or with multilabel labels [C] of 0 and 1. Gives in training a
     dict of loss_class; in evaluation a list of dicts with scores [C] in class order (softmax, or
     sigmoids) and labels int64: [top_k], the best classes in descending order, equal scores by
@@ -45,10 +49,14 @@ class Classifier(nn.Module):
         multilabel: bool = False,
         backbone: str | Mapping[str, Any] | nn.Module = DEFAULT_BACKBONE,
         image_size: int = 128,
+        resize: int | None = None,
+        head_width: int | None = None,
         dropout: float = 0.0,
         smoothing: float = 0.0,
         top_k: int = 1,
         score_threshold: float | Sequence[float] = 0.5,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
         pretrained: bool = False,
     ) -> None:
         super().__init__()
@@ -61,24 +69,47 @@ class Classifier(nn.Module):
         self.score_threshold = score_threshold
         self.image_size = image_size
         self.backbone = as_backbone(backbone, (32,), pretrained=pretrained)
-        self.head = ClassifierHead(self.backbone.channels[-1], num_classes, dropout=dropout)
-        self.preprocess = Preprocess(StretchTo(image_size, image_size))
+        self.head = ClassifierHead(
+            self.backbone.channels[-1], num_classes, width=head_width, dropout=dropout
+        )
+        square = (image_size, image_size)
+        self.preprocess = Preprocess(
+            StretchTo(*square) if resize is None else ShorterTo(resize),
+            crop=None if resize is None else square,
+            antialias=resize is not None,
+            divisor=32 if resize is None else 1,
+            channels=in_channels(self.backbone),
+            mean=mean,
+            std=std,
+        )
 
     def forward(
         self, images: Sequence[Tensor], targets: Sequence[Target] | None = None
     ) -> dict[str, Tensor] | list[dict[str, Tensor]]:
-        check_images(images)
-        wanted = None
+        check_images(images, len(self.preprocess.mean))
         if self.training:
-            wanted = check_class_targets(
-                images, targets, self.num_classes, multilabel=self.multilabel
-            )
+            check_class_targets(images, targets, self.num_classes, multilabel=self.multilabel)
         elif len(images) == 0:
             return []
-        logits = self.head(self.backbone(self.preprocess(images).images)[-1])
-        if wanted is not None:
-            loss = classification_loss(logits, wanted.to(logits.device), self.smoothing)
-            return {"loss_class": loss}
+        maps = self.backbone(self.preprocess(images).images)
+        if not self.training:
+            return self.classify(maps)
+        assert targets is not None
+        return self.losses(maps, targets)
+
+    def losses(self, maps: list[Tensor], targets: Sequence[Target]) -> dict[str, Tensor]:
+        """The loss of the backbone's maps [B, C_i, H_i, W_i] of a batch, of which the last counts.
+
+        Raises ValueError for targets that do not fit.
+        """
+        rows = list(maps[-1])
+        wanted = check_class_targets(rows, targets, self.num_classes, multilabel=self.multilabel)
+        logits = self.head(maps[-1])
+        return {"loss_class": classification_loss(logits, wanted.to(logits.device), self.smoothing)}
+
+    def classify(self, maps: list[Tensor]) -> list[dict[str, Tensor]]:
+        """Scores and labels of the backbone's maps of a batch, of which the last counts."""
+        logits = self.head(maps[-1]).float()
         scores = logits.sigmoid() if self.multilabel else logits.softmax(dim=1)
         return [{"scores": row, "labels": self._labels(row)} for row in scores]
 

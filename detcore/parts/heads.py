@@ -185,18 +185,30 @@ class BoxHead(nn.Module):
 
 
 class ClassifierHead(nn.Module):
-    """Global average pooling, dropout and one linear layer.
+    """Global average pooling, a hidden layer if one is wanted, dropout and one linear layer.
+
+    width: of the hidden layer with its Hardswish (Howard et al., MobileNetV3, 2019); None: none.
 
     forward(features): [B, in_channels, H, W] gives class logits [B, num_classes].
     """
 
-    def __init__(self, in_channels: int, num_classes: int, *, dropout: float = 0.0) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        num_classes: int,
+        *,
+        width: int | None = None,
+        dropout: float = 0.0,
+    ) -> None:
         super().__init__()
+        self.hidden = nn.Sequential()
+        if width is not None:
+            self.hidden.extend((nn.Linear(in_channels, width), nn.Hardswish()))
         self.dropout = nn.Dropout(dropout)
-        self.logits = nn.Linear(in_channels, num_classes)
+        self.logits = nn.Linear(width or in_channels, num_classes)
 
     def forward(self, features: Tensor) -> Tensor:
-        return self.logits(self.dropout(features.mean(dim=(2, 3))))
+        return self.logits(self.dropout(self.hidden(features.mean(dim=(2, 3)))))
 
 
 def _prediction(in_channels: int, out_channels: int, depthwise_norm: Norm | None) -> nn.Module:

@@ -45,6 +45,17 @@ class StretchTo:
 
 
 @dataclass(frozen=True)
+class ShorterTo:
+    """Keep the aspect ratio: the shorter side to `shorter`, as torchvision's Resize does it."""
+
+    shorter: int
+
+    def __call__(self, size: Size) -> Size:
+        height, width = (int(self.shorter * side / min(size)) for side in size)
+        return height, width
+
+
+@dataclass(frozen=True)
 class ImageBatch:
     """What `Preprocess` makes of a list of images.
 
@@ -73,17 +84,22 @@ class ImageBatch:
 
 
 class Preprocess(nn.Module):
-    """Resize, normalise, pad and stack.
+    """Resize, normalise, cut if wanted, pad and stack.
 
     Args:
-        resize: from an image's (height, width) to the wanted one: `FitWithin`, `StretchTo`.
+        resize: from an image's (height, width) to the wanted one: `FitWithin`, `StretchTo`,
+            `ShorterTo`.
+        crop: height and width of the middle that is cut out after resizing; None: all of it. For
+            classifiers: boxes know nothing of it.
         pad_to: the batch's height and width; None: the largest image's, rounded up.
         divisor: the rounding of the batch's sides, so that strides divide them.
         channels: of the images. mean, std: of each channel, for images in 0..1; None: ImageNet's
             for three channels, the average of its three for another number.
 
-    forward(images): list of float [C, H, W] gives an `ImageBatch`. Resizing is bilinear, without
-    antialiasing, as torchvision's detectors do it. Raises ValueError where `pad_to` is too small.
+        antialias: of the bilinear resizing: torchvision's classifiers have it, its detectors not.
+
+    forward(images): list of float [C, H, W] gives an `ImageBatch`. Raises ValueError where `pad_to`
+    is too small or an image too small to be cut.
     """
 
     mean: Tensor
@@ -93,6 +109,8 @@ class Preprocess(nn.Module):
         self,
         resize: Callable[[Size], Size],
         *,
+        crop: Size | None = None,
+        antialias: bool = False,
         pad_to: Size | None = None,
         divisor: int = 32,
         channels: int = 3,
@@ -101,6 +119,8 @@ class Preprocess(nn.Module):
     ) -> None:
         super().__init__()
         self.resize = resize
+        self.crop = crop
+        self.antialias = antialias
         self.pad_to = pad_to
         self.divisor = divisor
         # not in the checkpoint: they are settings, not weights
@@ -110,7 +130,7 @@ class Preprocess(nn.Module):
 
     def forward(self, images: Sequence[Tensor]) -> ImageBatch:
         originals = [_size(image) for image in images]
-        resized = [self._resize((image - self.mean) / self.std) for image in images]
+        resized = [self._prepared(image) for image in images]
         sizes = [_size(image) for image in resized]
         height, width = self._batch_size(sizes)
         batch = resized[0].new_zeros((len(images), resized[0].shape[0], height, width))
@@ -118,11 +138,19 @@ class Preprocess(nn.Module):
             row[:, : image.shape[1], : image.shape[2]] = image
         return ImageBatch(batch, sizes, originals)
 
-    def _resize(self, image: Tensor) -> Tensor:
+    def _prepared(self, image: Tensor) -> Tensor:
+        # in torchvision's order, so that the two round alike
+        if self.crop is None:
+            return self._resized((image - self.mean) / self.std)
+        return (_middle(self._resized(image), self.crop) - self.mean) / self.std
+
+    def _resized(self, image: Tensor) -> Tensor:
         size = self.resize(_size(image))
         if size == _size(image):
             return image
-        return F.interpolate(image[None], size=size, mode="bilinear", align_corners=False)[0]
+        return F.interpolate(
+            image[None], size, mode="bilinear", align_corners=False, antialias=self.antialias
+        )[0]
 
     def _batch_size(self, sizes: list[Size]) -> Size:
         largest = max(s[0] for s in sizes), max(s[1] for s in sizes)
@@ -141,6 +169,13 @@ def scale_boxes(boxes: Tensor, old_size: Size, new_size: Size) -> Tensor:
 def _ratio(old_size: Size, new_size: Size) -> tuple[float, float, float, float]:
     y, x = new_size[0] / old_size[0], new_size[1] / old_size[1]
     return x, y, x, y
+
+
+def _middle(image: Tensor, size: Size) -> Tensor:
+    top, left = (round((a - b) / 2) for a, b in zip(_size(image), size, strict=True))
+    if top < 0 or left < 0:
+        raise ValueError(f"Preprocess: {size} cannot be cut out of {_size(image)}")
+    return image[:, top : top + size[0], left : left + size[1]]
 
 
 def _of_channels(

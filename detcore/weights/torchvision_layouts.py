@@ -213,6 +213,27 @@ def _ssdlite320() -> Layout:
     )
 
 
+# --- Classifiers --------------------------------------------------------------------------------
+
+
+def _classifier(trunk: str, last_map: str, final: str, **config: Any) -> Layout:
+    names: list[Renaming] = [(re.escape(final) + r"\.", "head.logits.")]
+    if "head_width" in config:
+        names.append((r"classifier\.0\.", "head.hidden.0."))
+    return Layout(
+        config={
+            "model": "classifier",
+            "backbone": {"name": f"torchvision:{trunk}", "layers": [last_map]},
+            "image_size": 224,
+            "resize": 256,
+            **config,
+        },
+        names=(*names, ("", "backbone.body.")),
+        class_layers=("head.logits.",),
+        classes_in=(f"{final}.weight", 1),
+    )
+
+
 LAYOUTS: dict[str, Layout] = {
     "fasterrcnn_resnet50_fpn": _rcnn(
         _RCNN_NAMES,
@@ -239,4 +260,14 @@ LAYOUTS: dict[str, Layout] = {
     ),
     "ssd300_vgg16": _ssd300(),
     "ssdlite320_mobilenet_v3_large": _ssdlite320(),
+    "resnet18": _classifier("resnet18", "layer4", "fc"),
+    "resnet34": _classifier("resnet34", "layer4", "fc"),
+    "resnet50": _classifier("resnet50", "layer4", "fc"),
+    "mobilenet_v2": _classifier("mobilenet_v2", "features.18", "classifier.1", dropout=0.2),
+    "mobilenet_v3_small": _classifier(
+        "mobilenet_v3_small", "features.12", "classifier.3", head_width=1024, dropout=0.2
+    ),
+    "mobilenet_v3_large": _classifier(
+        "mobilenet_v3_large", "features.16", "classifier.3", head_width=1280, dropout=0.2
+    ),
 }

@@ -9,13 +9,15 @@ import torch
 from sklearn.datasets import load_sample_images
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchvision.models import detection
+from torchvision.models import detection, get_model
 from torchvision.ops import FrozenBatchNorm2d, boxes
+from torchvision.transforms._presets import ImageClassification
 
 from detcore.weights import PUBLISHED, load_torchvision
 
 SMALL = {"min_size": 256, "max_size": 448}
 RCNN = [name for name in PUBLISHED if name.startswith("fasterrcnn")]
+CLASSIFIERS = [name for name in PUBLISHED if name.startswith(("resnet", "mobilenet"))]
 SSD = [name for name in PUBLISHED if name.startswith("ssd")]
 
 
@@ -146,3 +148,23 @@ def test_ssd(name: str, photos: list[Tensor]) -> None:
 def load_small(name: str, theirs: nn.Module) -> nn.Module:
     sizes = {"min_size": SMALL["min_size"], "image_size": SMALL["max_size"]}
     return load_torchvision(name, theirs.state_dict(), **sizes)
+
+
+@pytest.mark.parametrize("name", CLASSIFIERS)
+def test_classifier(name: str, photos: list[Tensor]) -> None:
+    torch.manual_seed(3)
+    theirs = get_model(name, weights=None)
+    with torch.no_grad():
+        _follow(theirs, torch.stack([_normalised(p) for p in photos]))
+    theirs.eval()
+    *_, last = (m for m in theirs.modules() if isinstance(m, nn.Linear))
+    last.register_forward_pre_hook(partial(_spread, 3.0))
+    transform = ImageClassification(crop_size=224)
+    with torch.no_grad():
+        theirs(transform(photos[0])[None])
+    ours = load_torchvision(name, theirs.state_dict())
+    with torch.no_grad():
+        want = theirs(torch.stack([transform(p) for p in photos])).softmax(dim=1)
+        got = torch.stack([one["scores"] for one in ours(photos)])
+    assert want.max() > 0.2
+    torch.testing.assert_close(got, want, atol=1e-5, rtol=0)
