@@ -6,7 +6,16 @@
 from typing import Any
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "build_info"]
+__all__ = ["__version__", "build_info", "optimize"]
+
+
+def __getattr__(name: str) -> Any:
+    # models come with an extra, and `import detcore.ops` must not need it
+    if name == "optimize":
+        from .models import optimize
+
+        return optimize
+    raise AttributeError(f"module 'detcore' has no attribute {name!r}")
 
 
 def build_info() -> dict[str, Any]:

@@ -11,6 +11,7 @@ from .classifier import Classifier
 from .detector import Detector, FixedShape
 from .faster_rcnn import FasterRCNN
 from .multitask import MultiTask
+from .optimize import optimize
 from .ssd import SSD
 from .yolo import YOLO
 
@@ -25,6 +26,7 @@ __all__ = [
     "FixedShape",
     "MultiTask",
     "create",
+    "optimize",
 ]
 
 MODELS: dict[str, type[nn.Module]] = {

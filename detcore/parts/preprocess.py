@@ -121,6 +121,7 @@ class Preprocess(nn.Module):
         self.resize = resize
         self.crop = crop
         self.antialias = antialias
+        self.dtype: torch.dtype | None = None  # of the batch; None: the images' own
         self.pad_to = pad_to
         self.divisor = divisor
         # not in the checkpoint: they are settings, not weights
@@ -133,7 +134,8 @@ class Preprocess(nn.Module):
         resized = [self._prepared(image) for image in images]
         sizes = [_size(image) for image in resized]
         height, width = self._batch_size(sizes)
-        batch = resized[0].new_zeros((len(images), resized[0].shape[0], height, width))
+        shape = (len(images), resized[0].shape[0], height, width)
+        batch = resized[0].new_zeros(shape, dtype=self.dtype)
         for row, image in zip(batch, resized, strict=True):
             row[:, : image.shape[1], : image.shape[2]] = image
         return ImageBatch(batch, sizes, originals)
