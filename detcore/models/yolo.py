@@ -1,17 +1,19 @@
-"""YOLO: one box a cell, no anchors; each ground truth picks the cells that answer for it."""
+"""YOLO: every cell, or every anchor of a cell, answers for a box; with NMS behind it or without."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from detcore.ops import decode_dense
-from detcore.parts.assigner import SimOTA, grid_centres
+from detcore.parts.anchor_assigner import AnchorAssigner, Anchors
+from detcore.parts.assigner import OneToOne, SimOTA, grid_centres
 from detcore.parts.backbone import DEFAULT_BACKBONE, as_backbone
 from detcore.parts.heads import YOLOHead, dense_to_rows
 from detcore.parts.losses import yolo_loss
+from detcore.parts.matcher import BETWEEN
 from detcore.parts.neck import PAN
 from detcore.parts.postprocess import Postprocess
 from detcore.parts.preprocess import FitWithin, ImageBatch, Preprocess
@@ -19,30 +21,46 @@ from detcore.parts.targets import Target, check_box_targets, check_classes, chec
 
 from .config import keeps_config
 
-# of log width and height in cells, so that an exploding prediction stays a finite box
+# of log width and height in cells or anchors, so that an exploding prediction stays a finite box
 _LOG_SIZE_LIMIT = math.log(128.0)
+
+# one image's boxes [N, 4], scores [N, C], ground truths [M, 4] and labels [M] of 0..C - 1 to the
+# ground truth of each prediction [N], below 0 for none, and the IoU with it [N]
+_Assign = Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
 @keeps_config("yolo")
 class YOLO(nn.Module):
-    """An anchor-free YOLO after YOLOX (Ge et al., 2021): PAN, decoupled head, SimOTA.
+    """A YOLO of PAN and decoupled head: anchor-free, anchor-based, and each also without NMS.
+
+    Anchor-free it follows YOLOX (Ge et al., 2021) with SimOTA; with `anchors` its boxes and their
+    assignment are YOLOv4's (Bochkovskiy et al., 2020), with YOLOv3's decoding at a scale_xy of 1.
+    With `one_to_one` a second head, where every object has exactly one cell, learns beside the
+    first from the same maps, whose gradients are the first's alone (YOLOv10, Wang et al., 2024);
+    in evaluation it runs alone, and nothing needs suppression.
 
     Args:
         num_classes: classes, the background (0) counted: labels are 1..num_classes - 1. The head
             itself has no background class.
         backbone: timm name, mapping of `Backbone`'s arguments, or a module to share.
         image_size: length of an image's longer side inside the model, pixels.
+        anchors: None: anchor-free; or one list a level of (width, height), pixels of the model's
+            input, as many on every level, since the levels share the head.
+        scale_xy: with anchors, how far the centre's sigmoid is stretched; above 1 it can reach the
+            cell's border, see `decode_dense`.
+        one_to_one: train the second head, and evaluate with it and without NMS.
         neck_channels: channels of every map that the head reads.
-        head_width, head_depth, typical_size: see `YOLOHead`.
+        head_width, head_depth, typical_size: of each head, see `YOLOHead`.
         box_weight: of the box loss against the others.
-        score_threshold, iou_threshold, candidates_per_class, max_detections: see `Postprocess`.
+        score_threshold, iou_threshold, candidates_per_class, max_detections: see `Postprocess`; the
+            second and third are unread with one_to_one.
         pretrained: load timm's weights into a backbone given by name or mapping.
 
     forward(images, targets): images: list of float [3, H, W] in 0..1; targets, in training: list of
     dicts with boxes float [n, 4] (xyxy, pixels) and labels int64 [n]. Gives in training a dict of
-    loss_box, loss_objectness and loss_class; in evaluation a list of dicts with boxes [K, 4] in the
-    given image's pixels, scores [K] descending and labels [K]. Raises ValueError for what does not
-    fit.
+    loss_box, loss_objectness and loss_class, with one_to_one also each as loss_one_to_one_...; in
+    evaluation a list of dicts with boxes [K, 4] in the given image's pixels, scores [K] descending
+    and labels [K]. Raises ValueError for what does not fit.
     """
 
     def __init__(
@@ -51,6 +69,9 @@ class YOLO(nn.Module):
         *,
         backbone: str | Mapping[str, Any] | nn.Module = DEFAULT_BACKBONE,
         image_size: int = 320,
+        anchors: Anchors | None = None,
+        scale_xy: float = 1.1,
+        one_to_one: bool = False,
         neck_channels: int = 64,
         head_width: int = 64,
         head_depth: int = 1,
@@ -68,18 +89,30 @@ class YOLO(nn.Module):
         self.backbone = as_backbone(backbone, (8, 16, 32), pretrained=pretrained)
         self.strides = tuple(self.backbone.strides)
         self.neck = PAN(self.backbone.channels, neck_channels)
-        self.head = YOLOHead(
-            neck_channels,
-            num_classes - 1,
-            width=head_width,
-            depth=head_depth,
-            typical_size=typical_size,
-        )
+        self.scale_xy = scale_xy
+        self.anchor_assigner = None if anchors is None else AnchorAssigner(anchors, self.strides)
         self.assigner = SimOTA()
+        self.one_to_one_assigner = OneToOne()
+
+        def head() -> YOLOHead:
+            return YOLOHead(
+                neck_channels,
+                num_classes - 1,
+                anchors_per_cell=None if anchors is None else _same_count(anchors),
+                width=head_width,
+                depth=head_depth,
+                typical_size=typical_size,
+            )
+
+        self.head = head()
+        self.one_to_one_head = head() if one_to_one else None
         self.box_weight = box_weight
         self.preprocess = Preprocess(FitWithin(image_size, image_size))
         self.postprocess = Postprocess(
-            score_threshold, iou_threshold, candidates_per_class, max_detections
+            score_threshold,
+            None if one_to_one else iou_threshold,
+            candidates_per_class,
+            max_detections,
         )
 
     def forward(
@@ -91,41 +124,80 @@ class YOLO(nn.Module):
         elif len(images) == 0:
             return []
         batch = self.preprocess(images)
-        # in full precision from here on: a half cannot hold a pixel's place in a large image
-        maps = [m.float() for m in self.head(self.neck(self.backbone(batch.images)))]
+        maps = self.neck(self.backbone(batch.images))
         if self.training:
             assert targets is not None
-            return self._losses(maps, batch, targets)
-        boxes, scores = self._decode(maps)
+            return self._all_losses(maps, batch, targets)
+        boxes, scores = self._decode(_run(self.one_to_one_head or self.head, maps))
         return self.postprocess.batch(boxes, scores, batch)
 
     def _decode(self, maps: list[Tensor]) -> tuple[Tensor, Tensor]:
         """Boxes [B, N, 4] (xyxy, pixels of the batch) and scores [B, N, num_classes - 1]."""
+        levels: Sequence[Tensor | None] = [None] * len(maps)
+        if self.anchor_assigner is not None:
+            levels = self.anchor_assigner.anchors
+        codec = "grid" if self.anchor_assigner is None else "yolo"
         boxes, scores = [], []
-        for m, stride in zip(maps, self.strides, strict=True):
-            box, score = decode_dense(m, None, stride, "grid", clip=_LOG_SIZE_LIMIT)
+        for m, anchors, stride in zip(maps, levels, self.strides, strict=True):
+            box, score = decode_dense(
+                m, anchors, stride, codec, clip=_LOG_SIZE_LIMIT, scale_xy=self.scale_xy
+            )
             assert score is not None
             boxes.append(box)
             scores.append(score)
         return torch.cat(boxes, dim=1), torch.cat(scores, dim=1)
 
-    def _losses(
+    def _all_losses(
         self, maps: list[Tensor], batch: ImageBatch, targets: Sequence[Target]
     ) -> dict[str, Tensor]:
-        rows = torch.cat([dense_to_rows(m, m.shape[1]) for m in maps], dim=1)
-        boxes, scores = self._decode(maps)
-        grids = [
-            grid_centres((m.shape[2], m.shape[3]), (s, s), boxes)
-            for m, s in zip(maps, self.strides, strict=True)
-        ]
-        centres, strides = (torch.cat(values) for values in zip(*grids, strict=True))
+        """Of both heads, where there are two; maps: the neck's."""
+        sizes = [(m.shape[2], m.shape[3]) for m in maps]
+        like = batch.images.new_empty((), dtype=torch.float32)
+        grids = [grid_centres(n, (s, s), like) for n, s in zip(sizes, self.strides, strict=True)]
+        # all anchors of a cell stand in its middle
+        centres, strides = (
+            torch.cat(values).repeat_interleave(self.head.anchors, dim=0)
+            for values in zip(*grids, strict=True)
+        )
 
-        cells, gt_boxes, gt_labels, quality = [], [], [], []
+        def by_cost(assigner: SimOTA | OneToOne) -> _Assign:
+            return lambda boxes, scores, gt, labels: assigner(
+                boxes, scores.sqrt(), centres, strides, gt, labels
+            )
+
+        by_shape = self.anchor_assigner
+        losses = self._losses(
+            _run(self.head, maps),
+            by_cost(self.assigner)
+            if by_shape is None
+            else lambda boxes, scores, gt, labels: by_shape(boxes, gt, sizes),
+            batch,
+            targets,
+        )
+        found = {f"loss_{name}": loss for name, loss in losses.items()}
+        if self.one_to_one_head is not None:
+            # its gradient stays out of the maps: they are shaped by the many
+            own = _run(self.one_to_one_head, [m.detach() for m in maps])
+            losses = self._losses(own, by_cost(self.one_to_one_assigner), batch, targets)
+            found |= {f"loss_one_to_one_{name}": loss for name, loss in losses.items()}
+        return found
+
+    def _losses(
+        self,
+        maps: list[Tensor],
+        assign: _Assign,
+        batch: ImageBatch,
+        targets: Sequence[Target],
+    ) -> dict[str, Tensor]:
+        rows = torch.cat([dense_to_rows(m, 4 + self.num_classes) for m in maps], dim=1)
+        boxes, scores = self._decode(maps)
+        cells, ignored, gt_boxes, gt_labels, quality = [], [], [], [], []
         for i, gt in enumerate(batch.boxes_in([t["boxes"] for t in targets])):
             labels = targets[i]["labels"] - 1
-            match, iou = self.assigner(boxes[i], scores[i].sqrt(), centres, strides, gt, labels)
+            match, iou = assign(boxes[i], scores[i], gt, labels)
             positive = torch.where(match >= 0)[0]
             cells.append(positive + i * len(match))
+            ignored.append(torch.where(match == BETWEEN)[0] + i * len(match))
             gt_boxes.append(gt[match[positive]])
             gt_labels.append(labels[match[positive]])
             quality.append(iou[positive])
@@ -137,9 +209,21 @@ class YOLO(nn.Module):
             torch.cat(gt_labels),
             torch.cat(cells),
             torch.cat(quality),
+            torch.cat(ignored),
         )
-        return {
-            "loss_box": self.box_weight * box,
-            "loss_objectness": objectness,
-            "loss_class": classes,
-        }
+        return {"box": self.box_weight * box, "objectness": objectness, "class": classes}
+
+
+def _run(head: YOLOHead, maps: list[Tensor]) -> list[Tensor]:
+    # in full precision from here on: a half cannot hold a pixel's place in a large image
+    return [m.float() for m in head(maps)]
+
+
+def _same_count(anchors: Anchors) -> int:
+    counts = {len(level) for level in anchors}
+    if len(counts) != 1:
+        raise ValueError(
+            "YOLO: anchors must be as many on every level, which share a head, "
+            f"got {[len(level) for level in anchors]}"
+        )
+    return counts.pop()
