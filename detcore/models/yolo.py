@@ -24,9 +24,8 @@ from .config import keeps_config
 # of log width and height in cells or anchors, so that an exploding prediction stays a finite box
 _LOG_SIZE_LIMIT = math.log(128.0)
 
-# one image's boxes [N, 4], scores [N, C], ground truths [M, 4] and labels [M] of 0..C - 1 to the
-# ground truth of each prediction [N], below 0 for none, and the IoU with it [N]
-_Assign = Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
+# one image's: the ground truth of each prediction [N], below 0 for none, and the IoU with it [N]
+_Assigned = tuple[Tensor, Tensor]
 
 
 @keeps_config("yolo")
@@ -50,7 +49,7 @@ class YOLO(nn.Module):
             cell's border, see `decode_dense`.
         one_to_one: train the second head, and evaluate with it and without NMS.
         neck_channels: channels of every map that the head reads.
-        head_width, head_depth, typical_size: of each head, see `YOLOHead`.
+        head_width, head_depth, typical_size: see `YOLOHead`; the second head is one deeper.
         box_weight: of the box loss against the others.
         score_threshold, iou_threshold, candidates_per_class, max_detections: see `Postprocess`; the
             second and third are unread with one_to_one.
@@ -94,18 +93,19 @@ class YOLO(nn.Module):
         self.assigner = SimOTA()
         self.one_to_one_assigner = OneToOne()
 
-        def head() -> YOLOHead:
+        def head(depth: int) -> YOLOHead:
             return YOLOHead(
                 neck_channels,
                 num_classes - 1,
                 anchors_per_cell=None if anchors is None else _same_count(anchors),
                 width=head_width,
-                depth=head_depth,
+                depth=depth,
                 typical_size=typical_size,
             )
 
-        self.head = head()
-        self.one_to_one_head = head() if one_to_one else None
+        self.head = head(head_depth)
+        # deeper, since a cell must see further to know that it is a neighbour's turn to answer
+        self.one_to_one_head = head(head_depth + 1) if one_to_one else None
         self.box_weight = box_weight
         self.preprocess = Preprocess(FitWithin(image_size, image_size))
         self.postprocess = Postprocess(
@@ -127,7 +127,7 @@ class YOLO(nn.Module):
         maps = self.neck(self.backbone(batch.images))
         if self.training:
             assert targets is not None
-            return self._all_losses(maps, batch, targets)
+            return self._losses(maps, batch, targets)
         boxes, scores = self._decode(_run(self.one_to_one_head or self.head, maps))
         return self.postprocess.batch(boxes, scores, batch)
 
@@ -147,10 +147,10 @@ class YOLO(nn.Module):
             scores.append(score)
         return torch.cat(boxes, dim=1), torch.cat(scores, dim=1)
 
-    def _all_losses(
+    def _losses(
         self, maps: list[Tensor], batch: ImageBatch, targets: Sequence[Target]
     ) -> dict[str, Tensor]:
-        """Of both heads, where there are two; maps: the neck's."""
+        """Of the head, and of the one-to-one head where there is one; maps: the neck's."""
         sizes = [(m.shape[2], m.shape[3]) for m in maps]
         like = batch.images.new_empty((), dtype=torch.float32)
         grids = [grid_centres(n, (s, s), like) for n, s in zip(sizes, self.strides, strict=True)]
@@ -159,33 +159,28 @@ class YOLO(nn.Module):
             torch.cat(values).repeat_interleave(self.head.anchors, dim=0)
             for values in zip(*grids, strict=True)
         )
-
-        def by_cost(assigner: SimOTA | OneToOne) -> _Assign:
-            return lambda boxes, scores, gt, labels: assigner(
-                boxes, scores.sqrt(), centres, strides, gt, labels
-            )
-
         by_shape = self.anchor_assigner
-        losses = self._losses(
-            _run(self.head, maps),
-            by_cost(self.assigner)
-            if by_shape is None
-            else lambda boxes, scores, gt, labels: by_shape(boxes, gt, sizes),
-            batch,
-            targets,
-        )
-        found = {f"loss_{name}": loss for name, loss in losses.items()}
+
+        def one_to_many(boxes: Tensor, scores: Tensor, gt: Tensor, labels: Tensor) -> _Assigned:
+            if by_shape is not None:
+                return by_shape(boxes, gt, sizes)
+            return self.assigner(boxes, scores.sqrt(), centres, strides, gt, labels)
+
+        def one_to_one(boxes: Tensor, scores: Tensor, gt: Tensor, labels: Tensor) -> _Assigned:
+            return self.one_to_one_assigner(boxes, scores.sqrt(), centres, strides, gt, labels)
+
+        losses = self._head_losses(_run(self.head, maps), one_to_many, batch, targets)
         if self.one_to_one_head is not None:
             # its gradient stays out of the maps: they are shaped by the many
             own = _run(self.one_to_one_head, [m.detach() for m in maps])
-            losses = self._losses(own, by_cost(self.one_to_one_assigner), batch, targets)
-            found |= {f"loss_one_to_one_{name}": loss for name, loss in losses.items()}
-        return found
+            more = self._head_losses(own, one_to_one, batch, targets)
+            losses |= {name.replace("loss_", "loss_one_to_one_"): v for name, v in more.items()}
+        return losses
 
-    def _losses(
+    def _head_losses(
         self,
         maps: list[Tensor],
-        assign: _Assign,
+        assign: Callable[[Tensor, Tensor, Tensor, Tensor], _Assigned],
         batch: ImageBatch,
         targets: Sequence[Target],
     ) -> dict[str, Tensor]:
@@ -211,7 +206,11 @@ class YOLO(nn.Module):
             torch.cat(quality),
             torch.cat(ignored),
         )
-        return {"box": self.box_weight * box, "objectness": objectness, "class": classes}
+        return {
+            "loss_box": self.box_weight * box,
+            "loss_objectness": objectness,
+            "loss_class": classes,
+        }
 
 
 def _run(head: YOLOHead, maps: list[Tensor]) -> list[Tensor]:
@@ -223,7 +222,7 @@ def _same_count(anchors: Anchors) -> int:
     counts = {len(level) for level in anchors}
     if len(counts) != 1:
         raise ValueError(
-            "YOLO: anchors must be as many on every level, which share a head, "
+            "anchors must be as many on every level, which share a head, "
             f"got {[len(level) for level in anchors]}"
         )
     return counts.pop()

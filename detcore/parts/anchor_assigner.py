@@ -45,7 +45,7 @@ class AnchorAssigner(nn.Module):
         ignored_iou: float = 0.7,
     ) -> None:
         super().__init__()
-        check_anchors(anchors, len(strides))
+        _check_anchors(anchors, len(strides))
         self.strides = tuple(strides)
         self.shape_iou = shape_iou
         self.ignored_iou = ignored_iou
@@ -107,7 +107,7 @@ class AnchorAssigner(nn.Module):
         return torch.cat(rows, dim=1)
 
 
-def check_anchors(anchors: Anchors, levels: int) -> None:
+def _check_anchors(anchors: Anchors, levels: int) -> None:
     """Raise ValueError unless anchors is one list a level, none empty, of positive finite pairs."""
     wanted = f"anchors must be {levels} lists, one a level, of (width, height) in pixels"
     if len(anchors) != levels:

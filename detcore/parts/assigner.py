@@ -96,16 +96,17 @@ class SimOTA(_ByCost):
 class OneToOne(_ByCost):
     """Each ground truth takes exactly one cell, so that nothing needs suppression afterwards.
 
-    Who can answer, and at what cost, is as in `SimOTA`: YOLOv10 (Wang et al., 2024, section 3.1)
-    found that a one-to-one head learns best where its cell is also the best of the one-to-many
-    assignment beside it. Pairs are taken by ascending cost, and a cell or ground truth that is
-    taken leaves; equal costs go to the lower ground truth, then the lower cell. A ground truth
-    stays without a cell only where others have taken all that are near it.
+    The cost is `SimOTA`'s: YOLOv10 (Wang et al., 2024) found that a one-to-one head learns best
+    where its assignment and the one-to-many one beside it rank cells alike. The radius is smaller:
+    the one to four cells of a level around the centre are few enough to learn which answers.
+    Pairs are taken by ascending cost, and a cell or ground truth that is taken leaves; equal costs
+    go to the lower ground truth, then the lower cell. A ground truth stays without a cell only
+    where others have taken all that are near it.
 
     Called as `SimOTA`, and gives the same. No gradient; deterministic.
     """
 
-    def __init__(self, radius: float = 1.5, iou_weight: float = 3.0) -> None:
+    def __init__(self, radius: float = 0.75, iou_weight: float = 3.0) -> None:
         self.radius = radius
         self.iou_weight = iou_weight
 
