@@ -45,13 +45,12 @@ class AnchorAssigner(nn.Module):
         ignored_iou: float = 0.7,
     ) -> None:
         super().__init__()
-        _check_anchors(anchors, len(strides))
+        levels = _shapes_of(anchors, len(strides))
         self.strides = tuple(strides)
         self.shape_iou = shape_iou
         self.ignored_iou = ignored_iou
-        self.counts = [len(level) for level in anchors]
-        shapes = torch.tensor([shape for level in anchors for shape in level], dtype=torch.float32)
-        self.register_buffer("shapes", shapes, persistent=False)  # [A of all levels, 2]
+        self.counts = [len(level) for level in levels]
+        self.register_buffer("shapes", torch.cat(levels), persistent=False)  # [A of all levels, 2]
 
     @property
     def anchors(self) -> list[Tensor]:
@@ -107,16 +106,22 @@ class AnchorAssigner(nn.Module):
         return torch.cat(rows, dim=1)
 
 
-def _check_anchors(anchors: Anchors, levels: int) -> None:
-    """Raise ValueError unless anchors is one list a level, none empty, of positive finite pairs."""
-    wanted = f"anchors must be {levels} lists, one a level, of (width, height) in pixels"
+def _shapes_of(anchors: Anchors, levels: int) -> list[Tensor]:
+    """Each level's anchors as float [A, 2], or ValueError."""
+    wanted = f"anchors must be {levels} lists, one a level, of positive [width, height] in pixels"
     if len(anchors) != levels:
         raise ValueError(f"{wanted}, got {len(anchors)} lists")
+    shapes = []
     for i, level in enumerate(anchors):
-        if len(level) == 0 or not all(
-            len(shape) == 2 and all(0 < side < float("inf") for side in shape) for shape in level
-        ):
-            raise ValueError(f"{wanted}, positive and at least one, got {list(level)} at level {i}")
+        try:
+            shape = torch.tensor(level, dtype=torch.float32)
+        except (TypeError, ValueError):  # ragged, or no numbers
+            shape = torch.zeros(0)
+        sound = shape.dim() == 2 and shape.shape[0] > 0 and shape.shape[1] == 2
+        if not (sound and bool((shape.isfinite() & (shape > 0)).all())):
+            raise ValueError(f"{wanted}, got {level} at level {i}")
+        shapes.append(shape)
+    return shapes
 
 
 def _one_each(gt: Tensor, row: Tensor, quality: Tensor, count: int) -> tuple[Tensor, Tensor]:

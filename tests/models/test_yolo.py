@@ -111,7 +111,7 @@ def test_anchors_that_do_not_fit_are_refused() -> None:
     for anchors, text in (
         (ANCHORS[:2], "anchors must be 3 lists, one a level, .*, got 2 lists"),
         ([*ANCHORS[:2], [[9, 9]]], r"anchors must be as many on every level, .*, got \[2, 2, 1\]"),
-        ([*ANCHORS[:2], [[9, 9], [-1, 9]]], r"positive .*, got \[\[9, 9\], \[-1, 9\]\] at level 2"),
+        ([*ANCHORS[:2], [[9, 9], [-1, 9]]], r"got \[\[9, 9\], \[-1, 9\]\] at level 2"),
     ):
         with pytest.raises(ValueError, match=text):
             create("yolo", 3, anchors=anchors)

@@ -133,9 +133,12 @@ def test_nothing_there_and_no_numbers() -> None:
 def test_bad_arguments_are_refused() -> None:
     for anchors, text in (
         (ANCHORS[:1], "anchors must be 2 lists, one a level, .*, got 1 lists"),
-        ([ANCHORS[0], []], r"at least one, got \[\] at level 1"),
-        ([ANCHORS[0], [[3.0, 0.0]]], r"positive .*, got \[\[3.0, 0.0\]\] at level 1"),
-        ([ANCHORS[0], [[3.0]]], r"\(width, height\) .*, got \[\[3.0\]\] at level 1"),
+        ([ANCHORS[0], []], r"of positive \[width, height\] in pixels, got \[\] at level 1"),
+        ([ANCHORS[0], [[3.0, 0.0]]], r"got \[\[3.0, 0.0\]\] at level 1"),
+        ([ANCHORS[0], [[3.0, float("nan")]]], r"got \[\[3.0, nan\]\] at level 1"),
+        ([ANCHORS[0], [[3.0]]], r"got \[\[3.0\]\] at level 1"),
+        ([ANCHORS[0], [[3.0, 4.0], [5.0]]], r"got \[\[3.0, 4.0\], \[5.0\]\] at level 1"),
+        ([[3.0, 4.0], [5.0, 6.0]], r"got \[3.0, 4.0\] at level 0"),
     ):
         with pytest.raises(ValueError, match=text):
             AnchorAssigner(anchors, STRIDES)
