@@ -1,17 +1,19 @@
-"""YOLO: one box a cell, no anchors; each ground truth picks the cells that answer for it."""
+"""YOLO: every cell, or every anchor of a cell, answers for a box; with NMS behind it or without."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from detcore.ops import decode_dense
-from detcore.parts.assigner import SimOTA, grid_centres
+from detcore.parts.anchor_assigner import AnchorAssigner, Anchors
+from detcore.parts.assigner import OneToOne, SimOTA, grid_centres
 from detcore.parts.backbone import DEFAULT_BACKBONE, as_backbone, in_channels
 from detcore.parts.heads import YOLOHead, dense_to_rows
 from detcore.parts.losses import yolo_loss
+from detcore.parts.matcher import BETWEEN
 from detcore.parts.neck import PAN
 from detcore.parts.postprocess import Detections, Postprocess
 from detcore.parts.preprocess import FitWithin, ImageBatch, Preprocess
@@ -20,28 +22,43 @@ from detcore.parts.targets import Target
 from .config import keeps_config
 from .detector import Detector
 
-# of log width and height in cells, so that an exploding prediction stays a finite box
+# of log width and height in cells or anchors, so that an exploding prediction stays a finite box
 _LOG_SIZE_LIMIT = math.log(128.0)
+
+# one image's: the ground truth of each prediction [N], below 0 for none, and the IoU with it [N]
+_Assigned = tuple[Tensor, Tensor]
 
 
 @keeps_config("yolo")
 class YOLO(Detector):
-    """An anchor-free YOLO after YOLOX (Ge et al., 2021): PAN, decoupled head, SimOTA.
+    """A YOLO of PAN and decoupled head: anchor-free, anchor-based, and each also without NMS.
+
+    Anchor-free it follows YOLOX (Ge et al., 2021) with SimOTA; with `anchors` its boxes and their
+    assignment are YOLOv4's (Bochkovskiy et al., 2020), with YOLOv3's decoding at a scale_xy of 1.
+    With `one_to_one` a second head, where every object has exactly one cell, learns beside the
+    first from the same maps, whose gradients are the first's alone (YOLOv10, Wang et al., 2024);
+    in evaluation it runs alone, and nothing needs suppression.
 
     Args:
         num_classes: classes, the background (0) counted: labels are 1..num_classes - 1. The head
             itself has no background class.
         backbone: a name, a mapping of arguments, or a module to share: see `as_backbone`.
         image_size: length of an image's longer side inside the model, pixels.
+        anchors: None: anchor-free; or one list a level of (width, height), pixels of the model's
+            input, as many on every level, since the levels share the head.
+        scale_xy: with anchors, how far the centre's sigmoid is stretched; above 1 it can reach the
+            cell's border, see `decode_dense`.
+        one_to_one: train the second head, and evaluate with it and without NMS.
         neck_channels: channels of every map that the head reads.
-        head_width, head_depth, typical_size: see `YOLOHead`.
+        head_width, head_depth, typical_size: see `YOLOHead`; the second head is one deeper.
         box_weight: of the box loss against the others.
-        score_threshold, iou_threshold, candidates_per_class, max_detections: see `Postprocess`.
         mean, std: of the images' channels; None: ImageNet's.
+        score_threshold, iou_threshold, candidates_per_class, max_detections: see `Postprocess`; the
+            second and third are unread with one_to_one.
         pretrained: load published weights into a backbone given by name or mapping.
 
     forward(images, targets): see `Detector`; the losses are loss_box, loss_objectness and
-    loss_class.
+    loss_class, with one_to_one also each as loss_one_to_one_...
     """
 
     def __init__(
@@ -50,6 +67,9 @@ class YOLO(Detector):
         *,
         backbone: str | Mapping[str, Any] | nn.Module = DEFAULT_BACKBONE,
         image_size: int = 320,
+        anchors: Anchors | None = None,
+        scale_xy: float = 1.1,
+        one_to_one: bool = False,
         neck_channels: int = 64,
         head_width: int = 64,
         head_depth: int = 1,
@@ -67,14 +87,24 @@ class YOLO(Detector):
         self.backbone = as_backbone(backbone, (8, 16, 32), pretrained=pretrained)
         self.strides = tuple(self.backbone.strides)
         self.neck = PAN(self.backbone.channels, neck_channels)
-        self.head = YOLOHead(
-            neck_channels,
-            num_classes - 1,
-            width=head_width,
-            depth=head_depth,
-            typical_size=typical_size,
-        )
+        self.scale_xy = scale_xy
+        self.anchor_assigner = None if anchors is None else AnchorAssigner(anchors, self.strides)
         self.assigner = SimOTA()
+        self.one_to_one_assigner = OneToOne()
+
+        def head(depth: int) -> YOLOHead:
+            return YOLOHead(
+                neck_channels,
+                num_classes - 1,
+                anchors_per_cell=None if anchors is None else _same_count(anchors),
+                width=head_width,
+                depth=depth,
+                typical_size=typical_size,
+            )
+
+        self.head = head(head_depth)
+        # deeper, since a cell must see further to know that it is a neighbour's turn to answer
+        self.one_to_one_head = head(head_depth + 1) if one_to_one else None
         self.box_weight = box_weight
         self.preprocess = Preprocess(
             FitWithin(image_size, image_size),
@@ -83,23 +113,28 @@ class YOLO(Detector):
             std=std,
         )
         self.postprocess = Postprocess(
-            score_threshold, iou_threshold, candidates_per_class, max_detections
+            score_threshold,
+            None if one_to_one else iou_threshold,
+            candidates_per_class,
+            max_detections,
         )
 
     def detections(self, maps: list[Tensor], batch: ImageBatch) -> Detections:
-        boxes, scores = self._decode(self.predict(maps))
+        head = self.head if self.one_to_one_head is None else self.one_to_one_head
+        boxes, scores = self._decode(_run(head, self.neck(maps)))
         return self.postprocess(boxes, scores, batch)
-
-    def predict(self, maps: list[Tensor]) -> list[Tensor]:
-        """The head's raw maps [B, 4 + 1 + C, H, W] of the backbone's."""
-        # in full precision from here on: a half cannot hold a pixel's place in a large image
-        return [m.float() for m in self.head(self.neck(maps))]
 
     def _decode(self, maps: list[Tensor]) -> tuple[Tensor, Tensor]:
         """Boxes [B, N, 4] (xyxy, pixels of the batch) and scores [B, N, num_classes - 1]."""
+        levels: Sequence[Tensor | None] = [None] * len(maps)
+        if self.anchor_assigner is not None:
+            levels = self.anchor_assigner.anchors
+        codec = "grid" if self.anchor_assigner is None else "yolo"
         boxes, scores = [], []
-        for m, stride in zip(maps, self.strides, strict=True):
-            box, score = decode_dense(m, None, stride, "grid", clip=_LOG_SIZE_LIMIT)
+        for m, anchors, stride in zip(maps, levels, self.strides, strict=True):
+            box, score = decode_dense(
+                m, anchors, stride, codec, clip=_LOG_SIZE_LIMIT, scale_xy=self.scale_xy
+            )
             assert score is not None
             boxes.append(box)
             scores.append(score)
@@ -108,21 +143,49 @@ class YOLO(Detector):
     def losses(
         self, maps: list[Tensor], batch: ImageBatch, targets: Sequence[Target]
     ) -> dict[str, Tensor]:
-        maps = self.predict(maps)
-        rows = torch.cat([dense_to_rows(m, m.shape[1]) for m in maps], dim=1)
-        boxes, scores = self._decode(maps)
-        grids = [
-            grid_centres((m.shape[2], m.shape[3]), (s, s), boxes)
-            for m, s in zip(maps, self.strides, strict=True)
-        ]
-        centres, strides = (torch.cat(values) for values in zip(*grids, strict=True))
+        maps = self.neck(maps)
+        sizes = [(m.shape[2], m.shape[3]) for m in maps]
+        like = batch.images.new_empty((), dtype=torch.float32)
+        grids = [grid_centres(n, (s, s), like) for n, s in zip(sizes, self.strides, strict=True)]
+        # all anchors of a cell stand in its middle
+        centres, strides = (
+            torch.cat(values).repeat_interleave(self.head.anchors, dim=0)
+            for values in zip(*grids, strict=True)
+        )
+        by_shape = self.anchor_assigner
 
-        cells, gt_boxes, gt_labels, quality = [], [], [], []
+        def one_to_many(boxes: Tensor, scores: Tensor, gt: Tensor, labels: Tensor) -> _Assigned:
+            if by_shape is not None:
+                return by_shape(boxes, gt, sizes)
+            return self.assigner(boxes, scores.sqrt(), centres, strides, gt, labels)
+
+        def one_to_one(boxes: Tensor, scores: Tensor, gt: Tensor, labels: Tensor) -> _Assigned:
+            return self.one_to_one_assigner(boxes, scores.sqrt(), centres, strides, gt, labels)
+
+        losses = self._head_losses(_run(self.head, maps), one_to_many, batch, targets)
+        if self.one_to_one_head is not None:
+            # its gradient stays out of the maps: they are shaped by the many
+            own = _run(self.one_to_one_head, [m.detach() for m in maps])
+            more = self._head_losses(own, one_to_one, batch, targets)
+            losses |= {name.replace("loss_", "loss_one_to_one_"): v for name, v in more.items()}
+        return losses
+
+    def _head_losses(
+        self,
+        maps: list[Tensor],
+        assign: Callable[[Tensor, Tensor, Tensor, Tensor], _Assigned],
+        batch: ImageBatch,
+        targets: Sequence[Target],
+    ) -> dict[str, Tensor]:
+        rows = torch.cat([dense_to_rows(m, 4 + self.num_classes) for m in maps], dim=1)
+        boxes, scores = self._decode(maps)
+        cells, ignored, gt_boxes, gt_labels, quality = [], [], [], [], []
         for i, gt in enumerate(batch.boxes_in([t["boxes"] for t in targets])):
             labels = targets[i]["labels"] - 1
-            match, iou = self.assigner(boxes[i], scores[i].sqrt(), centres, strides, gt, labels)
+            match, iou = assign(boxes[i], scores[i], gt, labels)
             positive = torch.where(match >= 0)[0]
             cells.append(positive + i * len(match))
+            ignored.append(torch.where(match == BETWEEN)[0] + i * len(match))
             gt_boxes.append(gt[match[positive]])
             gt_labels.append(labels[match[positive]])
             quality.append(iou[positive])
@@ -134,9 +197,25 @@ class YOLO(Detector):
             torch.cat(gt_labels),
             torch.cat(cells),
             torch.cat(quality),
+            torch.cat(ignored),
         )
         return {
             "loss_box": self.box_weight * box,
             "loss_objectness": objectness,
             "loss_class": classes,
         }
+
+
+def _run(head: YOLOHead, maps: list[Tensor]) -> list[Tensor]:
+    # in full precision from here on: a half cannot hold a pixel's place in a large image
+    return [m.float() for m in head(maps)]
+
+
+def _same_count(anchors: Anchors) -> int:
+    counts = {len(level) for level in anchors}
+    if len(counts) != 1:
+        raise ValueError(
+            "anchors must be as many on every level, which share a head, "
+            f"got {[len(level) for level in anchors]}"
+        )
+    return counts.pop()

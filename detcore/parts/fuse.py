@@ -60,8 +60,10 @@ class FusedConv2d(nn.Module):
         sides: Any = (conv.padding, conv.stride, conv.dilation)
         padding, stride, dilation = (list(side) for side in sides)
         self.settings = (padding, stride, dilation, conv.groups)
-        name, scalars = _POST_OPS.get(type(activation), ("", lambda a: []))
-        self.post_op = ("none", []) if activation is None else (name, scalars(activation))
+        self.post_op: tuple[str, list[float]] = ("none", [])
+        if activation is not None:
+            name, scalars = _POST_OPS.get(type(activation), ("", lambda a: []))
+            self.post_op = (name, scalars(activation))
         self._packed = None
 
     def forward(self, x: Tensor, other: Tensor | None = None) -> Tensor:

@@ -98,7 +98,7 @@ class SSDHead(nn.Module):
 
 
 class YOLOHead(nn.Module):
-    """An anchor-free decoupled head (Ge et al., YOLOX, 2021), one for all levels.
+    """A decoupled head (Ge et al., YOLOX, 2021), one for all levels, with anchors or without.
 
     One branch of convolutions finds the box, another names the class; objectness is read from the
     box branch. All levels share the weights, so each learns from the objects of all.
@@ -106,11 +106,13 @@ class YOLOHead(nn.Module):
     Args:
         in_channels: channels of every level.
         num_classes: foreground classes C, the background not counted.
+        anchors_per_cell: A of an anchor-based head; None: anchor-free, one box a cell.
         width, depth: channels of the branches and how many 3x3 convolutions each has.
-        typical_size: side of an untrained head's boxes, in cells.
+        typical_size: side of an untrained anchor-free head's boxes, in cells.
 
-    forward(maps): list of [B, in_channels, H, W] gives a list of [B, 4 + 1 + C, H, W]: x, y, w, h
-    as `decode_dense`'s codec "grid" reads them, objectness logit, class logits.
+    forward(maps): list of [B, in_channels, H, W] gives a list of [B, A * (4 + 1 + C), H, W],
+    anchor-major: x, y, w, h as `decode_dense` reads them (codec "grid" without anchors, "yolo" with
+    them), objectness logit, class logits.
     """
 
     def __init__(
@@ -118,20 +120,24 @@ class YOLOHead(nn.Module):
         in_channels: int,
         num_classes: int,
         *,
+        anchors_per_cell: int | None = None,
         width: int = 64,
         depth: int = 1,
         typical_size: float = 4.0,
     ) -> None:
         super().__init__()
+        self.anchors = anchors_per_cell or 1
         self.box_branch = _branch(in_channels, width, depth)
         self.class_branch = _branch(in_channels, width, depth)
-        self.box = prediction_conv(width, 4)
-        self.objectness = prediction_conv(width, 1)
-        self.classes = prediction_conv(width, num_classes)
-        # an untrained head proposes a square of `typical_size` in the middle of every cell
-        start = torch.tensor((0.5, 0.5, typical_size, typical_size))
-        start[2:].log_()
-        self.box.bias.data.copy_(start)  # type: ignore[union-attr]
+        self.box = prediction_conv(width, self.anchors * 4)
+        self.objectness = prediction_conv(width, self.anchors)
+        self.classes = prediction_conv(width, self.anchors * num_classes)
+        if anchors_per_cell is None:
+            # an untrained head proposes a square of `typical_size` in the middle of every cell; one
+            # with anchors, whose biases of 0 mean the middle and the anchor's own size, needs none
+            start = torch.tensor((0.5, 0.5, typical_size, typical_size))
+            start[2:].log_()
+            self.box.bias.data.copy_(start)  # type: ignore[union-attr]
         nn.init.constant_(self.objectness.bias, prior_bias(0.01))  # type: ignore[arg-type]
         nn.init.constant_(self.classes.bias, prior_bias(0.1))  # type: ignore[arg-type]
 
@@ -139,7 +145,9 @@ class YOLOHead(nn.Module):
         out = []
         for m in maps:
             place, name = self.box_branch(m), self.class_branch(m)
-            out.append(torch.cat((self.box(place), self.objectness(place), self.classes(name)), 1))
+            parts = (self.box(place), self.objectness(place), self.classes(name))
+            split = [part.unflatten(1, (self.anchors, -1)) for part in parts]
+            out.append(torch.cat(split, dim=2).flatten(1, 2))
         return out
 
 

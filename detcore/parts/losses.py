@@ -77,12 +77,14 @@ def yolo_loss(
     gt_labels: Tensor,
     positive: Tensor,
     quality: Tensor,
+    ignored: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Box, objectness and class loss of an anchor-free YOLO (after Ge et al., YOLOX, 2021).
+    """Box, objectness and class loss of a YOLO (after Ge et al., YOLOX, 2021).
 
-    Over a batch's N cells: boxes [N, 4] xyxy pixels, objectness logits [N], class logits [N, C].
-    positive int64 [P]: the assigned cells; gt_boxes [P, 4], gt_labels int64 [P] in 0..C - 1,
-    quality [P] (the IoU now): theirs. Objectness learns the quality, so that the score ranks boxes
+    Over a batch's N predictions, cells or anchors: boxes [N, 4] xyxy pixels, objectness logits [N],
+    class logits [N, C]. positive int64 [P]: the assigned ones; gt_boxes [P, 4], gt_labels int64 [P]
+    in 0..C - 1, quality [P] (the IoU now): theirs; ignored int64 [Q]: those that are taught no
+    objectness, none of them positive. Objectness learns the quality, so that the score ranks boxes
     by how well they fit; its cross entropy is given without the quality's own entropy, which no
     prediction can undercut. Sums divided by P (at least 1); the box loss is 1 - CIoU.
     """
@@ -90,7 +92,11 @@ def yolo_loss(
     box = complete_box_iou_loss(boxes[positive], gt_boxes, reduction="sum")
     wanted = torch.zeros_like(objectness)
     wanted[positive] = quality.to(wanted.dtype)
-    presence = F.binary_cross_entropy_with_logits(objectness, wanted, reduction="sum")
+    taught = None
+    if ignored is not None:
+        taught = torch.ones_like(objectness)
+        taught[ignored] = 0
+    presence = F.binary_cross_entropy_with_logits(objectness, wanted, taught, reduction="sum")
     presence = presence - (torch.special.entr(quality) + torch.special.entr(1 - quality)).sum()
     own = F.one_hot(gt_labels, classes.shape[-1]).to(classes.dtype)
     naming = F.binary_cross_entropy_with_logits(classes[positive], own, reduction="sum")

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from detcore.ops import multiclass_nms
 
@@ -36,8 +37,9 @@ class Postprocess:
 
     Args:
         score_threshold: only scores above it count.
-        iou_threshold: of the NMS, which compares boxes of one class only.
-        candidates_per_class: how many of a class's best scores reach the NMS.
+        iou_threshold: of the NMS, which compares boxes of one class only. None: no NMS, for a head
+            that gives one box an object; the best of all boxes and classes come out.
+        candidates_per_class: how many of a class's best scores reach the NMS; unread without one.
         max_detections: how many come out, over all classes.
         min_size: boxes with a shorter side, in pixels, are left out.
         first_label: the label of the first column of scores; 1 where the background has none.
@@ -48,12 +50,13 @@ class Postprocess:
     infinite or NaN and NaN scores never come out and take nobody's place. Raises ValueError for
     shapes that do not fit. Equal scores, and the rest of the rule: `detcore.ops.multiclass_nms`.
     No shape depends on the data and nothing is read back, so the whole can be exported.
+    Deterministic.
     """
 
     def __init__(
         self,
         score_threshold: float = 0.05,
-        iou_threshold: float = 0.5,
+        iou_threshold: float | None = 0.5,
         candidates_per_class: int = 400,
         max_detections: int = 100,
         *,
@@ -77,16 +80,22 @@ class Postprocess:
                 f"[{images}, N, C, 4] and [{images}, N, C], "
                 f"got {list(boxes.shape)} and {list(scores.shape)}"
             )
-        found = multiclass_nms(
-            clip_boxes(boxes, batch.sizes, self.min_size),
+        found = self._select(clip_boxes(boxes, batch.sizes, self.min_size), scores)
+        ratios = boxes.new_tensor(batch.ratios).view(images, 1, 4)
+        return Detections(found[0] * ratios, found[1], found[2] + self.first_label, found[3])
+
+    def _select(self, boxes: Tensor, scores: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """As `detcore.ops.multiclass_nms` gives them: boxes, scores, labels, counts."""
+        if self.iou_threshold is None:
+            return _best_of_all(boxes, scores, self.score_threshold, self.max_detections)
+        return multiclass_nms(
+            boxes,
             scores,
             self.score_threshold,
             self.iou_threshold,
             self.candidates_per_class,
             self.max_detections,
         )
-        ratios = boxes.new_tensor(batch.ratios).view(images, 1, 4)
-        return Detections(found[0] * ratios, found[1], found[2] + self.first_label, found[3])
 
 
 class ProposalSelector:
@@ -162,3 +171,45 @@ def clip_boxes(boxes: Tensor, sizes: Sequence[Size], min_size: float) -> Tensor:
     sides = clipped[..., 2:] - clipped[..., :2]
     clipped[..., 2:].masked_fill_(sides < min_size, math.nan)
     return clipped
+
+
+def _best_of_all(
+    boxes: Tensor, scores: Tensor, score_threshold: float, max_per_image: int
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """`multiclass_nms` without the NMS and its candidates: same arguments, results and ties.
+
+    boxes [B, N, 4] or [B, N, C, 4], scores [B, N, C]. Gives boxes [B, K, 4], scores [B, K], labels
+    int64 [B, K] and counts int64 [B] with K = max_per_image. Nothing syncs.
+    """
+    batch, n = scores.shape[:2]
+    nan = boxes.isnan().any(dim=-1)
+    sound = (scores > score_threshold) & ~(nan if boxes.dim() == 4 else nan[:, :, None])
+    # class-major, so that of equal scores the lower class comes first, then the lower box
+    ranked = torch.where(sound, scores, -math.inf).transpose(1, 2).flatten(1)  # [B, C * N]
+    count = min(max_per_image, ranked.shape[1])
+    # topk leaves open which of equal scores it takes, and a stable sort of all is 15 times slower:
+    # the last score is topk's, and of those that equal it the first ones fill up
+    last = ranked.topk(count, dim=1).values[:, -1:]
+    above, equal = ranked > last, ranked == last
+    room = count - above.sum(dim=1, keepdim=True)
+    kept = (above | (equal & (equal.cumsum(dim=1) <= room))).cumsum(dim=1)
+    # the k-th entry kept is where their running number becomes k
+    number = torch.arange(1, count + 1, device=kept.device).expand(batch, count).contiguous()
+    index = torch.searchsorted(kept, number)
+    best, order = ranked.gather(1, index).sort(dim=1, descending=True, stable=True)
+    index = index.gather(1, order)
+
+    found = best > -math.inf
+    if boxes.dim() == 4:
+        flat, where = boxes.transpose(1, 2).flatten(1, 2), index
+    else:
+        flat, where = boxes, index % max(n, 1)
+    box = flat.gather(1, where[..., None].expand(-1, -1, 4)).masked_fill(~found[..., None], 0)
+    label = torch.where(found, index // max(n, 1), -1)
+    rest = max_per_image - count
+    return (
+        F.pad(box, (0, 0, 0, rest)),
+        F.pad(best.masked_fill(~found, 0), (0, rest)),
+        F.pad(label, (0, rest), value=-1),
+        found.sum(dim=1),
+    )

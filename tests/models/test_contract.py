@@ -11,7 +11,11 @@ from torch import Tensor, nn
 from detcore.models import MODELS, create
 from detcore.parts.backbone import Backbone
 
-DETECTORS = ["faster_rcnn", "ssd", "yolo", "cascade"]
+ANCHORS = [[[8, 12], [20, 10]], [[24, 24], [16, 40]], [[50, 30], [60, 70]]]
+YOLOS = ["yolo", "yolo_anchors", "yolo_one_to_one", "yolo_anchors_one_to_one"]
+DENSE = ["ssd", *YOLOS]  # one pass over the image, no second stage
+DETECTORS = ["faster_rcnn", *DENSE, "cascade"]
+# every model, and variants under names of their own
 SMALL: dict[str, dict[str, Any]] = {
     "faster_rcnn": {"image_size": 96, "fpn_channels": 16, "head_width": 16},
     "ssd": {"image_size": 96, "extra_levels": (16, 16), "head_width": 16},
@@ -22,14 +26,20 @@ SMALL: dict[str, dict[str, Any]] = {
         "classifier": {"model": "classifier", "image_size": 32},
     },
 }
+for variant, choice in (
+    ("yolo_anchors", {"anchors": ANCHORS}),
+    ("yolo_one_to_one", {"one_to_one": True}),
+    ("yolo_anchors_one_to_one", {"anchors": ANCHORS, "one_to_one": True}),
+):
+    SMALL[variant] = {"model": "yolo", **SMALL["yolo"], **choice}
 BACKBONE = "mobilenetv3_small_050"
 
 
 def small(name: str, num_classes: int = 4, **options: Any) -> nn.Module:
-    settings = {**SMALL[name], **options}
+    settings = {"model": name, **SMALL[name], **options}
     if name != "cascade":
         settings.setdefault("backbone", BACKBONE)
-    return create(name, num_classes, **settings)
+    return create(num_classes=num_classes, **settings)
 
 
 def target(boxes: list[list[float]], labels: list[int]) -> dict[str, Tensor]:
@@ -72,7 +82,7 @@ def test_losses_in_training_detections_in_evaluation(name: str) -> None:
         assert model([]) == []
 
 
-@pytest.mark.parametrize("name", ["faster_rcnn", "ssd", "yolo"])
+@pytest.mark.parametrize("name", ["faster_rcnn", *DENSE])
 def test_every_class_can_come_out(name: str) -> None:
     """A detector that took no threshold gives labels 1..num_classes - 1 and never 0."""
     model = small(name, score_threshold=0.0, max_detections=500).eval()
@@ -113,7 +123,7 @@ def test_bad_targets_are_refused(name: str, bad: dict[str, Tensor], text: str) -
         small(name).train()(IMAGES, [{**TARGETS[0], **bad}, TARGETS[1]])
 
 
-@pytest.mark.parametrize("name", list(MODELS))
+@pytest.mark.parametrize("name", list(SMALL))
 def test_bad_calls_are_refused(name: str) -> None:
     model = small(name).train()
     with pytest.raises(ValueError, match="targets must be given in training"):
@@ -124,7 +134,7 @@ def test_bad_calls_are_refused(name: str) -> None:
         model.eval()([torch.rand(1, 9, 9)])
 
 
-@pytest.mark.parametrize("name", list(MODELS))
+@pytest.mark.parametrize("name", list(SMALL))
 def test_config_goes_through_json_and_rebuilds_the_model(name: str) -> None:
     model = small(name).eval()
     again = create(**json.loads(json.dumps(model.config)))
@@ -136,20 +146,24 @@ def test_config_goes_through_json_and_rebuilds_the_model(name: str) -> None:
             assert all(torch.equal(one[k], other[k]) for k in one)
 
 
-@pytest.mark.parametrize("name", list(MODELS))
+@pytest.mark.parametrize("name", list(SMALL))
 def test_config_holds_every_option(name: str) -> None:
-    options = set(inspect.signature(MODELS[name]).parameters) - {"pretrained"}
-    assert set(small(name).config) == options | {"model"}
+    model = small(name)
+    options = set(inspect.signature(MODELS[model.config["model"]]).parameters) - {"pretrained"}
+    assert set(model.config) == options | {"model"}
 
 
-@pytest.mark.parametrize("name", ["faster_rcnn", "ssd", "yolo", "classifier"])
+@pytest.mark.parametrize("name", ["faster_rcnn", *DENSE, "classifier"])
 def test_no_option_is_ignored_by_the_config(name: str) -> None:
     """Every number is changed and read back: a config of constants would pass without this."""
     config = small(name).config
     changed = {
-        k: v / 2 if isinstance(v, float) else v * 2 if type(v) is int else v
+        k: not v if isinstance(v, bool) else v / 2 if isinstance(v, float) else v
         for k, v in config.items()
     }
+    changed |= {k: v * 2 for k, v in config.items() if type(v) is int}
+    if config.get("anchors"):
+        changed["anchors"] = [[[w + 1, h + 2] for w, h in level] for level in config["anchors"]]
     changed["num_classes"] = 7
     assert create(**changed).config == changed
 
@@ -172,12 +186,53 @@ def test_one_backbone_serves_all() -> None:
     again.load_state_dict(models[1].state_dict())
 
 
-def test_a_backbone_of_other_strides_is_taken() -> None:
+@pytest.mark.parametrize("name", ["faster_rcnn", *DENSE])
+def test_a_backbone_of_other_strides_is_taken(name: str) -> None:
     images = [torch.rand(3, 64, 64)]
-    for name in ("faster_rcnn", "ssd", "yolo"):
-        model = small(name, backbone=Backbone.at_strides(BACKBONE, (4, 16))).train()
-        losses = model(images, [target([[8, 8, 40, 40]], [1])])
-        assert all(v.isfinite() for v in losses.values())
+    options = {"anchors": ANCHORS[:2]} if "anchors" in SMALL[name] else {}
+    model = small(name, backbone=Backbone.at_strides(BACKBONE, (4, 16)), **options).train()
+    losses = model(images, [target([[8, 8, 40, 40]], [1])])
+    assert all(v.isfinite() for v in losses.values())
+    with torch.no_grad():
+        assert len(model.eval()(images)) == 1
+
+
+@pytest.mark.parametrize("name", ["faster_rcnn", *DENSE])
+@pytest.mark.parametrize("backbone", ["test_resnet", "test_convnext"])
+def test_backbones_of_other_families_are_taken(name: str, backbone: str) -> None:
+    model = small(name, backbone=backbone).train()
+    losses = model(IMAGES, TARGETS)
+    sum(losses.values()).backward()
+    assert all(v.isfinite() for v in losses.values())
+    with torch.no_grad():
+        assert len(model.eval()(IMAGES)) == 2
+
+
+@pytest.mark.parametrize("name", DETECTORS)
+def test_one_class_trains_and_detects(name: str) -> None:
+    options = {} if name == "cascade" else {"score_threshold": 0.0, "max_detections": 30}
+    model = small(name, 2, **options).train()
+    losses = model(IMAGES, [target([[10, 10, 50, 60], [60, 20, 90, 50]], [1, 1]), target([], [])])
+    sum(losses.values()).backward()
+    assert all(v.isfinite() for v in losses.values())
+    with torch.no_grad():
+        found = model.eval()(IMAGES)
+    assert all((one["labels"] == 1).all() for one in found)
+    assert name == "cascade" or all(len(one["labels"]) > 0 for one in found)
+
+
+@pytest.mark.parametrize("name", ["faster_rcnn", *DENSE])
+def test_channels_last_weights_find_the_same(name: str) -> None:
+    model = small(name, score_threshold=0.0, max_detections=50).eval()
+    with torch.no_grad():
+        plain = model(IMAGES)
+        last = model.to(memory_format=torch.channels_last)(IMAGES)
+    for one, other in zip(plain, last, strict=True):
+        assert len(one["scores"]) > 0
+        torch.testing.assert_close(one["scores"], other["scores"], atol=1e-4, rtol=1e-3)
+    losses = model.train()(IMAGES, TARGETS)
+    sum(losses.values()).backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
 
 
 def test_unknown_models_options_and_class_counts() -> None:
@@ -199,7 +254,7 @@ def test_evaluation_repeats_itself(name: str) -> None:
             assert all(torch.equal(one[k], other[k]) for k in one)
 
 
-@pytest.mark.parametrize("name", ["ssd", "yolo"])
+@pytest.mark.parametrize("name", DENSE)
 def test_boxes_come_back_in_the_given_images_pixels(name: str) -> None:
     """The same picture at twice the size gives boxes twice the size."""
     image = torch.rand(3, 48, 48)

@@ -63,6 +63,37 @@ def test_yolo_head_starts_with_squares_in_the_middle_of_their_cells() -> None:
     torch.testing.assert_close(boxes[0, 0], torch.tensor([-8.0, -8, 16, 16]), atol=4, rtol=0)
 
 
+@pytest.mark.parametrize("classes", [1, 7])
+def test_yolo_head_with_anchors_starts_at_its_anchors(classes: int) -> None:
+    anchors = torch.tensor([[20.0, 12], [8, 8], [10, 40]])
+    head = YOLOHead(16, classes, anchors_per_cell=3)
+    (maps,) = head([torch.randn(2, 16, 4, 4)])
+    assert maps.shape == (2, 3 * (4 + 1 + classes), 4, 4)
+    boxes, scores = decode_dense(maps, anchors, 8, "yolo")
+    assert scores is not None
+    assert scores.shape == (2, 4 * 4 * 3, classes)
+    assert scores.max() < 0.05
+    centre, size = anchors.new_tensor((12.0, 4.0)), boxes[0, 3:6, 2:] - boxes[0, 3:6, :2]
+    torch.testing.assert_close(size, anchors, atol=0, rtol=0.5)
+    torch.testing.assert_close(
+        (boxes[0, 3:6, 2:] + boxes[0, 3:6, :2]) / 2, centre.expand(3, 2), atol=2, rtol=0
+    )
+
+
+def test_yolo_head_puts_each_number_where_decoding_reads_it() -> None:
+    anchors, classes = 2, 3
+    head = YOLOHead(16, classes, anchors_per_cell=anchors)
+    for conv in (head.box, head.objectness, head.classes):
+        torch.nn.init.zeros_(conv.weight)
+        torch.nn.init.zeros_(conv.bias)
+    torch.nn.init.constant_(head.box.bias[4 + 1 : 4 + 2], 1.0)  # anchor 1's y
+    torch.nn.init.constant_(head.objectness.bias[1:], 2.0)
+    torch.nn.init.constant_(head.classes.bias[classes + 2 :], 3.0)  # anchor 1's last class
+    (maps,) = head([torch.randn(1, 16, 2, 2)])
+    rows = dense_to_rows(maps, 5 + classes)[0, :2]
+    assert rows.tolist() == [[0.0] * 8, [0, 1, 0, 0, 2, 0, 0, 3]]
+
+
 def test_box_head_and_its_empty_input() -> None:
     head = BoxHead(8, 3, 5, width=16)
     for count in (4, 0):

@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 from torch.nn import functional as F
@@ -150,6 +152,35 @@ def test_yolo_loss_without_objects_teaches_absence_alone() -> None:
     assert (objectness.grad > 0).all()
     assert boxes.grad is not None
     assert (boxes.grad == 0).all()
+
+
+def test_yolo_loss_teaches_the_ignored_no_objectness() -> None:
+    """Anchors 0 to 3: background, assigned at a quality of 0.6, ignored, background."""
+    boxes = torch.tensor([[0.0, 0, 10, 10], [0, 0, 10, 8], [0, 0, 9, 10], [5, 5, 6, 6]])
+    objectness = torch.tensor([0.5, 1.0, 3.0, -2.0], requires_grad=True)
+    box, presence, naming = yolo_loss(
+        boxes,
+        objectness,
+        torch.zeros(4, 2),
+        torch.tensor([[0.0, 0, 10, 10]]),
+        torch.tensor([1]),
+        torch.tensor([1]),
+        torch.tensor([0.6]),
+        torch.tensor([2]),
+    )
+    # CIoU: IoU 0.8; centres 1 apart of a diagonal of 200; aspect (atan 1 - atan 10/8)^2 4 / pi^2
+    aspect = 4 / math.pi**2 * (math.atan(1) - math.atan(10 / 8)) ** 2
+    weight = aspect / (1 - 0.8 + aspect)
+    assert box.item() == pytest.approx(1 - 0.8 + 1 / 200 + weight * aspect, abs=1e-5)
+    # log(1 + e^x) of a background; the assigned one's cross entropy less its least value
+    background = math.log1p(math.exp(0.5)) + math.log1p(math.exp(-2.0))
+    assigned = math.log1p(math.exp(1.0)) - 0.6 * 1.0 + 0.6 * math.log(0.6) + 0.4 * math.log(0.4)
+    assert presence.item() == pytest.approx(background + assigned, abs=1e-5)
+    assert naming.item() == pytest.approx(2 * math.log(2), abs=1e-5)
+    presence.backward()
+    assert objectness.grad is not None
+    assert objectness.grad[2] == 0
+    assert (objectness.grad[[0, 3]] > 0).all()
 
 
 def test_classification_loss_takes_indices_or_rows() -> None:

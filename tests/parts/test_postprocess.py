@@ -2,7 +2,8 @@ import pytest
 import torch
 from torchvision.ops import batched_nms
 
-from detcore.parts.postprocess import Postprocess, ProposalSelector
+from detcore.ops import multiclass_nms
+from detcore.parts.postprocess import Postprocess, ProposalSelector, _best_of_all
 from detcore.parts.preprocess import ImageBatch, Size
 
 NAN = float("nan")
@@ -31,7 +32,8 @@ def by_hand(
     """The rule written as loops, with torchvision's NMS."""
     rows: list[tuple[float, int, list[float]]] = []
     for c in range(score.shape[1]):
-        best = score[:, c].sort(descending=True, stable=True).indices[: post.candidates_per_class]
+        reach = len(score) if post.iou_threshold is None else post.candidates_per_class
+        best = score[:, c].sort(descending=True, stable=True).indices[:reach]
         for i in best.tolist():
             x1, y1, x2, y2 = (box[i] if box.dim() == 2 else box[i, c]).tolist()
             x1, x2 = (min(max(x, 0), size[1]) for x in (x1, x2))
@@ -41,7 +43,10 @@ def by_hand(
     b = torch.tensor([r[2] for r in rows]).view(-1, 4)
     s = torch.tensor([r[0] for r in rows])
     c = torch.tensor([r[1] for r in rows], dtype=torch.int64)
-    keep = batched_nms(b, s, c, post.iou_threshold)[: post.max_detections]
+    if post.iou_threshold is None:
+        keep = s.argsort(descending=True, stable=True)[: post.max_detections]
+    else:
+        keep = batched_nms(b, s, c, post.iou_threshold)[: post.max_detections]
     return b[keep], s[keep], c[keep] + post.first_label
 
 
@@ -53,6 +58,8 @@ def by_hand(
         Postprocess(0.3, 0.3, candidates_per_class=7, max_detections=5),
         Postprocess(0.9999, 0.5),
         Postprocess(0.0, 0.9, min_size=20, first_label=0),
+        Postprocess(0.3, None, max_detections=70),
+        Postprocess(0.9, None, candidates_per_class=1, max_detections=1000),
     ],
 )
 def test_the_rule(post: Postprocess, per_class: bool) -> None:
@@ -68,35 +75,40 @@ def test_the_rule(post: Postprocess, per_class: bool) -> None:
 
 
 @pytest.mark.parametrize(("n", "classes"), [(0, 3), (4, 0), (0, 0)])
-def test_nothing_in_nothing_out(n: int, classes: int) -> None:
-    found = of_one(Postprocess(), torch.zeros(n, 4), torch.zeros(n, classes), (10, 10))
+@pytest.mark.parametrize("post", [Postprocess(), Postprocess(iou_threshold=None)])
+def test_nothing_in_nothing_out(post: Postprocess, n: int, classes: int) -> None:
+    found = of_one(post, torch.zeros(n, 4), torch.zeros(n, classes), (10, 10))
     assert [tuple(found[k].shape) for k in ("boxes", "scores", "labels")] == [(0, 4), (0,), (0,)]
     assert found["labels"].dtype == torch.int64
 
 
-def test_boxes_left_out_take_nobody_s_place() -> None:
+@pytest.mark.parametrize(
+    "post",
+    [Postprocess(candidates_per_class=1), Postprocess(iou_threshold=None, max_detections=1)],
+)
+def test_boxes_left_out_take_nobody_s_place(post: Postprocess) -> None:
     inf = float("inf")
     bad = torch.tensor(
         [[0, 0, 9, NAN], [0, 0, inf, 9], [-inf, 0, 9, 9], [5, 5, 5, 9], [60, 0, 70, 9]]
     )
     box = torch.cat((bad, torch.tensor([[20.0, 20, 29, 29]])))
     for boxes in (box, box[:, None]):
-        post = Postprocess(candidates_per_class=1)
         found = of_one(post, boxes, torch.linspace(1, 0.5, 6)[:, None], (50, 50))
         assert found["boxes"].tolist() == [[20, 20, 29, 29]]
 
 
-def test_images_do_not_see_each_other() -> None:
+@pytest.mark.parametrize("post", [Postprocess(), Postprocess(iou_threshold=None)])
+def test_images_do_not_see_each_other(post: Postprocess) -> None:
     batch = ImageBatch(torch.zeros(2, 3, 64, 64), [(32, 64), (64, 16)], [(64, 128), (32, 8)])
     scores = torch.rand(2, 50, 3, generator=torch.Generator().manual_seed(2))
     for box in (boxes(100).view(2, 50, 4), boxes(300).view(2, 50, 3, 4)):
-        together = Postprocess()(box, scores, batch).per_image()
+        together = post(box, scores, batch).per_image()
         for i, one in enumerate(together):
             alone = ImageBatch(batch.images[:1], batch.sizes[i:][:1], batch.original_sizes[i:][:1])
-            (other,) = Postprocess()(box[i : i + 1], scores[i : i + 1], alone).per_image()
+            (other,) = post(box[i : i + 1], scores[i : i + 1], alone).per_image()
             assert one.keys() == other.keys() and len(one["scores"]) > 0
             assert all(torch.equal(one[k], other[k]) for k in one)
-    none = Postprocess()(torch.zeros(0, 5, 4), torch.zeros(0, 5, 3), batch_of())
+    none = post(torch.zeros(0, 5, 4), torch.zeros(0, 5, 3), batch_of())
     assert none.per_image() == []
 
 
@@ -110,11 +122,45 @@ def test_shapes_do_not_depend_on_what_is_found() -> None:
     assert found.boxes[0, 2:].abs().sum() == found.scores[1].sum() == 0
 
 
-def test_what_is_not_a_number_neither_comes_out_nor_takes_a_place() -> None:
+@pytest.mark.parametrize(
+    "post",
+    [Postprocess(candidates_per_class=3), Postprocess(iou_threshold=None, max_detections=3)],
+)
+def test_what_is_not_a_number_neither_comes_out_nor_takes_a_place(post: Postprocess) -> None:
     box = torch.tensor([[0.0, 0, 9, 9], [NAN, 0, 9, 9], [0, 0, float("inf"), 9], [20, 20, 29, 29]])
     scores = torch.tensor([[NAN], [0.9], [0.8], [0.7]])
-    found = of_one(Postprocess(candidates_per_class=3), box, scores, (50, 50))
+    found = of_one(post, box, scores, (50, 50))
     assert found["boxes"].tolist() == [[20, 20, 29, 29]]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("per_class", [False, True])
+@pytest.mark.parametrize("most", [1, 40, 2000])
+def test_without_suppression_ties_and_the_rest_are_multiclass_nms_s(
+    dtype: torch.dtype, per_class: bool, most: int
+) -> None:
+    """Above an IoU of 1 lies nothing: that NMS suppresses nobody and must give the same."""
+    batch, n, classes = 3, 90, 5
+    box = boxes(batch * n * classes).view(batch, n, classes, 4).to(dtype)
+    box = box if per_class else box[:, :, 0]
+    generator = torch.Generator().manual_seed(3)
+    # ten different scores for 450 places: nearly all are ties
+    scores = (torch.randint(0, 10, (batch, n, classes), generator=generator) / 10).to(dtype)
+    scores[0, 3], scores[1, :, 2], scores[2] = NAN, 0.9, 0.0
+    box[1, 5:9] = NAN
+    got = _best_of_all(box, scores, 0.2, most)
+    want = multiclass_nms(box, scores, 0.2, 1.0, n, most)
+    for one, other in zip(got, want, strict=True):
+        assert one.dtype == other.dtype
+        assert torch.equal(one, other)
+
+
+def test_without_suppression_one_object_may_come_out_twice() -> None:
+    twice = torch.tensor([[10.0, 10, 30, 30]]).repeat(2, 1)
+    scores = torch.tensor([[0.9, 0.1], [0.8, 0.3]])
+    found = of_one(Postprocess(0.2, iou_threshold=None), twice, scores, (50, 50))
+    assert found["labels"].tolist() == [1, 1, 2]
+    assert len(of_one(Postprocess(0.2), twice, scores, (50, 50))["labels"]) == 2
 
 
 def test_shapes_that_do_not_fit_are_refused() -> None:
