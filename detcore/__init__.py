@@ -3,6 +3,7 @@
 `detcore.ops` needs torch and numpy alone; models, data and training come with detcore[models].
 """
 
+import importlib
 from typing import Any
 
 __version__ = "0.1.0"
@@ -12,9 +13,7 @@ __all__ = ["__version__", "build_info", "optimize"]
 def __getattr__(name: str) -> Any:
     # models come with an extra, and `import detcore.ops` must not need it
     if name == "optimize":
-        from .models import optimize
-
-        return optimize
+        return importlib.import_module(".models", __name__).optimize
     raise AttributeError(f"module 'detcore' has no attribute {name!r}")
 
 
