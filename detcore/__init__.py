@@ -10,11 +10,10 @@ __version__ = "0.1.0"
 __all__ = ["__version__", "build_info", "optimize"]
 
 
-def __getattr__(name: str) -> Any:
-    # models come with an extra, and `import detcore.ops` must not need it
-    if name == "optimize":
-        return importlib.import_module(".models", __name__).optimize
-    raise AttributeError(f"module 'detcore' has no attribute {name!r}")
+def optimize(model: Any, **options: Any) -> Any:
+    """A copy of a model made ready for inference: see `detcore.models.optimize`."""
+    # imported when called: models come with an extra, which `import detcore.ops` must not need
+    return importlib.import_module("detcore.models").optimize(model, **options)
 
 
 def build_info() -> dict[str, Any]:
