@@ -7,13 +7,13 @@ import torch
 from torch import nn
 from torchvision.ops import FrozenBatchNorm2d
 
-from detcore.parts.fuse import fuse
+from detcore.parts.fuse import FusedConv2d, fuse
 from detcore.parts.preprocess import Preprocess
 
 M = TypeVar("M", bound=nn.Module)
 
 
-def optimize(model: M, *, dtype: torch.dtype = torch.float32) -> M:
+def optimize(model: M, *, dtype: torch.dtype = torch.float32, winograd: bool = True) -> M:
     """A copy of a model for inference alone, faster and with the same answers up to rounding.
 
     Batch norms are folded into the convolutions before them, sums and activations done in the
@@ -23,6 +23,8 @@ def optimize(model: M, *, dtype: torch.dtype = torch.float32) -> M:
         model: any of detcore's, on any device. It stays as it was.
         dtype: of weights and maps: float32, or bfloat16 or float16 where the machine is fast in
             them. Boxes and scores are float32 in any case.
+        winograd: on the CPU in float32, take the large 3x3 convolutions by Winograd's algorithm
+            where torch has NNPACK: faster, and exact to about 1e-5 of a map's largest value.
 
     Returns:
         The copy, in evaluation mode. It is for calling: its weights have no gradients, and its
@@ -34,6 +36,8 @@ def optimize(model: M, *, dtype: torch.dtype = torch.float32) -> M:
     for module in list(fast.modules()):
         if isinstance(module, Preprocess):
             module.dtype = dtype
+        elif isinstance(module, FusedConv2d):
+            module.winograd = winograd
     _convert(fast, dtype)
     return fast
 

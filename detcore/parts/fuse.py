@@ -6,6 +6,7 @@ of up to four.
 
 from __future__ import annotations
 
+import functools
 import operator
 from collections.abc import Callable
 from typing import Any
@@ -37,9 +38,14 @@ class FusedConv2d(nn.Module):
     size of map that came then (other sizes are right too). Elsewhere, under torch.compile and for
     activations that oneDNN does not know, it is the same arithmetic in torch's own functions.
 
+    winograd: in float32, let NNPACK's Winograd convolution (Lavin & Gray, CVPR 2016) take the 3x3
+    convolutions of large maps, where it needs a fifth of the multiplications. Its results are about
+    thirty times less exact: 1e-5 of the largest one.
+
     forward(x, other): activation(norm(conv(x)) + other), without `other` no sum.
     """
 
+    winograd = False
     activation: nn.Module | None
     kernel_size: list[int]
     settings: tuple[list[int], list[int], list[int], int]  # padding, stride, dilation, groups
@@ -52,7 +58,6 @@ class FusedConv2d(nn.Module):
         weight, bias = conv.weight.detach(), conv.bias
         if norm is not None:
             weight, bias = _folded(weight, bias, norm)
-        weight = weight.contiguous(memory_format=torch.channels_last)
         self.weight = nn.Parameter(weight, requires_grad=False)
         self.bias = None if bias is None else nn.Parameter(bias.detach(), requires_grad=False)
         self.activation = activation
@@ -68,6 +73,8 @@ class FusedConv2d(nn.Module):
 
     def forward(self, x: Tensor, other: Tensor | None = None) -> Tensor:
         padding, stride, dilation, groups = self.settings
+        if self.winograd and self._pays_as_winograd(x):
+            return self._by_winograd(x, other)
         if not self._one_call(x) or (other is not None and not self._like_the_result(other, x)):
             y = F.conv2d(x, self.weight, self.bias, stride, padding, dilation, groups)
             y = y if other is None else y + other
@@ -89,14 +96,36 @@ class FusedConv2d(nn.Module):
     def _one_call(self, x: Tensor) -> bool:
         return (
             bool(self.post_op[0])
-            and x.device.type == "cpu"
             and x.dtype == self.weight.dtype
             and x.dtype in (torch.float32, torch.bfloat16)
             and x.numel() > 0
-            and not torch.compiler.is_compiling()
-            and not torch.is_autocast_enabled("cpu")
+            and _on_plain_cpu(x)
             and hasattr(torch.ops.mkldnn, "_convolution_pointwise")
         )
+
+    def _pays_as_winograd(self, x: Tensor) -> bool:
+        # measured: below these the weights' transform, made at every call, costs what is saved
+        channels = min(self.weight.shape[:2])
+        return (
+            self.settings == ([1, 1], [1, 1], [1, 1], 1)
+            and self.kernel_size == [3, 3]
+            and channels >= 128
+            and x.shape[2] * x.shape[3] >= 4096
+            and x.dtype == self.weight.dtype == torch.float32
+            and _on_plain_cpu(x)
+            and _has_nnpack()
+        )
+
+    def _by_winograd(self, x: Tensor, other: Tensor | None) -> Tensor:
+        # image by image: a batch goes another, slower way in there
+        y = torch.cat(
+            [
+                torch._nnpack_spatial_convolution(image, self.weight, self.bias, 1, 1)
+                for image in x.contiguous().split(1)
+            ]
+        )
+        y = y if other is None else y.add_(other)
+        return y if self.activation is None else self.activation(y)
 
     def _like_the_result(self, other: Tensor, x: Tensor) -> bool:
         """Whether a sum with `other` broadcasts nothing, which oneDNN would not do."""
@@ -113,6 +142,20 @@ class FusedConv2d(nn.Module):
 
     def extra_repr(self) -> str:
         return f"{list(self.weight.shape)}, post_op={self.post_op[0] or None}"
+
+
+def _on_plain_cpu(x: Tensor) -> bool:
+    return (
+        x.device.type == "cpu"
+        and not torch.compiler.is_compiling()
+        and not torch.is_autocast_enabled("cpu")
+    )
+
+
+@functools.cache
+def _has_nnpack() -> bool:
+    # the question also makes NNPACK ready; without it its first call would fail
+    return bool(getattr(torch, "_nnpack_available", lambda: False)())
 
 
 def fuse(module: nn.Module) -> nn.Module:
