@@ -4,7 +4,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from detcore.parts.postprocess import Detections, Postprocess
@@ -68,14 +67,14 @@ class FixedShape(nn.Module):
     """A detector in evaluation as a function of one tensor: for torch.compile and torch.export.
 
     forward(images): float [B, C, H, W] in 0..1 gives boxes [B, K, 4] (xyxy, pixels of the images),
-    scores [B, K], labels int64 [B, K] and counts int64 [B], as `Detections` tells.
+    scores [B, K], labels int64 [B, K] and counts int64 [B]: what `Detections` is made of.
     """
 
     def __init__(self, detector: Detector) -> None:
         super().__init__()
         self.detector: Any = detector.eval()
 
-    @torch.no_grad()
-    def forward(self, images: Tensor) -> Detections:
-        found: Detections = self.detector.detect(images)
-        return found
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        # a plain tuple: a saved graph knows no classes of ours
+        boxes, scores, labels, counts = self.detector.detect(images)
+        return boxes, scores, labels, counts

@@ -182,14 +182,13 @@ class FasterRCNN(Detector):
         self, logits: list[Tensor], deltas: list[Tensor], batch: ImageBatch
     ) -> tuple[Tensor, Tensor]:
         """Proposals [B, K, 4] and counts [B], see `ProposalSelector`."""
-        with torch.no_grad():
-            levels = zip(deltas, self.anchors, strict=True)
-            boxes = [
-                decode_dense(m, a, _stride(m, batch), clip=self.rpn_coder.clip)[0]
-                for m, a in levels
-            ]
-            rows = [dense_to_rows(m, 1)[..., 0] for m in logits]
-            return self.selector(boxes, rows, batch.sizes)
+        levels = zip(deltas, self.anchors, strict=True)
+        boxes = [
+            decode_dense(m.detach(), a, _stride(m, batch), clip=self.rpn_coder.clip)[0]
+            for m, a in levels
+        ]
+        rows = [dense_to_rows(m, 1)[..., 0] for m in logits]
+        return self.selector(boxes, rows, batch.sizes)
 
     def predict_boxes(self, maps: list[Tensor], rois: Tensor) -> tuple[Tensor, Tensor]:
         """The box head's logits [R, K] and deltas [R, K * 4] of the neck's maps.

@@ -70,7 +70,6 @@ class Postprocess:
         self.min_size = min_size
         self.first_label = first_label
 
-    @torch.no_grad()
     def __call__(self, boxes: Tensor, scores: Tensor, batch: ImageBatch) -> Detections:
         rows, images = tuple(scores.shape[:2]), len(batch.sizes)
         shapes = ((*rows, 4), (*scores.shape, 4))
@@ -80,6 +79,8 @@ class Postprocess:
                 f"[{images}, N, C, 4] and [{images}, N, C], "
                 f"got {list(boxes.shape)} and {list(scores.shape)}"
             )
+        # detached here, and not under no_grad, which an exported graph cannot be saved with
+        boxes, scores = boxes.detach(), scores.detach()
         found = self._select(clip_boxes(boxes, batch.sizes, self.min_size), scores)
         ratios = boxes.new_tensor(batch.ratios).view(images, 1, 4)
         return Detections(found[0] * ratios, found[1], found[2] + self.first_label, found[3])
@@ -129,13 +130,12 @@ class ProposalSelector:
         self.score_threshold = score_threshold
         self.min_size = min_size
 
-    @torch.no_grad()
     def __call__(
         self, boxes: Sequence[Tensor], logits: Sequence[Tensor], sizes: Sequence[Size]
     ) -> tuple[Tensor, Tensor]:
-        best = [level.topk(min(self.before_nms, level.shape[1])) for level in logits]
+        best = [level.detach().topk(min(self.before_nms, level.shape[1])) for level in logits]
         chosen = [
-            level.gather(1, b.indices[..., None].expand(-1, -1, 4))
+            level.detach().gather(1, b.indices[..., None].expand(-1, -1, 4))
             for level, b in zip(boxes, best, strict=True)
         ]
         # a level is a class of its own to the NMS; NaN never comes out
