@@ -36,7 +36,23 @@ _DATA_HELP = (
 )
 Data = Annotated[str, typer.Option("--data", help=_DATA_HELP)]
 Checkpoint = Annotated[
-    Path, typer.Option(help="A run's folder (best, else last) or a .safetensors file.")
+    Path | None, typer.Option(help="A run's folder (best, else last) or a .safetensors file.")
+]
+PublishedModel = Annotated[
+    str | None,
+    typer.Option(
+        "--model", help="Instead of --checkpoint: torchvision's name of a model, or a Darknet .cfg."
+    ),
+]
+Weights = Annotated[
+    str | None,
+    typer.Option(help="Of --model: a .pth, .safetensors or Darknet file, or torchvision: fetch."),
+]
+Names = Annotated[
+    Path | None, typer.Option(help="Class names for --model, one a line; else its published ones.")
+]
+Optimize = Annotated[
+    str, typer.Option(help="no, or fp32 or bf16: make the model ready for inference first.")
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 Seed = Annotated[int, typer.Option(help="Seed of the data and of all randomness.")]
@@ -165,7 +181,10 @@ def train(
 
 @app.command("eval")
 def evaluate_command(
-    checkpoint: Checkpoint,
+    checkpoint: Checkpoint = None,
+    model: PublishedModel = None,
+    weights: Weights = None,
+    names: Names = None,
     data: Annotated[
         str | None, typer.Option(help=_DATA_HELP + " Default: what it was trained on.")
     ] = None,
@@ -178,18 +197,21 @@ def evaluate_command(
         int | None, typer.Option(help="Evaluate on N pictures; digits only.", min=1)
     ] = None,
     json_out: JsonOut = None,
+    optimize: Optimize = "no",
     device: Device = "auto",
 ) -> None:
-    """Measure a checkpoint on a data set and print a table."""
+    """Measure a model on a data set and print a table."""
     with _plain_errors():
         from detcore.engine import jobs
         from detcore.engine.evaluate import evaluate
+        from detcore.engine.opening import named_as, open_model
         from detcore.engine.report import headline, metrics_table
 
-        net, info = jobs.load_model(checkpoint, device)
+        net, info = open_model(checkpoint, model, weights, names, device=device, speed=optimize)
         if limit and (data or info.data.get("spec")) != "digits":
             raise jobs.UsageError("--limit is for digits, which are made to any number")
         dataset = jobs.data_for(info, data, split, limit)
+        net = named_as(net, info, dataset)
         with console.status("evaluating") as status:
             metrics = evaluate(
                 net,
@@ -205,15 +227,19 @@ def evaluate_command(
             f"{metrics['images_per_second']} images/s)"
         )
         if json_out:
-            jobs.write_json(json_out, {"checkpoint": str(checkpoint), "split": split, **metrics})
+            source = str(checkpoint or model)
+            jobs.write_json(json_out, {"checkpoint": source, "split": split, **metrics})
 
 
 @app.command()
 def predict(
-    checkpoint: Checkpoint,
     photos: Annotated[
         list[Path] | None, typer.Argument(help="Pictures, or folders of them.")
     ] = None,
+    checkpoint: Checkpoint = None,
+    model: PublishedModel = None,
+    weights: Weights = None,
+    names: Names = None,
     data: Annotated[
         str | None, typer.Option(help="Take pictures from a data set instead: " + _DATA_HELP)
     ] = None,
@@ -237,15 +263,17 @@ def predict(
         float, typer.Option(help="With --tiles: share that the next sees too.", min=0, max=0.9)
     ] = 0.2,
     json_out: JsonOut = None,
+    optimize: Optimize = "no",
     device: Device = "auto",
 ) -> None:
     """Find objects in photos, or name what they show: annotated pictures and JSON come out."""
     with _plain_errors():
         from detcore.engine import jobs
+        from detcore.engine.opening import open_model
 
         if bool(photos) == bool(data):
             raise jobs.UsageError("give photos, or --data")
-        net, info = jobs.load_model(checkpoint, device)
+        net, info = open_model(checkpoint, model, weights, names, device=device, speed=optimize)
         if top_k:
             jobs.name_best(net, top_k)
         cut = jobs.tiles_for(info, tile_size, tile_overlap) if tiles else None
@@ -328,10 +356,11 @@ def _plain_errors() -> Iterator[None]:
         from detcore.engine.checkpoint import CheckpointError
         from detcore.engine.jobs import UsageError
         from detcore.engine.train import TrainingDiverged
+        from detcore.weights import WeightsError
 
         if isinstance(error, TrainingDiverged):
             _fail(str(error), code=1)
-        if not isinstance(error, UsageError | DataError | CheckpointError):
+        if not isinstance(error, UsageError | DataError | CheckpointError | WeightsError):
             raise
         _fail(str(error))
 

@@ -117,24 +117,14 @@ def validation_data(
     return val
 
 
-def load_model(path: Path, device: str) -> tuple[nn.Module, CheckpointInfo]:
-    """A checkpoint's model on the device asked for, in evaluation mode."""
-    chosen = checked_device(device)
-    if chosen == "auto":
-        chosen = "cuda" if torch.cuda.is_available() else "cpu"
-    net, info = checkpoint.load(path)
-    return net.to(chosen), info
-
-
 def data_for(info: CheckpointInfo, data: str | None, split: str, length: int | None) -> AnyDataset:
-    """Data to use a checkpoint on, by default what it was trained on; UsageError if another's."""
+    """Data to use a model on, by default what it was trained on; UsageError for another task's."""
     spec = data or info.data.get("spec")
     if not spec:
-        raise UsageError("the checkpoint doesn't say what it was trained on; give --data")
+        raise UsageError("the model doesn't say what it was trained on; give --data")
     dataset = open_data(spec, split, {**info.data, "task": info.task, "length": length})
     if dataset.task != info.task:
-        raise UsageError(f"{spec} is for {dataset.task}, the checkpoint for {info.task}")
-    _same_classes(dataset.classes, info.classes, spec)
+        raise UsageError(f"{spec} is for {dataset.task}, the model for {info.task}")
     return dataset
 
 
