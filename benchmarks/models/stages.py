@@ -24,6 +24,8 @@ from detcore.weights import PUBLISHED, load_torchvision
 
 DEFAULT = ("ssdlite320_mobilenet_v3_large", "ssd300_vgg16", "fasterrcnn_resnet50_fpn")
 STAGES = ("pre", "backbone", "neck", "heads", "roi_align", "post")
+Runs = list[dict[str, float]]
+
 # a network that has learnt is sure of the background: with this, about one of a hundred scores of
 # SSDLite passes the threshold, and Faster R-CNN finds some tens of objects
 BACKGROUND = 12.0
@@ -44,19 +46,21 @@ def contenders(name: str, background: float = BACKGROUND) -> dict[str, nn.Module
     return models
 
 
-def measure(models: dict[str, nn.Module], images: list[Tensor], rounds: int) -> dict[str, Any]:
-    """Of each model the median milliseconds of each stage and of the whole, runs interleaved."""
-    runs: dict[str, list[dict[str, float]]] = {name: [] for name in models}
+def measure(models: dict[str, nn.Module], images: list[Tensor], rounds: int) -> dict[str, Runs]:
+    """Of each model its runs, interleaved: seconds by stage, and of the whole."""
+    runs: dict[str, Runs] = {name: [] for name in models}
     with torch.inference_mode():
         for i in range(rounds + 1):
             for name, model in models.items():
                 took = _timed(model, images)
                 if i:  # the first round warms up
                     runs[name].append(took)
-    return {
-        name: {key: 1e3 * statistics.median(r[key] for r in taken) for key in taken[0]}
-        for name, taken in runs.items()
-    }
+    return runs
+
+
+def medians(runs: Runs) -> dict[str, float]:
+    """Milliseconds by stage, and of the whole."""
+    return {key: 1e3 * statistics.median(run[key] for run in runs) for key in runs[0]}
 
 
 def _timed(model: nn.Module, images: list[Tensor]) -> dict[str, float]:
@@ -150,7 +154,8 @@ def main() -> None:
     torch.set_num_threads(chosen.threads)
     for name in chosen.names or DEFAULT:
         models = contenders(name, chosen.background)
-        figures = measure(models, [photo()], chosen.rounds)
+        runs = measure(models, [photo()], chosen.rounds)
+        figures = {who: medians(taken) for who, taken in runs.items()}
         Console(width=120).print(table(name, figures))
 
 

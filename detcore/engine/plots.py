@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 from torch import Tensor
 
 from detcore.data.extras import require
@@ -24,6 +24,7 @@ Colour = tuple[int, int, int]
 # A label of readable size covers a small picture; smaller ones are enlarged to this short side
 _SHORT_SIDE = 480
 _MAX_FACTOR = 8
+_CELL = 640  # longest side of an overview's cell, pixels
 
 
 def draw(image: Tensor, answer: Json, *, classes: Sequence[str]) -> Image.Image:
@@ -77,19 +78,21 @@ def draw(image: Tensor, answer: Json, *, classes: Sequence[str]) -> Image.Image:
 
 
 def overview(pictures: Sequence[Image.Image], columns: int = 4) -> Image.Image:
-    """Pictures side by side, each fitted into a cell of the first one's size."""
+    """Pictures side by side, each fitted into a cell of the first one's shape, 640 wide at most."""
     if not pictures:
         raise ValueError("overview: at least one picture is wanted, got 0")
     columns = min(columns, len(pictures))
     rows, gap = math.ceil(len(pictures) / columns), 6
-    width, height = pictures[0].size
+    width, height = ImageOps.contain(pictures[0], (_CELL, _CELL)).size
+    width, height = min((width, height), pictures[0].size)
     sheet = Image.new(
         "RGB", (columns * (width + gap) - gap, rows * (height + gap) - gap), (255, 255, 255)
     )
     for k, picture in enumerate(pictures):
-        fitted = picture.copy()
-        fitted.thumbnail((width, height))
-        sheet.paste(fitted, ((k % columns) * (width + gap), (k // columns) * (height + gap)))
+        fitted = ImageOps.contain(picture, (width, height))
+        left = (k % columns) * (width + gap) + (width - fitted.width) // 2
+        top = (k // columns) * (height + gap) + (height - fitted.height) // 2
+        sheet.paste(fitted, (left, top))
     return sheet
 
 
