@@ -19,17 +19,19 @@ except ImportError as error:
         "detcore.data needs torchvision and Pillow: pip install 'detcore[models]'"
     ) from error
 
-from detcore.data.base import DataError, DetectionDataset, Item, Record, Target, read_image
+from detcore.data.base import ClassificationDataset, DetectionDataset, Item, Record, Target
 from detcore.data.coco import Coco, annotation_file
 from detcore.data.digits import DigitPatches, Digits, DigitScenes
+from detcore.data.faults import DataError
 from detcore.data.folder import Folder, is_folder
+from detcore.data.images import read_image
 from detcore.data.voc import Voc, is_voc
 
-ClassificationDataset = DigitPatches | Folder
 AnyDataset = DetectionDataset | ClassificationDataset
 
 __all__ = [
     "AnyDataset",
+    "ClassificationDataset",
     "Coco",
     "DataError",
     "DetectionDataset",

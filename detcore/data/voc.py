@@ -14,15 +14,15 @@ from pathlib import Path
 import numpy as np
 
 from detcore.data.base import (
-    IMAGE_SUFFIXES,
-    DataError,
     FileDetection,
     Record,
     Transform,
+    box_areas,
     hashed_split,
-    image_size,
     split_names,
 )
+from detcore.data.faults import DamagedImage, DataError, Faults, Kind, NoSplit
+from detcore.data.images import IMAGE_SUFFIXES, image_size
 
 
 class Voc(FileDetection):
@@ -39,6 +39,7 @@ class Voc(FileDetection):
             right and bottom pixels are inside the box, like VOC2007 itself. The default takes the
             numbers as they stand, which is what annotation tools write.
         transforms: applied to each item.
+        faults: takes up what is wrong; the default raises what training can't do without.
 
     Objects marked difficult are trained on, and ignored in evaluation. Boxes without area and
     pictures that are missing are left out and reported once, with the file's name.
@@ -56,50 +57,64 @@ class Voc(FileDetection):
         classes: Sequence[str] | None = None,
         one_based: bool = False,
         transforms: Transform | None = None,
+        faults: Faults | None = None,
     ) -> None:
         self.root = Path(root)
+        super().__init__(classes or [], transforms, faults)
         files = _annotation_files(self.root)
         chosen = _of_split(self.root, files, split)
-        trees = {f: _parse(f) for f in (files if classes is None else chosen)}
+        parsed = {f: self._parsed(f) for f in (files if classes is None else chosen)}
+        trees = {f: tree for f, tree in parsed.items() if tree is not None}
         if classes is None:
-            classes = sorted({_text(o, "name", f) for f, t in trees.items() for o in _objects(t)})
-        super().__init__(classes, [], [], transforms)
+            every = (o.findtext("name") for t in trees.values() for o in _objects(t))
+            # an object without a name is refused when its picture is read
+            self.classes = sorted({name.strip() for name in every if name and name.strip()})
+            self.category_ids = list(range(1, len(self.classes) + 1))
         pictures = _Pictures(self.root)
         for number, file in enumerate(chosen, start=1):
+            if file not in trees:
+                continue
             picture = pictures.of(file, trees[file])
             if picture is None:
-                self.problems.append(f"{file}: its picture is missing; left out")
+                self.faults.left_out(Kind.MISSING, file, "its picture is missing; left out")
                 continue
-            self.records.append(self._read(number, file, trees[file], picture, one_based))
-            self.paths.append(picture)
+            record = self._read(number, file, trees[file], picture, one_based)
+            if record is not None:
+                self.add(record, picture)
         if not self.records:
             raise DataError(f"{self.root}: split {split!r} has no picture with an annotation")
         self.report()
 
+    def _parsed(self, file: Path) -> ElementTree.Element | None:
+        try:
+            return _parse(file)
+        except DataError as error:
+            if not self.faults.tolerant:
+                raise
+            text = str(error).removeprefix(f"{file}: ")
+            self.faults.refuse(Kind.ANNOTATIONS, file, text)
+            return None
+
     def _read(
         self, number: int, file: Path, tree: ElementTree.Element, picture: Path, one_based: bool
-    ) -> Record:
+    ) -> Record | None:
         label_of = {name: i for i, name in enumerate(self.classes, start=1)}
         boxes, labels, difficult = [], [], []
         for obj in _objects(tree):
-            name = _text(obj, "name", file)
-            if name not in label_of:
-                known = ", ".join(self.classes)
-                raise DataError(f"{file}: class {name!r} is not one of {known}")
-            x0, y0, x1, y1 = (
-                _number(obj, f"bndbox/{k}", file) for k in ("xmin", "ymin", "xmax", "ymax")
-            )
-            if not (x1 > x0 and y1 > y0):
-                self.problems.append(
-                    f"{file}: {name} box ({x0:g}, {y0:g}, {x1:g}, {y1:g}) has no area; left out"
-                )
-                continue
-            boxes.append((x0 - one_based, y0 - one_based, x1, y1))
-            labels.append(label_of[name])
-            difficult.append((obj.findtext("difficult") or "0").strip() == "1")
-        width, height = (int(float(tree.findtext(f"size/{k}") or 0)) for k in ("width", "height"))
+            box = self._box(obj, file, label_of)
+            if box is not None:
+                x0, y0, x1, y1 = box
+                boxes.append((x0 - one_based, y0 - one_based, x1, y1))
+                labels.append(label_of[_text(obj, "name", file)])
+                difficult.append((obj.findtext("difficult") or "0").strip() == "1")
+        width, height = _stated_size(tree)
         if width <= 0 or height <= 0:
-            width, height = image_size(picture)
+            try:
+                width, height = image_size(picture)
+            except DamagedImage as error:
+                text = str(error).removeprefix(f"{picture}: ")
+                self.faults.left_out(Kind.UNREADABLE, picture, f"{text}; left out")
+                return None
         array = np.array(boxes, np.float64).reshape(-1, 4)
         return Record(
             image_id=number,
@@ -108,10 +123,34 @@ class Voc(FileDetection):
             height=height,
             boxes=array,
             labels=np.array(labels, np.int64),
-            area=(array[:, 2] - array[:, 0]) * (array[:, 3] - array[:, 1]),
+            area=box_areas(array),
             iscrowd=np.zeros(len(array), bool),
             ignore=np.array(difficult, bool),
         )
+
+    def _box(
+        self, obj: ElementTree.Element, file: Path, label_of: dict[str, int]
+    ) -> tuple[float, float, float, float] | None:
+        try:
+            name = _text(obj, "name", file)
+            x0, y0, x1, y1 = (
+                _number(obj, f"bndbox/{k}", file) for k in ("xmin", "ymin", "xmax", "ymax")
+            )
+        except DataError as error:
+            if not self.faults.tolerant:
+                raise
+            kind = Kind.NOT_FINITE if "must be a number" in str(error) else Kind.ENTRY
+            self.faults.refuse(kind, file, str(error).removeprefix(f"{file}: "))
+            return None
+        if name not in label_of:
+            text = f"class {name!r} is not one of {', '.join(self.classes)}"
+            self.faults.refuse(Kind.UNKNOWN_CLASS, file, text)
+            return None
+        if not (x1 > x0 and y1 > y0):
+            text = f"{name} box ({x0:g}, {y0:g}, {x1:g}, {y1:g}) has no area; left out"
+            self.faults.left_out(Kind.NO_AREA, file, text)
+            return None
+        return x0, y0, x1, y1
 
 
 def is_voc(root: Path) -> bool:
@@ -150,7 +189,7 @@ def _of_split(root: Path, files: list[Path], split: str) -> list[Path]:
                         f"the first is {missing[0]!r}"
                     )
                 return [by_stem[s] for s in stems]
-        raise DataError(
+        raise NoSplit(
             f"{root}: no split {split!r} in ImageSets/Main "
             f"(there are {', '.join(p.stem for p in lists)})"
         )
@@ -158,9 +197,7 @@ def _of_split(root: Path, files: list[Path], split: str) -> list[Path]:
     if len(folders) > 1:
         chosen = [f for f in files if f.parent.name in names]
         if not chosen:
-            raise DataError(
-                f"{root}: no folder for split {split!r} (there are {', '.join(folders)})"
-            )
+            raise NoSplit(f"{root}: no folder for split {split!r} (there are {', '.join(folders)})")
         return chosen
     keep = set(hashed_split((f.stem for f in files), split))
     return [f for f in files if f.stem in keep]
@@ -206,6 +243,15 @@ def _parse(file: Path) -> ElementTree.Element:
     if tree.tag != "annotation":
         raise DataError(f"{file}: expected a VOC <annotation>, got <{tree.tag}>")
     return tree
+
+
+def _stated_size(tree: ElementTree.Element) -> tuple[int, int]:
+    """(width, height) in pixels as the annotation says, 0 where it says nothing sensible."""
+    try:
+        width, height = (float(tree.findtext(f"size/{k}") or 0) for k in ("width", "height"))
+        return int(width), int(height)
+    except (ValueError, OverflowError):
+        return 0, 0
 
 
 def _objects(tree: ElementTree.Element) -> list[ElementTree.Element]:

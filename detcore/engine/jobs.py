@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from detcore import models
 from detcore.data import AnyDataset, DataError, DetectionDataset, load, read_image
-from detcore.data.base import IMAGE_SUFFIXES
+from detcore.data.images import IMAGE_SUFFIXES
 from detcore.data.transforms import Augment
 from detcore.engine import checkpoint
 from detcore.engine.checkpoint import CheckpointInfo
