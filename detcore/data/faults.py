@@ -32,6 +32,7 @@ class Kind(StrEnum):
     UNREADABLE = "unreadable image"
     SIZE = "image of another size than annotated"
     ENORMOUS = "enormous image"
+    PARTIAL = "images not downloaded"
     NO_AREA = "box without area"
     OUTSIDE = "box outside the image"
     PARTLY_OUTSIDE = "box partly outside the image"
@@ -43,7 +44,9 @@ class Kind(StrEnum):
         return self not in _WARNINGS
 
 
-_WARNINGS = frozenset((Kind.ENORMOUS, Kind.NO_AREA, Kind.OUTSIDE, Kind.PARTLY_OUTSIDE, Kind.EMPTY))
+_WARNINGS = frozenset(
+    (Kind.ENORMOUS, Kind.PARTIAL, Kind.NO_AREA, Kind.OUTSIDE, Kind.PARTLY_OUTSIDE, Kind.EMPTY)
+)
 
 
 @dataclass(frozen=True)

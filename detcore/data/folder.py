@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -25,6 +26,7 @@ class Folder(ClassificationDataset):
         root: holds the class folders, or one folder a split that holds them.
         split: the split's folder; where there is none, ``train`` and ``val`` are 80% and 20% by
             a hash of the file name, and ``all`` is everything.
+        leave: class folders to pass over.
         transforms: applied to each item.
 
     An item is ``(image, target)``: uint8 ``[3, H, W]`` and ``label`` int64 scalar tensor, where
@@ -36,14 +38,20 @@ class Folder(ClassificationDataset):
     """
 
     def __init__(
-        self, root: str | Path, split: str = "train", *, transforms: Transform | None = None
+        self,
+        root: str | Path,
+        split: str = "train",
+        *,
+        leave: Sequence[str] = (),
+        transforms: Transform | None = None,
     ) -> None:
         self.root = Path(root)
         if not self.root.is_dir():
             raise DataError(f"{self.root}: no such folder")
         folder = split_folder(self.root, split)
         try:
-            classes, index_of = find_classes(str(folder or self.root))
+            classes = [c for c in find_classes(str(folder or self.root))[0] if c not in leave]
+            index_of = {name: i for i, name in enumerate(classes)}
             found = make_dataset(
                 str(folder or self.root), index_of, IMAGE_SUFFIXES, allow_empty=True
             )
