@@ -1,4 +1,4 @@
-"""The command line: detcore train | eval | predict | bench | info.
+"""The command line: detcore train | eval | predict | data check | bench | info.
 
 What a user can get wrong ends in one sentence and exit code 2. Heavy packages are imported inside
 the commands, so that ``detcore --help`` answers at once.
@@ -28,11 +28,14 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
+data_app = typer.Typer(help="Look at data sets.", no_args_is_help=True)
+app.add_typer(data_app, name="data")
 console = Console()
 errors = Console(stderr=True)
 
 _DATA_HELP = (
-    "'digits' (built in), a COCO .json, or a folder: COCO, VOC, or one folder of pictures a class."
+    "'digits' (built in), a COCO .json, a .csv or .json of labels, a folder (COCO, VOC, one folder "
+    "a class, ...), or NAME:PATH, such as openimages:PATH or cifar10:PATH."
 )
 Data = Annotated[str, typer.Option("--data", help=_DATA_HELP)]
 Checkpoint = Annotated[
@@ -273,6 +276,34 @@ def predict(
             _say(f"pictures are in {out}")
         if json_out:
             jobs.write_json(json_out, answers)
+
+
+@data_app.command("check")
+def data_check(
+    path: Annotated[str, typer.Argument(help=_DATA_HELP)],
+    split: Annotated[
+        str | None, typer.Option(help="train, val, test or all; default: every one it has.")
+    ] = None,
+    json_out: JsonOut = None,
+) -> None:
+    """Count, measure and decode a whole data set, and list all that is wrong with it.
+
+    Ends with code 1 if there are errors, with 0 if there are warnings alone.
+    """
+    with _plain_errors():
+        from detcore.data import check_tables
+        from detcore.data.check import check
+        from detcore.engine.jobs import write_json
+
+        with console.status("reading") as status:
+            found = check(path, split, lambda n, of: status.update(f"decoding {n}/{of}"))
+        for table in check_tables.tables(found):
+            console.print(table)
+        _say(check_tables.headline(found))
+        if json_out:
+            write_json(json_out, found)
+        if found["errors"]:
+            raise typer.Exit(1)
 
 
 @app.command()

@@ -27,6 +27,7 @@ class Kind(StrEnum):
     UNKNOWN_CLASS = "class id out of range"
     UNKNOWN_IMAGE = "annotation for an unknown image"
     DUPLICATE = "duplicate image"
+    CLASSES = "classes differ between splits"
     NOT_FINITE = "box with NaN or infinity"
     MISSING = "missing image"
     UNREADABLE = "unreadable image"

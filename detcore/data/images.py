@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from detcore.data.faults import DamagedImage
@@ -52,10 +52,8 @@ def read_image(path: Path, size: tuple[int, int] | None = None) -> Tensor:
                 turned = stored
             # np.array, not asarray: torch wants memory that it may write to
             pixels = np.array(_as_rgb(turned))
-    except FileNotFoundError as error:
-        raise DamagedImage(f"{path}: no such picture") from error
     except _DAMAGE as error:
-        raise DamagedImage(f"{path}: not a readable picture ({error})") from error
+        raise _damaged(path, error) from error
     return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
 
 
@@ -69,11 +67,19 @@ def image_size(path: Path) -> tuple[int, int]:
         with Image.open(path) as picture:
             width, height = picture.size
             sideways = picture.getexif().get(_ORIENTATION, 1) >= 5  # 5 to 8 swap the axes
-    except FileNotFoundError as error:
-        raise DamagedImage(f"{path}: no such picture") from error
     except _DAMAGE as error:
-        raise DamagedImage(f"{path}: not a readable picture ({error})") from error
+        raise _damaged(path, error) from error
     return (height, width) if sideways else (width, height)
+
+
+def _damaged(path: Path, error: Exception) -> DamagedImage:
+    if isinstance(error, FileNotFoundError):
+        return DamagedImage(f"{path}: no such picture")
+    reason = str(error)
+    if isinstance(error, UnidentifiedImageError):
+        # Pillow's own words only say the path again
+        reason = "of no format that Pillow knows" if path.stat().st_size else "the file is empty"
+    return DamagedImage(f"{path}: not a readable picture ({reason})")
 
 
 def _as_rgb(picture: Image.Image) -> Image.Image:

@@ -63,7 +63,8 @@ def load(
     return data
 
 
-def _coco(path: Path, split: str, **options: Any) -> Coco:
+def _coco(path: Path, split: str, *, faults: Faults | None = None, **options: Any) -> Coco:
+    options["faults"] = faults
     if path.is_file():
         return Coco(path, **options)
     found = annotation_file(path, split)
