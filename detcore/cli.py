@@ -6,16 +6,16 @@ the commands, so that ``detcore --help`` answers at once.
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 try:
     import typer
-    from rich.console import Console
     from rich.table import Table
+
+    from detcore.terminal import console
+    from detcore.terminal import plain_errors as _plain_errors
+    from detcore.terminal import say as _say
 except ImportError as missing:
     raise SystemExit(
         f"detcore's command line needs {missing.name}: pip install 'detcore[models]'"
@@ -30,8 +30,6 @@ app = typer.Typer(
 )
 data_app = typer.Typer(help="Look at data sets.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
-console = Console()
-errors = Console(stderr=True)
 
 _DATA_HELP = (
     "'digits' (built in), a COCO .json, a .csv or .json of labels, a folder (COCO, VOC, one folder "
@@ -89,6 +87,18 @@ def train(
     upside_down: Annotated[
         bool, typer.Option("--upside-down", help="Flip top to bottom too (microscopy, aerial).")
     ] = False,
+    mosaic: Annotated[
+        float, typer.Option(help="Share of pictures made of four.", min=0, max=1)
+    ] = 0.0,
+    crops: Annotated[
+        float, typer.Option(help="Share of pictures cropped as SSD does.", min=0, max=1)
+    ] = 0.0,
+    group_aspect: Annotated[
+        bool, typer.Option("--group-aspect", help="Batches of like aspect ratio: less padding.")
+    ] = False,
+    max_damaged: Annotated[
+        float, typer.Option(help="Share of damaged pictures to skip, not end at.", min=0, max=1)
+    ] = 0.05,
     eval_every: Annotated[
         float, typer.Option(help="Epochs between evaluations; 0: at the end alone.", min=0)
     ] = 0,
@@ -140,6 +150,8 @@ def train(
             workers=workers,
             device=device,
             precision=fast_precision(device) if precision == "auto" else precision,
+            group_aspect=group_aspect,
+            max_damaged=max_damaged,
             data=chosen,
         )
         dataset = jobs.open_data(data, "train", chosen)
@@ -154,7 +166,7 @@ def train(
                 config,
                 out=out,
                 val=val,
-                augment=jobs.augmentation(net, dataset, light),
+                augment=jobs.augmentation(net, dataset, light, mosaic=mosaic, crops=crops),
                 watcher=watcher,
             )
         loss_curve(out / "log.csv", out / "loss.png")
@@ -342,43 +354,3 @@ def bench(
             benchmark.main(full=full, op=op, json=json_out)
         except ValueError as error:
             raise UsageError(str(error)) from error
-
-
-@contextmanager
-def _plain_errors() -> Iterator[None]:
-    """Turn what a user can put right into one sentence and exit code 2; bugs keep their trace."""
-    logger = logging.getLogger("detcore")
-    if not any(isinstance(h, _Notes) for h in logger.handlers):
-        logger.addHandler(_Notes())
-    try:
-        yield
-    except (ImportError, OSError) as error:
-        _fail(str(error))
-    except (ValueError, RuntimeError) as error:
-        from detcore.data import DataError
-        from detcore.engine.checkpoint import CheckpointError
-        from detcore.engine.jobs import UsageError
-        from detcore.engine.train import TrainingDiverged
-
-        if isinstance(error, TrainingDiverged):
-            _fail(str(error), code=1)
-        if not isinstance(error, UsageError | DataError | CheckpointError):
-            raise
-        _fail(str(error))
-
-
-def _fail(text: str, code: int = 2) -> NoReturn:
-    errors.print("[bold red]error:[/] ", end="")
-    errors.print(text, markup=False, highlight=False, soft_wrap=True)
-    raise typer.Exit(code)
-
-
-class _Notes(logging.Handler):
-    """The package's warnings, as plain lines."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        errors.print(f"note: {record.getMessage()}", markup=False, highlight=False, soft_wrap=True)
-
-
-def _say(text: str) -> None:
-    console.print(text, markup=False, highlight=False, soft_wrap=True)

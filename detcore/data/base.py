@@ -88,10 +88,12 @@ class DetectionDataset(Dataset[Item], ABC):
         transforms: applied to each item, or None.
         mirror: whether a mirrored image keeps its labels (false for digits and other writing).
         problems: what was left out on reading, one line each.
+        whole: whether it is a file without splits, taken whole, whatever split was asked for.
     """
 
     task = "detection"
     mirror = True
+    whole = False
 
     def __init__(self, classes: Sequence[str], transforms: Transform | None = None) -> None:
         self.classes = list(classes)
@@ -214,11 +216,12 @@ class ClassificationDataset(Dataset[Item], ABC):
     Attributes:
         classes: class names; label ``i`` is ``classes[i]``.
         multilabel: whether an image shows any number of classes, instead of exactly one.
-        transforms, mirror: as in `DetectionDataset`.
+        transforms, mirror, whole: as in `DetectionDataset`.
     """
 
     task = "classification"
     mirror = True
+    whole = False
     multilabel = False
 
     def __init__(self, classes: Sequence[str], transforms: Transform | None = None) -> None:

@@ -62,6 +62,7 @@ class MultiLabel(ClassificationDataset):
         super().__init__(named, transforms)
         if not named:
             raise DataError(f"{self.file}: it has no classes")
+        self.whole = Path(source).is_file() and not any(row.split for row in rows)
         rows = _of_split(self.file, rows, split, share)
         self.samples: list[tuple[int, Path, Tensor]] = []
         for row in rows:

@@ -66,7 +66,9 @@ def load(
 def _coco(path: Path, split: str, *, faults: Faults | None = None, **options: Any) -> Coco:
     options["faults"] = faults
     if path.is_file():
-        return Coco(path, **options)
+        data = Coco(path, **options)
+        data.whole = True
+        return data
     found = annotation_file(path, split)
     if not found:
         raise DataError(f"{path}: no COCO .json here or in annotations/")
