@@ -194,7 +194,7 @@ def _read(file: Path, faults: Faults) -> dict[str, Any]:
     wanted = {
         "images": (("id", int), ("file_name", str), ("width", int), ("height", int)),
         "annotations": (("image_id", int), ("category_id", int), ("bbox", list)),
-        "categories": (("id", int), ("name", str)),
+        "categories": (("id", int), ("name", object)),
     }
     for part, keys in wanted.items():
         entries = document.get(part) if isinstance(document, dict) else None
@@ -206,6 +206,9 @@ def _read(file: Path, faults: Faults) -> dict[str, Any]:
     return document
 
 
+_WORDS: dict[type, str] = {int: "a whole number", str: "text", list: "a list"}
+
+
 def _is_whole(
     entry: Any, part: str, keys: tuple[tuple[str, type], ...], file: Path, faults: Faults
 ) -> bool:
@@ -214,11 +217,12 @@ def _is_whole(
             faults.refuse(Kind.ENTRY, file, f"an entry of {part!r} has no {key!r}")
             return False
         try:
-            fits = kind is list or kind(entry[key]) is not None
+            # ids come as numbers and as text; names of classes as whatever can be printed
+            fits = isinstance(entry[key], kind) or (kind is int and int(entry[key]) is not None)
         except (TypeError, ValueError, OverflowError):
             fits = False
         if not fits:
-            text = f"an entry of {part!r} has {key} {entry[key]!r}, wanted a number"
+            text = f"an entry of {part!r} has {key} {entry[key]!r}, wanted {_WORDS[kind]}"
             faults.refuse(Kind.ENTRY, file, text)
             return False
     return True

@@ -226,7 +226,8 @@ def aspect_groups(dataset: Dataset[Item]) -> list[int]:
             width, height = dataset.size(index)
         except DamagedImage:
             width = height = 1  # whoever takes its place may be of any shape
-        groups.append(max(-3, min(3, round(3 * math.log2(width / height)))))
+        octaves = math.log2(max(width, 1) / max(height, 1))
+        groups.append(max(-3, min(3, round(3 * octaves))))
     return groups
 
 
