@@ -187,3 +187,15 @@ def test_a_mosaic_shrinks_and_does_without_boxes():
     assert set(target["labels"].tolist()) <= {1}
     with pytest.raises(ValueError):
         mosaic(items[:3])
+
+
+def test_a_box_that_a_crop_cuts_to_less_than_the_least_is_dropped():
+    image, target = scene()
+    target["boxes"] = torch.tensor([[0.0, 0, 80, 60]])
+    kept = []
+    for seed in range(60):
+        torch.manual_seed(seed)
+        _, cropped = Augment(crops=1, mirror=0, colour=0, scale=(1, 1))(image, target)
+        kept.append(len(cropped["boxes"]))
+        assert (cropped["area"] >= 0.3 * 80 * 60).all()
+    assert 0 < sum(kept) < 60
