@@ -57,8 +57,9 @@ class Cityscapes(FileDetection):
             stem = file.name.removesuffix(_TAIL)
             folder = self.root / "leftImg8bit" / file.parent.parent.name / file.parent.name
             picture = folder / f"{stem}_leftImg8bit.png"
+            record = self._record(len(self) + 1, file, picture, document)
             if picture.is_file():
-                self.add(self._record(len(self) + 1, file, picture, document), picture)
+                self.add(record, picture)
             else:
                 self.faults.left_out(Kind.MISSING, picture, "picture is missing; left out")
         if not self.records:

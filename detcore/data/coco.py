@@ -56,17 +56,21 @@ class Coco(FileDetection):
         self.classes = [str(c["name"]) for c in categories]
         self.category_ids = [int(c["id"]) for c in categories]
         document["images"] = self._once(document["images"])
-        folder = Path(images) if images else _image_folder(self.file, document["images"])
         of_image = self._by_image(document)
         keep = set(hashed_split((str(i["file_name"]) for i in document["images"]), split))
-        for info in document["images"]:
-            if info["file_name"] not in keep:
-                continue
-            path = folder / info["file_name"]
-            if not path.is_file():
+        # annotations before pictures: what is wrong with them is found where no picture is
+        records = [
+            self._record(info, of_image.get(int(info["id"]), []))
+            for info in document["images"]
+            if info["file_name"] in keep
+        ]
+        folder = Path(images) if images else _image_folder(self.file, document["images"])
+        for record in records:
+            path = folder / record.file_name
+            if path.is_file():
+                self.add(record, path)
+            else:
                 self.faults.left_out(Kind.MISSING, path, "picture is missing; left out")
-                continue
-            self.add(self._record(info, of_image.get(int(info["id"]), [])), path)
         if not self.records:
             raise DataError(
                 f"{self.file}: none of its {len(document['images'])} pictures is in {folder}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from detcore.data.images import IMAGE_SUFFIXES, image_size
 
 CLASSES = ("Car", "Van", "Truck", "Pedestrian", "Person_sitting", "Cyclist", "Tram", "Misc")
 _DONT_CARE = "DontCare"
+_Line = tuple[str, list[float]]  # type; left, top, right, bottom in pixels
 
 
 class Kitti(FileDetection):
@@ -55,6 +57,7 @@ class Kitti(FileDetection):
         for stem in _chosen(self.root, base, list(files), split):
             # listed by ImageSets and not there: as good as a label file that is missing
             file = files.get(stem, base / "label_2" / f"{stem}.txt")
+            lines = self._lines(file)
             names = [base / "image_2" / (stem + suffix) for suffix in (".png", *IMAGE_SUFFIXES)]
             picture = next((p for p in names if p.is_file()), None)
             if picture is None:
@@ -66,39 +69,13 @@ class Kitti(FileDetection):
                 text = str(error).removeprefix(f"{picture}: ")
                 self.faults.left_out(Kind.UNREADABLE, picture, f"{text}; left out")
                 continue
-            self.add(self._record(len(self) + 1, file, picture, size), picture)
+            self.add(_record(len(self) + 1, lines, picture, size), picture)
         if not self.records:
             raise DataError(f"{base}: no picture of split {split!r} in image_2")
         self.report()
 
-    def _record(self, number: int, file: Path, picture: Path, size: tuple[int, int]) -> Record:
-        boxes: list[list[float]] = []
-        labels: list[int] = []
-        crowds: list[bool] = []
-        for name, box in self._lines(file):
-            if name == _DONT_CARE:
-                boxes += [box] * len(CLASSES)
-                labels += range(1, len(CLASSES) + 1)
-                crowds += [True] * len(CLASSES)
-            else:
-                boxes.append(box)
-                labels.append(CLASSES.index(name) + 1)
-                crowds.append(False)
-        array = np.array(boxes, np.float64).reshape(-1, 4)
-        return Record(
-            image_id=number,
-            file_name=picture.name,
-            width=size[0],
-            height=size[1],
-            boxes=array,
-            labels=np.array(labels, np.int64),
-            area=box_areas(array),
-            iscrowd=np.array(crowds, bool),
-            ignore=np.zeros(len(array), bool),
-        )
-
-    def _lines(self, file: Path) -> list[tuple[str, list[float]]]:
-        """(type, [left, top, right, bottom]) of the lines that can be used."""
+    def _lines(self, file: Path) -> list[_Line]:
+        """The lines that can be used."""
         try:
             lines = file.read_text(encoding="ascii").splitlines()
         except (OSError, ValueError) as error:
@@ -126,6 +103,33 @@ class Kitti(FileDetection):
             else:
                 found.append((words[0], box))
         return found
+
+
+def _record(number: int, lines: Sequence[_Line], picture: Path, size: tuple[int, int]) -> Record:
+    boxes: list[list[float]] = []
+    labels: list[int] = []
+    crowds: list[bool] = []
+    for name, box in lines:
+        if name == _DONT_CARE:
+            boxes += [box] * len(CLASSES)
+            labels += range(1, len(CLASSES) + 1)
+            crowds += [True] * len(CLASSES)
+        else:
+            boxes.append(box)
+            labels.append(CLASSES.index(name) + 1)
+            crowds.append(False)
+    array = np.array(boxes, np.float64).reshape(-1, 4)
+    return Record(
+        image_id=number,
+        file_name=picture.name,
+        width=size[0],
+        height=size[1],
+        boxes=array,
+        labels=np.array(labels, np.int64),
+        area=box_areas(array),
+        iscrowd=np.array(crowds, bool),
+        ignore=np.zeros(len(array), bool),
+    )
 
 
 def is_kitti(root: Path) -> bool:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -23,6 +24,14 @@ from detcore.data.base import (
 )
 from detcore.data.faults import DamagedImage, DataError, Faults, Kind, NoSplit
 from detcore.data.images import IMAGE_SUFFIXES, image_size
+
+_Box = tuple[float, float, float, float]
+
+
+class _Object(NamedTuple):
+    box: _Box  # xyxy, pixels, as annotated
+    label: int
+    difficult: bool
 
 
 class Voc(FileDetection):
@@ -62,7 +71,7 @@ class Voc(FileDetection):
         self.root = Path(root)
         super().__init__(classes or [], transforms, faults)
         files = _annotation_files(self.root)
-        chosen = _of_split(self.root, files, split)
+        chosen = _of_split(self.root, files, split, self.faults)
         parsed = {f: self._parsed(f) for f in (files if classes is None else chosen)}
         trees = {f: tree for f, tree in parsed.items() if tree is not None}
         if classes is None:
@@ -74,13 +83,14 @@ class Voc(FileDetection):
         for number, file in enumerate(chosen, start=1):
             if file not in trees:
                 continue
+            objects = self._usable(file, trees[file])
             picture = pictures.of(file, trees[file])
             if picture is None:
                 self.faults.left_out(Kind.MISSING, file, "its picture is missing; left out")
                 continue
-            record = self._read(number, file, trees[file], picture, one_based)
-            if record is not None:
-                self.add(record, picture)
+            size = self._size(trees[file], picture)
+            if size is not None:
+                self.add(_record(number, objects, picture, size, one_based), picture)
         if not self.records:
             raise DataError(f"{self.root}: split {split!r} has no picture with an annotation")
         self.report()
@@ -95,42 +105,29 @@ class Voc(FileDetection):
             self.faults.refuse(Kind.ANNOTATIONS, file, text)
             return None
 
-    def _read(
-        self, number: int, file: Path, tree: ElementTree.Element, picture: Path, one_based: bool
-    ) -> Record | None:
+    def _usable(self, file: Path, tree: ElementTree.Element) -> list[_Object]:
         label_of = {name: i for i, name in enumerate(self.classes, start=1)}
-        boxes, labels, difficult = [], [], []
+        objects = []
         for obj in _objects(tree):
             box = self._box(obj, file, label_of)
             if box is not None:
-                x0, y0, x1, y1 = box
-                boxes.append((x0 - one_based, y0 - one_based, x1, y1))
-                labels.append(label_of[_text(obj, "name", file)])
-                difficult.append((obj.findtext("difficult") or "0").strip() == "1")
-        width, height = _stated_size(tree)
-        if width <= 0 or height <= 0:
-            try:
-                width, height = image_size(picture)
-            except DamagedImage as error:
-                text = str(error).removeprefix(f"{picture}: ")
-                self.faults.left_out(Kind.UNREADABLE, picture, f"{text}; left out")
-                return None
-        array = np.array(boxes, np.float64).reshape(-1, 4)
-        return Record(
-            image_id=number,
-            file_name=picture.name,
-            width=width,
-            height=height,
-            boxes=array,
-            labels=np.array(labels, np.int64),
-            area=box_areas(array),
-            iscrowd=np.zeros(len(array), bool),
-            ignore=np.array(difficult, bool),
-        )
+                difficult = (obj.findtext("difficult") or "0").strip() == "1"
+                objects.append(_Object(box, label_of[_text(obj, "name", file)], difficult))
+        return objects
 
-    def _box(
-        self, obj: ElementTree.Element, file: Path, label_of: dict[str, int]
-    ) -> tuple[float, float, float, float] | None:
+    def _size(self, tree: ElementTree.Element, picture: Path) -> tuple[int, int] | None:
+        """(width, height) in pixels as stated, or else of the picture; None if it is damaged."""
+        width, height = _stated_size(tree)
+        if width > 0 and height > 0:
+            return width, height
+        try:
+            return image_size(picture)
+        except DamagedImage as error:
+            text = str(error).removeprefix(f"{picture}: ")
+            self.faults.left_out(Kind.UNREADABLE, picture, f"{text}; left out")
+            return None
+
+    def _box(self, obj: ElementTree.Element, file: Path, label_of: dict[str, int]) -> _Box | None:
         try:
             name = _text(obj, "name", file)
             x0, y0, x1, y1 = (
@@ -153,6 +150,24 @@ class Voc(FileDetection):
         return x0, y0, x1, y1
 
 
+def _record(
+    number: int, objects: list[_Object], picture: Path, size: tuple[int, int], one_based: bool
+) -> Record:
+    boxes = np.array([o.box for o in objects], np.float64).reshape(-1, 4)
+    boxes[:, :2] -= one_based
+    return Record(
+        image_id=number,
+        file_name=picture.name,
+        width=size[0],
+        height=size[1],
+        boxes=boxes,
+        labels=np.array([o.label for o in objects], np.int64),
+        area=box_areas(boxes),
+        iscrowd=np.zeros(len(boxes), bool),
+        ignore=np.array([o.difficult for o in objects], bool),
+    )
+
+
 def is_voc(root: Path) -> bool:
     """Whether the folder holds XML annotations in one of the two layouts."""
     return bool(_annotation_files(root, needed=False))
@@ -171,7 +186,7 @@ def _annotation_files(root: Path, needed: bool = True) -> list[Path]:
     return []
 
 
-def _of_split(root: Path, files: list[Path], split: str) -> list[Path]:
+def _of_split(root: Path, files: list[Path], split: str, faults: Faults) -> list[Path]:
     if split == "all":
         return files
     names = split_names(split)
@@ -184,11 +199,12 @@ def _of_split(root: Path, files: list[Path], split: str) -> list[Path]:
                 stems = [line.split()[0] for line in path.read_text().splitlines() if line.strip()]
                 missing = [s for s in stems if s not in by_stem]
                 if missing:
-                    raise DataError(
-                        f"{path}: {len(missing)} of its names have no annotation, "
+                    text = (
+                        f"{len(missing)} of its names have no annotation, "
                         f"the first is {missing[0]!r}"
                     )
-                return [by_stem[s] for s in stems]
+                    faults.refuse(Kind.ANNOTATIONS, path, text)
+                return [by_stem[s] for s in stems if s in by_stem]
         raise NoSplit(
             f"{root}: no split {split!r} in ImageSets/Main "
             f"(there are {', '.join(p.stem for p in lists)})"

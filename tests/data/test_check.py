@@ -231,3 +231,34 @@ def test_classification(tmp_path):
     }
     assert found["classes"][0] == {"name": "a", "images": 2, "objects": 2}
     assert check("digits", "val")["errors"] == 0
+
+
+def test_annotations_are_judged_where_their_pictures_are_missing(tmp_path):
+    voc(tmp_path, "a", ("nan", 1, 9, 9))
+    voc(tmp_path, "b", (1, 1, 9, 9))
+    (tmp_path / "a.jpg").unlink()
+    assert list(of_kind(check(str(tmp_path), "all"))) == [
+        "box with NaN or infinity",
+        "missing image",
+    ]
+    document = {
+        "images": [{"id": 1, "file_name": "nix.jpg", "width": 40, "height": 30}],
+        "annotations": [annotation(1, 1, [1, float("inf"), 2, 3])],
+        "categories": [{"id": 1, "name": "cat"}],
+    }
+    (tmp_path / "a.json").write_text(json.dumps(document))
+    kinds = of_kind(check(str(tmp_path / "a.json")))
+    assert list(kinds) == ["unreadable annotations", "box with NaN or infinity"]
+    assert "its pictures were not found" in kinds["unreadable annotations"]["examples"][0]
+
+
+def test_a_devkit_list_with_names_of_nothing(tmp_path):
+    for folder in ("Annotations", "JPEGImages", "ImageSets/Main"):
+        (tmp_path / folder).mkdir(parents=True)
+    voc(tmp_path / "Annotations", "a", (1, 1, 9, 9))
+    (tmp_path / "Annotations" / "a.jpg").rename(tmp_path / "JPEGImages" / "a.jpg")
+    (tmp_path / "ImageSets/Main/train.txt").write_text("a\nnix\n")
+    found = check(str(tmp_path))
+    assert found["splits"]["train"]["images"] == 1
+    assert "1 of its names have no annotation" in found["faults"][0]["examples"][0]
+    assert found["errors"] == 1
