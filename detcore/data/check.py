@@ -179,6 +179,8 @@ def _look(path: Path, stated: _Size | None) -> tuple[_Size | None, list[tuple[Ki
             found.append((Kind.ENORMOUS, f"{size[0]} x {size[1]} pixels"))
         height, width = read_image(path, stated).shape[-2:]
     except DamagedImage as error:
+        if isinstance(error.__cause__, Image.DecompressionBombError):
+            found.append((Kind.ENORMOUS, "so many pixels that Pillow refuses it"))
         return None, [*found, (Kind.UNREADABLE, str(error).removeprefix(f"{path}: "))]
     if stated is not None and (width, height) != stated:
         text = f"{width} x {height} pixels, annotated as {stated[0]} x {stated[1]}"

@@ -262,3 +262,13 @@ def test_a_devkit_list_with_names_of_nothing(tmp_path):
     assert found["splits"]["train"]["images"] == 1
     assert "1 of its names have no annotation" in found["faults"][0]["examples"][0]
     assert found["errors"] == 1
+
+
+def test_pictures_of_the_size_of_decompression_bombs(tmp_path, monkeypatch):
+    for name, side in (("a", 60), ("b", 90), ("c", 200)):
+        picture(tmp_path / "x" / f"{name}.png", (side, side))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 5000)  # Pillow warns above it, refuses at twice
+    kinds = of_kind(check(str(tmp_path), "all"))
+    assert [f.rsplit("/", 1)[1] for f in kinds["unreadable image"]["files"]] == ["c.png"]
+    assert [f.rsplit("/", 1)[1] for f in kinds["enormous image"]["files"]] == ["b.png", "c.png"]
+    assert list(kinds) == ["unreadable image", "enormous image"]
