@@ -1,4 +1,4 @@
-"""The command line: detcore train | eval | predict | bench | info.
+"""The command line: detcore train | eval | predict | data check | bench | info.
 
 What a user can get wrong ends in one sentence and exit code 2. Heavy packages are imported inside
 the commands, so that ``detcore --help`` answers at once.
@@ -6,16 +6,16 @@ the commands, so that ``detcore --help`` answers at once.
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 try:
     import typer
-    from rich.console import Console
     from rich.table import Table
+
+    from detcore.terminal import console
+    from detcore.terminal import plain_errors as _plain_errors
+    from detcore.terminal import say as _say
 except ImportError as missing:
     raise SystemExit(
         f"detcore's command line needs {missing.name}: pip install 'detcore[models]'"
@@ -28,11 +28,12 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-console = Console()
-errors = Console(stderr=True)
+data_app = typer.Typer(help="Look at data sets.", no_args_is_help=True)
+app.add_typer(data_app, name="data")
 
 _DATA_HELP = (
-    "'digits' (built in), a COCO .json, or a folder: COCO, VOC, or one folder of pictures a class."
+    "'digits' (built in), a COCO .json, a .csv or .json of labels, a folder (COCO, VOC, one folder "
+    "a class, ...), or NAME:PATH, such as openimages:PATH or cifar10:PATH."
 )
 Data = Annotated[str, typer.Option("--data", help=_DATA_HELP)]
 Checkpoint = Annotated[
@@ -102,6 +103,18 @@ def train(
     upside_down: Annotated[
         bool, typer.Option("--upside-down", help="Flip top to bottom too (microscopy, aerial).")
     ] = False,
+    mosaic: Annotated[
+        float, typer.Option(help="Share of pictures made of four.", min=0, max=1)
+    ] = 0.0,
+    crops: Annotated[
+        float, typer.Option(help="Share of pictures cropped as SSD does.", min=0, max=1)
+    ] = 0.0,
+    group_aspect: Annotated[
+        bool, typer.Option("--group-aspect", help="Batches of like aspect ratio: less padding.")
+    ] = False,
+    max_damaged: Annotated[
+        float, typer.Option(help="Share of damaged pictures to skip, not end at.", min=0, max=1)
+    ] = 0.05,
     eval_every: Annotated[
         float, typer.Option(help="Epochs between evaluations; 0: at the end alone.", min=0)
     ] = 0,
@@ -153,6 +166,8 @@ def train(
             workers=workers,
             device=device,
             precision=fast_precision(device) if precision == "auto" else precision,
+            group_aspect=group_aspect,
+            max_damaged=max_damaged,
             data=chosen,
         )
         dataset = jobs.open_data(data, "train", chosen)
@@ -167,7 +182,7 @@ def train(
                 config,
                 out=out,
                 val=val,
-                augment=jobs.augmentation(net, dataset, light),
+                augment=jobs.augmentation(net, dataset, light, mosaic=mosaic, crops=crops),
                 watcher=watcher,
             )
         loss_curve(out / "log.csv", out / "loss.png")
@@ -303,6 +318,34 @@ def predict(
             jobs.write_json(json_out, answers)
 
 
+@data_app.command("check")
+def data_check(
+    path: Annotated[str, typer.Argument(help=_DATA_HELP)],
+    split: Annotated[
+        str | None, typer.Option(help="train, val, test or all; default: every one it has.")
+    ] = None,
+    json_out: JsonOut = None,
+) -> None:
+    """Count, measure and decode a whole data set, and list all that is wrong with it.
+
+    Ends with code 1 if there are errors, with 0 if there are warnings alone.
+    """
+    with _plain_errors():
+        from detcore.data import check_tables
+        from detcore.data.check import check
+        from detcore.engine.jobs import write_json
+
+        with console.status("reading") as status:
+            found = check(path, split, lambda n, of: status.update(f"decoding {n}/{of}"))
+        for table in check_tables.tables(found):
+            console.print(table)
+        _say(check_tables.headline(found))
+        if json_out:
+            write_json(json_out, found)
+        if found["errors"]:
+            raise typer.Exit(1)
+
+
 @app.command()
 def info() -> None:
     """Print what this build of detcore holds: versions, compilers, targets."""
@@ -339,44 +382,3 @@ def bench(
             benchmark.main(full=full, op=op, json=json_out)
         except ValueError as error:
             raise UsageError(str(error)) from error
-
-
-@contextmanager
-def _plain_errors() -> Iterator[None]:
-    """Turn what a user can put right into one sentence and exit code 2; bugs keep their trace."""
-    logger = logging.getLogger("detcore")
-    if not any(isinstance(h, _Notes) for h in logger.handlers):
-        logger.addHandler(_Notes())
-    try:
-        yield
-    except (ImportError, OSError) as error:
-        _fail(str(error))
-    except (ValueError, RuntimeError) as error:
-        from detcore.data import DataError
-        from detcore.engine.checkpoint import CheckpointError
-        from detcore.engine.jobs import UsageError
-        from detcore.engine.train import TrainingDiverged
-        from detcore.weights import WeightsError
-
-        if isinstance(error, TrainingDiverged):
-            _fail(str(error), code=1)
-        if not isinstance(error, UsageError | DataError | CheckpointError | WeightsError):
-            raise
-        _fail(str(error))
-
-
-def _fail(text: str, code: int = 2) -> NoReturn:
-    errors.print("[bold red]error:[/] ", end="")
-    errors.print(text, markup=False, highlight=False, soft_wrap=True)
-    raise typer.Exit(code)
-
-
-class _Notes(logging.Handler):
-    """The package's warnings, as plain lines."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        errors.print(f"note: {record.getMessage()}", markup=False, highlight=False, soft_wrap=True)
-
-
-def _say(text: str) -> None:
-    console.print(text, markup=False, highlight=False, soft_wrap=True)

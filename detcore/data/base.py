@@ -7,6 +7,10 @@ An item is ``(image, target)``. For detection:
   (0 is background), ``image_id`` int, ``area`` float32 ``[n]`` in pixels squared, ``iscrowd``
   uint8 ``[n]``
 
+For classification the image is the same, and the target has ``image_id`` and ``label``, an int64
+scalar tensor from 0, or where an image shows any number of classes ``labels`` int64 ``[classes]``
+of 0 and 1.
+
 Crowd regions are no examples of an object, so no item's target has them; they stay in
 `DetectionDataset.to_coco`, where the evaluation forgives detections that fall on them.
 """
@@ -24,15 +28,16 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 from torch.utils.data import Dataset
+
+from detcore.data.faults import Faults, Kind, NoSplit
+from detcore.data.images import image_size, read_image
 
 Target = dict[str, Any]
 Item = tuple[Tensor, Target]
 Transform = Callable[[Tensor, Target], Item]
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 _SPLIT_NAMES = {
     "train": ("train", "training"),
     "val": ("val", "valid", "validation"),
@@ -40,10 +45,6 @@ _SPLIT_NAMES = {
 }
 
 log = logging.getLogger("detcore.data")
-
-
-class DataError(ValueError):
-    """A data set can't be read as asked; the text names the file and what was wanted."""
 
 
 @dataclass(frozen=True)
@@ -87,10 +88,12 @@ class DetectionDataset(Dataset[Item], ABC):
         transforms: applied to each item, or None.
         mirror: whether a mirrored image keeps its labels (false for digits and other writing).
         problems: what was left out on reading, one line each.
+        whole: whether it is a file without splits, taken whole, whatever split was asked for.
     """
 
     task = "detection"
     mirror = True
+    whole = False
 
     def __init__(self, classes: Sequence[str], transforms: Transform | None = None) -> None:
         self.classes = list(classes)
@@ -109,9 +112,17 @@ class DetectionDataset(Dataset[Item], ABC):
     def image(self, index: int) -> Tensor:
         """Pixels of image `index`: uint8 ``[3, H, W]``, RGB."""
 
+    def path(self, index: int) -> Path | None:
+        """The file of image `index`, if it is one."""
+        return None
+
+    def size(self, index: int) -> tuple[int, int]:
+        """(width, height) of image `index` in pixels, without decoding it."""
+        rec = self.record(index)
+        return rec.width, rec.height
+
     def __getitem__(self, index: int) -> Item:
-        if not 0 <= index < len(self):
-            raise IndexError(f"{type(self).__name__}: index {index} of {len(self)} items")
+        _check_index(self, index)
         image, target = self.image(index), self.record(index).target()
         return self.transforms(image, target) if self.transforms else (image, target)
 
@@ -152,17 +163,21 @@ class DetectionDataset(Dataset[Item], ABC):
 
 
 class FileDetection(DetectionDataset):
-    """Detection images in files: a list of records and the path of each image."""
+    """Detection images in files: a list of records and the path of each image.
+
+    faults: takes up what is wrong with the data; the default raises what it can't leave out.
+    """
 
     def __init__(
         self,
         classes: Sequence[str],
-        records: Sequence[Record],
-        paths: Sequence[Path],
         transforms: Transform | None = None,
+        faults: Faults | None = None,
     ) -> None:
         super().__init__(classes, transforms)
-        self.records, self.paths = list(records), list(paths)
+        self.records: list[Record] = []
+        self.paths: list[Path] = []
+        self.faults = Faults() if faults is None else faults
 
     def __len__(self) -> int:
         return len(self.records)
@@ -174,54 +189,77 @@ class FileDetection(DetectionDataset):
         rec = self.records[index]
         return read_image(self.paths[index], (rec.width, rec.height))
 
+    def path(self, index: int) -> Path:
+        return self.paths[index]
+
+    def add(self, record: Record, path: Path) -> None:
+        """Take up an image."""
+        self.records.append(record)
+        self.paths.append(path)
+
     def report(self) -> None:
         """Log once what was left out of training; `problems` keeps the lines."""
         for rec, path in zip(self.records, self.paths, strict=True):
             outside = int((~rec.iscrowd).sum()) - len(rec.target()["labels"])
             if outside:
-                self.problems.append(f"{path}: {outside} box(es) outside the picture; left out")
-        for line in self.problems:
-            log.warning("%s", line)
+                text = f"{outside} box(es) outside the picture; left out"
+                self.faults.left_out(Kind.OUTSIDE, path, text, outside)
+        self.problems = [str(fault) for fault in self.faults]
+        if not self.faults.tolerant:
+            for line in self.problems:
+                log.warning("%s", line)
 
 
-def read_image(path: Path, size: tuple[int, int] | None = None) -> Tensor:
-    """Read a picture as uint8 ``[3, H, W]``, RGB, turned as its EXIF orientation says.
+class ClassificationDataset(Dataset[Item], ABC):
+    """Base of all classification data sets.
 
-    Args:
-        path: any format Pillow reads.
-        size: (width, height) that the annotation was made on, in pixels. Where it is the stored
-            size and not the turned one, the annotator ignored EXIF, and so does this.
-
-    Raises:
-        DataError: the file is missing, or no readable picture.
+    Attributes:
+        classes: class names; label ``i`` is ``classes[i]``.
+        multilabel: whether an image shows any number of classes, instead of exactly one.
+        transforms, mirror, whole: as in `DetectionDataset`.
     """
-    try:
-        with Image.open(path) as stored:
-            turned = ImageOps.exif_transpose(stored)
-            if size is not None and stored.size == size != turned.size:
-                turned = stored
-            # np.array, not asarray: torch wants memory that it may write to
-            pixels = np.array(turned.convert("RGB"))
-    except FileNotFoundError as error:
-        raise DataError(f"{path}: no such picture") from error
-    except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
-        raise DataError(f"{path}: not a readable picture ({error})") from error
-    return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
 
+    task = "classification"
+    mirror = True
+    whole = False
+    multilabel = False
 
-def image_size(path: Path) -> tuple[int, int]:
-    """(width, height) in pixels after EXIF orientation, read from the header alone.
+    def __init__(self, classes: Sequence[str], transforms: Transform | None = None) -> None:
+        self.classes = list(classes)
+        self.transforms = transforms
 
-    Raises:
-        DataError: the file is no picture.
-    """
-    try:
-        with Image.open(path) as picture:
-            width, height = picture.size
-            sideways = picture.getexif().get(0x0112, 1) >= 5  # orientations 5 to 8 swap the axes
-    except (OSError, UnidentifiedImageError) as error:
-        raise DataError(f"{path}: not a readable picture ({error})") from error
-    return (height, width) if sideways else (width, height)
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def image(self, index: int) -> Tensor:
+        """Pixels of image `index`: uint8 ``[3, H, W]``, RGB."""
+
+    @abstractmethod
+    def label(self, index: int) -> Tensor:
+        """int64: a scalar from 0, or with `multilabel` ``[classes]`` of 0 and 1."""
+
+    def image_id(self, index: int) -> int:
+        """The number of image `index`, from 1."""
+        return index + 1
+
+    def path(self, index: int) -> Path | None:
+        """The file of image `index`, if it is one."""
+        return None
+
+    def size(self, index: int) -> tuple[int, int]:
+        """(width, height) of image `index` in pixels; of a file the header is read."""
+        if path := self.path(index):
+            return image_size(path)
+        height, width = self.image(index).shape[-2:]
+        return width, height
+
+    def __getitem__(self, index: int) -> Item:
+        _check_index(self, index)
+        key = "labels" if self.multilabel else "label"
+        target = {key: self.label(index), "image_id": self.image_id(index)}
+        image = self.image(index)
+        return self.transforms(image, target) if self.transforms else (image, target)
 
 
 def split_names(split: str) -> tuple[str, ...]:
@@ -236,12 +274,23 @@ def hashed_split(names: Iterable[str], split: str) -> list[str]:
     ``all`` gives every name.
 
     Raises:
-        DataError: any other split is asked for.
+        NoSplit: any other split is asked for.
     """
     if split == "all":
         return list(names)
     if split not in ("train", "val"):
-        raise DataError(
+        raise NoSplit(
             f"split must be train, val or all (the data has none of its own), got {split!r}"
         )
     return [n for n in names if (zlib.crc32(n.encode()) % 5 == 0) == (split == "val")]
+
+
+def box_areas(boxes: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Areas ``[n]`` of boxes ``[n, 4]`` xyxy, in pixels squared."""
+    areas: NDArray[np.float64] = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+    return areas
+
+
+def _check_index(dataset: DetectionDataset | ClassificationDataset, index: int) -> None:
+    if not 0 <= index < len(dataset):
+        raise IndexError(f"{type(dataset).__name__}: index {index} of {len(dataset)} items")

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 
 from detcore.data.base import (
-    DataError,
     FileDetection,
     Record,
     Transform,
     hashed_split,
     split_names,
 )
+from detcore.data.faults import DataError, Faults, Kind, NoSplit
 
 
 class Coco(FileDetection):
@@ -29,6 +29,7 @@ class Coco(FileDetection):
         split: ``all`` takes the whole file; ``train`` or ``val`` takes 80% or 20% of its images
             by a hash of the file name, for files that hold no split.
         transforms: applied to each item.
+        faults: takes up what is wrong; the default raises what training can't do without.
 
     Category ids, sparse in COCO itself (1..90 with gaps), become labels 1..C in ascending order
     of id; `category_ids` leads back. Crowd regions (``iscrowd: 1``) are in no item's target and
@@ -46,47 +47,64 @@ class Coco(FileDetection):
         *,
         split: str = "all",
         transforms: Transform | None = None,
+        faults: Faults | None = None,
     ) -> None:
         self.file = Path(annotations)
-        document = _read(self.file)
+        super().__init__([], transforms, faults)
+        document = _read(self.file, self.faults)
         categories = sorted(document["categories"], key=lambda c: int(c["id"]))
-        super().__init__([str(c["name"]) for c in categories], [], [], transforms)
+        self.classes = [str(c["name"]) for c in categories]
         self.category_ids = [int(c["id"]) for c in categories]
-        folder = Path(images) if images else _image_folder(self.file, document["images"])
+        document["images"] = self._once(document["images"])
         of_image = self._by_image(document)
         keep = set(hashed_split((str(i["file_name"]) for i in document["images"]), split))
-        for info in document["images"]:
-            if info["file_name"] not in keep:
-                continue
-            path = folder / info["file_name"]
-            if not path.is_file():
-                self.problems.append(f"{path}: picture is missing; left out")
-                continue
-            self.records.append(self._record(info, of_image.get(int(info["id"]), [])))
-            self.paths.append(path)
+        # annotations before pictures: what is wrong with them is found where no picture is
+        records = [
+            self._record(info, of_image.get(int(info["id"]), []))
+            for info in document["images"]
+            if info["file_name"] in keep
+        ]
+        folder = Path(images) if images else _image_folder(self.file, document["images"])
+        for record in records:
+            path = folder / record.file_name
+            if path.is_file():
+                self.add(record, path)
+            else:
+                self.faults.left_out(Kind.MISSING, path, "picture is missing; left out")
         if not self.records:
             raise DataError(
                 f"{self.file}: none of its {len(document['images'])} pictures is in {folder}"
             )
         self.report()
 
+    def _once(self, images: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        kept: dict[int, dict[str, Any]] = {}
+        for info in images:
+            first = kept.setdefault(int(info["id"]), info)
+            if first is not info:
+                both = f"{first['file_name']} and {info['file_name']}"
+                text = f"two images have the same id {info['id']}: {both}"
+                self.faults.refuse(Kind.DUPLICATE, self.file, text)
+        return list(kept.values())
+
     def _by_image(self, document: dict[str, Any]) -> dict[int, list[dict[str, Any]]]:
         known, categories = {int(i["id"]) for i in document["images"]}, set(self.category_ids)
-        if len(known) != len(document["images"]):
-            raise DataError(f"{self.file}: two images have the same id")
         grouped = defaultdict(list)
         for a in document["annotations"]:
             if int(a["image_id"]) not in known:
-                raise DataError(
-                    f"{self.file}: annotation {a.get('id')} is of image "
-                    f"{a['image_id']}, which is not in the file"
+                text = (
+                    f"annotation {a.get('id')} is of image {a['image_id']}, "
+                    f"which is not in the file"
                 )
-            if int(a["category_id"]) not in categories:
-                raise DataError(
-                    f"{self.file}: annotation {a.get('id')} has category "
-                    f"{a['category_id']}, which is not in the file"
+                self.faults.refuse(Kind.UNKNOWN_IMAGE, self.file, text)
+            elif int(a["category_id"]) not in categories:
+                text = (
+                    f"annotation {a.get('id')} has category {a['category_id']}, "
+                    f"which is not in the file"
                 )
-            grouped[int(a["image_id"])].append(a)
+                self.faults.refuse(Kind.UNKNOWN_CLASS, self.file, text)
+            else:
+                grouped[int(a["image_id"])].append(a)
         return grouped
 
     def _record(self, info: dict[str, Any], annotations: list[dict[str, Any]]) -> Record:
@@ -94,18 +112,17 @@ class Coco(FileDetection):
         kept = []
         for a in annotations:
             bbox = a["bbox"]
-            if len(bbox) != 4 or not np.isfinite(np.array(bbox, np.float64)).all():
-                raise DataError(
-                    f"{self.file}: annotation {a.get('id')} has bbox {bbox}, wanted "
-                    f"[x, y, width, height]"
-                )
-            if bbox[2] > 0 and bbox[3] > 0:
+            if not _is_box(bbox):
+                text = f"annotation {a.get('id')} has bbox {bbox}, wanted [x, y, width, height]"
+                self.faults.refuse(Kind.NOT_FINITE, self.file, text)
+            elif bbox[2] > 0 and bbox[3] > 0:
                 kept.append(a)
             else:
-                self.problems.append(
-                    f"{info['file_name']}: box {bbox} of annotation {a.get('id')} in "
-                    f"{self.file.name} has no area; left out"
+                text = (
+                    f"box {bbox} of annotation {a.get('id')} in {self.file.name} "
+                    f"has no area; left out"
                 )
+                self.faults.left_out(Kind.NO_AREA, info["file_name"], text)
         boxes = np.array([a["bbox"] for a in kept], np.float64).reshape(-1, 4)
         boxes[:, 2:] += boxes[:, :2]
         return Record(
@@ -127,7 +144,7 @@ def annotation_file(root: Path, split: str) -> tuple[Path, str] | None:
     Returns None where the folder holds no COCO JSON at all.
 
     Raises:
-        DataError: there are COCO files, and none is for this split.
+        NoSplit: there are COCO files, and none is for this split.
     """
     found = sorted(
         f
@@ -148,7 +165,7 @@ def annotation_file(root: Path, split: str) -> tuple[Path, str] | None:
     ]
     if len(found) == 1 and (split == "all" or not every):
         return found[0], split
-    raise DataError(
+    raise NoSplit(
         f"{root}: no COCO file for split {split!r} "
         f"(there are {', '.join(str(f.relative_to(root)) for f in found)})"
     )
@@ -171,7 +188,7 @@ def _looks_like_coco(file: Path) -> bool:
     return all(key in text for key in (b'"images"', b'"annotations"', b'"categories"'))
 
 
-def _read(file: Path) -> dict[str, Any]:
+def _read(file: Path, faults: Faults) -> dict[str, Any]:
     try:
         document = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
@@ -179,21 +196,48 @@ def _read(file: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise DataError(f"{file}: not readable as JSON ({error})") from error
     wanted = {
-        "images": ("id", "file_name", "width", "height"),
-        "annotations": ("image_id", "category_id", "bbox"),
-        "categories": ("id", "name"),
+        "images": (("id", int), ("file_name", str), ("width", int), ("height", int)),
+        "annotations": (("image_id", int), ("category_id", int), ("bbox", list)),
+        "categories": (("id", int), ("name", object)),
     }
     for part, keys in wanted.items():
         entries = document.get(part) if isinstance(document, dict) else None
         if not isinstance(entries, list):
             raise DataError(f"{file}: not a COCO file, it has no list {part!r}")
-        for entry in entries:
-            for key in keys:
-                if not isinstance(entry, dict) or key not in entry:
-                    raise DataError(f"{file}: an entry of {part!r} has no {key!r}")
+        document[part] = [e for e in entries if _is_whole(e, part, keys, file, faults)]
     if not document["categories"]:
         raise DataError(f"{file}: it has no categories")
     return document
+
+
+_WORDS: dict[type, str] = {int: "a whole number", str: "text", list: "a list"}
+
+
+def _is_whole(
+    entry: Any, part: str, keys: tuple[tuple[str, type], ...], file: Path, faults: Faults
+) -> bool:
+    for key, kind in keys:
+        if not isinstance(entry, dict) or key not in entry:
+            faults.refuse(Kind.ENTRY, file, f"an entry of {part!r} has no {key!r}")
+            return False
+        try:
+            # ids come as numbers and as text; names of classes as whatever can be printed
+            fits = isinstance(entry[key], kind) or (kind is int and int(entry[key]) is not None)
+        except (TypeError, ValueError, OverflowError):
+            fits = False
+        if not fits:
+            text = f"an entry of {part!r} has {key} {entry[key]!r}, wanted {_WORDS[kind]}"
+            faults.refuse(Kind.ENTRY, file, text)
+            return False
+    return True
+
+
+def _is_box(bbox: Any) -> bool:
+    try:
+        numbers = np.array(bbox, np.float64)
+    except (TypeError, ValueError):
+        return False
+    return numbers.shape == (4,) and bool(np.isfinite(numbers).all())
 
 
 def _image_folder(file: Path, images: list[dict[str, Any]]) -> Path:

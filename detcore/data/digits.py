@@ -16,10 +16,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import Dataset
 
-from detcore.data.base import DataError, DetectionDataset, Item, Record, Transform
+from detcore.data.base import (
+    ClassificationDataset,
+    DetectionDataset,
+    Item,
+    Record,
+    Transform,
+)
 from detcore.data.extras import require
+from detcore.data.faults import DataError, NoSplit
 
 Array = NDArray[np.float32]
 
@@ -94,6 +100,9 @@ class Digits(DetectionDataset):
     def image(self, index: int) -> Tensor:
         return self._paint(*self._place(index))
 
+    def size(self, index: int) -> tuple[int, int]:
+        return self.scenes.size, self.scenes.size
+
     def __getitem__(self, index: int) -> Item:
         if not 0 <= index < self.length:
             raise IndexError(f"Digits: index {index} of {self.length} items")
@@ -152,13 +161,12 @@ class Digits(DetectionDataset):
         return torch.from_numpy((canvas.clip(0, 1) * 255).round().astype(np.uint8))
 
 
-class DigitPatches(Dataset[Item]):
+class DigitPatches(ClassificationDataset):
     """The same digits one a picture, filling most of it: for the classifier.
 
     Target: ``label`` int64 scalar tensor 0..9, ``image_id`` int. The rest is as in `Digits`.
     """
 
-    task = "classification"
     mirror = False
 
     def __init__(
@@ -172,14 +180,22 @@ class DigitPatches(Dataset[Item]):
     ) -> None:
         scenes = DigitScenes(size=size, digits=(1, 1), height=(0.55, 0.95))
         self.scene = Digits(split, length=length, seed=seed, scenes=scenes)
-        self.classes = self.scene.classes
-        self.transforms = transforms
+        super().__init__(self.scene.classes, transforms)
 
     def __len__(self) -> int:
         return len(self.scene)
 
+    def image(self, index: int) -> Tensor:
+        return self.scene.image(index)
+
+    def label(self, index: int) -> Tensor:
+        return torch.tensor(int(self.scene.record(index).labels[0]) - 1)
+
+    def size(self, index: int) -> tuple[int, int]:
+        return self.scene.size(index)
+
     def __getitem__(self, index: int) -> Item:
-        image, target = self.scene[index]
+        image, target = self.scene[index]  # once for both picture and target
         target = {"label": target["labels"][0] - 1, "image_id": target["image_id"]}
         return self.transforms(image, target) if self.transforms else (image, target)
 
@@ -201,7 +217,7 @@ class _Placed:
 
 def _checked(split: str, length: int) -> str:
     if split not in _SPLITS:
-        raise DataError(f"digits: split must be train or val, got {split!r}")
+        raise NoSplit(f"digits: split must be train or val, got {split!r}")
     if length < 1:
         raise DataError(f"digits: length must be at least 1, got {length}")
     return split

@@ -10,19 +10,28 @@ from __future__ import annotations
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from detcore.data.base import (
-    IMAGE_SUFFIXES,
-    DataError,
     FileDetection,
     Record,
     Transform,
+    box_areas,
     hashed_split,
-    image_size,
     split_names,
 )
+from detcore.data.faults import DamagedImage, DataError, Faults, Kind, NoSplit
+from detcore.data.images import IMAGE_SUFFIXES, image_size
+
+_Box = tuple[float, float, float, float]
+
+
+class _Object(NamedTuple):
+    box: _Box  # xyxy, pixels, as annotated
+    label: int
+    difficult: bool
 
 
 class Voc(FileDetection):
@@ -39,6 +48,7 @@ class Voc(FileDetection):
             right and bottom pixels are inside the box, like VOC2007 itself. The default takes the
             numbers as they stand, which is what annotation tools write.
         transforms: applied to each item.
+        faults: takes up what is wrong; the default raises what training can't do without.
 
     Objects marked difficult are trained on, and ignored in evaluation. Boxes without area and
     pictures that are missing are left out and reported once, with the file's name.
@@ -56,62 +66,106 @@ class Voc(FileDetection):
         classes: Sequence[str] | None = None,
         one_based: bool = False,
         transforms: Transform | None = None,
+        faults: Faults | None = None,
     ) -> None:
         self.root = Path(root)
+        super().__init__(classes or [], transforms, faults)
         files = _annotation_files(self.root)
-        chosen = _of_split(self.root, files, split)
-        trees = {f: _parse(f) for f in (files if classes is None else chosen)}
+        chosen = _of_split(self.root, files, split, self.faults)
+        parsed = {f: self._parsed(f) for f in (files if classes is None else chosen)}
+        trees = {f: tree for f, tree in parsed.items() if tree is not None}
         if classes is None:
-            classes = sorted({_text(o, "name", f) for f, t in trees.items() for o in _objects(t)})
-        super().__init__(classes, [], [], transforms)
+            every = (o.findtext("name") for t in trees.values() for o in _objects(t))
+            # an object without a name is refused when its picture is read
+            self.classes = sorted({name.strip() for name in every if name and name.strip()})
+            self.category_ids = list(range(1, len(self.classes) + 1))
         pictures = _Pictures(self.root)
         for number, file in enumerate(chosen, start=1):
+            if file not in trees:
+                continue
+            objects = self._usable(file, trees[file])
             picture = pictures.of(file, trees[file])
             if picture is None:
-                self.problems.append(f"{file}: its picture is missing; left out")
+                self.faults.left_out(Kind.MISSING, file, "its picture is missing; left out")
                 continue
-            self.records.append(self._read(number, file, trees[file], picture, one_based))
-            self.paths.append(picture)
+            size = self._size(trees[file], picture)
+            if size is not None:
+                self.add(_record(number, objects, picture, size, one_based), picture)
         if not self.records:
             raise DataError(f"{self.root}: split {split!r} has no picture with an annotation")
         self.report()
 
-    def _read(
-        self, number: int, file: Path, tree: ElementTree.Element, picture: Path, one_based: bool
-    ) -> Record:
+    def _parsed(self, file: Path) -> ElementTree.Element | None:
+        try:
+            return _parse(file)
+        except DataError as error:
+            if not self.faults.tolerant:
+                raise
+            text = str(error).removeprefix(f"{file}: ")
+            self.faults.refuse(Kind.ANNOTATIONS, file, text)
+            return None
+
+    def _usable(self, file: Path, tree: ElementTree.Element) -> list[_Object]:
         label_of = {name: i for i, name in enumerate(self.classes, start=1)}
-        boxes, labels, difficult = [], [], []
+        objects = []
         for obj in _objects(tree):
+            box = self._box(obj, file, label_of)
+            if box is not None:
+                difficult = (obj.findtext("difficult") or "0").strip() == "1"
+                objects.append(_Object(box, label_of[_text(obj, "name", file)], difficult))
+        return objects
+
+    def _size(self, tree: ElementTree.Element, picture: Path) -> tuple[int, int] | None:
+        """(width, height) in pixels as stated, or else of the picture; None if it is damaged."""
+        width, height = _stated_size(tree)
+        if width > 0 and height > 0:
+            return width, height
+        try:
+            return image_size(picture)
+        except DamagedImage as error:
+            text = str(error).removeprefix(f"{picture}: ")
+            self.faults.left_out(Kind.UNREADABLE, picture, f"{text}; left out")
+            return None
+
+    def _box(self, obj: ElementTree.Element, file: Path, label_of: dict[str, int]) -> _Box | None:
+        try:
             name = _text(obj, "name", file)
-            if name not in label_of:
-                known = ", ".join(self.classes)
-                raise DataError(f"{file}: class {name!r} is not one of {known}")
             x0, y0, x1, y1 = (
                 _number(obj, f"bndbox/{k}", file) for k in ("xmin", "ymin", "xmax", "ymax")
             )
-            if not (x1 > x0 and y1 > y0):
-                self.problems.append(
-                    f"{file}: {name} box ({x0:g}, {y0:g}, {x1:g}, {y1:g}) has no area; left out"
-                )
-                continue
-            boxes.append((x0 - one_based, y0 - one_based, x1, y1))
-            labels.append(label_of[name])
-            difficult.append((obj.findtext("difficult") or "0").strip() == "1")
-        width, height = (int(float(tree.findtext(f"size/{k}") or 0)) for k in ("width", "height"))
-        if width <= 0 or height <= 0:
-            width, height = image_size(picture)
-        array = np.array(boxes, np.float64).reshape(-1, 4)
-        return Record(
-            image_id=number,
-            file_name=picture.name,
-            width=width,
-            height=height,
-            boxes=array,
-            labels=np.array(labels, np.int64),
-            area=(array[:, 2] - array[:, 0]) * (array[:, 3] - array[:, 1]),
-            iscrowd=np.zeros(len(array), bool),
-            ignore=np.array(difficult, bool),
-        )
+        except DataError as error:
+            if not self.faults.tolerant:
+                raise
+            kind = Kind.NOT_FINITE if "must be a number" in str(error) else Kind.ENTRY
+            self.faults.refuse(kind, file, str(error).removeprefix(f"{file}: "))
+            return None
+        if name not in label_of:
+            text = f"class {name!r} is not one of {', '.join(self.classes)}"
+            self.faults.refuse(Kind.UNKNOWN_CLASS, file, text)
+            return None
+        if not (x1 > x0 and y1 > y0):
+            text = f"{name} box ({x0:g}, {y0:g}, {x1:g}, {y1:g}) has no area; left out"
+            self.faults.left_out(Kind.NO_AREA, file, text)
+            return None
+        return x0, y0, x1, y1
+
+
+def _record(
+    number: int, objects: list[_Object], picture: Path, size: tuple[int, int], one_based: bool
+) -> Record:
+    boxes = np.array([o.box for o in objects], np.float64).reshape(-1, 4)
+    boxes[:, :2] -= one_based
+    return Record(
+        image_id=number,
+        file_name=picture.name,
+        width=size[0],
+        height=size[1],
+        boxes=boxes,
+        labels=np.array([o.label for o in objects], np.int64),
+        area=box_areas(boxes),
+        iscrowd=np.zeros(len(boxes), bool),
+        ignore=np.array([o.difficult for o in objects], bool),
+    )
 
 
 def is_voc(root: Path) -> bool:
@@ -132,7 +186,7 @@ def _annotation_files(root: Path, needed: bool = True) -> list[Path]:
     return []
 
 
-def _of_split(root: Path, files: list[Path], split: str) -> list[Path]:
+def _of_split(root: Path, files: list[Path], split: str, faults: Faults) -> list[Path]:
     if split == "all":
         return files
     names = split_names(split)
@@ -145,12 +199,13 @@ def _of_split(root: Path, files: list[Path], split: str) -> list[Path]:
                 stems = [line.split()[0] for line in path.read_text().splitlines() if line.strip()]
                 missing = [s for s in stems if s not in by_stem]
                 if missing:
-                    raise DataError(
-                        f"{path}: {len(missing)} of its names have no annotation, "
+                    text = (
+                        f"{len(missing)} of its names have no annotation, "
                         f"the first is {missing[0]!r}"
                     )
-                return [by_stem[s] for s in stems]
-        raise DataError(
+                    faults.refuse(Kind.ANNOTATIONS, path, text)
+                return [by_stem[s] for s in stems if s in by_stem]
+        raise NoSplit(
             f"{root}: no split {split!r} in ImageSets/Main "
             f"(there are {', '.join(p.stem for p in lists)})"
         )
@@ -158,9 +213,7 @@ def _of_split(root: Path, files: list[Path], split: str) -> list[Path]:
     if len(folders) > 1:
         chosen = [f for f in files if f.parent.name in names]
         if not chosen:
-            raise DataError(
-                f"{root}: no folder for split {split!r} (there are {', '.join(folders)})"
-            )
+            raise NoSplit(f"{root}: no folder for split {split!r} (there are {', '.join(folders)})")
         return chosen
     keep = set(hashed_split((f.stem for f in files), split))
     return [f for f in files if f.stem in keep]
@@ -206,6 +259,15 @@ def _parse(file: Path) -> ElementTree.Element:
     if tree.tag != "annotation":
         raise DataError(f"{file}: expected a VOC <annotation>, got <{tree.tag}>")
     return tree
+
+
+def _stated_size(tree: ElementTree.Element) -> tuple[int, int]:
+    """(width, height) in pixels as the annotation says, 0 where it says nothing sensible."""
+    try:
+        width, height = (float(tree.findtext(f"size/{k}") or 0) for k in ("width", "height"))
+        return int(width), int(height)
+    except (ValueError, OverflowError):
+        return 0, 0
 
 
 def _objects(tree: ElementTree.Element) -> list[ElementTree.Element]:

@@ -25,6 +25,7 @@ def evaluate(
     device: torch.device | str = "cpu",
     batch_size: int = 8,
     score: float = 0.5,
+    max_damaged: float = 0.05,
     progress: Progress | None = None,
 ) -> Json:
     """Measure a model on a data set; the data set's transforms should be none.
@@ -32,6 +33,8 @@ def evaluate(
     Args:
         model: on `device`. dataset: with ground truth.
         score: confidence at which precision and recall are taken; average precision uses all.
+        max_damaged: share of the pictures that may be damaged; these are left out, of the ground
+            truth too, and named in the log.
         progress: called with (images done, images in all).
 
     Returns:
@@ -44,13 +47,15 @@ def evaluate(
     predictions: list[Prediction] = []
     targets: list[Target] = []
     seconds = 0.0
-    for images, truth in evaluation_loader(dataset, batch_size):
+    batches = evaluation_loader(dataset, batch_size, max_damaged=max_damaged)
+    for images, truth in batches:
         started = time.perf_counter()
         predictions += predict(model, images, device=device, batch_size=batch_size)
         seconds += time.perf_counter() - started
         targets += truth
         if progress:
             progress(len(targets), len(dataset))
+    batches.damage.report()
     if isinstance(dataset, DetectionDataset):
         figures = _detection(dataset, predictions, targets, score)
     else:
@@ -91,7 +96,9 @@ def coco_results(
 def _detection(
     dataset: DetectionDataset, predictions: list[Prediction], targets: list[Target], score: float
 ) -> Json:
-    truth = dataset.to_coco()
+    truth, seen = dataset.to_coco(), {t["image_id"] for t in targets}
+    truth["images"] = [i for i in truth["images"] if i["id"] in seen]
+    truth["annotations"] = [a for a in truth["annotations"] if a["image_id"] in seen]
     results = coco_results(predictions, [t["image_id"] for t in targets], dataset.category_ids)
     average, point = coco_metrics(truth, results), operating_point(truth, results, score)
     # pycocotools orders classes by category id, the operating point as the document does

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from detcore import models
 from detcore.data import AnyDataset, DataError, DetectionDataset, load, read_image
-from detcore.data.base import IMAGE_SUFFIXES
+from detcore.data.images import IMAGE_SUFFIXES
 from detcore.data.transforms import Augment
 from detcore.engine import checkpoint
 from detcore.engine.checkpoint import CheckpointInfo
@@ -72,6 +72,8 @@ def create_model(model: str, dataset: AnyDataset, options: dict[str, Any], seed:
     detector = dataset.task == "detection"
     if detector == (model == "classifier"):
         raise UsageError(f"the data is for {dataset.task}, which --model {model} doesn't do")
+    if getattr(dataset, "multilabel", False):
+        options = {"multilabel": True, **options}
     torch.manual_seed(seed)
     try:
         # detectors count the background as class 0
@@ -80,9 +82,23 @@ def create_model(model: str, dataset: AnyDataset, options: dict[str, Any], seed:
         raise UsageError(str(error)) from error
 
 
-def augmentation(net: nn.Module, dataset: AnyDataset, wanted: Augment | None) -> Augment:
-    """What is asked for, less what the data forbids, at the size that the model works at."""
+def augmentation(
+    net: nn.Module,
+    dataset: AnyDataset,
+    wanted: Augment | None,
+    *,
+    mosaic: float = 0.0,
+    crops: float = 0.0,
+) -> Augment:
+    """What is asked for, less what the data forbids, at the size that the model works at.
+
+    mosaic, crops: as in `Augment`, with or without the rest of it; UsageError where the data has
+    no boxes.
+    """
+    if (mosaic or crops) and dataset.task != "detection":
+        raise UsageError(f"--mosaic and --crops need boxes, the data is for {dataset.task}")
     chosen = wanted or Augment(mirror=0.0, colour=0.0, scale=(1.0, 1.0))
+    chosen = replace(chosen, mosaic=mosaic, crops=crops)
     if not dataset.mirror:
         chosen = replace(chosen, mirror=0.0, upside_down=0.0)
     config: Any = getattr(net, "config", {})
@@ -103,8 +119,8 @@ def validation_data(
 ) -> AnyDataset | None:
     """The val split of `val_data`, or of the training data; None, and said why, without one."""
     spec = val_data or chosen["spec"]
-    if val_data is None and spec.endswith(".json"):
-        say("no evaluation: a .json is one split; name another with --val-data")
+    if val_data is None and dataset.whole:
+        say(f"no evaluation: {Path(spec).name} is one split; name another with --val-data")
         return None
     try:
         val = open_data(spec, "val", chosen)

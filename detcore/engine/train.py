@@ -43,7 +43,8 @@ class TrainConfig:
     none. seed: of order, augmentation and the model's own sampling. eval_every: epochs between
     evaluations, 0 for one at the end alone. save_minutes: between savings of ``last``.
     precision: "no", "bf16" or "fp16" (see `fast_precision`). workers: loader processes.
-    device: "auto", "cpu", "cuda". data: kept for the record in the checkpoint.
+    device: "auto", "cpu", "cuda". group_aspect, max_damaged: see `detcore.data.loader.Stream`.
+    data: kept for the record in the checkpoint.
 
     With steps or epochs, one thread count and one machine, a run is repeatable; with minutes not.
     """
@@ -65,6 +66,8 @@ class TrainConfig:
     workers: int = 0
     precision: str = "no"
     device: str = "auto"
+    group_aspect: bool = False
+    max_damaged: float = 0.05
     data: dict[str, Any] = field(default_factory=dict)
 
     def total_steps(self, length: int) -> int | None:
@@ -121,6 +124,7 @@ def train(
 
     Raises:
         TrainingDiverged: a loss of NaN or infinity.
+        DataError: more pictures are damaged than `TrainConfig.max_damaged`; fewer are left out.
         ValueError: a configuration that makes no sense, or targets that don't fit the model.
     """
     if not (config.epochs or config.steps or config.minutes):
@@ -167,6 +171,8 @@ class _Run:
             config.workers,
             rank=self.accelerator.process_index,
             world=self.accelerator.num_processes,
+            group_aspect=config.group_aspect,
+            max_damaged=config.max_damaged,
         )
         self.loader = training_loader(dataset, stream, augment)
         self.schedule = Schedule(config.total_steps(len(dataset)), config.minutes, config.warmup)
@@ -202,6 +208,7 @@ class _Run:
             self.result.interrupted = True
         self.result.steps, self.result.seconds = step, self.schedule.elapsed()
         self.log.close()
+        self.loader.damage.report()
         # the caller gets the model without accelerate's mixed precision
         self.plain.__dict__.pop("forward", None)
         if not self.result.interrupted:
@@ -263,6 +270,7 @@ class _Run:
                 self.val,
                 device=self.accelerator.device,
                 batch_size=self.config.batch_size,
+                max_damaged=self.config.max_damaged,
             )
         self.result.metrics = metrics
         score = metrics.get("mAP" if "mAP" in metrics else "accuracy") or 0.0

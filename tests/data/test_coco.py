@@ -134,6 +134,8 @@ def test_missing_picture_is_reported_and_left_out(tmp_path, caplog):
         ("{", "not readable as JSON"),
         ([], "no list 'images'"),
         ({**document(), "categories": []}, "no categories"),
+        ({**document(), "images": [{**document()["images"][0], "id": "x"}]}, "wanted a whole num"),
+        ({**document(), "images": [{**document()["images"][0], "file_name": 7}]}, "wanted text"),
         ({**document(), "annotations": [{"image_id": 7, "category_id": 3}]}, "no 'bbox'"),
         ({**document(), "images": document()["images"][:1]}, "annotation 3 is of image 9"),
         ({**document(), "categories": document()["categories"][:2]}, "1 has category 90"),

@@ -1,0 +1,143 @@
+"""Which reader takes what ``--data`` names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from inspect import signature
+from pathlib import Path
+from typing import Any
+
+from detcore.data.base import ClassificationDataset, DetectionDataset
+from detcore.data.cityscapes import Cityscapes, is_cityscapes
+from detcore.data.coco import Coco, annotation_file
+from detcore.data.digits import DigitPatches, Digits, DigitScenes
+from detcore.data.faults import DataError, Faults
+from detcore.data.folder import Folder, is_folder
+from detcore.data.kitti import Kitti, is_kitti
+from detcore.data.multilabel import MultiLabel, is_multilabel
+from detcore.data.openimages import OpenImages, is_openimages
+from detcore.data.packed import caltech256, cifar10, fashion_mnist, imagenet, mnist, recognised
+from detcore.data.voc import Voc, is_voc
+
+AnyDataset = DetectionDataset | ClassificationDataset
+
+
+def load(
+    spec: str | Path, split: str = "train", *, faults: Faults | None = None, **options: Any
+) -> AnyDataset:
+    """Open a data set by name or by what is in a folder.
+
+    Args:
+        spec: ``digits``; ``NAME:PATH`` with a name of `NAMES`; a COCO JSON file, or a CSV or JSON
+            file of `MultiLabel`'s forms; or a folder, which is recognised in this order as
+            COCO (an instances JSON in it or in ``annotations/``), VOC (XML annotations), Open
+            Images, KITTI, Cityscapes, CIFAR-10, MNIST, Fashion-MNIST, Caltech-256, or
+            classification (folders of pictures; ImageNet's too).
+        split: ``train``, ``val`` or ``test``, if the data has it; ``all``. A COCO JSON file is one
+            split in itself and is taken whole, whatever is asked for, and so is a CSV that has no
+            column ``split``.
+        faults: given to readers of files: takes up what is wrong with them.
+        options: handed to the reader. For ``digits``: ``task`` ("detection" or
+            "classification"), ``size`` (pixels), ``length``, ``seed``.
+
+    Returns:
+        The data set, see `detcore.data.base` for its items.
+
+    Raises:
+        DataError: nothing readable there; the text says what was looked for.
+    """
+    if str(spec) == "digits":
+        return _digits(split, **options)
+    name, colon, rest = str(spec).partition(":")
+    # a path may have a colon in it: C:\data
+    if colon and name in NAMES:
+        reader, path = NAMES[name], Path(rest)
+        if not path.exists():
+            raise DataError(f"{path}: no such file or folder ({name}: was asked for)")
+    else:
+        path = Path(spec)
+        reader = _reader_of(path)
+    if faults is not None and "faults" in signature(reader).parameters:
+        options["faults"] = faults
+    data: AnyDataset = reader(path, split, **options)
+    return data
+
+
+def _coco(path: Path, split: str, *, faults: Faults | None = None, **options: Any) -> Coco:
+    options["faults"] = faults
+    if path.is_file():
+        data = Coco(path, **options)
+        data.whole = True
+        return data
+    found = annotation_file(path, split)
+    if not found:
+        raise DataError(f"{path}: no COCO .json here or in annotations/")
+    return Coco(found[0], split=found[1], **options)
+
+
+NAMES: dict[str, Callable[..., Any]] = {
+    "coco": _coco,
+    "voc": Voc,
+    "openimages": OpenImages,
+    "kitti": Kitti,
+    "cityscapes": Cityscapes,
+    "cifar10": cifar10,
+    "mnist": mnist,
+    "fashion-mnist": fashion_mnist,
+    "caltech256": caltech256,
+    "imagenet": imagenet,
+    "folder": Folder,
+    "multilabel": MultiLabel,
+}
+
+
+def _reader_of(path: Path) -> Callable[..., Any]:
+    if path.is_file():
+        if path.suffix.lower() not in (".json", ".csv"):
+            raise DataError(f"{path}: a data file must be a COCO .json, or .csv or .json of labels")
+        return MultiLabel if is_multilabel(path) else _coco
+    if not path.is_dir():
+        raise DataError(
+            f"{path}: no such data (give 'digits', a COCO .json file, a .csv of labels, a folder, "
+            f"or NAME:PATH with one of {', '.join(NAMES)})"
+        )
+    if _has_coco(path):
+        return _coco
+    for fits, name in (
+        (is_voc, "voc"),
+        (is_openimages, "openimages"),
+        (is_kitti, "kitti"),
+        (is_cityscapes, "cityscapes"),
+    ):
+        if fits(path):
+            return NAMES[name]
+    packed = recognised(path)
+    if len(packed) > 1:
+        raise DataError(f"{path}: it holds {' and '.join(packed)}; name one: {packed[0]}:{path}")
+    if packed:
+        return NAMES[packed[0]]
+    if is_folder(path):
+        return Folder
+    raise DataError(
+        f"{path}: no data recognised; looked for a COCO .json here and in annotations/, VOC .xml "
+        f"here, in Annotations/ and one folder down, class-descriptions-boxable.csv (Open Images), "
+        f"label_2/ (KITTI), gtFine/ (Cityscapes), cifar-10-batches-py/, MNIST/raw, "
+        f"FashionMNIST/raw, 256_ObjectCategories/, and folders of pictures"
+    )
+
+
+def _has_coco(root: Path) -> bool:
+    try:
+        return annotation_file(root, "all") is not None
+    except DataError:
+        return True  # there are some, for other splits
+
+
+def _digits(
+    split: str, *, task: str = "detection", size: int | None = None, **options: Any
+) -> AnyDataset:
+    # An epoch of 10,000 fresh pictures costs nothing to store; 500 give AP50 within about 0.01
+    options.setdefault("length", 10_000 if split == "train" else 500)
+    if task == "classification":
+        return DigitPatches(split, size=size or 32, **options)
+    return Digits(split, scenes=DigitScenes(size=size or 128), **options)

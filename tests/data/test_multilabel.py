@@ -1,0 +1,110 @@
+import json
+
+import pytest
+import torch
+from PIL import Image
+
+from detcore.data import DataError, MultiLabel, load
+from detcore.data.faults import Faults, Kind, NoSplit
+
+LISTED = "file,labels\na.jpg,dog;cat\nb.jpg,\nc.jpg,dog\n"
+COLUMNS = "file,cat,dog\na.jpg,1,1\nb.jpg,0,0\nc.jpg,0,1\n"
+JSON = {
+    "classes": ["cat", "dog"],
+    "images": [
+        {"file": "a.jpg", "labels": ["dog", "cat"]},
+        {"file": "b.jpg", "labels": []},
+        {"file": "c.jpg", "labels": ["dog"]},
+    ],
+}
+FORMS = {"listed.csv": LISTED, "columns.csv": COLUMNS, "all.json": json.dumps(JSON)}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for name in "abc":
+        Image.new("RGB", (8, 6)).save(tmp_path / f"{name}.jpg")
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", FORMS)
+@pytest.mark.parametrize("prefix", ["", "multilabel:"])
+def test_all_forms_say_the_same(folder, name, prefix):
+    (folder / name).write_text(FORMS[name])
+    data = load(f"{prefix}{folder / name}")
+    assert isinstance(data, MultiLabel)
+    assert data.multilabel
+    assert data.classes == ["cat", "dog"]
+    targets = [data[i][1] for i in range(3)]
+    assert [t["labels"].tolist() for t in targets] == [[1, 1], [0, 0], [0, 1]]
+    assert [t["image_id"] for t in targets] == [1, 2, 3]
+    assert targets[0]["labels"].dtype == torch.int64
+    assert data[0][0].shape == (3, 6, 8)
+    assert data.size(0) == (8, 6)
+
+
+def test_a_column_of_splits(folder):
+    (folder / "a.csv").write_text("file,split,labels\na.jpg,train,cat\nb.jpg,val,\nc.jpg,train,dog")
+    assert len(load(folder / "a.csv")) == 2
+    val = load(folder / "a.csv", "val")
+    assert [p.name for p in (val.path(0),)] == ["b.jpg"]
+    assert val.classes == ["cat", "dog"]  # of all splits
+    with pytest.raises(NoSplit, match=r"split 'test' \(there are train, val\)"):
+        load(folder / "a.csv", "test")
+
+
+def test_a_folder_with_a_file_a_split_or_a_single_one(folder):
+    (folder / "val.csv").write_text("file,cat,dog\nb.jpg,0,1\n")
+    (folder / "train.csv").write_text(COLUMNS)
+    assert [len(load(f"multilabel:{folder}", s)) for s in ("train", "val")] == [3, 1]
+    with pytest.raises(NoSplit, match=r"no file for split 'test' \(there are train.csv, val.csv"):
+        load(f"multilabel:{folder}", "test")
+    (folder / "val.csv").unlink()
+    (folder / "train.csv").unlink()
+    (folder / "labels.csv").write_text(
+        "file,cat\n" + "".join(f"{k}.jpg,{k % 2}\n" for k in range(30))
+    )
+    (folder / "images").mkdir()
+    for k in range(30):
+        Image.new("RGB", (8, 6)).save(folder / "images" / f"{k}.jpg")
+    sides = [load(f"multilabel:{folder}", s) for s in ("train", "val")]
+    names = [{d.path(i).name for i in range(len(d))} for d in sides]
+    assert len(names[0]) > len(names[1]) > 0
+    assert not names[0] & names[1]
+    assert len(names[0] | names[1]) == 30
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("a.csv", "", "wanted a header"),
+        ("a.csv", "a.jpg,cat\nb.jpg,dog\n", "wanted a header"),
+        ("a.csv", "file,cat,dog\na.jpg,1\n", "row 1 has 2 columns, the header 3"),
+        ("a.csv", "file,cat,dog\na.jpg,1,2\n", "row 1 has '2', wanted 0 or 1"),
+        ("a.json", '{"classes": ["cat"], "images": [{"file": "a.jpg"}]}', "image 1 is .* wanted"),
+        (
+            "a.json",
+            '{"classes": ["cat"], "images": [{"file": "a.jpg", "labels": ["cow"]}]}',
+            "a.jpg has label 'cow'",
+        ),
+        ("a.json", "{", "not readable as JSON"),
+        ("a.json", '{"classes": []}', "no list 'images'"),
+        ("a.csv", "file,labels\nnix.jpg,cat\n", "none of the 1 pictures of split 'train'"),
+    ],
+)
+def test_bad_files_are_named(folder, name, content, words):
+    (folder / name).write_text(content)
+    with pytest.raises(DataError, match=words) as caught:
+        load(f"multilabel:{folder / name}")
+    assert str(folder / name) in str(caught.value)
+
+
+def test_all_faults_at_once(folder, caplog):
+    (folder / "a.csv").write_text(COLUMNS + "x.jpg,1,0\nb.jpg,7,0\nb.jpg,1\n")
+    faults = Faults(tolerant=True)
+    assert len(load(folder / "a.csv", faults=faults)) == 3
+    assert [f.kind for f in faults] == [Kind.ENTRY, Kind.ENTRY, Kind.MISSING]
+    assert not caplog.records
+    (folder / "a.csv").write_text(COLUMNS + "x.jpg,1,0\n")
+    load(folder / "a.csv")
+    assert "x.jpg: picture is missing; left out" in caplog.text
