@@ -13,6 +13,8 @@ try:
     import typer
     from rich.table import Table
 
+    from detcore.commands import evaluate, predict
+    from detcore.commands.options import DATA_HELP, Data, Device, JsonOut, Seed
     from detcore.terminal import console
     from detcore.terminal import plain_errors as _plain_errors
     from detcore.terminal import say as _say
@@ -30,34 +32,6 @@ app = typer.Typer(
 )
 data_app = typer.Typer(help="Look at data sets.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
-
-_DATA_HELP = (
-    "'digits' (built in), a COCO .json, a .csv or .json of labels, a folder (COCO, VOC, one folder "
-    "a class, ...), or NAME:PATH, such as openimages:PATH or cifar10:PATH."
-)
-Data = Annotated[str, typer.Option("--data", help=_DATA_HELP)]
-Checkpoint = Annotated[
-    Path | None, typer.Option(help="A run's folder (best, else last) or a .safetensors file.")
-]
-PublishedModel = Annotated[
-    str | None,
-    typer.Option(
-        "--model", help="Instead of --checkpoint: torchvision's name of a model, or a Darknet .cfg."
-    ),
-]
-Weights = Annotated[
-    str | None,
-    typer.Option(help="Of --model: a .pth, .safetensors or Darknet file, or torchvision: fetch."),
-]
-Names = Annotated[
-    Path | None, typer.Option(help="Class names for --model, one a line; else its published ones.")
-]
-Optimize = Annotated[
-    str, typer.Option(help="no, or fp32 or bf16: make the model ready for inference first.")
-]
-Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
-Seed = Annotated[int, typer.Option(help="Seed of the data and of all randomness.")]
-JsonOut = Annotated[Path | None, typer.Option("--json", help="Write the result here as JSON.")]
 
 
 @app.command()
@@ -194,133 +168,13 @@ def train(
         _say(f"checkpoints, log.csv and loss.png are in {out}")
 
 
-@app.command("eval")
-def evaluate_command(
-    checkpoint: Checkpoint = None,
-    model: PublishedModel = None,
-    weights: Weights = None,
-    names: Names = None,
-    data: Annotated[
-        str | None, typer.Option(help=_DATA_HELP + " Default: what it was trained on.")
-    ] = None,
-    split: Annotated[str, typer.Option(help="train, val, test or all.")] = "val",
-    score: Annotated[
-        float, typer.Option(help="Confidence for precision and recall.", min=0, max=1)
-    ] = 0.5,
-    batch_size: Annotated[int, typer.Option(min=1)] = 8,
-    limit: Annotated[
-        int | None, typer.Option(help="Evaluate on N pictures; digits only.", min=1)
-    ] = None,
-    json_out: JsonOut = None,
-    optimize: Optimize = "no",
-    device: Device = "auto",
-) -> None:
-    """Measure a model on a data set and print a table."""
-    with _plain_errors():
-        from detcore.engine import jobs
-        from detcore.engine.evaluate import evaluate
-        from detcore.engine.opening import named_as, open_model
-        from detcore.engine.report import headline, metrics_table
-
-        net, info = open_model(checkpoint, model, weights, names, device=device, speed=optimize)
-        if limit and (data or info.data.get("spec")) != "digits":
-            raise jobs.UsageError("--limit is for digits, which are made to any number")
-        dataset = jobs.data_for(info, data, split, limit)
-        net = named_as(net, info, dataset)
-        with console.status("evaluating") as status:
-            metrics = evaluate(
-                net,
-                dataset,
-                device=next(net.parameters()).device,
-                batch_size=batch_size,
-                score=score,
-                progress=lambda done, of: status.update(f"evaluating {done}/{of}"),
-            )
-        console.print(metrics_table(metrics, f"{data or info.data.get('spec')} ({split})"))
-        _say(
-            f"{headline(metrics)}  ({metrics['images']} images, "
-            f"{metrics['images_per_second']} images/s)"
-        )
-        if json_out:
-            source = str(checkpoint or model)
-            jobs.write_json(json_out, {"checkpoint": source, "split": split, **metrics})
-
-
-@app.command()
-def predict(
-    photos: Annotated[
-        list[Path] | None, typer.Argument(help="Pictures, or folders of them.")
-    ] = None,
-    checkpoint: Checkpoint = None,
-    model: PublishedModel = None,
-    weights: Weights = None,
-    names: Names = None,
-    data: Annotated[
-        str | None, typer.Option(help="Take pictures from a data set instead: " + _DATA_HELP)
-    ] = None,
-    split: Annotated[str, typer.Option(help="Of --data.")] = "val",
-    count: Annotated[int, typer.Option(help="How many of --data.", min=1)] = 8,
-    out: Annotated[
-        Path | None, typer.Option(help="A .png or .jpg for one photo, else a folder.")
-    ] = None,
-    score: Annotated[float, typer.Option(help="Least confidence.", min=0, max=1)] = 0.5,
-    top_k: Annotated[
-        int | None, typer.Option(help="Of a classifier: how many of the best classes.", min=1)
-    ] = None,
-    tiles: Annotated[
-        bool,
-        typer.Option("--tiles", help="Small objects in large photos: detect in overlapping tiles."),
-    ] = False,
-    tile_size: Annotated[
-        int, typer.Option(help="With --tiles: a tile's side, pixels.", min=32)
-    ] = 640,
-    tile_overlap: Annotated[
-        float, typer.Option(help="With --tiles: share that the next sees too.", min=0, max=0.9)
-    ] = 0.2,
-    json_out: JsonOut = None,
-    optimize: Optimize = "no",
-    device: Device = "auto",
-) -> None:
-    """Find objects in photos, or name what they show: annotated pictures and JSON come out."""
-    with _plain_errors():
-        from detcore.engine import jobs
-        from detcore.engine.opening import open_model
-
-        if bool(photos) == bool(data):
-            raise jobs.UsageError("give photos, or --data")
-        net, info = open_model(checkpoint, model, weights, names, device=device, speed=optimize)
-        if top_k:
-            jobs.name_best(net, top_k)
-        cut = jobs.tiles_for(info, tile_size, tile_overlap) if tiles else None
-        if data:
-            dataset = jobs.data_for(info, data, split, count)
-            one_file = jobs.is_one_file(out, min(count, len(dataset)))
-            pictures = jobs.pictures_of(dataset, split, count)
-        else:
-            files = jobs.pictures_in(photos or [])
-            one_file = jobs.is_one_file(out, len(files))
-            pictures = jobs.read_pictures(files)
-        with console.status("predicting") as status:
-            answers = jobs.annotate(
-                net,
-                info,
-                pictures,
-                out=out,
-                one_file=one_file,
-                score=score,
-                say=_say,
-                tiles=cut,
-                progress=lambda done, of: status.update(f"predicting, tile {done}/{of}"),
-            )
-        if out:
-            _say(f"pictures are in {out}")
-        if json_out:
-            jobs.write_json(json_out, answers)
+app.command("eval")(evaluate.evaluate_command)
+app.command("predict")(predict.predict_command)
 
 
 @data_app.command("check")
 def data_check(
-    path: Annotated[str, typer.Argument(help=_DATA_HELP)],
+    path: Annotated[str, typer.Argument(help=DATA_HELP)],
     split: Annotated[
         str | None, typer.Option(help="train, val, test or all; default: every one it has.")
     ] = None,

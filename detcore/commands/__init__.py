@@ -1,0 +1,1 @@
+"""The larger commands of `detcore.cli`, one a file."""
