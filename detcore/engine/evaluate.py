@@ -1,9 +1,10 @@
-"""Run a model over a data set and measure it."""
+"""Run a model over a data set and measure it, or measure detections that are there already."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -12,10 +13,30 @@ from torch import Tensor, nn
 from detcore.data import AnyDataset, DetectionDataset
 from detcore.data.base import Target
 from detcore.data.loader import evaluation_loader
-from detcore.engine.metrics import Json, classification_metrics, coco_metrics, operating_point
+from detcore.engine.class_metrics import classification_metrics
+from detcore.engine.matching import Json, match_images
+from detcore.engine.metrics import at_confidence, best_confidence, coco_metrics, operating_point
+from detcore.engine.mistakes import confusion_matrix, errors_by_kind, mistakes_of
 from detcore.engine.predict import Prediction, predict
+from detcore.engine.voc import voc_metrics
 
 Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """An evaluation's figures, and what they were made of.
+
+    figures: as `evaluate` returns them. Of a detector `truth`, the COCO document of the pictures
+    measured, and `results`, its detections in COCO's form. Of a classifier `answers`: one a
+    picture: ``index`` in the data set, ``truth`` and ``named``, lists of class numbers, and
+    ``score``, the confidence of the class it is surest of.
+    """
+
+    figures: Json
+    truth: Json = field(default_factory=dict)
+    results: list[Json] = field(default_factory=list)
+    answers: list[Json] = field(default_factory=list)
 
 
 def evaluate(
@@ -26,6 +47,7 @@ def evaluate(
     batch_size: int = 8,
     score: float = 0.5,
     max_damaged: float = 0.05,
+    details: bool = False,
     progress: Progress | None = None,
 ) -> Json:
     """Measure a model on a data set; the data set's transforms should be none.
@@ -35,15 +57,40 @@ def evaluate(
         score: confidence at which precision and recall are taken; average precision uses all.
         max_damaged: share of the pictures that may be damaged; these are left out, of the ground
             truth too, and named in the log.
+        details: give what `detection_figures` adds, and of a classifier the confusion matrix.
         progress: called with (images done, images in all).
 
     Returns:
-        JSON-able. Detection: `coco_metrics` and `operating_point` with their ``per_class`` rows
-        joined. Classification: `classification_metrics`, of the best class of each image, or with
-        several labels an image of the classes that the model named. Both: ``task``, ``images``,
-        ``seconds`` in the model (reading the data not counted), ``images_per_second``.
-        All but the two of time are deterministic on one device.
+        JSON-able. Detection: `detection_figures`. Classification: `classification_metrics`, of
+        the best class of each image, or with several labels an image of the classes that the
+        model named. Both: ``task``, ``images``, ``parameters`` of the model, ``seconds`` in it
+        (reading the data not counted), ``images_per_second``. All but the two of time are
+        deterministic on one device.
     """
+    return measure(
+        model,
+        dataset,
+        device=device,
+        batch_size=batch_size,
+        score=score,
+        max_damaged=max_damaged,
+        details=details,
+        progress=progress,
+    ).figures
+
+
+def measure(
+    model: nn.Module,
+    dataset: AnyDataset,
+    *,
+    device: torch.device | str = "cpu",
+    batch_size: int = 8,
+    score: float = 0.5,
+    max_damaged: float = 0.05,
+    details: bool = False,
+    progress: Progress | None = None,
+) -> Measured:
+    """`evaluate`, which gives the figures alone, with what they were made of."""
     predictions: list[Prediction] = []
     targets: list[Target] = []
     seconds = 0.0
@@ -56,17 +103,76 @@ def evaluate(
         if progress:
             progress(len(targets), len(dataset))
     batches.damage.report()
-    if isinstance(dataset, DetectionDataset):
-        figures = _detection(dataset, predictions, targets, score)
-    else:
-        figures = _classification(dataset.classes, predictions, targets)
-    return {
+    common = {
         "task": dataset.task,
         "images": len(targets),
+        "parameters": sum(p.numel() for p in model.parameters()),
         "seconds": round(seconds, 3),
         "images_per_second": round(len(targets) / max(seconds, 1e-9), 2),
-        **figures,
     }
+    if isinstance(dataset, DetectionDataset):
+        document = truth_of(dataset, {t["image_id"] for t in targets})
+        ids = [t["image_id"] for t in targets]
+        results = coco_results(predictions, ids, dataset.category_ids)
+        figures = detection_figures(document, results, score=score, details=details)
+        return Measured({**common, **figures}, document, results)
+    figures = _classification(dataset.classes, predictions, targets)
+    if not details:
+        figures.pop("confusion", None)
+    left = [k for k in range(len(dataset)) if k not in batches.damage.found]
+    return Measured({**common, **figures}, answers=_answers(left, predictions, targets))
+
+
+def measure_results(
+    truth: Json, results: list[Json], *, score: float = 0.5, details: bool = False
+) -> Measured:
+    """Measure detections that any tool made; `evaluate`'s figures without those of a model."""
+    figures = detection_figures(truth, results, score=score, details=details)
+    common = {"task": "detection", "images": len(truth["images"])}
+    return Measured({**common, **figures}, truth, results)
+
+
+def detection_figures(
+    truth: Json, results: list[Json], *, score: float = 0.5, details: bool = False
+) -> Json:
+    """All figures of detections.
+
+    Args:
+        truth, results: as in `coco_metrics`. score: confidence of the operating point.
+        details: give all that follows "and".
+
+    Returns:
+        JSON-able: `coco_metrics` and `operating_point`, their ``per_class`` rows joined; and
+        ``curves`` (`coco_metrics`), ``voc`` (`voc_metrics`), ``best_confidence``, and at the
+        operating point ``confusion`` (`confusion_matrix`) and ``errors`` (`errors_by_kind`).
+        Deterministic.
+    """
+    average = coco_metrics(truth, results, curves=details)
+    more: Json = {}
+    if details:
+        categories = truth["categories"]
+        matches = match_images(truth, results, score=score)
+        point = at_confidence(matches, categories, score)
+        more = {
+            "voc": voc_metrics(truth, results),
+            "best_confidence": best_confidence(match_images(truth, results)),
+            "confusion": confusion_matrix(matches, categories),
+            "errors": errors_by_kind([mistakes_of(m) for m in matches], categories),
+        }
+    else:
+        point = operating_point(truth, results, score)
+    # pycocotools orders classes by category id, the operating point as the document does
+    at_point = {row["name"]: row for row in point["per_class"]}
+    per_class = [{**row, **at_point[row["name"]]} for row in average["per_class"]]
+    return {**average, **point, **more, "per_class": per_class}
+
+
+def truth_of(dataset: DetectionDataset, image_ids: set[int]) -> Json:
+    """The data set's COCO document, of these images alone."""
+    truth = dataset.to_coco()
+    truth["images"] = [i for i in truth["images"] if i["id"] in image_ids]
+    truth["annotations"] = [a for a in truth["annotations"] if a["image_id"] in image_ids]
+    return truth
 
 
 def coco_results(
@@ -93,29 +199,35 @@ def coco_results(
     return rows
 
 
-def _detection(
-    dataset: DetectionDataset, predictions: list[Prediction], targets: list[Target], score: float
-) -> Json:
-    truth, seen = dataset.to_coco(), {t["image_id"] for t in targets}
-    truth["images"] = [i for i in truth["images"] if i["id"] in seen]
-    truth["annotations"] = [a for a in truth["annotations"] if a["image_id"] in seen]
-    results = coco_results(predictions, [t["image_id"] for t in targets], dataset.category_ids)
-    average, point = coco_metrics(truth, results), operating_point(truth, results, score)
-    # pycocotools orders classes by category id, the operating point as the document does
-    at_point = {row["name"]: row for row in point["per_class"]}
-    per_class = [{**row, **at_point[row["name"]]} for row in average["per_class"]]
-    return {**average, **point, "per_class": per_class}
-
-
 def _classification(
     classes: list[str], predictions: list[Prediction], targets: list[Target]
 ) -> Json:
     scores = torch.stack([p["scores"] for p in predictions]).float()
     key = "label" if "label" in targets[0] else "labels"
     wanted: Tensor = torch.stack([torch.as_tensor(t[key]) for t in targets])
+    named = None
     if wanted.ndim == 2:
-        # what the model named by its own thresholds, which need not be one for all classes
-        scores = torch.zeros_like(scores)
-        for row, found in zip(scores, predictions, strict=True):
+        # by the model's own thresholds, which need not be one for all classes
+        named = torch.zeros_like(scores)
+        for row, found in zip(named, predictions, strict=True):
             row[found["labels"]] = 1
-    return classification_metrics(scores, wanted, classes)
+    return classification_metrics(scores, wanted, classes, named=named)
+
+
+def _answers(
+    indices: list[int], predictions: list[Prediction], targets: list[Target]
+) -> list[Json]:
+    rows = []
+    for index, found, target in zip(indices, predictions, targets, strict=True):
+        several = "labels" in target
+        wanted = target["labels"].nonzero()[:, 0] if several else target["label"].reshape(1)
+        named = found["labels"] if several else found["scores"].argmax().reshape(1)
+        rows.append(
+            {
+                "index": index,
+                "truth": wanted.tolist(),
+                "named": sorted(named.tolist()),
+                "score": float(found["scores"].max()),
+            }
+        )
+    return rows

@@ -18,7 +18,7 @@ from detcore.data.images import IMAGE_SUFFIXES
 from detcore.data.transforms import Augment
 from detcore.engine import checkpoint
 from detcore.engine.checkpoint import CheckpointInfo
-from detcore.engine.metrics import Json
+from detcore.engine.matching import Json
 from detcore.engine.plots import draw, overview, save_picture
 from detcore.engine.predict import predict, to_json
 from detcore.engine.tiles import Tiles, predict_tiled

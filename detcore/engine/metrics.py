@@ -1,21 +1,16 @@
-"""Figures of merit, for detections in COCO's form and for classification scores."""
+"""Figures of merit of detections in COCO's form."""
 
 from __future__ import annotations
 
 import contextlib
 import io
 from collections import defaultdict
-from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from detcore import ops
 from detcore.data.extras import require
-
-Json = dict[str, Any]
+from detcore.engine.matching import FORGIVEN, WRONG, ImageMatch, Json, is_ignored, match_images
 
 # pycocotools' order of its twelve figures
 _STATS = (
@@ -34,18 +29,20 @@ _STATS = (
 )
 
 
-def coco_metrics(ground_truth: Json, results: list[Json]) -> Json:
+def coco_metrics(ground_truth: Json, results: list[Json], *, curves: bool = False) -> Json:
     """Average precision as COCO defines it, computed by pycocotools.
 
     Args:
         ground_truth: a COCO document (`DetectionDataset.to_coco`). Crowds, and objects with
             ``ignore: 1``, are neither asked for nor counted against a detection.
         results: COCO results: ``image_id``, ``category_id``, ``bbox`` xywh in pixels, ``score``.
+        curves: give the precision-recall curves too.
 
     Returns:
         The twelve figures by name, 0..1, None where nothing of the kind exists; ``per_class``: a
-        list of ``name``, ``AP``, ``AP50``, ``objects`` in the order of the categories.
-        Deterministic.
+        list of ``name``, ``AP``, ``AP50``, ``objects`` in the order of the categories. With
+        `curves` ``curves``: ``recall``, 101 of them, and ``per_class``: ``name`` and
+        ``precision`` at each of these at IoU 0.5, None for a class without objects. Deterministic.
     """
     coco_module, eval_module = require("pycocotools.coco"), require("pycocotools.cocoeval")
 
@@ -78,7 +75,7 @@ def coco_metrics(ground_truth: Json, results: list[Json]) -> Json:
     precision = run.eval["precision"][:, :, :, 0, -1]
     objects: dict[int, int] = defaultdict(int)
     for a in annotations:
-        objects[a["category_id"]] += not (a["iscrowd"] or a["_kept_ignore"])
+        objects[a["category_id"]] += not is_ignored(a)
     names = {c["id"]: c["name"] for c in ground_truth["categories"]}
     figures["per_class"] = [
         {
@@ -89,6 +86,13 @@ def coco_metrics(ground_truth: Json, results: list[Json]) -> Json:
         }
         for k, category in enumerate(run.params.catIds)
     ]
+    if curves:
+        at_half = {
+            names[category]: precision[0, :, k].tolist() if objects[category] else None
+            for k, category in enumerate(run.params.catIds)
+        }
+        rows = [{"name": name, "precision": curve} for name, curve in at_half.items()]
+        figures["curves"] = {"recall": run.params.recThrs.tolist(), "per_class": rows}
     return figures
 
 
@@ -97,149 +101,93 @@ def operating_point(
 ) -> Json:
     """Precision, recall and box quality when detections below a confidence are thrown away.
 
-    Each detection, by descending score, takes the free object of its class and image with the
-    highest IoU, if that reaches `iou` (COCO's greedy rule). Detections that otherwise fall on a
-    crowd (by intersection over their own area) or on an ignored object count for nothing.
+    The rule is `detcore.engine.matching.match_images`.
 
     Args:
         ground_truth, results: as in `coco_metrics`.
         score: least confidence kept. iou: least IoU of a match.
 
     Returns:
-        ``precision``, ``recall`` over all classes and ``mean_iou`` of the matches, each 0..1 or
-        None without a denominator; ``per_class`` in the order of the categories: ``name``,
-        ``precision``, ``recall``, ``matched``, ``wrong``, ``missed``.
+        ``precision``, ``recall``, their harmonic mean ``f1`` over all classes and ``mean_iou`` of
+        the matches, each 0..1 or None without a denominator; ``per_class`` in the order of the
+        categories: ``name``, ``precision``, ``recall``, ``f1``, ``matched``, ``wrong``,
+        ``missed``. Deterministic.
     """
-    truth: dict[tuple[int, int], list[Json]] = defaultdict(list)
-    found: dict[tuple[int, int], list[Json]] = defaultdict(list)
-    for a in ground_truth["annotations"]:
-        truth[a["image_id"], a["category_id"]].append(a)
-    for r in results:
-        if r["score"] >= score:
-            found[r["image_id"], r["category_id"]].append(r)
-    counts = {c["id"]: np.zeros(3, int) for c in ground_truth["categories"]}
+    return at_confidence(
+        match_images(ground_truth, results, score=score, iou=iou),
+        ground_truth["categories"],
+        score,
+    )
+
+
+def at_confidence(matches: list[ImageMatch], categories: list[Json], score: float) -> Json:
+    """`operating_point`'s figures of matches, which `match_images` made at this `score`."""
+    counts = {c["id"]: np.zeros(3, int) for c in categories}
     overlaps: list[float] = []
-    for key in truth.keys() | found.keys():
-        matched, wrong, missed = _match(truth[key], found[key], iou)
-        counts[key[1]] += len(matched), wrong, missed
-        overlaps += matched
+    for match in matches:
+        for k, (r, partner) in enumerate(zip(match.detections, match.partner, strict=True)):
+            counts[r["category_id"]] += partner >= 0, partner == WRONG, 0
+            if partner >= 0:
+                overlaps.append(float(match.overlap[k, partner]))
+        for a, free in zip(match.objects, match.unfound, strict=True):
+            counts[a["category_id"]][2] += free
     total = sum(counts.values(), np.zeros(3, int))
     return {
         "score_threshold": score,
-        "precision": _ratio(total[0], total[0] + total[1]),
-        "recall": _ratio(total[0], total[0] + total[2]),
-        # a sorted sum: the order of a set of keys must not move the last digit
+        **_ratios(total),
+        # a sorted sum: the order of images must not move the last digit
         "mean_iou": float(np.mean(sorted(overlaps))) if overlaps else None,
         "per_class": [
             {
                 "name": c["name"],
-                "precision": _ratio(n[0], n[0] + n[1]),
-                "recall": _ratio(n[0], n[0] + n[2]),
-                "matched": int(n[0]),
-                "wrong": int(n[1]),
-                "missed": int(n[2]),
+                **_ratios(counts[c["id"]]),
+                **dict(zip(("matched", "wrong", "missed"), counts[c["id"]].tolist(), strict=True)),
             }
-            for c in ground_truth["categories"]
-            for n in (counts[c["id"]],)
+            for c in categories
         ],
     }
 
 
-def classification_metrics(scores: Tensor, targets: Tensor, classes: list[str]) -> Json:
-    """Accuracy, precision and recall, computed by torchmetrics.
+def best_confidence(matches: list[ImageMatch]) -> Json | None:
+    """The confidence of the highest F1 over all classes: ``score``, ``f1``, and its two parts.
 
     Args:
-        scores: ``[N, C]`` probabilities.
-        targets: int64 ``[N]`` class numbers, or multi-label ``[N, C]`` zeros and ones, where a
-            score above 0.5 says yes.
-        classes: C names.
+        matches: of all detections (`match_images` with a `score` of 0).
 
     Returns:
-        ``accuracy`` (share of pictures right; multi-label: share of single yes/no answers
-        right), ``precision`` and ``recall`` (means over classes), and ``per_class``: ``name``,
-        ``precision``, ``recall``, ``objects``.
-
-    Raises:
-        ValueError: shapes that don't belong together.
+        None where nothing is right. Of equally good confidences the highest. Deterministic.
     """
-    functional: Any = require("torchmetrics.functional.classification", "torchmetrics")
-    count = len(classes)
-    if scores.shape != (len(targets), count):
-        raise ValueError(
-            f"classification_metrics: scores must be [{len(targets)}, {count}], "
-            f"got {list(scores.shape)}"
-        )
-    if targets.ndim == 2:
-        kind, size, targets = "multilabel", {"num_labels": count}, targets.long()
-        objects = targets.sum(0)
-    else:
-        kind, size = "multiclass", {"num_classes": count}
-        objects = torch.bincount(targets, minlength=count)
-    # accuracy over all answers ("micro"), the others as a mean over classes ("macro"): for the
-    # multi-class case micro precision and recall would only repeat the accuracy
-    figures: Json = {
-        "accuracy": float(
-            getattr(functional, f"{kind}_accuracy")(scores, targets, average="micro", **size)
-        )
+    scores, right = [], []
+    for match in matches:
+        for r, partner in zip(match.detections, match.partner, strict=True):
+            if partner != FORGIVEN:
+                scores.append(r["score"])
+                right.append(partner >= 0)
+    if not any(right):
+        return None
+    objects = sum(len(match.objects) for match in matches)
+    order = np.argsort(-np.array(scores), kind="stable")
+    sorted_scores, hits = np.array(scores)[order], np.cumsum(np.array(right)[order])
+    kept = np.arange(1, len(hits) + 1)
+    # F1 = 2 right / (detections + objects); equal scores are kept or dropped together
+    f1 = np.where(np.diff(sorted_scores, append=-np.inf) < 0, 2 * hits / (kept + objects), -1.0)
+    best = int(f1.argmax())
+    return {
+        "score": float(sorted_scores[best]),
+        "f1": float(f1[best]),
+        "precision": float(hits[best] / kept[best]),
+        "recall": float(hits[best] / objects),
     }
-    each = {}
-    for name in ("precision", "recall"):
-        measure = getattr(functional, f"{kind}_{name}")
-        figures[name] = float(measure(scores, targets, average="macro", **size))
-        each[name] = measure(scores, targets, average="none", **size).tolist()
-    figures["per_class"] = [
-        {
-            "name": name,
-            "precision": each["precision"][k],
-            "recall": each["recall"][k],
-            "objects": int(objects[k]),
-        }
-        for k, name in enumerate(classes)
-    ]
-    return figures
 
 
-def _match(truth: list[Json], found: list[Json], iou: float) -> tuple[list[float], int, int]:
-    """IoU of each match, number of detections that are wrong, number of objects missed."""
-    real = [a for a in truth if not (a["iscrowd"] or a.get("ignore", 0))]
-    ignored = [a for a in truth if a["iscrowd"] or a.get("ignore", 0)]
-    found = sorted(found, key=lambda r: -r["score"])
-    boxes = _xyxy(found)
-    overlap = ops.box_iou(boxes, _xyxy(real)).numpy()
-    forgiven = _forgiven(boxes, ignored, iou)
-    free, matched, wrong = np.ones(len(real), bool), [], 0
-    for k in range(len(found)):
-        open_to_it = np.where(free, overlap[k], -1.0)
-        best = int(open_to_it.argmax()) if len(real) else -1
-        if best >= 0 and open_to_it[best] >= iou:
-            free[best] = False
-            matched.append(float(overlap[k, best]))
-        elif not forgiven[k]:
-            wrong += 1
-    return matched, wrong, int(free.sum())
-
-
-def _forgiven(boxes: Tensor, ignored: list[Json], iou: float) -> NDArray[np.bool_]:
-    """[n] whether a box lies on a crowd or on an ignored object."""
-    if not ignored or not len(boxes):
-        return np.zeros(len(boxes), bool)
-    region = _xyxy(ignored)
-    overlap = ops.box_iou(boxes, region)
-    sides = torch.minimum(boxes[:, None, 2:], region[:, 2:]) - torch.maximum(
-        boxes[:, None, :2], region[:, :2]
-    )
-    inside = sides.clamp(min=0).prod(2) / ops.box_area(boxes)[:, None].clamp(min=1e-9)
-    crowd = torch.tensor([bool(a["iscrowd"]) for a in ignored])
-    hit = torch.where(crowd, inside, overlap) >= iou
-    out: NDArray[np.bool_] = hit.any(1).numpy()
-    return out
-
-
-def _xyxy(entries: list[Json]) -> Tensor:
-    """[n, 4] float64 xyxy out of COCO's xywh."""
-    boxes = torch.tensor([e["bbox"] for e in entries], dtype=torch.float64).reshape(-1, 4)
-    boxes[:, 2:] += boxes[:, :2]
-    return boxes
+def _ratios(counts: NDArray[np.int_]) -> Json:
+    """Precision, recall and F1 of (matched, wrong, missed)."""
+    matched, wrong, missed = counts.tolist()
+    return {
+        "precision": _ratio(matched, matched + wrong),
+        "recall": _ratio(matched, matched + missed),
+        "f1": _ratio(2 * matched, 2 * matched + wrong + missed),
+    }
 
 
 def _mean(precision: NDArray[np.float64]) -> float:

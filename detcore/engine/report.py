@@ -14,7 +14,7 @@ from rich.table import Table
 from torch import nn
 
 from detcore.data import AnyDataset
-from detcore.engine.metrics import Json
+from detcore.engine.matching import Json
 from detcore.engine.train import TrainConfig
 
 _LINE_EVERY = 10.0  # seconds between lines where there is no terminal to redraw
@@ -113,8 +113,8 @@ def summary(
 
 def metrics_table(metrics: Json, title: str) -> Table:
     """`detcore.engine.evaluate`'s figures: a row a class, and one for all of them."""
-    # rules between columns left out: nine of them must fit 80 characters
-    table = Table(title=title, box=SIMPLE_HEAD, padding=(0, 0, 0, 1))
+    # spaces for rules between columns: ten of them must fit 80 characters
+    table = Table(title=title, box=SIMPLE_HEAD, padding=0)
     columns = [k for k in metrics["per_class"][0] if k != "name"]
     for name in ("class", *columns):
         table.add_column(name, justify="left" if name == "class" else "right")

@@ -2,32 +2,10 @@ import json
 
 import numpy as np
 import pytest
-import torch
 
-from detcore.engine.metrics import classification_metrics, coco_metrics, operating_point
-
-
-def truth(*annotations, classes=("x", "y")):
-    """A COCO document of (image, category, xywh, {flags}) rows; categories are 5, 10, ..."""
-    rows = []
-    for k, (image, category, bbox, *flags) in enumerate(annotations, start=1):
-        row = {"id": k, "image_id": image, "category_id": category, "bbox": bbox}
-        row |= {"area": bbox[2] * bbox[3], "iscrowd": 0, "ignore": 0}
-        rows.append(row | (flags[0] if flags else {}))
-    return {
-        "info": {},
-        "images": [{"id": i, "width": 100, "height": 100} for i in (1, 2)],
-        "annotations": rows,
-        "categories": [{"id": 5 * k, "name": n} for k, n in enumerate(classes, start=1)],
-    }
-
-
-def found(*rows):
-    keys = ("image_id", "category_id", "bbox", "score")
-    return [dict(zip(keys, r, strict=True)) for r in rows]
-
-
-A, B, FAR = [10, 10, 20, 20], [60, 60, 30, 20], [40, 5, 10, 10]
+from detcore.engine.matching import match_images
+from detcore.engine.metrics import best_confidence, coco_metrics, operating_point
+from tests.engine.documents import FAR, A, B, found, truth
 
 
 def test_average_precision_by_hand():
@@ -128,21 +106,37 @@ def test_operating_point_by_hand():
     assert looser["recall"] == 1
 
 
-def test_classes_by_hand():
-    scores = torch.tensor([[0.8, 0.1, 0.1], [0.6, 0.3, 0.1], [0.1, 0.7, 0.2], [0.2, 0.2, 0.6]])
-    figures = classification_metrics(scores, torch.tensor([0, 1, 1, 2]), ["a", "b", "c"])
-    assert figures["accuracy"] == pytest.approx(3 / 4)
-    assert [r["precision"] for r in figures["per_class"]] == pytest.approx([0.5, 1, 1])
-    assert [r["recall"] for r in figures["per_class"]] == pytest.approx([1, 0.5, 1])
-    assert figures["precision"] == pytest.approx(2.5 / 3)
-    assert [r["objects"] for r in figures["per_class"]] == [1, 2, 1]
+def test_f1_is_of_right_wrong_and_missed():
+    rows = found((1, 5, A, 0.9), (1, 5, FAR, 0.8), (1, 10, B, 0.7))
+    point = operating_point(truth((1, 5, A), (1, 5, B), (2, 5, A)), rows)
+    assert point["f1"] == pytest.approx(2 / (2 + 2 + 2))
+    assert [r["f1"] for r in point["per_class"]] == [pytest.approx(2 / (2 + 1 + 2)), 0]
+    assert operating_point(truth(), [])["f1"] is None
 
 
-def test_several_labels_by_hand():
-    scores = torch.tensor([[0.9, 0.2], [0.6, 0.8], [0.1, 0.7]])
-    figures = classification_metrics(scores, torch.tensor([[1, 0], [0, 1], [1, 0]]), ["a", "b"])
-    assert figures["accuracy"] == pytest.approx(3 / 6)
-    assert [r["precision"] for r in figures["per_class"]] == pytest.approx([0.5, 0.5])
-    assert [r["recall"] for r in figures["per_class"]] == pytest.approx([0.5, 1])
-    with pytest.raises(ValueError, match=r"scores must be \[3, 4\], got \[3, 2\]"):
-        classification_metrics(scores, torch.zeros(3, dtype=torch.long), list("abcd"))
+def test_the_best_confidence_by_hand():
+    document = truth((1, 5, A), (1, 5, B), (2, 5, A))
+    rows = found((1, 5, A, 0.9), (2, 5, A, 0.6), (2, 5, FAR, 0.6), (1, 5, FAR, 0.4), (1, 5, B, 0.1))
+    # F1 from the surest on: 2/4; the two of 0.6 together 4/6; 4/7; 6/8
+    best = best_confidence(match_images(document, rows))
+    assert best == {"score": 0.1, "f1": 0.75, "precision": 0.6, "recall": 1}
+    best = best_confidence(match_images(document, rows[:4]))
+    assert best["score"] == 0.6
+    assert best["f1"] == pytest.approx(4 / 6)
+    # what it says is what the operating point there is
+    point = operating_point(document, rows[:4], score=0.6)
+    assert {k: point[k] for k in ("f1", "precision", "recall")} == {
+        k: best[k] for k in ("f1", "precision", "recall")
+    }
+    assert best_confidence(match_images(document, rows[2:4])) is None
+
+
+def test_precision_recall_curves_by_hand():
+    rows = found((1, 5, A, 0.9), (1, 5, FAR, 0.8), (1, 5, B, 0.7))
+    curves = coco_metrics(truth((1, 5, A), (1, 5, B)), rows, curves=True)["curves"]
+    assert len(curves["recall"]) == 101
+    first, second = curves["per_class"]
+    assert first["name"] == "x"
+    assert first["precision"] == pytest.approx([1] * 51 + [2 / 3] * 50)
+    assert second["precision"] is None
+    assert "curves" not in coco_metrics(truth((1, 5, A)), rows)

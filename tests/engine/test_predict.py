@@ -49,6 +49,30 @@ def test_a_perfect_detector_scores_one(scenes):
     assert [r["name"] for r in figures["per_class"]] == scenes.classes
 
 
+def test_details_agree_with_each_other(scenes):
+    def spoil(answer):
+        # the first of each picture gets a wrong label, the last is lost
+        labels = answer["labels"].clone()
+        labels[0] = labels[0] % 10 + 1
+        return {k: v[:-1] for k, v in {**answer, "labels": labels}.items()}
+
+    figures = evaluate(Oracle(scenes, boxes_of, spoil), scenes, score=0.4, details=True)
+    matrix = torch.tensor(figures["confusion"]["matrix"])
+    rows = figures["per_class"]
+    assert matrix.diagonal().tolist() == [r["matched"] for r in rows] + [0]
+    assert (matrix.sum(0) - matrix.diagonal())[:-1].tolist() == [r["wrong"] for r in rows]
+    assert (matrix.sum(1) - matrix.diagonal())[:-1].tolist() == [r["missed"] for r in rows]
+    errors = figures["errors"]["counts"]
+    assert errors["class"] > 0
+    assert sum(v for k, v in errors.items() if k != "missed") == sum(r["wrong"] for r in rows)
+    assert len(figures["curves"]["per_class"]) == 10
+    assert 0 < figures["voc"]["AP_all_point"] < 1
+    assert figures["best_confidence"]["f1"] >= figures["f1"]
+    plain = evaluate(Oracle(scenes, boxes_of, spoil), scenes, score=0.4)
+    same = {k: v for k, v in figures.items() if k in plain and "second" not in k}
+    assert same == {k: v for k, v in plain.items() if "second" not in k}
+
+
 def test_wrong_labels_and_shifted_boxes_cost(scenes):
     def relabel(answer):
         answer["labels"] = answer["labels"] % 10 + 1

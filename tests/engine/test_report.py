@@ -31,9 +31,9 @@ def test_without_a_terminal_a_line_comes_now_and_then(monkeypatch):
 
 def test_the_table_fits_eighty_characters():
     row = {"name": "Platelets", "AP": 0.5, "AP50": None, "objects": 1234, "precision": 0.5,
-           "recall": 0.5, "matched": 1000, "wrong": 10, "missed": 234}  # fmt: skip
+           "recall": 0.5, "f1": 0.5, "matched": 1000, "wrong": 10, "missed": 234}  # fmt: skip
     metrics = {"per_class": [row, {**row, "name": "b"}], "mAP": 0.5, "AP50": 0.75,
-               "precision": 0.5, "recall": 0.5}  # fmt: skip
+               "precision": 0.5, "recall": 0.5, "f1": 0.5}  # fmt: skip
     out = io.StringIO()
     Console(file=out, width=80).print(metrics_table(metrics, "digits"))
     text = out.getvalue()
