@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -18,6 +19,9 @@ from detcore.commands.options import (
 )
 from detcore.terminal import console, plain_errors, say
 
+if TYPE_CHECKING:
+    from detcore.data import AnyDataset
+
 
 def evaluate_command(
     checkpoint: Checkpoint = None,
@@ -28,6 +32,10 @@ def evaluate_command(
         str | None, typer.Option(help=DATA_HELP + " Default: what it was trained on.")
     ] = None,
     split: Annotated[str, typer.Option(help="train, val, test or all.")] = "val",
+    results: Annotated[
+        Path | None,
+        typer.Option(help="Instead of a model: detections of any tool, in COCO's results form."),
+    ] = None,
     score: Annotated[
         float, typer.Option(help="Confidence for precision and recall.", min=0, max=1)
     ] = 0.5,
@@ -36,35 +44,65 @@ def evaluate_command(
         int | None, typer.Option(help="Evaluate on N pictures; digits only.", min=1)
     ] = None,
     json_out: JsonOut = None,
+    report: Annotated[
+        Path | None,
+        typer.Option(help="Write one .html here: figures, curves, confusion, the worst pictures."),
+    ] = None,
+    save_results: Annotated[
+        Path | None, typer.Option(help="Write the detections here, in COCO's results form.")
+    ] = None,
     optimize: Optimize = "no",
     device: Device = "auto",
 ) -> None:
-    """Measure a model on a data set and print a table."""
+    """Measure a model, or detections that are there already, and print a table."""
     with plain_errors():
         from detcore.engine import jobs
-        from detcore.engine.evaluate import evaluate
+        from detcore.engine import results as files
+        from detcore.engine.evaluate import measure, measure_results
+        from detcore.engine.html import write_report
         from detcore.engine.opening import named_as, open_model
-        from detcore.engine.report import headline, metrics_table
+        from detcore.engine.report import detail_table, headline, metrics_table, volume
 
-        net, info = open_model(checkpoint, model, weights, names, device=device, speed=optimize)
-        if limit and (data or info.data.get("spec")) != "digits":
-            raise jobs.UsageError("--limit is for digits, which are made to any number")
-        dataset = jobs.data_for(info, data, split, limit)
-        net = named_as(net, info, dataset)
-        with console.status("evaluating") as status:
-            metrics = evaluate(
-                net,
-                dataset,
-                device=next(net.parameters()).device,
-                batch_size=batch_size,
-                score=score,
-                progress=lambda done, of: status.update(f"evaluating {done}/{of}"),
-            )
-        console.print(metrics_table(metrics, f"{data or info.data.get('spec')} ({split})"))
-        say(
-            f"{headline(metrics)}  ({metrics['images']} images, "
-            f"{metrics['images_per_second']} images/s)"
-        )
+        source = str(results or checkpoint or model)
+        dataset: AnyDataset
+        if results:
+            if checkpoint or model or weights or names or limit:
+                raise jobs.UsageError("--results is measured without a model and without --limit")
+            if not data:
+                raise jobs.UsageError("--results needs --data, the truth to hold them against")
+            dataset = files.data_to_score(data, split)
+            truth = dataset.to_coco()
+            found = files.read_results(results, truth)
+            measured = measure_results(truth, found, score=score, details=True)
+        else:
+            net, info = open_model(checkpoint, model, weights, names, device=device, speed=optimize)
+            data = data or info.data.get("spec")
+            if limit and data != "digits":
+                raise jobs.UsageError("--limit is for digits, which are made to any number")
+            dataset = jobs.data_for(info, data, split, limit)
+            if save_results and dataset.task != "detection":
+                raise jobs.UsageError(f"--save-results is for detectors, this is {dataset.task}")
+            net = named_as(net, info, dataset)
+            with console.status("evaluating") as status:
+                measured = measure(
+                    net,
+                    dataset,
+                    device=next(net.parameters()).device,
+                    batch_size=batch_size,
+                    score=score,
+                    details=True,
+                    progress=lambda done, of: status.update(f"evaluating {done}/{of}"),
+                )
+        metrics, title = measured.figures, f"{data} ({split})"
+        console.print(metrics_table(metrics, title))
+        console.print(detail_table(metrics))
+        say(f"{headline(metrics)}  ({volume(metrics)})")
         if json_out:
-            source = str(checkpoint or model)
-            jobs.write_json(json_out, {"checkpoint": source, "split": split, **metrics})
+            named = "results" if results else "checkpoint"
+            jobs.write_json(json_out, {named: source, "split": split, **metrics})
+        if save_results:
+            files.write_results(save_results, measured.results)
+        if report:
+            facts = {"detections" if results else "model": source, "data": title}
+            write_report(report, measured, dataset, title="Evaluation", facts=facts)
+            say(f"the report is {report}")

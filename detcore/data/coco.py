@@ -30,6 +30,8 @@ class Coco(FileDetection):
             by a hash of the file name, for files that hold no split.
         transforms: applied to each item.
         faults: takes up what is wrong; the default raises what training can't do without.
+        need_pictures: False takes up images whose files are missing too, for work on annotations
+            alone.
 
     Category ids, sparse in COCO itself (1..90 with gaps), become labels 1..C in ascending order
     of id; `category_ids` leads back. Crowd regions (``iscrowd: 1``) are in no item's target and
@@ -48,6 +50,7 @@ class Coco(FileDetection):
         split: str = "all",
         transforms: Transform | None = None,
         faults: Faults | None = None,
+        need_pictures: bool = True,
     ) -> None:
         self.file = Path(annotations)
         super().__init__([], transforms, faults)
@@ -64,10 +67,15 @@ class Coco(FileDetection):
             for info in document["images"]
             if info["file_name"] in keep
         ]
-        folder = Path(images) if images else _image_folder(self.file, document["images"])
+        try:
+            folder = Path(images) if images else _image_folder(self.file, document["images"])
+        except DataError:
+            if need_pictures:
+                raise
+            folder = self.file.parent
         for record in records:
             path = folder / record.file_name
-            if path.is_file():
+            if path.is_file() or not need_pictures:
                 self.add(record, path)
             else:
                 self.faults.left_out(Kind.MISSING, path, "picture is missing; left out")

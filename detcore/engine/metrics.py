@@ -13,7 +13,7 @@ from detcore.data.extras import require
 from detcore.engine.matching import FORGIVEN, WRONG, ImageMatch, Json, is_ignored, match_images
 
 # pycocotools' order of its twelve figures
-_STATS = (
+COCO_FIGURES = (
     "mAP",
     "AP50",
     "AP75",
@@ -70,7 +70,7 @@ def coco_metrics(ground_truth: Json, results: list[Json], *, curves: bool = Fals
         run.evaluate()
         run.accumulate()
         run.summarize()
-    figures: Json = {k: _none_if_absent(v) for k, v in zip(_STATS, run.stats, strict=True)}
+    figures: Json = {k: _none_if_absent(v) for k, v in zip(COCO_FIGURES, run.stats, strict=True)}
     # precision: [IoU thresholds 0.50..0.95, recalls, classes, areas (0 is all), max detections]
     precision = run.eval["precision"][:, :, :, 0, -1]
     objects: dict[int, int] = defaultdict(int)

@@ -20,6 +20,7 @@ from detcore.engine.matching import Json
 
 Box = tuple[float, float, float, float]
 Colour = tuple[int, int, int]
+Row = tuple[Sequence[float], str, Colour]  # box xyxy, pixels; text of its tag; colour
 
 # A label of readable size covers a small picture; smaller ones are enlarged to this short side
 _SHORT_SIDE = 480
@@ -41,36 +42,55 @@ def draw(image: Tensor, answer: Json, *, classes: Sequence[str]) -> Image.Image:
         An RGB picture; one with a short side under 480 pixels is enlarged by a whole factor, so
         that the tags can be read. Deterministic.
     """
-    picture, factor = _enlarged(image)
+    order = list(classes)
+    if "detections" in answer:
+        return draw_boxes(
+            image,
+            [
+                (f["box"], f"{f['class']} {f['score']:.2f}", class_colour(order.index(f["class"])))
+                for f in reversed(answer["detections"])  # the surest last, so that it lies on top
+            ],
+        )
+    picture, _ = _enlarged(image)
     pen = ImageDraw.Draw(picture)
-    heights = [(f["box"][3] - f["box"][1]) * factor for f in answer.get("detections", [])]
+    font = ImageFont.load_default(_letters(picture, []))
+    top = 0.0
+    for named in answer["classes"]:
+        text = f"{named['class']} {named['score']:.2f}"
+        height = _tag_size(pen, text, font)[1]
+        if top + height > picture.height:
+            break  # a line more would be cut
+        _tag(pen, (0, top), text, font, class_colour(order.index(named["class"])))
+        top += height
+    return picture
+
+
+def draw_boxes(image: Tensor, rows: Sequence[Row], *, enlarge: bool = True) -> Image.Image:
+    """Draw boxes with tags on a picture.
+
+    Args:
+        image: uint8 or float 0..1 ``[3, H, W]``, RGB.
+        rows: box (xyxy, pixels of the image), text of its tag, colour; later ones lie on top. A
+            box without area is left out.
+        enlarge: a small picture, as `draw` does.
+    """
+    picture, factor = _enlarged(image) if enlarge else (as_picture(image), 1)
+    pen = ImageDraw.Draw(picture)
+    heights = [(box[3] - box[1]) * factor for box, _, _ in rows]
     letters = _letters(picture, heights)
     font = ImageFont.load_default(letters)
     line = max(2, round(letters / 7))
-    if "detections" not in answer:
-        top = 0.0
-        for named in answer["classes"]:
-            text = f"{named['class']} {named['score']:.2f}"
-            height = _tag_size(pen, text, font)[1]
-            if top + height > picture.height:
-                break  # a line more would be cut
-            _tag(pen, (0, top), text, font, class_colour(list(classes).index(named["class"])))
-            top += height
-        return picture
-    rows = [
-        (
-            tuple(c * factor for c in f["box"]),
-            f"{f['class']} {f['score']:.2f}",
-            class_colour(list(classes).index(f["class"])),
-        )
-        for f in reversed(answer["detections"])  # the surest last, so that it lies on top
-    ]
-    rows = [row for row in rows if row[0][2] > row[0][0] and row[0][3] > row[0][1]]
-    for (x0, y0, x1, y1), _, colour in rows:
-        pen.rectangle((x0, y0, x1 - 1, y1 - 1), outline=colour, width=line)
+    seen = []
+    for (x0, y0, x1, y1), text, colour in rows:
+        if x1 > x0 and y1 > y0:
+            seen.append(((x0 * factor, y0 * factor, x1 * factor, y1 * factor), text, colour))
+    for (x0, y0, x1, y1), _, colour in seen:
+        # a box thinner than a pixel still has a line
+        corners = (x0, y0, max(x0, x1 - 1), max(y0, y1 - 1))
+        pen.rectangle(corners, outline=colour, width=line)
     # after all boxes: no line may cross a tag
     taken: list[Box] = []
-    for box, text, colour in rows:
+    for box, text, colour in seen:
         place = _place(pen, box, text, font, picture.size, taken)
         _tag(pen, place[:2], text, font, colour)
         taken.append(place)
@@ -151,10 +171,15 @@ def class_colour(index: int) -> Colour:
     return round(red * 255), round(green * 255), round(blue * 255)
 
 
-def _enlarged(image: Tensor) -> tuple[Image.Image, int]:
+def as_picture(image: Tensor) -> Image.Image:
+    """uint8 or float 0..1 ``[3, H, W]`` as an RGB picture."""
     pixels = image if image.dtype.is_floating_point else image / 255
     array = (pixels.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy()
-    picture = Image.fromarray(np.ascontiguousarray(array), "RGB")
+    return Image.fromarray(np.ascontiguousarray(array), "RGB")
+
+
+def _enlarged(image: Tensor) -> tuple[Image.Image, int]:
+    picture = as_picture(image)
     factor = min(_MAX_FACTOR, max(1, math.ceil(_SHORT_SIDE / min(picture.size))))
     if factor > 1:
         size = picture.width * factor, picture.height * factor

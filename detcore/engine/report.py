@@ -73,8 +73,17 @@ class TrainProgress:
 
 def headline(metrics: Json) -> str:
     """The figures that matter most, in one line."""
-    wanted = ("mAP", "AP50", "AP75", "accuracy", "precision", "recall", "mean_iou")
+    wanted = ("mAP", "AP50", "AP75", "accuracy", "precision", "recall", "f1", "mean_iou")
     return "  ".join(f"{k} {metrics[k]:.3f}" for k in wanted if metrics.get(k) is not None)
+
+
+def volume(metrics: Json) -> str:
+    """How much was measured, and what it took: pictures, speed, parameters of the model."""
+    text = f"{metrics['images']} images"
+    if "parameters" in metrics:
+        text += f", {metrics['images_per_second']} images/s"
+        text += f", {metrics['parameters'] / 1e6:.2f} million parameters"
+    return text
 
 
 def clock(seconds: float | None) -> str:
@@ -112,13 +121,13 @@ def summary(
 
 
 def metrics_table(metrics: Json, title: str) -> Table:
-    """`detcore.engine.evaluate`'s figures: a row a class, and one for all of them."""
+    """`detcore.engine.evaluate`'s figures: a row a class of `shown_rows`, and one for all."""
     # spaces for rules between columns: ten of them must fit 80 characters
     table = Table(title=title, box=SIMPLE_HEAD, padding=0)
     columns = [k for k in metrics["per_class"][0] if k != "name"]
     for name in ("class", *columns):
         table.add_column(name, justify="left" if name == "class" else "right")
-    for row in metrics["per_class"]:
+    for row in shown_rows(metrics):
         table.add_row(row["name"], *(_figure(row[c]) for c in columns))
     table.add_section()
     # what is called AP for one class is called mAP for all
@@ -130,6 +139,35 @@ def metrics_table(metrics: Json, title: str) -> Table:
     for count in ("matched", "wrong", "missed"):
         whole[count] = sum(r.get(count, 0) for r in metrics["per_class"])
     table.add_row("all", *(_figure(whole[c]) for c in columns), style="bold")
+    return table
+
+
+def shown_rows(metrics: Json) -> list[Json]:
+    """The rows of the classes, less those of 80 that no object and no detection is of."""
+    rows = metrics["per_class"]
+    return [r for r in rows if r["objects"] or r.get("wrong")] or rows
+
+
+def detail_table(metrics: Json) -> Table:
+    """What `metrics_table` has no column for: by size and number, VOC's rule, kinds of error."""
+    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+
+    def add(text: str, keys: tuple[str, ...], where: Json) -> None:
+        table.add_row(text, "  ".join(_figure(where[k]) for k in keys))
+
+    if metrics["task"] == "detection":
+        add("AP small, medium, large", ("AP_small", "AP_medium", "AP_large"), metrics)
+        add("AR small, medium, large", ("AR_small", "AR_medium", "AR_large"), metrics)
+        add("AR of 1, 10, 100 detections", ("AR1", "AR10", "AR100"), metrics)
+        add("VOC AP50, 11 and all points", ("AP_11_point", "AP_all_point"), metrics["voc"])
+        if best := metrics["best_confidence"]:
+            table.add_row("highest F1", f"{best['f1']:.3f} at confidence {best['score']:.3f}")
+        counts = metrics["errors"]["counts"]
+        table.add_row("errors", ", ".join(f"{n} {kind}" for kind, n in counts.items()))
+        return table
+    add("precision, recall, F1 over all answers", ("precision", "recall", "f1"), metrics["micro"])
+    if metrics.get("top5_accuracy") is not None:
+        add("top-5 accuracy", ("top5_accuracy",), metrics)
     return table
 
 
