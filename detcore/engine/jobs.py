@@ -3,31 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image
-from torch import Tensor, nn
+from torch import nn
 
 from detcore import models
-from detcore.data import AnyDataset, DataError, DetectionDataset, load, read_image
-from detcore.data.images import IMAGE_SUFFIXES
+from detcore.data import AnyDataset, DataError, load
 from detcore.data.transforms import Augment
 from detcore.engine import checkpoint
 from detcore.engine.checkpoint import CheckpointInfo
-from detcore.engine.matching import Json
-from detcore.engine.plots import draw, overview, save_picture
-from detcore.engine.predict import predict, to_json
-from detcore.engine.tiles import Tiles, predict_tiled
+from detcore.engine.tiles import Tiles
 
 Say = Callable[[str], None]
-Picture = tuple[str, Tensor]  # name; uint8 [3, H, W]
-
-_PICTURE_OUT = (".png", ".jpg", ".jpeg", ".webp")
-_ON_SHEET = 16  # pictures of an overview
 
 
 class UsageError(ValueError):
@@ -144,34 +135,6 @@ def data_for(info: CheckpointInfo, data: str | None, split: str, length: int | N
     return dataset
 
 
-def pictures_of(dataset: AnyDataset, split: str, count: int) -> Iterator[Picture]:
-    """The first `count` pictures of a data set, by file name where it has them."""
-    for k in range(min(count, len(dataset))):
-        name = f"{split}-{k:03d}"
-        if isinstance(dataset, DetectionDataset):
-            name = dataset.record(k).file_name
-        yield name, dataset[k][0]
-
-
-def pictures_in(given: Sequence[Path]) -> list[Path]:
-    """Files as they are given, folders as the pictures in them; UsageError if there are none."""
-    files: list[Path] = []
-    for path in given:
-        if path.is_dir():
-            files += sorted(f for f in path.iterdir() if f.suffix.lower() in IMAGE_SUFFIXES)
-        else:
-            files.append(path)
-    if not files:
-        raise UsageError(f"no pictures in {', '.join(map(str, given))}")
-    return files
-
-
-def read_pictures(files: Sequence[Path]) -> Iterator[Picture]:
-    """Photos one by one, so that a folder of them needn't fit into memory."""
-    for file in files:
-        yield str(file), read_image(file)
-
-
 def name_best(net: nn.Module, count: int) -> None:
     """Let a classifier name its `count` best classes; UsageError where it can't."""
     if not hasattr(net, "top_k"):
@@ -189,64 +152,6 @@ def tiles_for(info: CheckpointInfo, size: int, overlap: float) -> Tiles:
     return Tiles(size, overlap)
 
 
-def is_one_file(out: Path | None, pictures: int) -> bool:
-    """Whether --out names a picture and no folder; UsageError if for several pictures."""
-    one = out is not None and out.suffix.lower() in _PICTURE_OUT
-    if one and pictures > 1:
-        raise UsageError(f"--out must be a folder for {pictures} pictures, got {out}")
-    return one
-
-
-def annotate(
-    net: nn.Module,
-    info: CheckpointInfo,
-    pictures: Iterable[Picture],
-    *,
-    out: Path | None,
-    one_file: bool,
-    score: float,
-    say: Say,
-    tiles: Tiles | None = None,
-    progress: Callable[[int, int], None] | None = None,
-) -> list[Json]:
-    """Predict each picture, say what is in it, and write it with its answer drawn to `out`.
-
-    A folder also gets ``overview.png`` of the first sixteen. With `tiles` each picture is predicted
-    in these, and `progress` is called with (tiles done, tiles of the picture). Returns the answers,
-    as `detcore.engine.predict.to_json` gives them, each with its ``file``.
-    """
-    device = next(net.parameters()).device
-    answers: list[Json] = []
-    sheet: list[Image.Image] = []
-    taken: set[str] = {"overview.png"}
-    if out:
-        (out.parent if one_file else out).mkdir(parents=True, exist_ok=True)
-    for name, image in pictures:
-        if tiles:
-            found = predict_tiled(
-                net,
-                image,
-                tile=tiles.size,
-                overlap=tiles.overlap,
-                device=device,
-                score=score,
-                progress=progress,
-            )
-        else:
-            found = predict(net, [image], device=device, score=score)[0]
-        answer = to_json(found, info.classes, image)
-        answers.append({"file": name, **answer})
-        say(f"{name}: {_sentence(answer)}")
-        if out:
-            picture = draw(image, answer, classes=info.classes)
-            save_picture(picture, out if one_file else out / _free_name(name, taken))
-            if len(sheet) < _ON_SHEET:
-                sheet.append(picture)
-    if out and not one_file and len(sheet) > 1:
-        save_picture(overview(sheet), out / "overview.png")
-    return answers
-
-
 def write_json(path: Path, value: Any) -> None:
     """Write JSON, whole or not at all; folders are made."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -259,24 +164,3 @@ def _same_classes(there: list[str], wanted: list[str], spec: str) -> None:
         raise UsageError(
             f"{spec} has the classes {', '.join(there)}, the model {', '.join(wanted)}"
         )
-
-
-def _free_name(name: str, taken: set[str]) -> str:
-    """A .png name; photos of the same name in two folders must not overwrite each other."""
-    stem = Path(name).stem
-    free, k = f"{stem}.png", 1
-    while free in taken:
-        k += 1
-        free = f"{stem}-{k}.png"
-    taken.add(free)
-    return free
-
-
-def _sentence(answer: Json) -> str:
-    if "detections" not in answer:
-        named = [f"{c['class']} ({c['score']:.2f})" for c in answer["classes"]]
-        return ", ".join(named) or "no class above its threshold"
-    counts: dict[str, int] = {}
-    for found in answer["detections"]:
-        counts[found["class"]] = counts.get(found["class"], 0) + 1
-    return ", ".join(f"{n} {name}" for name, n in sorted(counts.items())) or "nothing found"

@@ -34,8 +34,8 @@ def draw(image: Tensor, answer: Json, *, classes: Sequence[str]) -> Image.Image:
     Args:
         image: uint8 or float 0..1 ``[3, H, W]``, RGB.
         answer: as `detcore.engine.predict.to_json` gives it. Detections get a box in their
-            class's colour and a tag with name and score; a classification gets a line at the top
-            for each class named, as many as fit.
+            class's colour and a tag with name, score and, if it has one, its track's number; a
+            classification gets a line at the top for each class named, as many as fit.
         classes: all class names, in order: a class's colour is its place among them.
 
     Returns:
@@ -47,7 +47,7 @@ def draw(image: Tensor, answer: Json, *, classes: Sequence[str]) -> Image.Image:
         return draw_boxes(
             image,
             [
-                (f["box"], f"{f['class']} {f['score']:.2f}", class_colour(order.index(f["class"])))
+                (f["box"], _text(f), class_colour(order.index(f["class"])))
                 for f in reversed(answer["detections"])  # the surest last, so that it lies on top
             ],
         )
@@ -185,6 +185,12 @@ def _enlarged(image: Tensor) -> tuple[Image.Image, int]:
         size = picture.width * factor, picture.height * factor
         picture = picture.resize(size, Image.Resampling.BICUBIC)
     return picture, factor
+
+
+def _text(found: Json) -> str:
+    """Of a detection's tag: class and score, of a tracked one its number first."""
+    number = f"#{found['track']} " if "track" in found else ""
+    return f"{number}{found['class']} {found['score']:.2f}"
 
 
 def _letters(picture: Image.Image, heights: Sequence[float]) -> int:

@@ -60,9 +60,10 @@ def to_json(prediction: Prediction, classes: Sequence[str], image: Tensor) -> di
     """One prediction as plain numbers and names.
 
     Detector: ``width``, ``height`` and ``detections``: a list of ``class``, ``score``, ``box``
-    xyxy in pixels, by descending score. Classifier: ``width``, ``height`` and ``classes``: a list
-    of ``class``, ``score`` by descending score, of the classes that the model named: its top k, or
-    with several labels a picture all above their thresholds, which may be none.
+    xyxy in pixels, by descending score, and ``track`` where ``tracks`` has a number. Classifier:
+    ``width``, ``height`` and ``classes``: a list of ``class``, ``score`` by descending score, of
+    the classes that the model named: its top k, or with several labels a picture all above their
+    thresholds, which may be none.
     """
     size = {"width": image.shape[-1], "height": image.shape[-2]}
     if "boxes" not in prediction:
@@ -72,7 +73,7 @@ def to_json(prediction: Prediction, classes: Sequence[str], image: Tensor) -> di
         return {**size, "classes": listed}
     order = prediction["scores"].argsort(descending=True, stable=True).tolist()
     rows = zip(*(prediction[k].tolist() for k in ("boxes", "scores", "labels")), strict=True)
-    found = [
+    found: list[dict[str, Any]] = [
         {
             "class": classes[label - 1],
             "score": round(score, 6),
@@ -80,4 +81,8 @@ def to_json(prediction: Prediction, classes: Sequence[str], image: Tensor) -> di
         }
         for box, score, label in rows
     ]
+    if "tracks" in prediction:
+        for row, number in zip(found, prediction["tracks"].tolist(), strict=True):
+            if number >= 0:
+                row["track"] = number
     return {**size, "detections": [found[i] for i in order]}

@@ -1,0 +1,144 @@
+import csv
+import json
+import sys
+from types import ModuleType, SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from detcore.data.extras import MissingPackage
+from detcore.engine.answers import check_format, to_supervision, write_answers
+from detcore.engine.jobs import UsageError
+
+CLASSES = ["cat", "dog"]
+
+
+def detection(name, score, *box, **more):
+    return {"class": name, "score": score, "box": list(box), **more}
+
+
+@pytest.fixture
+def pictures():
+    first = [detection("dog", 0.75, 10, 20, 30, 60), detection("cat", 0.5, 0, 0, 100, 50)]
+    return [
+        {"file": "a/x.jpg", "width": 100, "height": 200, "detections": first},
+        {"file": "b/x.jpg", "width": 100, "height": 200, "detections": []},
+    ]
+
+
+@pytest.fixture
+def film():
+    rows = [detection("dog", 0.75, 10, 20, 30, 60, track=4)]
+    return [{"file": "f.mp4", "frame": 7, "width": 100, "height": 200, "detections": rows}]
+
+
+def test_coco(pictures, film, tmp_path):
+    path = tmp_path / "new" / "dets.json"
+    write_answers(path, "coco", pictures, CLASSES)
+    first, second = json.loads(path.read_text())
+    assert first == {
+        "image_id": 1, "category_id": 2, "bbox": [10, 20, 20, 40], "score": 0.75,
+        "file_name": "a/x.jpg",
+    }  # fmt: skip
+    assert second["category_id"] == 1
+    # by the ids of a data set, which doesn't know cats
+    write_answers(path, "coco", pictures, CLASSES, image_ids=[70, 80], category_ids={"dog": 18})
+    (only,) = json.loads(path.read_text())
+    assert (only["image_id"], only["category_id"]) == (70, 18)
+    write_answers(path, "coco", film, CLASSES)
+    (tracked,) = json.loads(path.read_text())
+    assert (tracked["frame"], tracked["track_id"]) == (7, 4)
+
+
+def test_yolo(pictures, film, tmp_path):
+    write_answers(tmp_path / "out", "yolo", pictures, CLASSES)
+    files = {p.name: p.read_text() for p in (tmp_path / "out").iterdir()}
+    assert files == {
+        "classes.txt": "cat\ndog\n",
+        "x.txt": (
+            "1 0.200000 0.200000 0.200000 0.200000 0.750000\n"
+            "0 0.500000 0.125000 1.000000 0.250000 0.500000\n"
+        ),
+        "x-2.txt": "",
+    }
+    write_answers(tmp_path / "film", "yolo", film, CLASSES)
+    text = (tmp_path / "film" / "f-000007.txt").read_text()
+    assert text == "1 0.200000 0.200000 0.200000 0.200000 0.750000 4\n"
+
+
+def test_csv(pictures, film, tmp_path):
+    path = tmp_path / "a.csv"
+    write_answers(path, "csv", pictures, CLASSES)
+    with path.open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert list(rows[0]) == ["file", "class", "score", "x0", "y0", "x1", "y1"]
+    assert list(rows[0].values()) == ["a/x.jpg", "dog", "0.75", "10", "20", "30", "60"]
+    assert len(rows) == 2
+    write_answers(path, "csv", film, CLASSES)
+    with path.open(newline="") as stream:
+        (row,) = csv.DictReader(stream)
+    assert (row["frame"], row["track"]) == ("7", "4")
+    named = [{"file": "a,b.jpg", "classes": [{"class": "cat", "score": 0.5}]}]
+    write_answers(path, "csv", named, CLASSES)
+    assert path.read_text().splitlines() == ["file,class,score", '"a,b.jpg",cat,0.5']
+
+
+def test_json_is_the_answers_themselves(pictures, tmp_path):
+    write_answers(tmp_path / "a.json", "json", pictures, CLASSES)
+    assert json.loads((tmp_path / "a.json").read_text()) == pictures
+
+
+def test_what_a_format_cannot_hold_is_refused(tmp_path):
+    (tmp_path / "file").write_text("")
+    for form, save, task, words in (
+        ("xml", None, "detection", "--format must be one of json, coco, yolo, csv, got 'xml'"),
+        ("csv", None, "detection", "--format csv needs --save"),
+        ("coco", tmp_path / "x", "classification", "--format coco is for detectors"),
+        ("yolo", tmp_path / "x", "classification", "--format yolo is for detectors"),
+        ("yolo", tmp_path / "file", "detection", "needs a folder for --save"),
+    ):
+        with pytest.raises(UsageError, match=words):
+            check_format(form, save, task)
+    check_format("csv", tmp_path / "x", "classification")
+    check_format("json", None, "classification")
+
+
+def prediction(**more):
+    return {
+        "boxes": torch.tensor([[1.0, 2, 3, 4], [5, 6, 7, 8]]),
+        "scores": torch.tensor([0.5, 0.25]),
+        "labels": torch.tensor([2, 1]),
+        **more,
+    }
+
+
+def test_supervision_gets_its_detections(monkeypatch):
+    module = ModuleType("supervision")
+    module.Detections = SimpleNamespace
+    monkeypatch.setitem(sys.modules, "supervision", module)
+    found = to_supervision(prediction(), CLASSES)
+    assert found.xyxy.tolist() == [[1, 2, 3, 4], [5, 6, 7, 8]]
+    assert found.confidence.tolist() == [0.5, 0.25]
+    assert found.class_id.tolist() == [1, 0]
+    assert found.data["class_name"].tolist() == ["dog", "cat"]
+    assert found.tracker_id is None
+    tracked = to_supervision(prediction(tracks=torch.tensor([7, -1])), CLASSES)
+    assert tracked.tracker_id.tolist() == [7, -1]
+    nothing = {k: v[:0] for k, v in prediction().items()}
+    empty = to_supervision(nothing, CLASSES)
+    assert empty.xyxy.shape == (0, 4) and empty.data["class_name"].shape == (0,)
+
+
+def test_supervision_itself_takes_them():
+    supervision = pytest.importorskip("supervision")
+    found = to_supervision(prediction(tracks=torch.tensor([7, 8])), CLASSES)
+    assert isinstance(found, supervision.Detections) and len(found) == 2
+    assert np.allclose(found.xyxy, prediction()["boxes"])
+
+
+def test_without_supervision_one_sentence_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "supervision", None)
+    with pytest.raises(MissingPackage) as error:
+        to_supervision(prediction(), CLASSES)
+    assert str(error.value) == "this part of detcore needs supervision: pip install supervision"
