@@ -21,10 +21,11 @@ def run(tmp_path_factory):
 
 def test_saved_results_score_as_the_model_did(run, tmp_path):
     files = ["--json", tmp_path / "a.json", "--save-results", tmp_path / "dets.json"]
-    where = ["--limit", 4, "--report", tmp_path / "report.html"]
+    where = ["--limit", 4, "--report", tmp_path / "report.html", "--plots", tmp_path]
     text = call("eval", "--checkpoint", run, "--score", 0.01, *where, *files)
     for words in ("AP small, medium, large", "VOC AP50", "errors", "million parameters", "report"):
         assert words in text
+    assert (tmp_path / "confusion.png").is_file()
     assert (tmp_path / "report.html").read_text().startswith("<!DOCTYPE html>")
     from detcore.data import load
 

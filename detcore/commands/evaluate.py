@@ -48,6 +48,9 @@ def evaluate_command(
         Path | None,
         typer.Option(help="Write one .html here: figures, curves, confusion, the worst pictures."),
     ] = None,
+    plots: Annotated[
+        Path | None, typer.Option(help="Write curves, confusion and errors as PNG to this folder.")
+    ] = None,
     save_results: Annotated[
         Path | None, typer.Option(help="Write the detections here, in COCO's results form.")
     ] = None,
@@ -59,6 +62,7 @@ def evaluate_command(
         from detcore.engine import jobs
         from detcore.engine import results as files
         from detcore.engine.evaluate import measure, measure_results
+        from detcore.engine.figures import save_figures
         from detcore.engine.html import write_report
         from detcore.engine.opening import named_as, open_model
         from detcore.engine.report import detail_table, headline, metrics_table, volume
@@ -102,6 +106,8 @@ def evaluate_command(
             jobs.write_json(json_out, {named: source, "split": split, **metrics})
         if save_results:
             files.write_results(save_results, measured.results)
+        if plots:
+            say(f"{', '.join(save_figures(metrics, plots))} are in {plots}")
         if report:
             facts = {"detections" if results else "model": source, "data": title}
             write_report(report, measured, dataset, title="Evaluation", facts=facts)

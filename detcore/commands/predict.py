@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -18,6 +20,10 @@ from detcore.commands.options import (
     Weights,
 )
 from detcore.terminal import console, plain_errors, say
+
+if TYPE_CHECKING:
+    from detcore.engine.checkpoint import CheckpointInfo
+    from detcore.engine.sources import Frame
 
 
 def predict_command(
@@ -75,8 +81,7 @@ def predict_command(
     In videos objects keep a number from frame to frame. A camera ends with --frames or Ctrl-C.
     """
     with plain_errors():
-        from detcore.data import DetectionDataset
-        from detcore.engine import jobs, sources
+        from detcore.engine import jobs
         from detcore.engine.annotate import Settings, annotate
         from detcore.engine.answers import check_format, write_answers
         from detcore.engine.gallery import Gallery
@@ -89,37 +94,26 @@ def predict_command(
             jobs.name_best(net, top_k)
         cut = jobs.tiles_for(info, tile_size, tile_overlap) if tiles else None
         check_format(form, save, info.task)
-        image_ids = category_ids = None
-        found: list[sources.Source] = []
-        if data:
-            dataset = jobs.data_for(info, data, split, count)
-            total = min(count, len(dataset))
-            pictures = sources.frames_of(dataset, split, count)
-            if isinstance(dataset, DetectionDataset):
-                image_ids = [dataset.record(k).image_id for k in range(total)]
-                category_ids = dict(zip(dataset.classes, dataset.category_ids, strict=True))
-        else:
-            found = sources.find_sources(photos or [])
-            total = len(found)
-            pictures = sources.read_frames(found, frames)
-        endless = any(source.endless for source in found)
+        work = _of_data(info, data, split, count) if data else _of_files(photos or [], frames)
         settings = Settings(
-            score=score, batch_size=1 if endless else batch_size, tiles=cut, endless=endless
+            score=score,
+            batch_size=1 if work.endless else batch_size,
+            tiles=cut,
+            endless=work.endless,
         )
-        videos = sum(source.moving for source in found)
         with (
-            Gallery(out, info.classes, pictures=total, videos=videos) as gallery,
+            Gallery(out, info.classes, pictures=work.total, videos=work.videos) as gallery,
             console.status("predicting") as status,
         ):
             answers = annotate(
                 net,
                 info,
-                pictures,
+                work.frames,
                 settings=settings,
                 gallery=gallery,
                 say=say,
                 show=status.update,
-                total=None if videos else total,
+                total=None if work.videos else work.total,
             )
         if out:
             say(f"{'the video is' if gallery.is_video else 'pictures are in'} {out}")
@@ -127,5 +121,51 @@ def predict_command(
             jobs.write_json(json_out, answers)
         if save:
             write_answers(
-                save, form, answers, info.classes, image_ids=image_ids, category_ids=category_ids
+                save,
+                form,
+                answers,
+                info.classes,
+                image_ids=work.image_ids,
+                category_ids=work.category_ids,
             )
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What is to be predicted. total: files, or pictures of a data set; videos: of the files.
+
+    image_ids, category_ids: the data set's own, by position and by class.
+    """
+
+    frames: Iterator[Frame]
+    total: int
+    videos: int = 0
+    endless: bool = False
+    image_ids: list[int] | None = None
+    category_ids: dict[str, int] | None = None
+
+
+def _of_data(info: CheckpointInfo, data: str, split: str, count: int) -> _Work:
+    from detcore.data import DetectionDataset
+    from detcore.engine.jobs import data_for
+    from detcore.engine.sources import frames_of
+
+    dataset = data_for(info, data, split, count)
+    frames, total = frames_of(dataset, split, count), min(count, len(dataset))
+    if not isinstance(dataset, DetectionDataset):
+        return _Work(frames, total)
+    image_ids = [dataset.record(k).image_id for k in range(total)]
+    category_ids = dict(zip(dataset.classes, dataset.category_ids, strict=True))
+    return _Work(frames, total, image_ids=image_ids, category_ids=category_ids)
+
+
+def _of_files(photos: list[str], limit: int | None) -> _Work:
+    from detcore.engine.sources import find_sources, read_frames
+
+    found = find_sources(photos)
+    return _Work(
+        read_frames(found, limit),
+        len(found),
+        videos=sum(source.moving for source in found),
+        endless=any(source.endless for source in found),
+    )

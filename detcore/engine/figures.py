@@ -79,7 +79,9 @@ def confusion(table: Json) -> Any:
     image = axis.imshow(share, cmap="Blues", vmin=0, vmax=1)
     axis.set(xlabel="named", ylabel="true")
     size = max(4, min(9, 400 // count))
-    axis.set_xticks(range(count), names, rotation=90 if count > 4 else 0, fontsize=size)
+    # side by side as long as the letters have room
+    turned = max(map(len, names), default=0) > 3 or count > _ALL
+    axis.set_xticks(range(count), names, rotation=90 if turned else 0, fontsize=size)
     axis.set_yticks(range(count), names, fontsize=size)
     if count <= _COUNTED:
         for row, column in np.argwhere(matrix > 0).tolist():
@@ -120,10 +122,23 @@ def png(figure: Any) -> bytes:
     return stream.getvalue()
 
 
-def save_figure(figure: Any, out: Path) -> None:
-    """Write a figure as a PNG, whole or not at all."""
-    with atomic(out) as aside:
-        aside.write_bytes(png(figure))
+def save_figures(metrics: Json, folder: Path) -> list[str]:
+    """Write the figures that an evaluation with details has, each a PNG, whole or not at all.
+
+    Returns:
+        Their names: precision_recall.png, errors.png, confusion.png, as far as there are any.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    drawn = {}
+    if "curves" in metrics:
+        drawn["precision_recall.png"] = precision_recall(metrics)
+        drawn["errors.png"] = error_bars(metrics["errors"]["counts"])
+    if "confusion" in metrics:
+        drawn["confusion.png"] = confusion(metrics["confusion"])
+    for name, figure in drawn.items():
+        with atomic(folder / name) as aside:
+            aside.write_bytes(png(figure))
+    return list(drawn)
 
 
 def _figure(width: float, height: float) -> tuple[Any, Any]:

@@ -9,8 +9,8 @@ import torch
 from PIL import Image
 
 from detcore.data import DigitPatches, Digits, DigitScenes
-from detcore.engine.evaluate import measure
-from detcore.engine.figures import confusion, error_bars, png, precision_recall, save_figure
+from detcore.engine.evaluate import evaluate, measure
+from detcore.engine.figures import confusion, error_bars, png, precision_recall, save_figures
 from detcore.engine.html import write_report
 from tests.engine.test_predict import Oracle, boxes_of
 
@@ -124,11 +124,15 @@ def test_pictures_that_are_not_there_are_grey(scenes, tmp_path):
     assert (np.abs(page.pictures[3].astype(int) - 224) < 6).mean() > 0.5
 
 
-def test_figures_are_pngs(tmp_path):
-    counts = {"location": 3, "class": 0, "missed": 2}
-    save_figure(error_bars(counts), tmp_path / "errors.png")
-    assert Image.open(tmp_path / "errors.png").format == "PNG"
-    bars = error_bars(counts).axes[0].patches
+def test_figures_are_pngs(scenes, tmp_path):
+    metrics = evaluate(Oracle(scenes, boxes_of, spoiled), scenes, score=0.4, details=True)
+    names = save_figures(metrics, tmp_path / "new")
+    assert sorted(names) == sorted(p.name for p in (tmp_path / "new").iterdir())
+    assert sorted(names) == ["confusion.png", "errors.png", "precision_recall.png"]
+    assert all(Image.open(tmp_path / "new" / name).format == "PNG" for name in names)
+    table = {"confusion": {"classes": ["a"], "matrix": [[1]]}}
+    assert save_figures(table, tmp_path) == ["confusion.png"]
+    bars = error_bars({"location": 3, "class": 0, "missed": 2}).axes[0].patches
     assert [b.get_width() for b in bars] == [3, 0, 2]
 
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from detcore.engine.plots import class_colour, draw, loss_curve, overview, save_picture
+from detcore.engine.plots import class_colour, draw, draw_boxes, loss_curve, overview, save_picture
 
 CLASSES = ["cat", "dog"]
 
@@ -88,6 +88,18 @@ def test_a_box_without_area_is_not_drawn():
     image = torch.zeros(3, 64, 64)
     picture = draw(image, answer(("cat", 0.5, (5, 5, 5, 20))), classes=CLASSES)
     assert not np.asarray(picture).any()
+
+
+def test_boxes_are_drawn_at_the_pictures_own_size_too():
+    image = torch.zeros(3, 60, 90)
+    colour = (10, 200, 30)
+    # the second is thinner than a pixel, and has a line all the same
+    rows = [((30, 25, 60, 50), "", colour), ((5.2, 5.1, 5.6, 20), "", colour)]
+    picture = draw_boxes(image, rows, enlarge=False)
+    assert picture.size == (90, 60)
+    pixels = np.asarray(picture)
+    assert (pixels[[25, 49, 35], [45, 45, 30]] == colour).all()
+    assert (pixels[12, 5] == colour).all()
 
 
 def test_classifications_are_lines_at_the_top():
