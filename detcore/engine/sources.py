@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import logging
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -12,12 +13,14 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from detcore.data import AnyDataset, DataError, DetectionDataset, read_image
+from detcore.data import AnyDataset, DamagedImage, DataError, DetectionDataset, read_image
 from detcore.data.extras import require
 from detcore.data.images import IMAGE_SUFFIXES
 from detcore.engine.jobs import UsageError
 
 VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg")
+
+log = logging.getLogger("detcore.engine")
 
 _CAMERA = "camera:"
 _STREAMS = ("rtsp://", "rtmp://", "http://", "https://")
@@ -35,11 +38,16 @@ class Frame(NamedTuple):
 
 @dataclass(frozen=True)
 class Source:
-    """A picture's or video's file, or a stream, which ends when somebody ends it."""
+    """A picture's or video's file, or a stream.
+
+    moving: a video or stream. endless: it ends when somebody ends it. by_chance: a folder or
+    pattern brought it in, so a picture that is damaged is left out instead of ending the work.
+    """
 
     name: str
     moving: bool = False
     endless: bool = False
+    by_chance: bool = False
 
 
 def find_sources(given: Sequence[str]) -> list[Source]:
@@ -63,7 +71,7 @@ def find_sources(given: Sequence[str]) -> list[Source]:
             inside = sorted(f for f in path.iterdir() if f.suffix.lower() in IMAGE_SUFFIXES)
             if not inside:
                 raise UsageError(f"no pictures in {text}")
-            found += [_of_file(f) for f in inside]
+            found += [_of_file(f, by_chance=True) for f in inside]
         elif path.exists() or not glob.has_magic(text):
             found.append(_of_file(path))
         else:
@@ -72,7 +80,7 @@ def find_sources(given: Sequence[str]) -> list[Source]:
             inside = [f for f in matching if f.suffix.lower() in known and f.is_file()]
             if not inside:
                 raise UsageError(f"no pictures or videos match {text}")
-            found += [_of_file(f) for f in inside]
+            found += [_of_file(f, by_chance=True) for f in inside]
     if any(source.moving for source in found):
         opencv()
     return found
@@ -81,16 +89,25 @@ def find_sources(given: Sequence[str]) -> list[Source]:
 def read_frames(sources: Sequence[Source], limit: int | None = None) -> Iterator[Frame]:
     """Their pictures, one by one, so that neither a folder nor a video needs to fit into memory.
 
+    A damaged picture out of a folder or pattern is left out and named in the log.
+
     limit: frames of each video or stream.
 
     Raises:
-        DataError: a file is missing, or no picture or video that can be read.
+        DataError: a file given by its name is missing or can't be read, or a video can't be.
     """
     for source in sources:
         if source.moving:
             yield from _read_video(source, limit)
-        else:
-            yield Frame(source.name, read_image(Path(source.name)))
+            continue
+        try:
+            image = read_image(Path(source.name))
+        except DamagedImage as error:
+            if not source.by_chance:
+                raise
+            log.warning("%s; left out", error)
+            continue
+        yield Frame(source.name, image)
 
 
 def frames_of(dataset: AnyDataset, split: str, count: int) -> Iterator[Frame]:
@@ -107,8 +124,9 @@ def opencv() -> Any:
     return require("cv2", "opencv-python-headless", extra="video")
 
 
-def _of_file(path: Path) -> Source:
-    return Source(str(path), moving=path.suffix.lower() in VIDEO_SUFFIXES)
+def _of_file(path: Path, by_chance: bool = False) -> Source:
+    moving = path.suffix.lower() in VIDEO_SUFFIXES
+    return Source(str(path), moving=moving, by_chance=by_chance)
 
 
 def _read_video(source: Source, limit: int | None) -> Iterator[Frame]:

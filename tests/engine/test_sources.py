@@ -45,6 +45,18 @@ def test_a_missing_picture_is_named(photos):
         list(read_frames(find_sources([f"{photos}/no.png"])))
 
 
+def test_a_damaged_picture_of_a_folder_is_left_out_and_named(photos, caplog):
+    (photos / "a.jpg").write_bytes(b"no picture")
+    for given in (str(photos), f"{photos}/*.[jp]*g"):
+        caplog.clear()
+        frames = list(read_frames(find_sources([given])))
+        assert [f.name for f in frames] == [f"{photos}/b.png"]
+        (line,) = caplog.messages
+        assert "a.jpg: not a readable picture" in line and line.endswith("; left out")
+    with pytest.raises(DataError, match=r"a\.jpg: not a readable picture"):
+        list(read_frames(find_sources([f"{photos}/a.jpg"])))
+
+
 def test_videos_are_read_frame_by_frame(tmp_path, monkeypatch):
     film = tmp_path / "film.mp4"
     film.write_bytes(b"")
