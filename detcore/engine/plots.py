@@ -16,7 +16,7 @@ from torch import Tensor
 
 from detcore.data.extras import require
 from detcore.engine.checkpoint import atomic
-from detcore.engine.matching import Json
+from detcore.engine.metrics import Json
 
 Box = tuple[float, float, float, float]
 Colour = tuple[int, int, int]

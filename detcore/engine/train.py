@@ -24,7 +24,7 @@ from detcore.engine import checkpoint
 from detcore.engine.checkpoint import CheckpointInfo
 from detcore.engine.ema import Ema
 from detcore.engine.evaluate import evaluate
-from detcore.engine.matching import Json
+from detcore.engine.metrics import Json
 from detcore.engine.predict import as_float
 from detcore.engine.schedule import Schedule, make_optimizer
 
