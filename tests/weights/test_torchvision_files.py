@@ -164,10 +164,12 @@ def test_a_trunk_is_filled_from_its_classification_network(state: State, tmp_pat
     path = save_pth(state, tmp_path / "resnet18.pth")
     model = create("yolo", 3, backbone="torchvision:resnet18", image_size=64)
     load_trunk(model.backbone, path)
-    assert torch.equal(model.backbone.body.layer4[1].conv2.weight, state["layer4.1.conv2.weight"])
+    assert torch.equal(
+        model.backbone.body.get_parameter("layer4.1.conv2.weight"), state["layer4.1.conv2.weight"]
+    )
     with pytest.raises(
         WeightsError, match=r"resnet18.pth: not the weights of torchvision:resnet34"
     ):
         load_trunk(TorchvisionBackbone("resnet34", ["layer4"]), path)
-    with pytest.raises(WeightsError, match="must be one of torchvision's .*, got Backbone"):
+    with pytest.raises(WeightsError, match=r"must be one of torchvision's .*, got Backbone"):
         load_trunk(create("yolo", 3, backbone="resnet10t").backbone, path)
