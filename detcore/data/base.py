@@ -62,6 +62,30 @@ class Record:
     ignore: NDArray[np.bool_]  # [n]: an object that evaluation neither asks for nor punishes
     extra: dict[str, Any] = field(default_factory=dict)
 
+    @classmethod
+    def of_boxes(
+        cls,
+        image_id: int,
+        file_name: str,
+        size: tuple[int, int],
+        boxes: Sequence[Sequence[float]],
+        labels: Sequence[int],
+        crowds: Sequence[bool],
+    ) -> Record:
+        """Of n boxes, whose areas are the objects' and none of which is ignored; size: (w, h)."""
+        array = np.array(boxes, np.float64).reshape(-1, 4)
+        return cls(
+            image_id=image_id,
+            file_name=file_name,
+            width=size[0],
+            height=size[1],
+            boxes=array,
+            labels=np.array(labels, np.int64),
+            area=box_areas(array),
+            iscrowd=np.array(crowds, bool),
+            ignore=np.zeros(len(array), bool),
+        )
+
     def target(self) -> Target:
         """The training target: boxes clipped to the image; no crowds, nothing outside it."""
         boxes = self.boxes.astype(np.float32).reshape(-1, 4)

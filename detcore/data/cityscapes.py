@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from detcore.data.base import FileDetection, Record, Transform, box_areas, split_names
+from detcore.data.base import FileDetection, Record, Transform, split_names
 from detcore.data.faults import DataError, Faults, Kind, NoSplit
 
 CLASSES = ("person", "rider", "car", "truck", "bus", "train", "motorcycle", "bicycle")
@@ -94,17 +94,13 @@ class Cityscapes(FileDetection):
                 boxes.append(box)
                 labels.append(label_of[single])
                 crowds.append(single != name)
-        array = np.array(boxes, np.float64).reshape(-1, 4)
-        return Record(
-            image_id=number,
-            file_name=picture.name,
-            width=int(document["imgWidth"]),
-            height=int(document["imgHeight"]),
-            boxes=array,
-            labels=np.array(labels, np.int64),
-            area=box_areas(array),
-            iscrowd=np.array(crowds, bool),
-            ignore=np.zeros(len(array), bool),
+        return Record.of_boxes(
+            number,
+            picture.name,
+            (int(document["imgWidth"]), int(document["imgHeight"])),
+            boxes,
+            labels,
+            crowds,
         )
 
     def _box(self, polygon: Any, name: str, file: Path) -> _Box | None:

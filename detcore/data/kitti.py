@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from detcore.data.base import FileDetection, Record, Transform, box_areas, hashed_split, split_names
+from detcore.data.base import FileDetection, Record, Transform, hashed_split, split_names
 from detcore.data.faults import DamagedImage, DataError, Faults, Kind
 from detcore.data.images import IMAGE_SUFFIXES, image_size
 
@@ -118,18 +118,7 @@ def _record(number: int, lines: Sequence[_Line], picture: Path, size: tuple[int,
             boxes.append(box)
             labels.append(CLASSES.index(name) + 1)
             crowds.append(False)
-    array = np.array(boxes, np.float64).reshape(-1, 4)
-    return Record(
-        image_id=number,
-        file_name=picture.name,
-        width=size[0],
-        height=size[1],
-        boxes=array,
-        labels=np.array(labels, np.int64),
-        area=box_areas(array),
-        iscrowd=np.array(crowds, bool),
-        ignore=np.zeros(len(array), bool),
-    )
+    return Record.of_boxes(number, picture.name, size, boxes, labels, crowds)
 
 
 def is_kitti(root: Path) -> bool:

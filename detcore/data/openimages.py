@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from detcore.data.base import FileDetection, Record, Transform, box_areas, split_names
+from detcore.data.base import FileDetection, Record, Transform, split_names
 from detcore.data.faults import DamagedImage, DataError, Faults, Kind, NoSplit
 from detcore.data.images import IMAGE_SUFFIXES, image_size
 
@@ -111,18 +111,7 @@ class OpenImages(FileDetection):
                 boxes.append(box)
                 labels.append(label)
                 crowds.append(row.get("IsGroupOf", "0") == "1")
-        array = np.array(boxes, np.float64).reshape(-1, 4)
-        return Record(
-            image_id=number,
-            file_name=path.name,
-            width=size[0],
-            height=size[1],
-            boxes=array,
-            labels=np.array(labels, np.int64),
-            area=box_areas(array),
-            iscrowd=np.array(crowds, bool),
-            ignore=np.zeros(len(array), bool),
-        )
+        return Record.of_boxes(number, path.name, size, boxes, labels, crowds)
 
     def _box(self, row: _Row, size: tuple[int, int], file: Path) -> list[float] | None:
         try:

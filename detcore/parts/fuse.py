@@ -35,8 +35,9 @@ class FusedConv2d(nn.Module):
     """A convolution, a batch norm, a sum and an activation, of which any but the first may lack.
 
     On the CPU it is one call of oneDNN with the weights laid out for it at the first call, for the
-    size of map that came then (other sizes are right too). Elsewhere, under torch.compile and for
-    activations that oneDNN does not know, it is the same arithmetic in torch's own functions.
+    size of map that came then (other sizes are right too). Elsewhere, under torch.compile, for an
+    input that wants a gradient and for activations that oneDNN does not know, it is the same
+    arithmetic in torch's own functions.
 
     winograd: in float32, let NNPACK's Winograd convolution (Lavin & Gray, CVPR 2016) take the 3x3
     convolutions of large maps, where it needs a fifth of the multiplications. Its results are about
@@ -118,13 +119,14 @@ class FusedConv2d(nn.Module):
 
     def _by_winograd(self, x: Tensor, other: Tensor | None) -> Tensor:
         # image by image: a batch goes another, slower way in there
-        y = torch.cat(
-            [
-                torch._nnpack_spatial_convolution(image, self.weight, self.bias, 1, 1)
-                for image in x.contiguous().split(1)
-            ]
-        )
+        images = [
+            torch._nnpack_spatial_convolution(image, self.weight, self.bias, 1, 1)
+            for image in x.contiguous().split(1)
+        ]
+        y = images[0] if len(images) == 1 else torch.cat(images)
         y = y if other is None else y.add_(other)
+        if type(self.activation) is nn.ReLU:
+            return y.relu_()  # nobody else has seen it
         return y if self.activation is None else self.activation(y)
 
     def _like_the_result(self, other: Tensor, x: Tensor) -> bool:
@@ -147,6 +149,7 @@ class FusedConv2d(nn.Module):
 def _on_plain_cpu(x: Tensor) -> bool:
     return (
         x.device.type == "cpu"
+        and not (x.requires_grad and torch.is_grad_enabled())
         and not torch.compiler.is_compiling()
         and not torch.is_autocast_enabled("cpu")
     )

@@ -2,7 +2,7 @@
 
 from .darknet import Darknet, load_darknet
 from .files import WeightsError
-from .torchvision import PUBLISHED, class_names, load_torchvision
+from .torchvision import PUBLISHED, class_names, load_torchvision, load_trunk
 
 __all__ = [
     "PUBLISHED",
@@ -11,4 +11,5 @@ __all__ = [
     "class_names",
     "load_darknet",
     "load_torchvision",
+    "load_trunk",
 ]

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from detcore.parts.postprocess import Postprocess
+from detcore.parts.postprocess import Detections, Postprocess
 from detcore.parts.preprocess import Preprocess, Size, StretchTo
 from detcore.parts.targets import Target, check_images
 
@@ -108,9 +108,13 @@ class Darknet(nn.Module):
         check_images(images)
         if len(images) == 0:
             return []
+        return self.detect(images).per_image()
+
+    def detect(self, images: Sequence[Tensor]) -> Detections:
+        """The detections of images, which may be one tensor [B, 3, H, W], in fixed shapes."""
         batch = self.preprocess(images)
         boxes, scores = self.decode(self.raw_maps(batch.images))
-        return self.postprocess(boxes, scores, batch).per_image()
+        return self.postprocess(boxes, scores, batch)
 
     def raw_maps(self, images: Tensor) -> list[Tensor]:
         """What the yolo layers are given, before any decoding, in the order of the cfg.

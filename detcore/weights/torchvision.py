@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from detcore.models import create
+from detcore.parts.torchvision_backbone import TorchvisionBackbone
 
 from .files import WeightsError, read_state
 from .torchvision_layouts import LAYOUTS
@@ -69,6 +70,24 @@ def load_torchvision(
         }
     _fill(model, renamed, source, name)
     return model.eval()
+
+
+def load_trunk(backbone: nn.Module, weights: str | Path | Mapping[str, Tensor]) -> None:
+    """Fill a backbone with the weights of the classification network that it was cut out of.
+
+    backbone: a `TorchvisionBackbone`, filled in place. weights: a path of a .pth or .safetensors
+    file, or a state dict with torchvision's names; layers that the backbone has not are passed
+    over. Raises WeightsError as `load_torchvision`, and for a backbone of another kind.
+    """
+    if not isinstance(backbone, TorchvisionBackbone):
+        raise WeightsError(
+            "load_trunk: the backbone must be one of torchvision's (torchvision:NAME), "
+            f"got {type(backbone).__name__}"
+        )
+    name = str(backbone.config["name"])
+    source, state = _state(name, weights)
+    wanted = backbone.body.state_dict()
+    _fill(backbone.body, {k: v for k, v in state.items() if k in wanted}, source, name)
 
 
 def class_names(name: str) -> list[str]:

@@ -278,3 +278,18 @@ def test_half_precision_autocast_trains_and_detects_in_float(name: str) -> None:
         with torch.no_grad():
             found = model.eval()(IMAGES)
     assert all(one["boxes"].dtype == torch.float32 for one in found)
+
+
+@pytest.mark.parametrize("channels", [1, 4])
+@pytest.mark.parametrize("name", ["faster_rcnn", "ssd", "yolo", "classifier"])
+def test_images_of_other_channels(name: str, channels: int) -> None:
+    model = small(name, backbone={"name": BACKBONE, "in_chans": channels}).eval()
+    images = [torch.rand(channels, 50, 60)]
+    with torch.no_grad():
+        assert len(model(images)) == 1
+    with pytest.raises(ValueError, match=rf"must be \[{channels}, H, W\], got \[3, 80, 100\]"):
+        model(IMAGES)
+    again = create(**json.loads(json.dumps(model.config)))
+    again.load_state_dict(model.state_dict())
+    with pytest.raises(ValueError, match=f"mean must have {channels} values, one a channel"):
+        small(name, backbone={"name": BACKBONE, "in_chans": channels}, mean=[0.5] * 3)

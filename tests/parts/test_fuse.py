@@ -178,6 +178,14 @@ def test_bfloat16_and_back() -> None:
         assert fused.to(torch.float32)(x).dtype == torch.float32
 
 
+def test_an_input_that_wants_a_gradient_gets_it() -> None:
+    conv = nn.Conv2d(3, 4, 3)
+    x = torch.randn(1, 3, 8, 8, requires_grad=True)
+    (got,) = torch.autograd.grad(FusedConv2d(conv, None, nn.ReLU())(x).sum(), x)
+    (want,) = torch.autograd.grad(conv(x).relu().sum(), x)
+    torch.testing.assert_close(got, want)
+
+
 def test_under_compile_and_autocast_it_is_torchs_own_convolution() -> None:
     fused = FusedConv2d(nn.Conv2d(3, 4, 3), norm(4), nn.ReLU())
     x = torch.randn(1, 3, 8, 8)

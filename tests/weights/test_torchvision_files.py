@@ -13,7 +13,9 @@ from torchvision.models import get_model
 
 from detcore.engine import checkpoint
 from detcore.engine.checkpoint import CheckpointInfo
-from detcore.weights import PUBLISHED, WeightsError, class_names, load_torchvision
+from detcore.models import create
+from detcore.parts.torchvision_backbone import TorchvisionBackbone
+from detcore.weights import PUBLISHED, WeightsError, class_names, load_torchvision, load_trunk
 
 State = dict[str, torch.Tensor]
 
@@ -156,3 +158,18 @@ def test_every_published_model_has_its_classes_and_file(name: str) -> None:
     detector = name.startswith(("faster", "ssd"))
     assert len(names) == (90 if detector else 1000)
     assert names[0] == ("person" if detector else "tench")
+
+
+def test_a_trunk_is_filled_from_its_classification_network(state: State, tmp_path: Path) -> None:
+    path = save_pth(state, tmp_path / "resnet18.pth")
+    model = create("yolo", 3, backbone="torchvision:resnet18", image_size=64)
+    load_trunk(model.backbone, path)
+    assert torch.equal(
+        model.backbone.body.get_parameter("layer4.1.conv2.weight"), state["layer4.1.conv2.weight"]
+    )
+    with pytest.raises(
+        WeightsError, match=r"resnet18.pth: not the weights of torchvision:resnet34"
+    ):
+        load_trunk(TorchvisionBackbone("resnet34", ["layer4"]), path)
+    with pytest.raises(WeightsError, match=r"must be one of torchvision's .*, got Backbone"):
+        load_trunk(create("yolo", 3, backbone="resnet10t").backbone, path)
