@@ -100,9 +100,10 @@ def train(
     with _plain_errors():
         from detcore.data.transforms import Augment
         from detcore.engine import jobs
+        from detcore.engine.config import TrainConfig
+        from detcore.engine.devices import fast_precision
         from detcore.engine.plots import loss_curve
         from detcore.engine.report import TrainProgress, headline, summary
-        from detcore.engine.train import TrainConfig, fast_precision
         from detcore.engine.train import train as run
 
         jobs.one_of("--precision", precision, ("no", "bf16", "fp16", "auto"))

@@ -14,8 +14,8 @@ from rich.table import Table
 from torch import nn
 
 from detcore.data import AnyDataset
+from detcore.engine.config import TrainConfig
 from detcore.engine.metrics import Json
-from detcore.engine.train import TrainConfig
 
 _LINE_EVERY = 10.0  # seconds between lines where there is no terminal to redraw
 

@@ -186,5 +186,6 @@ def test_an_earlier_runs_best_is_not_taken_for_this_ones(tmp_path, fresh, scenes
     assert sorted(p.name for p in tmp_path.iterdir()) == [
         "last.json",
         "last.safetensors",
+        "last.state.safetensors",
         "log.csv",
     ]
