@@ -10,7 +10,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any, NoReturn, get_type_hints
 
 try:
     import typer
@@ -20,6 +20,8 @@ except ImportError as missing:
     raise SystemExit(
         f"detcore's command line needs {missing.name}: pip install 'detcore[models]'"
     ) from missing
+
+from detcore import train_flags as flags
 
 app = typer.Typer(
     help="Train, measure and use detectors made of detcore's ops.",
@@ -43,8 +45,42 @@ Seed = Annotated[int, typer.Option(help="Seed of the data and of all randomness.
 JsonOut = Annotated[Path | None, typer.Option("--json", help="Write the result here as JSON.")]
 
 
+def _from_file(ctx: typer.Context, file: Path | None) -> Path | None:
+    """Let a file's settings stand in for the command's defaults; flags go over them."""
+    if file is not None:
+        with _plain_errors():
+            ctx.default_map = flags.settings_in(file, ctx, get_type_hints(train))
+    return file
+
+
+def _from_run(ctx: typer.Context, folder: Path | None) -> Path | None:
+    """Let a run's own settings stand in for the command's defaults."""
+    if folder is not None:
+        _from_file(ctx, folder / "config.yaml")
+        ctx.default_map = {**(ctx.default_map or {}), "out": str(folder)}
+    return folder
+
+
 @app.command()
 def train(
+    ctx: typer.Context,
+    config_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--config",
+            is_eager=True,
+            callback=_from_file,
+            help="YAML of flags and values, such as a run's config.yaml; flags go over it.",
+        ),
+    ] = None,
+    resume: Annotated[
+        Path | None,
+        typer.Option(
+            is_eager=True,
+            callback=_from_run,
+            help="Go on with the run in this folder, as it was begun.",
+        ),
+    ] = None,
     data: Data = "digits",
     model: Annotated[
         str, typer.Option(help="faster_rcnn, ssd, yolo, classifier or cascade.")
@@ -58,61 +94,67 @@ def train(
     val_data: Annotated[
         str | None, typer.Option(help="Where to evaluate; default: the data's own val split.")
     ] = None,
-    minutes: Annotated[
-        float | None, typer.Option(help="Time limit; the schedule ends with it.", min=0.01)
-    ] = None,
-    epochs: Annotated[float | None, typer.Option(help="Passes over the data.", min=0)] = None,
-    steps: Annotated[int | None, typer.Option(help="Steps of the optimizer.", min=1)] = None,
-    batch_size: Annotated[int, typer.Option(help="Pictures a step.", min=1)] = 16,
-    image_size: Annotated[
-        int | None, typer.Option(help="Longer side inside the model, pixels.", min=32)
-    ] = None,
-    backbone: Annotated[str | None, typer.Option(help="Any timm model with features.")] = None,
-    pretrained: Annotated[
-        bool, typer.Option("--pretrained", help="Fetch timm's weights for the backbone.")
-    ] = False,
-    option: Annotated[
-        list[str] | None, typer.Option(help="Further model option, NAME=JSON; repeatable.")
-    ] = None,
-    optimizer: Annotated[str, typer.Option(help="adamw or sgd.")] = "adamw",
-    lr: Annotated[float, typer.Option(help="Highest learning rate.", min=0)] = 2e-3,
-    weight_decay: Annotated[float, typer.Option(min=0)] = 0.02,
-    warmup: Annotated[float, typer.Option(help="Share of the run.", min=0, max=1)] = 0.05,
-    clip: Annotated[float, typer.Option(help="Gradient norm limit; 0: none.", min=0)] = 10.0,
-    ema: Annotated[
-        float, typer.Option(help="Decay of averaged weights, such as 0.998; 0: none.", min=0)
-    ] = 0.0,
+    minutes: flags.Minutes = None,
+    epochs: flags.Epochs = None,
+    steps: flags.Steps = None,
+    batch_size: flags.BatchSize = 16,
+    accumulate: flags.Accumulate = 1,
+    image_size: flags.ImageSize = None,
+    backbone: flags.Backbone = None,
+    pretrained: flags.Pretrained = False,
+    option: flags.ModelOption = None,
+    optimizer: flags.Optimizer = "adamw",
+    lr: flags.LearningRate = 2e-3,
+    weight_decay: flags.WeightDecay = 0.02,
+    momentum: flags.Momentum = 0.9,
+    nesterov: flags.Nesterov = True,
+    warmup: flags.Warmup = 0.05,
+    drop_at: flags.DropAt = None,
+    clip: flags.Clip = 10.0,
+    ema: flags.Ema = 0.0,
+    freeze_norms: flags.FreezeNorms = False,
     augment: Annotated[bool, typer.Option(help="Flip, scale and colour jitter.")] = True,
     upside_down: Annotated[
         bool, typer.Option("--upside-down", help="Flip top to bottom too (microscopy, aerial).")
     ] = False,
-    eval_every: Annotated[
-        float, typer.Option(help="Epochs between evaluations; 0: at the end alone.", min=0)
-    ] = 0,
-    workers: Annotated[int, typer.Option(help="Loader processes.", min=0)] = 0,
-    precision: Annotated[
-        str, typer.Option(help="no, bf16, fp16, or auto: bf16 where the machine has it.")
-    ] = "no",
+    eval_every: flags.EvalEvery = 0,
+    patience: flags.Patience = 0,
+    save_minutes: flags.SaveMinutes = 1.0,
+    save_steps: flags.SaveSteps = 0,
+    log_every: flags.LogEvery = 10,
+    tensorboard: flags.TensorBoard = False,
+    workers: flags.Workers = 0,
+    precision: flags.Precision = "no",
     device: Device = "auto",
     seed: Seed = 0,
 ) -> None:
-    """Train a model; without --minutes, --epochs or --steps for 10 epochs."""
+    """Train a model; without --minutes, --epochs or --steps for 10 epochs.
+
+    Started by torchrun or accelerate launch, all processes train one model.
+    """
     with _plain_errors():
         from detcore.data.transforms import Augment
         from detcore.engine import jobs
         from detcore.engine.config import TrainConfig
-        from detcore.engine.devices import fast_precision
+        from detcore.engine.devices import fast_precision, is_main_process, process_count
         from detcore.engine.plots import loss_curve
         from detcore.engine.report import TrainProgress, headline, summary
         from detcore.engine.train import train as run
 
+        console.quiet = not is_main_process()
         jobs.one_of("--precision", precision, ("no", "bf16", "fp16", "auto"))
         jobs.one_of("--optimizer", optimizer, ("adamw", "sgd"))
         jobs.checked_device(device)
-        if not overwrite and any(out.glob("*.safetensors")):
-            raise jobs.UsageError(f"{out} holds a run already; give another --out, or --overwrite")
+        if config_file and resume:
+            raise jobs.UsageError("give --config or --resume, not both")
+        settings = {name: ctx.params[name] for name in flags.settings_of(ctx)}
+        if resume:
+            given = {k: settings[k] for k in flags.given(ctx) if k in settings}
+            jobs.check_unchanged(resume, ctx.default_map or {}, given)
+        elif is_main_process():
+            jobs.check_free(out, overwrite)
         if minutes is None and epochs is None and steps is None:
-            epochs = 10
+            settings["epochs"] = 10.0
         chosen: dict[str, Any] = {"spec": data, "seed": seed}
         if data == "digits":
             classify = model == "classifier"
@@ -122,30 +164,20 @@ def train(
         options = jobs.model_options(option or [], backbone, image_size, pretrained)
         if model == "cascade":
             options.pop("image_size", None)  # it works at each picture's own size
-        config = TrainConfig(
-            epochs=epochs,
-            steps=steps,
-            minutes=minutes,
-            batch_size=batch_size,
-            optimizer=optimizer,
-            lr=lr,
-            weight_decay=weight_decay,
-            warmup=warmup,
-            clip=clip,
-            ema=ema,
-            seed=seed,
-            eval_every=eval_every,
-            workers=workers,
-            device=device,
-            precision=fast_precision(device) if precision == "auto" else precision,
-            data=chosen,
-        )
+        settings |= {
+            "image_size": image_size,
+            "precision": fast_precision(device) if precision == "auto" else precision,
+        }
+        config = TrainConfig.of(settings, chosen)
+        config.check()
         dataset = jobs.open_data(data, "train", chosen)
         val = jobs.validation_data(dataset, val_data, chosen, _say)
         net = jobs.create_model(model, dataset, options, seed)
+        if not resume and is_main_process():
+            jobs.begin_run(out, settings)
         light = Augment(upside_down=0.5 if upside_down else 0.0) if augment else None
         console.print(summary(net, dataset, val, config, out))
-        with TrainProgress(console, batch_size) as watcher:
+        with TrainProgress(console, config.images_a_step(process_count())) as watcher:
             result = run(
                 net,
                 dataset,
@@ -154,7 +186,10 @@ def train(
                 val=val,
                 augment=jobs.augmentation(net, dataset, light),
                 watcher=watcher,
+                resume=resume is not None,
             )
+        if not is_main_process():
+            return
         loss_curve(out / "log.csv", out / "loss.png")
         if result.metrics:
             jobs.write_json(out / "metrics.json", result.metrics)
@@ -327,12 +362,13 @@ def _plain_errors() -> Iterator[None]:
     except (ValueError, RuntimeError) as error:
         from detcore.data import DataError
         from detcore.engine.checkpoint import CheckpointError
+        from detcore.engine.config import ConfigError
         from detcore.engine.jobs import UsageError
         from detcore.engine.train import TrainingDiverged
 
         if isinstance(error, TrainingDiverged):
             _fail(str(error), code=1)
-        if not isinstance(error, UsageError | DataError | CheckpointError):
+        if not isinstance(error, UsageError | DataError | CheckpointError | ConfigError):
             raise
         _fail(str(error))
 

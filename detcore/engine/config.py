@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 # What may be another when a run is resumed: none of it changes what the run computes
 RESUMABLE = ("workers", "device", "save_steps", "save_minutes", "tensorboard")
+
+
+class ConfigError(ValueError):
+    """Settings that can't be read or don't go together; the text names the setting."""
 
 
 @dataclass(frozen=True)
@@ -58,22 +63,30 @@ class TrainConfig:
     device: str = "auto"
     data: dict[str, Any] = field(default_factory=dict)
 
+    @classmethod
+    def of(cls, settings: Mapping[str, Any], data: dict[str, Any]) -> TrainConfig:
+        """The arguments among a command's settings, which go by the same names."""
+        known = {f.name for f in fields(cls)} - {"data"}
+        chosen: dict[str, Any] = {k: v for k, v in settings.items() if k in known}
+        chosen["drop_at"] = tuple(chosen.get("drop_at") or ())
+        return cls(**chosen, data=data)
+
     def check(self) -> None:
-        """Raise ValueError unless the arguments go together."""
+        """Raise ConfigError unless the arguments go together."""
         if not (self.epochs or self.steps or self.minutes):
-            raise ValueError("TrainConfig: give epochs, steps or minutes")
+            raise ConfigError("TrainConfig: give epochs, steps or minutes")
         if self.batch_size < 1 or self.accumulate < 1:
-            raise ValueError(
+            raise ConfigError(
                 "TrainConfig: batch_size and accumulate must be at least 1, "
                 f"got {self.batch_size} and {self.accumulate}"
             )
         drops = list(self.drop_at)
         if drops != sorted(drops) or not all(0 < d < 1 for d in drops):
-            raise ValueError(
+            raise ConfigError(
                 f"TrainConfig: drop_at must be ascending shares of the run in 0..1, got {drops}"
             )
         if self.patience and not self.eval_every:
-            raise ValueError("TrainConfig: patience counts evaluations; give eval_every too")
+            raise ConfigError("TrainConfig: patience counts evaluations; give eval_every too")
 
     def images_a_step(self, processes: int = 1) -> int:
         """Images that one step of the optimizer learns from."""

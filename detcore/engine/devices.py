@@ -49,6 +49,11 @@ def is_main_process() -> bool:
     return int(os.environ.get("RANK", "0")) == 0
 
 
+def process_count() -> int:
+    """How many processes a launcher started to train one model; 1 without a launcher."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
 def fast_precision(device: str) -> str:
     """ "bf16" where the device computes in it natively, else "no".
 

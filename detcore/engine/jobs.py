@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,9 @@ from detcore import models
 from detcore.data import AnyDataset, DataError, DetectionDataset, load, read_image
 from detcore.data.base import IMAGE_SUFFIXES
 from detcore.data.transforms import Augment
-from detcore.engine import checkpoint
+from detcore.engine import checkpoint, config_file, state
 from detcore.engine.checkpoint import CheckpointInfo
+from detcore.engine.config import RESUMABLE
 from detcore.engine.metrics import Json
 from detcore.engine.plots import draw, overview, save_picture
 from detcore.engine.predict import predict, to_json
@@ -239,6 +240,37 @@ def annotate(
     if out and not one_file and len(sheet) > 1:
         save_picture(overview(sheet), out / "overview.png")
     return answers
+
+
+def check_free(out: Path, overwrite: bool) -> None:
+    """Raise UsageError if a folder holds a run that is not to be replaced."""
+    held = any(out.glob("*.safetensors")) or (out / config_file.NAME).exists()
+    if held and not overwrite:
+        raise UsageError(
+            f"{out} holds a run already; give another --out, --overwrite, or go on with --resume"
+        )
+
+
+def check_unchanged(folder: Path, saved: Mapping[str, Any], given: Mapping[str, Any]) -> None:
+    """Raise UsageError if a flag given on resuming a run would make another run of it.
+
+    saved: the run's settings. given: the flags that were named, by their settings' names.
+    """
+    for name, value in given.items():
+        value = config_file.as_plain(value)
+        if name not in RESUMABLE and value != saved.get(name):
+            raise UsageError(
+                f"--{name.replace('_', '-')} {value} would change the run in {folder}, where it is "
+                f"{saved.get(name)}; leave it out, or begin a new run with "
+                f"--config {folder / config_file.NAME}"
+            )
+
+
+def begin_run(out: Path, settings: dict[str, Any]) -> None:
+    """Write a new run's settings into its folder."""
+    # or a run killed before its first save would be resumed from what an earlier one left here
+    (out / state.NAME).unlink(missing_ok=True)
+    config_file.write(out / config_file.NAME, {k: v for k, v in settings.items() if k != "out"})
 
 
 def write_json(path: Path, value: Any) -> None:
