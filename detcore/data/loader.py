@@ -42,7 +42,8 @@ def training_loader(
     Every image comes once before any comes again, in an order new each time round; batches run
     across that border, so that none is ever short. What position p of the stream holds, its
     augmentation included, is a function of (seed, p) alone: not of batch size, workers or
-    processes.
+    processes. Each target gets a ``sampling_seed``, by which a model that learns from a random
+    part of its proposals draws them.
     """
     positions = _Order(len(dataset), stream)  # type: ignore[arg-type]
     return DataLoader(
@@ -98,7 +99,9 @@ class _Seeded(Dataset[Item]):
         with one_thread(), torch.random.fork_rng(devices=[]):
             torch.manual_seed(_mix(self.seed, position) ^ 0x5DEECE66D)
             image, target = self.dataset[index]
-            return self.augment(image, target) if self.augment else (image, target)
+            if self.augment:
+                image, target = self.augment(image, target)
+        return image, {**target, "sampling_seed": _mix(self.seed, position) ^ 0x2545F4914F6CDD1D}
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from accelerate.utils import InitProcessGroupKwargs
 from torch import Tensor, nn
 
 from detcore.data.base import Target
-from detcore.engine.config import TrainConfig
+from detcore.engine.config import ConfigError, TrainConfig
 
 # The others wait while the first process evaluates; torch's own limit is ten minutes
 _PATIENCE = timedelta(hours=3)
@@ -28,20 +28,30 @@ def accelerator(config: TrainConfig) -> Accelerator:
     """accelerate's view of this process: alone, or one of those that a launcher started.
 
     Raises:
-        ValueError: a precision that the device doesn't have.
+        ConfigError: fp16 without a GPU.
     """
+    gpu = config.device != "cpu" and torch.cuda.is_available()
+    if config.precision == "fp16" and not gpu:
+        raise ConfigError("precision fp16 needs a GPU; take bf16, or no for float32")
     wanted: dict[str, Any] = {
-        "cpu": config.device == "cpu",
+        # several processes without a GPU meet through gloo only if that is said
+        "cpu": config.device == "cpu" or (process_count() > 1 and not gpu),
         "mixed_precision": config.precision,
         "gradient_accumulation_steps": config.accumulate,
         "kwargs_handlers": [InitProcessGroupKwargs(timeout=_PATIENCE)],
     }
     try:
-        return Accelerator(**wanted)
+        made = Accelerator(**wanted)
     except ValueError:
         # accelerate holds one setting a process; a second run in it may want another
         AcceleratorState._reset_state(PartialState().num_processes == 1)
-        return Accelerator(**wanted)
+        made = Accelerator(**wanted)
+    if made.num_processes != process_count():
+        # each would train alone, and all write into one folder
+        raise RuntimeError(
+            f"{process_count()} processes were started, but accelerate joined {made.num_processes}"
+        )
+    return made
 
 
 def is_main_process() -> bool:

@@ -8,12 +8,14 @@ from types import SimpleNamespace
 
 import sklearn.datasets  # noqa: F401
 import torch
+from safetensors.torch import save_file
 
 from detcore.data import Digits, DigitScenes
 from detcore.data.transforms import Augment
 from detcore.engine import checkpoint
 from detcore.engine.config import TrainConfig
 from detcore.engine.train import train
+from detcore.models import create
 from tests.engine.conftest import Tiny
 
 STEPS = 30
@@ -75,3 +77,80 @@ def run(folder: Path, *, resume: bool = False, dies_at_sync: int = 0, **options)
         augment=Augment(scale=(1.0, 1.0)),  # no digit may leave the picture
         resume=resume,
     )
+
+
+def launched(rank: int, world: int, port: int) -> None:
+    """What a launcher sets for each of its processes."""
+    torch.set_num_threads(1)
+    place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": world, "LOCAL_WORLD_SIZE": world}
+    os.environ |= {k: str(v) for k, v in place.items()}
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+
+
+def stopped_and_resumed(folder: Path, rank: int, world: int, port: int) -> None:
+    """An unbroken run, and one that a signal to its last process ends early, and its rest."""
+    launched(rank, world, port)
+    config = TrainConfig(
+        steps=8,
+        batch_size=2,
+        accumulate=2,
+        ema=0.9,
+        eval_every=1.0,
+        patience=100,
+        log_every=1,
+        device="cpu",
+    )
+
+    def signalled(image, target):
+        if rank == world - 1 and next(seen) == 10:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return image, target
+
+    seen = itertools.count(1)
+    for name, augment, resume, steps in (
+        ("whole", None, False, 8),
+        ("parts", signalled, False, 3),
+        ("parts", None, True, 8),
+    ):
+        result = train(
+            noisy(),
+            data(),
+            config,
+            out=folder / name,
+            val=data("val", 4),
+            augment=augment,
+            resume=resume,
+        )
+        assert result.steps == steps
+        assert result.interrupted == (steps == 3)
+
+
+def gradients(folder: Path, rank: int, world: int, port: int, batch_size: int, names) -> None:
+    """One step of plain descent of each model, as a launcher starts `world` processes for it.
+
+    Weights before and after are saved in `folder`; their difference is the gradient.
+    """
+    launched(rank, world, port)
+    for name in names:
+        torch.manual_seed(0)
+        model = create(name, 11, backbone="test_resnet", image_size=64)
+        save_file(
+            checkpoint.unshared(model.state_dict()), folder / f"{name}.{rank}.before.safetensors"
+        )
+        scenes = Digits("train", length=16, scenes=DigitScenes(size=64, digits=(1, 4)))
+        config = TrainConfig(
+            steps=1,
+            batch_size=batch_size,
+            optimizer="sgd",
+            momentum=0.0,
+            lr=1.0,
+            warmup=0.0,
+            weight_decay=0.0,
+            clip=0.0,
+            freeze_norms=True,
+            device="cpu",
+        )
+        train(model, scenes, config, out=folder / name)
+        save_file(
+            checkpoint.unshared(model.state_dict()), folder / f"{name}.{rank}.after.safetensors"
+        )
