@@ -137,6 +137,7 @@ def train(
         from detcore.engine import jobs
         from detcore.engine.config import TrainConfig
         from detcore.engine.devices import fast_precision, is_main_process, process_count
+        from detcore.engine.log import summary_writer
         from detcore.engine.plots import loss_curve
         from detcore.engine.report import TrainProgress, headline, summary
         from detcore.engine.train import train as run
@@ -170,6 +171,8 @@ def train(
         }
         config = TrainConfig.of(settings, chosen)
         config.check()
+        if tensorboard:
+            summary_writer()
         dataset = jobs.open_data(data, "train", chosen)
         val = jobs.validation_data(dataset, val_data, chosen, _say)
         net = jobs.create_model(model, dataset, options, seed)
@@ -190,10 +193,13 @@ def train(
             )
         if not is_main_process():
             return
-        loss_curve(out / "log.csv", out / "loss.png")
+        loss_curve(out / "log.csv", out / "loss.png", out / "val.csv")
         if result.metrics:
             jobs.write_json(out / "metrics.json", result.metrics)
-        ended = "interrupted after" if result.interrupted else "done:"
+        early = "no better for --patience evaluations, ended after"
+        ended = early if result.stopped_early else "done:"
+        if result.interrupted:
+            ended = f"go on with --resume {out}; interrupted after"
         took = f"{result.steps} steps in {result.seconds / 60:.1f} minutes"
         _say(f"{ended} {took}  {headline(result.metrics)}")
         _say(f"checkpoints, log.csv and loss.png are in {out}")

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import sys
 
 import pytest
 import torch
@@ -94,6 +95,13 @@ def test_a_stopped_run_goes_on_with_its_own_settings(tmp_path, monkeypatch):
     mine, theirs = (load_file(f / "last.safetensors") for f in (parts, whole))
     assert all(torch.equal(mine[k], theirs[k]) for k in theirs)
     assert "done: 5 steps" in call("train", "--resume", parts)  # nothing left to do
+
+
+def test_tensorboard_that_is_missing_is_asked_for_before_anything_is_written(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    said = call("train", "--steps", 1, "--tensorboard", "--out", tmp_path / "run", *TINY, code=2)
+    assert "pip install 'detcore[tensorboard]'" in said
+    assert not (tmp_path / "run").exists()
 
 
 def test_what_cannot_be_resumed(tmp_path):

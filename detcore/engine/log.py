@@ -48,7 +48,9 @@ class Log:
         self.evaluations = _Table(folder / "val.csv" if folder else None, resumed_at)
         self.board: Any = None
         if tensorboard and folder:
-            self.board = _board(folder / "tensorboard", resumed_at)
+            # what an earlier process wrote of later steps is hidden
+            purge = resumed_at + 1 if resumed_at else None
+            self.board = summary_writer()(str(folder / "tensorboard"), purge_step=purge)
 
     def add(self, row: Row) -> None:
         """Take in a step's figures; every `every` steps a row is written."""
@@ -125,12 +127,16 @@ def _short(key: str, value: float) -> str:
     return str(int(value)) if key == "step" else f"{value:.6g}"
 
 
-def _board(folder: Path, step: int) -> Any:
+def summary_writer() -> Any:
+    """TensorBoard's writer class, as torch has it.
+
+    Raises:
+        MissingPackage: TensorBoard is not installed.
+    """
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
         raise MissingPackage(
             "logging for TensorBoard needs tensorboard: pip install 'detcore[tensorboard]'"
         ) from error
-    # what an earlier process wrote of later steps is hidden
-    return SummaryWriter(str(folder), purge_step=step + 1 if step else None)
+    return SummaryWriter

@@ -19,7 +19,7 @@ from detcore.data.base import Transform
 from detcore.data.loader import Batch, Stream, training_loader
 from detcore.engine import checkpoint, state
 from detcore.engine.checkpoint import CheckpointInfo
-from detcore.engine.config import RESUMABLE, TrainConfig
+from detcore.engine.config import RESUMABLE, ConfigError, TrainConfig
 from detcore.engine.devices import StopSignal, accelerator, own_forward, to_device
 from detcore.engine.ema import Ema
 from detcore.engine.evaluate import evaluate
@@ -92,9 +92,13 @@ def train(
     Raises:
         TrainingDiverged: a loss or gradient of NaN or infinity; what was saved before stays.
         CheckpointError: the run in `out` is another, or its file is damaged.
-        ValueError: a configuration that makes no sense, or targets that don't fit the model.
+        ConfigError: a configuration that makes no sense.
+        ValueError: targets that don't fit the model.
+        MissingPackage: TensorBoard is asked for and not installed.
     """
     config.check()
+    if config.patience and val is None:
+        raise ConfigError("TrainConfig: patience counts evaluations, and there is no val data")
     return _Run(model, dataset, config, out, val, augment, watcher).run(resume)
 
 

@@ -205,6 +205,12 @@ def test_patience_ends_a_run_that_gets_no_better(tmp_path, fresh, scenes, monkey
     assert (again.stopped_early, again.steps) == (True, 12)
 
 
+def test_patience_without_anything_to_judge(fresh, scenes):
+    config = TrainConfig(steps=1, eval_every=1, patience=2)
+    with pytest.raises(ValueError, match="there is no val data"):
+        train(fresh(), scenes(), config)
+
+
 def test_a_gradient_of_nan_stops_before_the_weights_are_touched(tmp_path, tiny_class, scenes):
     class Diverges(tiny_class):
         def forward(self, images, targets=None):
