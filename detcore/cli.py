@@ -138,8 +138,7 @@ def train(
         from detcore.engine.config import TrainConfig
         from detcore.engine.devices import fast_precision, is_main_process, process_count
         from detcore.engine.log import summary_writer
-        from detcore.engine.plots import loss_curve
-        from detcore.engine.report import TrainProgress, headline, summary
+        from detcore.engine.report import TrainProgress, summary
         from detcore.engine.train import train as run
 
         console.quiet = not is_main_process()
@@ -191,18 +190,8 @@ def train(
                 watcher=watcher,
                 resume=resume is not None,
             )
-        if not is_main_process():
-            return
-        loss_curve(out / "log.csv", out / "loss.png", out / "val.csv")
-        if result.metrics:
-            jobs.write_json(out / "metrics.json", result.metrics)
-        early = "no better for --patience evaluations, ended after"
-        ended = early if result.stopped_early else "done:"
-        if result.interrupted:
-            ended = f"go on with --resume {out}; interrupted after"
-        took = f"{result.steps} steps in {result.seconds / 60:.1f} minutes"
-        _say(f"{ended} {took}  {headline(result.metrics)}")
-        _say(f"checkpoints, log.csv and loss.png are in {out}")
+        if is_main_process():
+            jobs.conclude(out, result, _say)
 
 
 @app.command("eval")

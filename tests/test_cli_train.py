@@ -2,6 +2,8 @@
 
 import csv
 import json
+import os
+import signal
 import sys
 
 import pytest
@@ -102,6 +104,22 @@ def test_tensorboard_that_is_missing_is_asked_for_before_anything_is_written(tmp
     said = call("train", "--steps", 1, "--tensorboard", "--out", tmp_path / "run", *TINY, code=2)
     assert "pip install 'detcore[tensorboard]'" in said
     assert not (tmp_path / "run").exists()
+
+
+def test_a_signal_is_answered_with_how_to_go_on(tmp_path, monkeypatch):
+    step = module._Run._step
+
+    def signalled(self, *given):
+        step(self, *given)
+        if self.progress.step == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(module._Run, "_step", signalled)
+    text = call("train", "--steps", 9, "--out", tmp_path, *TINY)
+    assert "interrupted after 2 steps" in text
+    assert f"go on with: detcore train --resume {tmp_path}" in text
+    monkeypatch.undo()
+    assert "done: 9 steps" in call("train", "--resume", tmp_path)
 
 
 def test_what_cannot_be_resumed(tmp_path):

@@ -20,9 +20,11 @@ from detcore.engine import checkpoint, config_file, state
 from detcore.engine.checkpoint import CheckpointInfo
 from detcore.engine.config import RESUMABLE
 from detcore.engine.metrics import Json
-from detcore.engine.plots import draw, overview, save_picture
+from detcore.engine.plots import draw, loss_curve, overview, save_picture
 from detcore.engine.predict import predict, to_json
+from detcore.engine.report import headline
 from detcore.engine.tiles import Tiles, predict_tiled
+from detcore.engine.train import TrainResult
 
 Say = Callable[[str], None]
 Picture = tuple[str, Tensor]  # name; uint8 [3, H, W]
@@ -271,6 +273,22 @@ def begin_run(out: Path, settings: dict[str, Any]) -> None:
     # or a run killed before its first save would be resumed from what an earlier one left here
     (out / state.NAME).unlink(missing_ok=True)
     config_file.write(out / config_file.NAME, {k: v for k, v in settings.items() if k != "out"})
+
+
+def conclude(out: Path, result: TrainResult, say: Say) -> None:
+    """Draw an ended run's curves, write its last figures, and say what came of it."""
+    if (out / "log.csv").exists():  # not if it was ended before the first step
+        loss_curve(out / "log.csv", out / "loss.png", out / "val.csv")
+    if result.metrics:
+        write_json(out / "metrics.json", result.metrics)
+    ended = "no better for long, ended after" if result.stopped_early else "done:"
+    if result.interrupted:
+        ended = "interrupted after"
+    took = f"{result.steps} steps in {result.seconds / 60:.1f} minutes"
+    say(f"{ended} {took}  {headline(result.metrics)}")
+    say(f"checkpoints, log.csv and loss.png are in {out}")
+    if result.interrupted:
+        say(f"go on with: detcore train --resume {out}")
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -145,7 +145,7 @@ class _Run:
         self.progress = state.Progress()
         self.log: Log
         self.stop = StopSignal()
-        self.saved = time.perf_counter()
+        self.saved, self.saved_step = time.perf_counter(), 0
 
     def run(self, resume: bool) -> TrainResult:
         self._begin(resume)
@@ -188,6 +188,7 @@ class _Run:
         if resume and file and file.is_file():
             self.progress, randoms = state.load(file, self.trainee, self._facts())
             state.set_random_state(randoms[self.accelerator.process_index])
+            self.saved_step = self.progress.step
         elif self.out and self.main:
             # an earlier run's best, or state, would be taken for this one's
             for stale in [*self.out.glob("best.*"), self.out / state.NAME]:
@@ -221,6 +222,7 @@ class _Run:
         step = self.progress.step
         save = bool(step and every and step % every == 0)
         save |= bool(minutes and time.perf_counter() - self.saved > 60 * minutes)
+        save &= step != self.saved_step
         share = self.schedule.share(step)
         if self.world > 1:
             mine = [share, float(save)] if self.main else [0.0, 0.0]
@@ -275,6 +277,8 @@ class _Run:
             return
         what = "gradient" if math.isfinite(row["loss"]) else "loss"
         value = row["grad_norm" if what == "gradient" else "loss"]
+        if self.world > 1:
+            image_ids = gather_object(image_ids)  # all come here: the figures are those of all
         parts = ", ".join(f"{k} {v:.4g}" for k, v in row.items() if k not in ("loss", "grad_norm"))
         raise TrainingDiverged(
             f"the {what} became {value} at step {self.progress.step + 1} ({parts}), learning rate "
@@ -365,7 +369,7 @@ class _Run:
             file = self.out / state.NAME
             state.save(file, self.trainee, self.progress, randoms, self._facts())
             self._save_weights("last")
-        self.saved = time.perf_counter()
+        self.saved, self.saved_step = time.perf_counter(), self.progress.step
 
     def _save_weights(self, name: str) -> None:
         if not self.out:

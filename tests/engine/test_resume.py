@@ -145,6 +145,25 @@ def test_a_signal_ends_after_a_whole_step(tmp_path, optimizer):
     assert rows(parts / "log.csv") == rows(whole / "log.csv")
 
 
+def test_time_that_is_spent_stays_spent(tmp_path):
+    class Stops:
+        def step(self, row, remaining, share):
+            if row["step"] == 3:
+                time.sleep(0.6)
+                raise KeyboardInterrupt
+
+        def evaluated(self, step, metrics):
+            pass
+
+    config = TrainConfig(minutes=0.02, batch_size=4, device="cpu")
+    first = train(runs.noisy(), runs.data(), config, out=tmp_path, watcher=Stops())
+    begun = time.perf_counter()
+    second = train(runs.noisy(), runs.data(), config, out=tmp_path, resume=True)
+    assert 0.5 < time.perf_counter() - begun + first.seconds < 1.2 + 0.6
+    assert second.seconds >= 1.2
+    assert second.steps > first.steps == 3
+
+
 def test_a_finished_run_stays_as_it_is(tmp_path):
     config = TrainConfig(steps=3, batch_size=4, device="cpu")
     train(runs.noisy(), runs.data(), config, out=tmp_path, val=runs.data("val", 4))
