@@ -136,7 +136,12 @@ def train(
         from detcore.data.transforms import Augment
         from detcore.engine import jobs
         from detcore.engine.config import TrainConfig
-        from detcore.engine.devices import fast_precision, is_main_process, process_count
+        from detcore.engine.devices import (
+            disband,
+            fast_precision,
+            is_main_process,
+            process_count,
+        )
         from detcore.engine.log import summary_writer
         from detcore.engine.report import TrainProgress, summary
         from detcore.engine.train import train as run
@@ -190,6 +195,7 @@ def train(
                 watcher=watcher,
                 resume=resume is not None,
             )
+        disband()
         if is_main_process():
             jobs.conclude(out, result, _say)
 

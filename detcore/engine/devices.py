@@ -15,7 +15,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState, PartialState
 from accelerate.utils import InitProcessGroupKwargs
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 
 from detcore.data.base import Target
 from detcore.engine.config import ConfigError, TrainConfig
@@ -62,6 +62,12 @@ def is_main_process() -> bool:
 def process_count() -> int:
     """How many processes a launcher started to train one model; 1 without a launcher."""
     return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def disband() -> None:
+    """Leave the group of processes that trained one model, if there is one, for good."""
+    if distributed.is_available() and distributed.is_initialized():
+        distributed.destroy_process_group()
 
 
 def fast_precision(device: str) -> str:

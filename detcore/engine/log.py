@@ -111,13 +111,13 @@ class _Table:
             writer.writerow([_short(k, row.get(k, math.nan)) for k in self.columns])
 
     def _cut(self, path: Path, step: int) -> None:
+        if step <= 0:
+            path.unlink()  # another run's, and perhaps no table of steps at all
+            return
         with path.open(newline="", encoding="utf-8") as stream:
             header, *rows = list(csv.reader(stream)) or [[]]
         # a run killed while it wrote leaves half a row, of a later step than its last saved one
         kept = [r for r in rows if len(r) == len(header) and int(r[0]) <= step]
-        if not kept:
-            path.unlink()
-            return
         self.columns = header
         with atomic(path) as aside, aside.open("w", newline="", encoding="utf-8") as stream:
             csv.writer(stream).writerows([header, *kept])

@@ -3,11 +3,13 @@
 import itertools
 import os
 import signal
+from contextlib import redirect_stdout
 from pathlib import Path
 from types import SimpleNamespace
 
 import sklearn.datasets  # noqa: F401
 import torch
+from accelerate.state import AcceleratorState, PartialState
 from safetensors.torch import save_file
 
 from detcore.data import Digits, DigitScenes
@@ -154,3 +156,22 @@ def gradients(folder: Path, rank: int, world: int, port: int, batch_size: int, n
         save_file(
             checkpoint.unshared(model.state_dict()), folder / f"{name}.{rank}.after.safetensors"
         )
+
+
+def command(folder: Path, rank: int, world: int, port: int) -> None:
+    """detcore train and a second call that finds nothing left to do, as torchrun starts them."""
+    from detcore.cli import app
+
+    for number, arguments in enumerate(
+        (
+            ["--model", "classifier", "--backbone", "test_resnet", "--image-size", "64"]
+            + ["--batch-size", "2", "--steps", "3", "--log-every", "1"]
+            + ["--out", str(folder / "run")],
+            ["--resume", str(folder / "run")],
+        )
+    ):
+        launched(rank, world, port + number)
+        with (folder / f"said.{number}.{rank}").open("w") as stream, redirect_stdout(stream):
+            app(["train", *arguments], standalone_mode=False)
+        PartialState._reset_state()
+        AcceleratorState._reset_state(True)
