@@ -80,6 +80,8 @@ class TrainConfig:
                 "TrainConfig: batch_size and accumulate must be at least 1, "
                 f"got {self.batch_size} and {self.accumulate}"
             )
+        if not 0 <= self.ema < 1:
+            raise ConfigError(f"TrainConfig: ema must be at least 0 and below 1, got {self.ema}")
         drops = list(self.drop_at)
         if drops != sorted(drops) or not all(0 < d < 1 for d in drops):
             raise ConfigError(

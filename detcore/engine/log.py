@@ -15,7 +15,8 @@ from detcore.engine.metrics import Json
 Row = dict[str, float]
 # of the last step in a window, not its mean
 _POSITIONS = ("step", "epoch", "seconds")
-_TIMINGS = ("seconds", "images_per_second")
+# floats of an evaluation that say nothing of how good the model is
+_NO_SCORES = ("seconds", "images_per_second", "score_threshold")
 
 
 class Log:
@@ -63,7 +64,7 @@ class Log:
         figures = {
             k: math.nan if v is None else v
             for k, v in metrics.items()
-            if k not in _TIMINGS and (v is None or isinstance(v, float))
+            if k not in _NO_SCORES and (v is None or isinstance(v, float))
         }
         self.evaluations.add({"step": float(step), "epoch": epoch, **figures})
         if self.board:

@@ -18,7 +18,7 @@ from detcore.data import AnyDataset
 from detcore.data.base import Transform
 from detcore.data.loader import Batch, Stream, training_loader
 from detcore.engine import checkpoint, state
-from detcore.engine.checkpoint import CheckpointInfo
+from detcore.engine.checkpoint import CheckpointError, CheckpointInfo
 from detcore.engine.config import RESUMABLE, ConfigError, TrainConfig
 from detcore.engine.devices import StopSignal, accelerator, own_forward, to_device
 from detcore.engine.ema import Ema
@@ -87,7 +87,7 @@ def train(
 
     Started by a launcher (``torchrun``, ``accelerate launch``) all processes train one model: each
     takes `config.batch_size` images a step of one common order. The first alone evaluates and
-    writes, the others wait.
+    writes, the others wait; to resume, all must see `out`.
 
     Raises:
         TrainingDiverged: a loss or gradient of NaN or infinity; what was saved before stays.
@@ -193,6 +193,9 @@ class _Run:
             # an earlier run's best, or state, would be taken for this one's
             for stale in [*self.out.glob("best.*"), self.out / state.NAME]:
                 stale.unlink(missing_ok=True)
+        here = torch.tensor(self.progress.step, device=self.accelerator.device)
+        if int(sum_over_processes(here)) != self.world * self.progress.step:
+            raise CheckpointError(f"{self.out}: not all processes see the run in this folder")
         self.log = Log(
             self.out if self.main else None,
             self.config.log_every,
@@ -241,15 +244,13 @@ class _Run:
         device = self.accelerator.device
         for k in range(self.config.accumulate):
             images, targets = next(batches)
-            image_ids += [t["image_id"] for t in targets]
+            image_ids += [t.get("image_id") for t in targets]
             with self._exchange(last=k == self.config.accumulate - 1):
-                device = self.accelerator.device
                 there = [to_device(t, device) for t in targets]
                 parts = self.model(as_float(images, device), there)
                 self.accelerator.backward(torch.stack(list(parts.values())).sum())
             for name, value in parts.items():
-                share_of_it = value.detach() / self.config.accumulate
-                losses[name] = losses[name] + share_of_it if name in losses else share_of_it
+                losses[name] = losses.get(name, 0) + value.detach() / self.config.accumulate
         norm = self.accelerator.clip_grad_norm_(
             self.model.parameters(), self.config.clip or math.inf
         )
@@ -283,6 +284,7 @@ class _Run:
         raise TrainingDiverged(
             f"the {what} became {value} at step {self.progress.step + 1} ({parts}), learning rate "
             f"{lr:.3g}, image ids {image_ids}; try a lower --lr or --clip, or a longer --warmup"
+            + (f"; last is as it was after step {self.saved_step}" if self.saved_step else "")
         )
 
     def _report(self, lr: float, figures: dict[str, float]) -> None:

@@ -127,6 +127,17 @@ def stopped_and_resumed(folder: Path, rank: int, world: int, port: int) -> None:
         assert result.interrupted == (steps == 3)
 
 
+def resumed_apart(folder: Path, rank: int, world: int, port: int) -> None:
+    """Processes that each see a folder of their own, of which the first alone holds a run."""
+    launched(rank, world, port)
+    config = TrainConfig(steps=2, batch_size=2, device="cpu")
+    train(noisy(), data(), config, out=folder / "0")
+    try:
+        train(noisy(), data(), config, out=folder / str(rank), resume=True)
+    except checkpoint.CheckpointError as error:
+        (folder / f"refused.{rank}").write_text(str(error))
+
+
 def gradients(folder: Path, rank: int, world: int, port: int, batch_size: int, names) -> None:
     """One step of plain descent of each model, as a launcher starts `world` processes for it.
 

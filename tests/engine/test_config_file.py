@@ -115,6 +115,7 @@ def test_what_is_written_is_read_again(tmp_path):
         ({"steps": 1, "accumulate": 0}, "must be at least 1, got 16 and 0"),
         ({"steps": 1, "drop_at": (0.9, 0.5)}, r"ascending shares .* got \[0.9, 0.5\]"),
         ({"steps": 1, "drop_at": (1.0,)}, r"got \[1.0\]"),
+        ({"steps": 1, "ema": 1.0}, r"below 1, got 1\.0"),
         ({"steps": 1, "patience": 2}, "give eval_every too"),
     ],
 )

@@ -90,3 +90,9 @@ def test_the_command_speaks_and_writes_once(tmp_path):
     rows = losses(tmp_path / "run")
     assert [r["step"] for r in rows] == [1, 2, 3]
     assert rows[0]["epoch"] == pytest.approx(4 / 10000)
+
+
+def test_a_run_that_not_all_see_is_not_resumed(tmp_path):
+    launch(runs.resumed_apart, tmp_path, world=2)
+    for rank in (0, 1):
+        assert "not all processes see the run" in (tmp_path / f"refused.{rank}").read_text()
