@@ -166,7 +166,8 @@ def train(
             chosen["task"] = "classification" if classify else "detection"
             # at the data's own size: enlarging small pictures only costs time
             chosen["size"] = image_size = image_size or (64 if classify else 128)
-        options = jobs.model_options(option or [], backbone, image_size, pretrained)
+        fetched = pretrained and not (resume and jobs.is_saved(resume))
+        options = jobs.model_options(option or [], backbone, image_size, fetched)
         if model == "cascade":
             options.pop("image_size", None)  # it works at each picture's own size
         settings |= {

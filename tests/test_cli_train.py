@@ -11,6 +11,7 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
+from detcore import models
 from detcore.engine import train as module
 from tests.test_cli import SMALL, call
 
@@ -24,11 +25,12 @@ def losses(folder):
 
 def test_a_runs_settings_are_saved_and_start_another(tmp_path):
     a, b, c = (tmp_path / name for name in "abc")
-    call("train", "--steps", 2, "--lr", "1e-2", "--drop-at", 0.5, "--out", a, *TINY)
+    call("train", "--steps", 2, "--lr", "1e-2", "--drop-at", 0.5, "--no-augment", "--out", a, *TINY)
     saved = yaml.safe_load((a / "config.yaml").read_text())
     assert saved["lr"] == 0.01
     assert saved["model"] == "classifier"
     assert saved["drop_at"] == [0.5]
+    assert saved["augment"] is False
     assert saved["option"] == ["head_width=8"]
     assert saved["image_size"] == 64
     assert not {"out", "overwrite", "resume", "config_file"} & set(saved)
@@ -120,6 +122,25 @@ def test_a_signal_is_answered_with_how_to_go_on(tmp_path, monkeypatch):
     assert f"go on with: detcore train --resume {tmp_path}" in text
     monkeypatch.undo()
     assert "done: 9 steps" in call("train", "--resume", tmp_path)
+
+
+def test_a_resumed_run_fetches_no_weights(tmp_path, monkeypatch):
+    call("train", "--steps", 1, "--out", tmp_path, *TINY)
+    file = tmp_path / "config.yaml"
+    text = file.read_text()
+    assert "pretrained: false" in text
+    file.write_text(text.replace("pretrained: false", "pretrained: true"))
+    make, asked = models.create, []
+
+    def create(*arguments, **options):
+        asked.append(options.pop("pretrained", False))
+        return make(*arguments, **options)
+
+    monkeypatch.setattr(models, "create", create)
+    call("train", "--resume", tmp_path)
+    (tmp_path / "last.state.safetensors").unlink()  # as if killed before it was saved
+    call("train", "--resume", tmp_path)
+    assert asked == [False, True]
 
 
 def test_what_cannot_be_resumed(tmp_path):

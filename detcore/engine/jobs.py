@@ -268,6 +268,11 @@ def check_unchanged(folder: Path, saved: Mapping[str, Any], given: Mapping[str, 
             )
 
 
+def is_saved(folder: Path) -> bool:
+    """Whether a run was saved, and so goes on with weights of its own."""
+    return (folder / state.NAME).is_file()
+
+
 def begin_run(out: Path, settings: dict[str, Any]) -> None:
     """Write a new run's settings into its folder."""
     # or a run killed before its first save would be resumed from what an earlier one left here
