@@ -7,7 +7,7 @@ the commands, so that ``detcore --help`` answers at once.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_type_hints
 
 try:
     import typer
@@ -23,6 +23,8 @@ except ImportError as missing:
         f"detcore's command line needs {missing.name}: pip install 'detcore[models]'"
     ) from missing
 
+from detcore import train_flags as flags
+
 app = typer.Typer(
     help="Train, measure and use detectors made of detcore's ops.",
     no_args_is_help=True,
@@ -34,8 +36,42 @@ data_app = typer.Typer(help="Look at data sets.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 
 
+def _from_file(ctx: typer.Context, file: Path | None) -> Path | None:
+    """Let a file's settings stand in for the command's defaults; flags go over them."""
+    if file is not None:
+        with _plain_errors():
+            ctx.default_map = flags.settings_in(file, ctx, get_type_hints(train))
+    return file
+
+
+def _from_run(ctx: typer.Context, folder: Path | None) -> Path | None:
+    """Let a run's own settings stand in for the command's defaults."""
+    if folder is not None:
+        _from_file(ctx, folder / "config.yaml")
+        ctx.default_map = {**(ctx.default_map or {}), "out": str(folder)}
+    return folder
+
+
 @app.command()
 def train(
+    ctx: typer.Context,
+    config_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--config",
+            is_eager=True,
+            callback=_from_file,
+            help="YAML of flags and values, such as a run's config.yaml; flags go over it.",
+        ),
+    ] = None,
+    resume: Annotated[
+        Path | None,
+        typer.Option(
+            is_eager=True,
+            callback=_from_run,
+            help="Go on with the run in this folder, as it was begun.",
+        ),
+    ] = None,
     data: Data = "digits",
     model: Annotated[
         str, typer.Option(help="faster_rcnn, ssd, yolo, classifier or cascade.")
@@ -49,107 +85,102 @@ def train(
     val_data: Annotated[
         str | None, typer.Option(help="Where to evaluate; default: the data's own val split.")
     ] = None,
-    minutes: Annotated[
-        float | None, typer.Option(help="Time limit; the schedule ends with it.", min=0.01)
-    ] = None,
-    epochs: Annotated[float | None, typer.Option(help="Passes over the data.", min=0)] = None,
-    steps: Annotated[int | None, typer.Option(help="Steps of the optimizer.", min=1)] = None,
-    batch_size: Annotated[int, typer.Option(help="Pictures a step.", min=1)] = 16,
-    image_size: Annotated[
-        int | None, typer.Option(help="Longer side inside the model, pixels.", min=32)
-    ] = None,
-    backbone: Annotated[str | None, typer.Option(help="Any timm model with features.")] = None,
-    pretrained: Annotated[
-        bool, typer.Option("--pretrained", help="Fetch timm's weights for the backbone.")
-    ] = False,
-    option: Annotated[
-        list[str] | None, typer.Option(help="Further model option, NAME=JSON; repeatable.")
-    ] = None,
-    optimizer: Annotated[str, typer.Option(help="adamw or sgd.")] = "adamw",
-    lr: Annotated[float, typer.Option(help="Highest learning rate.", min=0)] = 2e-3,
-    weight_decay: Annotated[float, typer.Option(min=0)] = 0.02,
-    warmup: Annotated[float, typer.Option(help="Share of the run.", min=0, max=1)] = 0.05,
-    clip: Annotated[float, typer.Option(help="Gradient norm limit; 0: none.", min=0)] = 10.0,
-    ema: Annotated[
-        float, typer.Option(help="Decay of averaged weights, such as 0.998; 0: none.", min=0)
-    ] = 0.0,
+    minutes: flags.Minutes = None,
+    epochs: flags.Epochs = None,
+    steps: flags.Steps = None,
+    batch_size: flags.BatchSize = 16,
+    accumulate: flags.Accumulate = 1,
+    image_size: flags.ImageSize = None,
+    backbone: flags.Backbone = None,
+    pretrained: flags.Pretrained = False,
+    option: flags.ModelOption = None,
+    optimizer: flags.Optimizer = "adamw",
+    lr: flags.LearningRate = 2e-3,
+    weight_decay: flags.WeightDecay = 0.02,
+    momentum: flags.Momentum = 0.9,
+    nesterov: flags.Nesterov = True,
+    warmup: flags.Warmup = 0.05,
+    drop_at: flags.DropAt = None,
+    clip: flags.Clip = 10.0,
+    ema: flags.Ema = 0.0,
+    freeze_norms: flags.FreezeNorms = False,
     augment: Annotated[bool, typer.Option(help="Flip, scale and colour jitter.")] = True,
     upside_down: Annotated[
         bool, typer.Option("--upside-down", help="Flip top to bottom too (microscopy, aerial).")
     ] = False,
-    mosaic: Annotated[
-        float, typer.Option(help="Share of pictures made of four.", min=0, max=1)
-    ] = 0.0,
-    crops: Annotated[
-        float, typer.Option(help="Share of pictures cropped as SSD does.", min=0, max=1)
-    ] = 0.0,
-    group_aspect: Annotated[
-        bool, typer.Option("--group-aspect", help="Batches of like aspect ratio: less padding.")
-    ] = False,
-    max_damaged: Annotated[
-        float, typer.Option(help="Share of damaged pictures to skip, not end at.", min=0, max=1)
-    ] = 0.05,
-    eval_every: Annotated[
-        float, typer.Option(help="Epochs between evaluations; 0: at the end alone.", min=0)
-    ] = 0,
-    workers: Annotated[int, typer.Option(help="Loader processes.", min=0)] = 0,
-    precision: Annotated[
-        str, typer.Option(help="no, bf16, fp16, or auto: bf16 where the machine has it.")
-    ] = "no",
+    mosaic: flags.Mosaic = 0.0,
+    crops: flags.Crops = 0.0,
+    group_aspect: flags.GroupAspect = False,
+    max_damaged: flags.MaxDamaged = 0.05,
+    eval_every: flags.EvalEvery = 0,
+    patience: flags.Patience = 0,
+    save_minutes: flags.SaveMinutes = 1.0,
+    save_steps: flags.SaveSteps = 0,
+    log_every: flags.LogEvery = 10,
+    tensorboard: flags.TensorBoard = False,
+    workers: flags.Workers = 0,
+    precision: flags.Precision = "no",
     device: Device = "auto",
     seed: Seed = 0,
 ) -> None:
-    """Train a model; without --minutes, --epochs or --steps for 10 epochs."""
+    """Train a model; without --minutes, --epochs or --steps for 10 epochs.
+
+    Started by torchrun or accelerate launch, all processes train one model.
+    """
     with _plain_errors():
         from detcore.data.transforms import Augment
         from detcore.engine import jobs
-        from detcore.engine.plots import loss_curve
-        from detcore.engine.report import TrainProgress, headline, summary
-        from detcore.engine.train import TrainConfig, fast_precision
+        from detcore.engine.config import TrainConfig
+        from detcore.engine.devices import (
+            disband,
+            fast_precision,
+            is_main_process,
+            process_count,
+        )
+        from detcore.engine.log import summary_writer
+        from detcore.engine.report import TrainProgress, summary
         from detcore.engine.train import train as run
 
+        console.quiet = not is_main_process()
         jobs.one_of("--precision", precision, ("no", "bf16", "fp16", "auto"))
         jobs.one_of("--optimizer", optimizer, ("adamw", "sgd"))
         jobs.checked_device(device)
-        if not overwrite and any(out.glob("*.safetensors")):
-            raise jobs.UsageError(f"{out} holds a run already; give another --out, or --overwrite")
+        if config_file and resume:
+            raise jobs.UsageError("give --config or --resume, not both")
+        settings = {name: ctx.params[name] for name in flags.settings_of(ctx)}
+        if resume:
+            given = {k: settings[k] for k in flags.given(ctx) if k in settings}
+            jobs.check_unchanged(resume, ctx.default_map or {}, given)
+        elif is_main_process():
+            jobs.check_free(out, overwrite)
         if minutes is None and epochs is None and steps is None:
-            epochs = 10
+            settings["epochs"] = 10.0
         chosen: dict[str, Any] = {"spec": data, "seed": seed}
         if data == "digits":
             classify = model == "classifier"
             chosen["task"] = "classification" if classify else "detection"
             # at the data's own size: enlarging small pictures only costs time
             chosen["size"] = image_size = image_size or (64 if classify else 128)
-        options = jobs.model_options(option or [], backbone, image_size, pretrained)
+        fetched = pretrained and not (resume and jobs.is_saved(resume))
+        options = jobs.model_options(option or [], backbone, image_size, fetched)
         if model == "cascade":
             options.pop("image_size", None)  # it works at each picture's own size
-        config = TrainConfig(
-            epochs=epochs,
-            steps=steps,
-            minutes=minutes,
-            batch_size=batch_size,
-            optimizer=optimizer,
-            lr=lr,
-            weight_decay=weight_decay,
-            warmup=warmup,
-            clip=clip,
-            ema=ema,
-            seed=seed,
-            eval_every=eval_every,
-            workers=workers,
-            device=device,
-            precision=fast_precision(device) if precision == "auto" else precision,
-            group_aspect=group_aspect,
-            max_damaged=max_damaged,
-            data=chosen,
-        )
+        settings |= {
+            "image_size": image_size,
+            "precision": fast_precision(device) if precision == "auto" else precision,
+        }
+        config = TrainConfig.of(settings, chosen)
+        config.check()
+        if tensorboard:
+            summary_writer()
         dataset = jobs.open_data(data, "train", chosen)
         val = jobs.validation_data(dataset, val_data, chosen, _say)
         net = jobs.create_model(model, dataset, options, seed)
+        if not resume and is_main_process():
+            jobs.begin_run(out, settings)
         light = Augment(upside_down=0.5 if upside_down else 0.0) if augment else None
         console.print(summary(net, dataset, val, config, out))
-        with TrainProgress(console, batch_size) as watcher:
+        with TrainProgress(console, config.images_a_step(process_count())) as watcher:
             result = run(
                 net,
                 dataset,
@@ -158,14 +189,11 @@ def train(
                 val=val,
                 augment=jobs.augmentation(net, dataset, light, mosaic=mosaic, crops=crops),
                 watcher=watcher,
+                resume=resume is not None,
             )
-        loss_curve(out / "log.csv", out / "loss.png")
-        if result.metrics:
-            jobs.write_json(out / "metrics.json", result.metrics)
-        ended = "interrupted after" if result.interrupted else "done:"
-        took = f"{result.steps} steps in {result.seconds / 60:.1f} minutes"
-        _say(f"{ended} {took}  {headline(result.metrics)}")
-        _say(f"checkpoints, log.csv and loss.png are in {out}")
+        disband()
+        if is_main_process():
+            jobs.conclude(out, result, _say)
 
 
 app.command("eval")(evaluate.evaluate_command)

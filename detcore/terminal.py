@@ -27,13 +27,15 @@ def plain_errors() -> Iterator[None]:
     except (ValueError, RuntimeError) as error:
         from detcore.data import DataError
         from detcore.engine.checkpoint import CheckpointError
+        from detcore.engine.config import ConfigError
         from detcore.engine.jobs import UsageError
         from detcore.engine.train import TrainingDiverged
         from detcore.weights import WeightsError
 
         if isinstance(error, TrainingDiverged):
             _fail(str(error), code=1)
-        if not isinstance(error, UsageError | DataError | CheckpointError | WeightsError):
+        own = UsageError | DataError | CheckpointError | ConfigError | WeightsError
+        if not isinstance(error, own):
             raise
         _fail(str(error))
 

@@ -46,7 +46,8 @@ def test_train_says_what_it_does_and_writes_its_files(run):
         assert words in text
     names = {"last", "best"}
     wanted = {f"{n}.{s}" for n in names for s in ("json", "safetensors")}
-    wanted |= {"log.csv", "loss.png", "metrics.json"}
+    wanted |= {"log.csv", "val.csv", "loss.png", "metrics.json", "config.yaml"}
+    wanted |= {"last.state.safetensors"}
     assert {p.name for p in out.iterdir()} == wanted
     saved = json.loads((out / "last.json").read_text())
     assert saved["model"]["neck_channels"] == 16

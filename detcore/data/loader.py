@@ -60,7 +60,8 @@ def training_loader(
     Every image comes once before any comes again, in an order new each time round; batches run
     across that border, so that none is ever short. What position p of the stream holds, its
     augmentation included, is a function of (seed, p) alone: not of workers or processes, nor of
-    batch size unless `Stream.group_aspect`.
+    batch size unless `Stream.group_aspect`. Each target gets a ``sampling_seed``, by which a model
+    that learns from a random part of its proposals draws them.
 
     Grouped by aspect ratio, in thirds of an octave from 1:2 to 2:1, the pictures of a batch need
     little padding (the idea of torchvision's detection references). The leftovers of all groups
@@ -249,7 +250,8 @@ class _Seeded(Dataset[_Drawn]):
             if item is None:
                 return _Drawn(None, {}, damaged)
             image, target = self.augment(*item) if self.augment else item
-            return _Drawn(image, target, damaged)
+            seed = _mix(self.seed, position) ^ 0x2545F4914F6CDD1D
+            return _Drawn(image, {**target, "sampling_seed": seed}, damaged)
 
     def _mosaic(
         self, first: Item, position: int, damaged: list[tuple[int, str]], augment: Augment

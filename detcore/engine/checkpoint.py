@@ -58,7 +58,7 @@ def save(path: Path, model: nn.Module, info: CheckpointInfo) -> None:
         info: goes into the JSON and into the header of the weights.
     """
     text = json.dumps({"format": FORMAT, **vars(info)}, indent=2)
-    tensors = _unshared(model.state_dict())
+    tensors = unshared(model.state_dict())
     with atomic(path) as aside:
         save_file(tensors, str(aside), metadata={"detcore": text})
     with atomic(path.with_suffix(".json")) as aside:
@@ -133,6 +133,23 @@ def read(file: Path) -> tuple[CheckpointInfo, dict[str, Tensor]]:
     return info, tensors
 
 
+def unshared(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Contiguous CPU tensors; safetensors refuses two names for the same memory."""
+    seen: set[int] = set()
+    out = {}
+    for name, tensor in state.items():
+        tensor = tensor.detach().to("cpu").contiguous()
+        out[name] = tensor.clone() if tensor.data_ptr() in seen else tensor
+        seen.add(tensor.data_ptr())
+    return out
+
+
+def sweep(folder: Path) -> None:
+    """Remove what writers that were killed left in a folder: see `atomic`."""
+    for aside in folder.glob(".*.[0-9]*.*"):
+        aside.unlink(missing_ok=True)
+
+
 @contextmanager
 def atomic(path: Path) -> Iterator[Path]:
     """A path to write to, in the same folder; renamed to `path` when the block ends well."""
@@ -158,17 +175,6 @@ def _parse(file: Path, embedded: str) -> CheckpointInfo:
     if form != FORMAT:
         raise CheckpointError(f"{file}: written by another version of detcore (form {form})")
     return CheckpointInfo(**fields)
-
-
-def _unshared(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Contiguous CPU tensors; safetensors refuses two names for the same memory."""
-    seen: set[int] = set()
-    out = {}
-    for name, tensor in state.items():
-        tensor = tensor.detach().to("cpu").contiguous()
-        out[name] = tensor.clone() if tensor.data_ptr() in seen else tensor
-        seen.add(tensor.data_ptr())
-    return out
 
 
 def _fit(file: Path, model: nn.Module, tensors: dict[str, Tensor]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,13 @@ from torch import nn
 from detcore import models
 from detcore.data import AnyDataset, DataError, load
 from detcore.data.transforms import Augment
-from detcore.engine import checkpoint
+from detcore.engine import checkpoint, config_file, state
 from detcore.engine.checkpoint import CheckpointInfo
+from detcore.engine.config import RESUMABLE
+from detcore.engine.plots import loss_curve
+from detcore.engine.report import headline
 from detcore.engine.tiles import Tiles
+from detcore.engine.train import TrainResult
 
 Say = Callable[[str], None]
 
@@ -150,6 +154,58 @@ def tiles_for(info: CheckpointInfo, size: int, overlap: float) -> Tiles:
     if info.task != "detection":
         raise UsageError(f"--tiles is for detectors, the checkpoint is for {info.task}")
     return Tiles(size, overlap)
+
+
+def check_free(out: Path, overwrite: bool) -> None:
+    """Raise UsageError if a folder holds a run that is not to be replaced."""
+    held = any(out.glob("*.safetensors")) or (out / config_file.NAME).exists()
+    if held and not overwrite:
+        raise UsageError(
+            f"{out} holds a run already; give another --out, --overwrite, or go on with --resume"
+        )
+
+
+def check_unchanged(folder: Path, saved: Mapping[str, Any], given: Mapping[str, Any]) -> None:
+    """Raise UsageError if a flag given on resuming a run would make another run of it.
+
+    saved: the run's settings. given: the flags that were named, by their settings' names.
+    """
+    for name, value in given.items():
+        value = config_file.as_plain(value)
+        if name not in RESUMABLE and value != saved.get(name):
+            raise UsageError(
+                f"--{name.replace('_', '-')} {value} would change the run in {folder}, where it is "
+                f"{saved.get(name)}; leave it out, or begin a new run with "
+                f"--config {folder / config_file.NAME}"
+            )
+
+
+def is_saved(folder: Path) -> bool:
+    """Whether a run was saved, and so goes on with weights of its own."""
+    return (folder / state.NAME).is_file()
+
+
+def begin_run(out: Path, settings: dict[str, Any]) -> None:
+    """Write a new run's settings into its folder."""
+    # or a run killed before its first save would be resumed from what an earlier one left here
+    (out / state.NAME).unlink(missing_ok=True)
+    config_file.write(out / config_file.NAME, {k: v for k, v in settings.items() if k != "out"})
+
+
+def conclude(out: Path, result: TrainResult, say: Say) -> None:
+    """Draw an ended run's curves, write its last figures, and say what came of it."""
+    if (out / "log.csv").exists():  # not if it was ended before the first step
+        loss_curve(out / "log.csv", out / "loss.png", out / "val.csv")
+    if result.metrics:
+        write_json(out / "metrics.json", result.metrics)
+    ended = "no better for long, ended after" if result.stopped_early else "done:"
+    if result.interrupted:
+        ended = "interrupted after"
+    took = f"{result.steps} steps in {result.seconds / 60:.1f} minutes"
+    say(f"{ended} {took}  {headline(result.metrics)}")
+    say(f"checkpoints, log.csv and loss.png are in {out}")
+    if result.interrupted:
+        say(f"go on with: detcore train --resume {out}")
 
 
 def write_json(path: Path, value: Any) -> None:

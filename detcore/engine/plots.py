@@ -116,30 +116,35 @@ def overview(pictures: Sequence[Image.Image], columns: int = 4) -> Image.Image:
     return sheet
 
 
-def loss_curve(log: Path, out: Path) -> None:
+def loss_curve(log: Path, out: Path, evaluations: Path | None = None) -> None:
     """Draw a run's ``log.csv`` as a PNG: the loss with its parts, and the learning rate below.
 
     Args:
         log: as `detcore.engine.train` writes it. out: PNG, written whole or not at all.
+        evaluations: the run's ``val.csv``; its score, mAP or accuracy, is drawn between the two.
+            Left out where the file is missing.
 
     Raises:
         ValueError: the log has no rows.
         MissingPackage: matplotlib is not installed.
     """
-    with log.open(newline="", encoding="utf-8") as stream:
-        rows = list(csv.DictReader(stream))
+    rows = _rows(log)
     if not rows:
         raise ValueError(f"loss_curve: {log} has no rows")
-    figure: Any = require("matplotlib.figure").Figure(figsize=(8, 5), layout="constrained")
-    top, low = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
-    steps = [int(r["step"]) for r in rows]
+    judged = _rows(evaluations) if evaluations is not None and evaluations.exists() else []
+    heights = (3, 1.5, 1) if judged else (3, 1)
+    figure: Any = require("matplotlib.figure").Figure(
+        figsize=(8, 6.5 if judged else 5), layout="constrained"
+    )
+    top, *middle, low = figure.subplots(len(heights), 1, sharex=True, height_ratios=heights)
+    steps = [row["step"] for row in rows]
     parts = [k for k in rows[0] if k not in ("step", "epoch", "seconds", "lr", "grad_norm")]
     parts = [p for p in parts if p != "loss" and len(parts) > 2]
     for name in ("loss", *parts):
         strong = name == "loss"
         top.plot(
             steps,
-            [float(r[name]) for r in rows],
+            [row[name] for row in rows],
             label=name,
             color="black" if strong else None,
             linewidth=1.6 if strong else 1,
@@ -148,14 +153,25 @@ def loss_curve(log: Path, out: Path) -> None:
     for axis in (top.yaxis.set_major_formatter, top.yaxis.set_minor_formatter):
         axis("{x:g}")  # 0.6 is read more easily than 6 x 10^-1
     top.set_ylabel("loss")
-    top.grid(alpha=0.3)
     top.legend()
-    low.plot(steps, [float(r["lr"]) for r in rows], color="tab:green")
+    for panel in middle:
+        for name in [k for k in ("mAP", "AP50", "accuracy") if k in judged[0]]:
+            panel.plot([r["step"] for r in judged], [r[name] for r in judged], ".-", label=name)
+        panel.set_ylim(0, 1)
+        panel.set_ylabel("val score")
+        panel.legend()
+    low.plot(steps, [row["lr"] for row in rows], color="tab:green")
     low.set_ylabel("learning rate")
     low.set_xlabel("step")
-    low.grid(alpha=0.3)
+    for panel in (top, *middle, low):
+        panel.grid(alpha=0.3)
     with atomic(out) as aside:
         figure.savefig(aside, dpi=110)
+
+
+def _rows(table: Path) -> list[dict[str, float]]:
+    with table.open(newline="", encoding="utf-8") as stream:
+        return [{k: float(v) for k, v in row.items()} for row in csv.DictReader(stream)]
 
 
 def save_picture(picture: Image.Image, out: Path) -> None:

@@ -14,8 +14,9 @@ from rich.table import Table
 from torch import nn
 
 from detcore.data import AnyDataset
+from detcore.engine.config import TrainConfig
+from detcore.engine.devices import process_count
 from detcore.engine.metrics import Json
-from detcore.engine.train import TrainConfig
 
 _LINE_EVERY = 10.0  # seconds between lines where there is no terminal to redraw
 
@@ -111,6 +112,7 @@ def summary(
         "parameters": f"{sum(p.numel() for p in net.parameters()) / 1e6:.2f} million",
         "data": f"{config.data['spec']}: {len(dataset)} train, {len(val) if val else 0} val",
         "classes": f"{len(dataset.classes)}: {named}",
+        "images a step": config.images_a_step(process_count()),
         "for": ", ".join(limits),
         "precision": "float32" if config.precision == "no" else config.precision,
         "out": out,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from torch import nn
@@ -13,27 +13,29 @@ from torch.optim import SGD, AdamW, Optimizer
 
 @dataclass
 class Schedule:
-    """Linear warm-up, then a cosine down to nothing, over a number of steps or a stretch of time.
+    """Linear warm-up, then a cosine or steps down, over a number of steps or a stretch of time.
 
     steps: optimizer steps in all, or None. minutes: wall-clock time, or None; whichever runs out
-    first ends the training. warmup: share of the whole that the warm-up takes.
+    first ends the training. warmup: share of the whole that the warm-up takes. drop_at: shares of
+    the whole at each of which the rate falls to a tenth; without any a cosine leads to nothing.
 
-    With a time limit the cosine follows the clock and not the count of steps: it ends when the
+    With a time limit the schedule follows the clock and not the count of steps: it ends when the
     time does, however fast the machine turns out to be. Such a run is not repeatable to the bit.
     """
 
     steps: int | None = None
     minutes: float | None = None
     warmup: float = 0.05
+    drop_at: Sequence[float] = ()
     started: float = field(default_factory=time.perf_counter)
 
     def __post_init__(self) -> None:
         if self.steps is None and self.minutes is None:
             raise ValueError("Schedule: give steps or minutes")
 
-    def restart(self) -> None:
-        """Begin to count the time now."""
-        self.started = time.perf_counter()
+    def restart(self, seconds: float = 0.0) -> None:
+        """Begin to count the time now, with so much of it spent already."""
+        self.started = time.perf_counter() - seconds
 
     def elapsed(self) -> float:
         """Seconds since the start."""
@@ -50,6 +52,8 @@ class Schedule:
         if share < self.warmup:
             # never 0: the first step would be lost
             return max(share / self.warmup, 0.01)
+        if self.drop_at:
+            return float(0.1 ** sum(share >= drop for drop in self.drop_at))
         through = (share - self.warmup) / max(1 - self.warmup, 1e-9)
         return 0.5 * (1 + math.cos(math.pi * min(through, 1.0)))
 
@@ -60,9 +64,17 @@ class Schedule:
 
 
 def make_optimizer(
-    model: nn.Module, kind: str, lr: float, weight_decay: float, momentum: float = 0.9
+    model: nn.Module,
+    kind: str,
+    lr: float,
+    weight_decay: float,
+    momentum: float = 0.9,
+    nesterov: bool = True,
 ) -> Optimizer:
-    """AdamW or SGD with Nesterov momentum; norms and biases are not decayed.
+    """AdamW, or SGD with momentum; norms and biases are not decayed, frozen weights left out.
+
+    momentum, nesterov: of SGD; without momentum there is nothing to look ahead along, and
+    nesterov is unread.
 
     Raises:
         ValueError: `kind` is neither ``adamw`` nor ``sgd``.
@@ -75,7 +87,7 @@ def make_optimizer(
     if kind == "adamw":
         return AdamW(groups, lr=lr)
     if kind == "sgd":
-        return SGD(groups, lr=lr, momentum=momentum, nesterov=True)
+        return SGD(groups, lr=lr, momentum=momentum, nesterov=nesterov and momentum > 0)
     raise ValueError(f"optimizer must be adamw or sgd, got {kind!r}")
 
 

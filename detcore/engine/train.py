@@ -2,93 +2,51 @@
 
 from __future__ import annotations
 
-import csv
 import math
 import time
-from collections import defaultdict
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from accelerate import Accelerator
-from accelerate.state import AcceleratorState, PartialState
+from accelerate.utils import gather_object
 from torch import Tensor, nn
 
 from detcore.data import AnyDataset
-from detcore.data.base import Target, Transform
-from detcore.data.loader import Stream, training_loader
-from detcore.engine import checkpoint
-from detcore.engine.checkpoint import CheckpointInfo
+from detcore.data.base import Transform
+from detcore.data.loader import Batch, Stream, training_loader
+from detcore.engine import checkpoint, state
+from detcore.engine.checkpoint import CheckpointError, CheckpointInfo
+from detcore.engine.config import RESUMABLE, ConfigError, TrainConfig
+from detcore.engine.devices import StopSignal, accelerator, own_forward, to_device
 from detcore.engine.ema import Ema
 from detcore.engine.evaluate import evaluate
+from detcore.engine.log import Log
 from detcore.engine.metrics import Json
 from detcore.engine.predict import as_float
 from detcore.engine.schedule import Schedule, make_optimizer
+from detcore.parts.freeze import hold_norms
+from detcore.parts.processes import sum_over_processes
 
 
 class TrainingDiverged(RuntimeError):
     """The loss is no number any more; the text names the step and the images."""
 
 
-@dataclass(frozen=True)
-class TrainConfig:
-    """Arguments of a training run.
-
-    epochs, steps, minutes: how long; the first to run out ends it. At least one must be given.
-    lr: highest learning rate. warmup: share of the run. clip: greatest norm of all gradients
-    together, 0 for none. ema: decay of the averaged weights that are evaluated and saved, 0 for
-    none. seed: of order, augmentation and the model's own sampling. eval_every: epochs between
-    evaluations, 0 for one at the end alone. save_minutes: between savings of ``last``.
-    precision: "no", "bf16" or "fp16" (see `fast_precision`). workers: loader processes.
-    device: "auto", "cpu", "cuda". group_aspect, max_damaged: see `detcore.data.loader.Stream`.
-    data: kept for the record in the checkpoint.
-
-    With steps or epochs, one thread count and one machine, a run is repeatable; with minutes not.
-    """
-
-    epochs: float | None = None
-    steps: int | None = None
-    minutes: float | None = None
-    batch_size: int = 16
-    optimizer: str = "adamw"
-    lr: float = 2e-3
-    weight_decay: float = 0.02
-    warmup: float = 0.05
-    clip: float = 10.0
-    ema: float = 0.0
-    seed: int = 0
-    eval_every: float = 0.0
-    save_minutes: float = 5.0
-    log_every: int = 10
-    workers: int = 0
-    precision: str = "no"
-    device: str = "auto"
-    group_aspect: bool = False
-    max_damaged: float = 0.05
-    data: dict[str, Any] = field(default_factory=dict)
-
-    def total_steps(self, length: int) -> int | None:
-        """Steps that `epochs` and `steps` allow on a data set of `length` items."""
-        by_epochs = (
-            None if self.epochs is None else math.ceil(self.epochs * length / self.batch_size)
-        )
-        given = [s for s in (by_epochs, self.steps) if s is not None]
-        return max(1, min(given)) if given else None
-
-
 @dataclass
 class TrainResult:
-    """What a run came to. metrics: of the last evaluation, empty without one; best: the highest
-    score, mAP or accuracy; interrupted: whether the user ended it."""
+    """What a run came to. steps, seconds: with those before it was resumed. metrics: of the last
+    evaluation, empty without one; best: the highest score, mAP or accuracy; interrupted: whether
+    the user ended it; stopped_early: whether `TrainConfig.patience` did."""
 
     steps: int
     seconds: float
     metrics: Json
     best: float | None = None
     interrupted: bool = False
+    stopped_early: bool = False
 
 
 class Watcher(Protocol):
@@ -108,40 +66,41 @@ def train(
     val: AnyDataset | None = None,
     augment: Transform | None = None,
     watcher: Watcher | None = None,
+    resume: bool = False,
 ) -> TrainResult:
     """Train a model in place.
 
     Args:
         model: any of detcore's. dataset: its training data. config: how.
-        out: folder for ``last`` and ``best`` checkpoints (best: by mAP or accuracy on `val`) and
+        out: folder for ``last`` and ``best`` checkpoints (best: by mAP or accuracy on `val`),
             ``log.csv`` (loss and its parts, learning rate, gradient norm: means over
-            `config.log_every` steps). An earlier run's there are replaced. None writes nothing.
+            `config.log_every` steps) and ``val.csv``. An earlier run's there are replaced. None
+            writes nothing.
         val: is evaluated at the end and every `config.eval_every` epochs.
         augment: applied to each training item.
         watcher: is told of every step and evaluation.
+        resume: go on with the run in `out`, from where it was last saved; from the start if it
+            never was. On the CPU with one thread count the outcome is, bit for bit, that of a run
+            that was never stopped, unless `config.minutes` ends it.
 
-    Ctrl-C ends the run as if its time were over: weights are saved.
+    Ctrl-C or SIGTERM ends the run after the step at hand: weights and state are saved.
+
+    Started by a launcher (``torchrun``, ``accelerate launch``) all processes train one model: each
+    takes `config.batch_size` images a step of one common order. The first alone evaluates and
+    writes, the others wait; to resume, all must see `out`.
 
     Raises:
-        TrainingDiverged: a loss of NaN or infinity.
+        TrainingDiverged: a loss or gradient of NaN or infinity; what was saved before stays.
+        CheckpointError: the run in `out` is another, or its file is damaged.
+        ConfigError: a configuration that makes no sense.
         DataError: more pictures are damaged than `TrainConfig.max_damaged`; fewer are left out.
-        ValueError: a configuration that makes no sense, or targets that don't fit the model.
+        ValueError: targets that don't fit the model.
+        MissingPackage: TensorBoard is asked for and not installed.
     """
-    if not (config.epochs or config.steps or config.minutes):
-        raise ValueError("TrainConfig: give epochs, steps or minutes")
-    return _Run(model, dataset, config, out, val, augment, watcher).run()
-
-
-def fast_precision(device: str) -> str:
-    """ "bf16" where the device computes in it natively, else "no".
-
-    Elsewhere bfloat16 is emulated and slower than float32. device: "auto", "cpu" or "cuda...".
-    """
-    if device != "cpu" and torch.cuda.is_available():
-        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "no"
-    # no public name for it yet; without it the safe answer
-    native = getattr(torch.cpu, "_is_avx512_bf16_supported", bool)
-    return "bf16" if native() else "no"
+    config.check()
+    if config.patience and val is None:
+        raise ConfigError("TrainConfig: patience counts evaluations, and there is no val data")
+    return _Run(model, dataset, config, out, val, augment, watcher).run(resume)
 
 
 class _Run:
@@ -156,209 +115,286 @@ class _Run:
         watcher: Watcher | None,
     ) -> None:
         self.config, self.dataset, self.val, self.out = config, dataset, val, out
-        self.watcher = watcher
-        torch.manual_seed(config.seed)
-        self.accelerator = _accelerator(config)
+        self.augment, self.watcher = augment, watcher
+        self.accelerator = accelerator(config)
+        self.main = bool(self.accelerator.is_main_process)
+        self.world = self.accelerator.num_processes
+        # dropout should not drop the same on all processes
+        torch.manual_seed(config.seed + self.accelerator.process_index)
         # convolutions run about a sixth faster so on the CPU, and tensor cores want it too
-        model = model.to(memory_format=torch.channels_last)
-        optimizer = make_optimizer(model, config.optimizer, config.lr, config.weight_decay)
+        self.plain = model = model.to(memory_format=torch.channels_last)
+        if config.freeze_norms:
+            hold_norms(model)
+        optimizer = make_optimizer(
+            model,
+            config.optimizer,
+            config.lr,
+            config.weight_decay,
+            config.momentum,
+            config.nesterov,
+        )
         self.ema = Ema(model, config.ema) if config.ema else None
         self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
-        self.plain = model
-        stream = Stream(
-            config.batch_size,
-            config.seed,
-            config.workers,
-            rank=self.accelerator.process_index,
-            world=self.accelerator.num_processes,
-            group_aspect=config.group_aspect,
-            max_damaged=config.max_damaged,
+        self.trainee = state.Trainee(model, optimizer, self.ema, self.accelerator.scaler)
+        self.schedule = Schedule(
+            config.total_steps(len(dataset), self.world),
+            config.minutes,
+            config.warmup,
+            config.drop_at,
         )
-        self.loader = training_loader(dataset, stream, augment)
-        self.schedule = Schedule(config.total_steps(len(dataset)), config.minutes, config.warmup)
-        self.log = _Log(out / "log.csv" if out and self._is_main else None, config.log_every)
-        self.result = TrainResult(0, 0.0, {})
-        self.evaluated_at = -1
+        self.images_a_step = config.images_a_step(self.world)
+        self.progress = state.Progress()
+        self.log: Log
+        self.stop = StopSignal()
+        self.saved, self.saved_step = time.perf_counter(), 0
 
-    @property
-    def _is_main(self) -> bool:
-        return bool(self.accelerator.is_main_process)
-
-    def run(self) -> TrainResult:
-        if self.out:
-            self.out.mkdir(parents=True, exist_ok=True)
-            for stale in self.out.glob("best.*"):
-                stale.unlink()  # an earlier run's best would be taken for this one's
-        self.model.train()
-        self.schedule.restart()
-        saved = time.perf_counter()
-        step = 0
+    def run(self, resume: bool) -> TrainResult:
+        self._begin(resume)
+        self._training_mode()
+        self.schedule.restart(self.progress.seconds)
         try:
-            for images, targets in self.loader:
-                step += 1
-                self._step(step, images, targets)
-                if self.schedule.share(step) >= 1:
-                    break
-                if self._evaluation_due(step):
-                    self._evaluate(step)
-                    saved = self._save("last", step)
-                elif time.perf_counter() - saved > 60 * self.config.save_minutes:
-                    saved = self._save("last", step)
-        except KeyboardInterrupt:
-            self.result.interrupted = True
-        self.result.steps, self.result.seconds = step, self.schedule.elapsed()
+            with self.stop:
+                interrupted = self._loop(self._batches())
+        finally:
+            # the caller gets the model without accelerate's mixed precision
+            self.plain.__dict__.pop("forward", None)
+        if not interrupted and self.progress.evaluated_at != self.progress.step:
+            self._evaluate()
+        self._save_last()
         self.log.close()
         self.loader.damage.report()
-        # the caller gets the model without accelerate's mixed precision
-        self.plain.__dict__.pop("forward", None)
-        if not self.result.interrupted:
-            self._evaluate(step)
-        self._save("last", step)
-        return self.result
+        at = self.progress
+        early = not interrupted and self._patience_is_spent
+        return TrainResult(at.step, at.seconds, at.metrics, at.best, interrupted, early)
 
-    def _step(self, step: int, images: list[Tensor], targets: list[Target]) -> None:
-        share = self.schedule.share(step - 1)
+    def _loop(self, batches: Iterator[Batch]) -> bool:
+        """Step until the run is over; whether somebody ended it before."""
+        while True:
+            share, save, interrupted = self._agreed()
+            if share >= 1 or interrupted or self._patience_is_spent:
+                return interrupted
+            if self._evaluation_is_due:
+                self._evaluate()
+                self._save_last()
+                continue  # evaluating took time, and the schedule may follow the clock
+            if save:
+                self._save_last()
+            self._step(batches, share)
+
+    def _begin(self, resume: bool) -> None:
+        """Take up the run in the folder, or make the folder ready for a new one."""
+        file = self.out / state.NAME if self.out else None
+        if self.out and self.main:
+            self.out.mkdir(parents=True, exist_ok=True)
+            checkpoint.sweep(self.out)
+        if resume and file and file.is_file():
+            self.progress, randoms = state.load(file, self.trainee, self._facts())
+            state.set_random_state(randoms[self.accelerator.process_index])
+            self.saved_step = self.progress.step
+        elif self.out and self.main:
+            # an earlier run's best, or state, would be taken for this one's
+            for stale in [*self.out.glob("best.*"), self.out / state.NAME]:
+                stale.unlink(missing_ok=True)
+        here = torch.tensor(self.progress.step, device=self.accelerator.device)
+        if int(sum_over_processes(here)) != self.world * self.progress.step:
+            raise CheckpointError(f"{self.out}: not all processes see the run in this folder")
+        self.log = Log(
+            self.out if self.main else None,
+            self.config.log_every,
+            resumed_at=self.progress.step,
+            pending=self.progress.pending,
+            tensorboard=self.config.tensorboard,
+        )
+
+    def _batches(self) -> Iterator[Batch]:
+        stream = Stream(
+            self.config.batch_size,
+            self.config.seed,
+            self.config.workers,
+            start=self.progress.step * self.images_a_step,
+            rank=self.accelerator.process_index,
+            world=self.world,
+            group_aspect=self.config.group_aspect,
+            max_damaged=self.config.max_damaged,
+        )
+        self.loader = training_loader(self.dataset, stream, self.augment)
+        return iter(self.loader)
+
+    def _agreed(self) -> tuple[float, bool, bool]:
+        """Share of the run done, whether to save, whether to stop: alike on all processes.
+
+        Clocks and signals are each process's own; the first one's clock counts, and a signal to
+        any of them.
+        """
+        every, minutes = self.config.save_steps, self.config.save_minutes
+        step = self.progress.step
+        save = bool(step and every and step % every == 0)
+        save |= bool(minutes and time.perf_counter() - self.saved > 60 * minutes)
+        save &= step != self.saved_step
+        share = self.schedule.share(step)
+        if self.world > 1:
+            mine = [share, float(save)] if self.main else [0.0, 0.0]
+            values = torch.tensor([*mine, float(self.stop.asked)], device=self.accelerator.device)
+            share, saves, stops = sum_over_processes(values.double()).tolist()
+            return share, saves > 0, stops > 0
+        return share, save, self.stop.asked
+
+    def _step(self, batches: Iterator[Batch], share: float) -> None:
         lr = self.config.lr * self.schedule.factor(share)
         for group in self.optimizer.param_groups:
             group["lr"] = lr
-        device = self.accelerator.device
-        losses = self.model(as_float(images, device), [_to(t, device) for t in targets])
-        loss = torch.stack(list(losses.values())).sum()
-        value = float(loss.detach())
-        if not math.isfinite(value):
-            parts = ", ".join(f"{k} {float(v.detach()):.4g}" for k, v in losses.items())
-            raise TrainingDiverged(
-                f"the loss became {value} at step {step} ({parts}), learning rate {lr:.3g}, image "
-                f"ids {[t['image_id'] for t in targets]}; try a lower --lr or --clip"
-            )
         self.optimizer.zero_grad()
-        self.accelerator.backward(loss)
-        norm = self._clip()
+        losses: dict[str, Tensor] = {}
+        image_ids: list[Any] = []
+        device = self.accelerator.device
+        for k in range(self.config.accumulate):
+            images, targets = next(batches)
+            image_ids += [t.get("image_id") for t in targets]
+            with self._exchange(last=k == self.config.accumulate - 1):
+                there = [to_device(t, device) for t in targets]
+                parts = self.model(as_float(images, device), there)
+                self.accelerator.backward(torch.stack(list(parts.values())).sum())
+            for name, value in parts.items():
+                losses[name] = losses.get(name, 0) + value.detach() / self.config.accumulate
+        norm = self.accelerator.clip_grad_norm_(
+            self.model.parameters(), self.config.clip or math.inf
+        )
+        row = {**self._means(losses), "grad_norm": float(norm)}
+        self._check(row, lr, image_ids)
         self.optimizer.step()
-        if self.ema:
+        if self.ema and not self.accelerator.optimizer_step_was_skipped:
             self.ema.update(self.plain)
-        world = self.accelerator.num_processes
+        self._report(lr, row)
+
+    def _exchange(self, *, last: bool) -> AbstractContextManager[Any]:
+        """Gradients go from process to process with the last forward pass of a step alone."""
+        return nullcontext() if last else self.accelerator.no_sync(self.model)
+
+    def _means(self, losses: dict[str, Tensor]) -> dict[str, float]:
+        """The losses over all processes, and their sum as "loss"."""
+        values = torch.stack([v.float() for v in losses.values()])
+        means = (sum_over_processes(values) / self.world).tolist()
+        return {"loss": sum(means), **dict(zip(losses, means, strict=True))}
+
+    def _check(self, row: dict[str, float], lr: float, image_ids: list[Any]) -> None:
+        """Raise TrainingDiverged, before the weights are touched, if the step is no number."""
+        scaled = self.accelerator.scaler is not None  # which skips a step that overflows
+        if math.isfinite(row["loss"]) and (scaled or math.isfinite(row["grad_norm"])):
+            return
+        what = "gradient" if math.isfinite(row["loss"]) else "loss"
+        value = row["grad_norm" if what == "gradient" else "loss"]
+        if self.world > 1:
+            image_ids = gather_object(image_ids)  # all come here: the figures are those of all
+        parts = ", ".join(f"{k} {v:.4g}" for k, v in row.items() if k not in ("loss", "grad_norm"))
+        raise TrainingDiverged(
+            f"the {what} became {value} at step {self.progress.step + 1} ({parts}), learning rate "
+            f"{lr:.3g}, image ids {image_ids}; try a lower --lr or --clip, or a longer --warmup"
+            + (f"; last is as it was after step {self.saved_step}" if self.saved_step else "")
+        )
+
+    def _report(self, lr: float, figures: dict[str, float]) -> None:
+        at = self.progress
+        at.step += 1
+        at.seconds = self.schedule.elapsed()
+        losses = {k: v for k, v in figures.items() if k != "grad_norm"}
         row = {
-            "step": float(step),
-            "epoch": step * self.config.batch_size * world / len(self.dataset),
-            "seconds": self.schedule.elapsed(),
+            "step": float(at.step),
+            "epoch": self._epoch(at.step),
+            "seconds": at.seconds,
             "lr": lr,
-            "grad_norm": norm,
-            "loss": value,
-            **{k: float(v.detach()) for k, v in losses.items()},
+            "grad_norm": figures["grad_norm"],
+            **losses,
         }
         self.log.add(row)
-        if self.watcher and self._is_main:
-            self.watcher.step(row, self.schedule.remaining(step), self.schedule.share(step))
+        if self.watcher and self.main:
+            try:
+                remaining, share = self.schedule.remaining(at.step), self.schedule.share(at.step)
+                self.watcher.step(row, remaining, share)
+            except KeyboardInterrupt:
+                self.stop.asked = True
 
-    def _clip(self) -> float:
-        limit = self.config.clip or math.inf
-        return float(self.accelerator.clip_grad_norm_(self.model.parameters(), limit))
+    def _epoch(self, step: int) -> float:
+        return step * self.images_a_step / len(self.dataset)
 
-    def _evaluation_due(self, step: int) -> bool:
-        every, done = self.config.eval_every, step * self.config.batch_size / len(self.dataset)
-        before = (step - 1) * self.config.batch_size / len(self.dataset)
-        return bool(every and self.val is not None and done // every > before // every)
+    @property
+    def _evaluation_is_due(self) -> bool:
+        every, step = self.config.eval_every, self.progress.step
+        if not every or self.val is None or not step or self.progress.evaluated_at == step:
+            return False
+        return self._epoch(step) // every > self._epoch(step - 1) // every
 
-    def _evaluate(self, step: int) -> None:
-        if self.val is None or step == self.evaluated_at or not self._is_main:
+    @property
+    def _patience_is_spent(self) -> bool:
+        return bool(self.config.patience and self.progress.stale >= self.config.patience)
+
+    def _evaluate(self) -> None:
+        """Measure on the first process; the others wait for its verdict."""
+        at = self.progress
+        if self.val is None:
             return
-        self.evaluated_at = step
-        with _own_forward(self.plain):
-            metrics = evaluate(
-                self._best_weights,
-                self.val,
-                device=self.accelerator.device,
-                batch_size=self.config.batch_size,
-                max_damaged=self.config.max_damaged,
-            )
-        self.result.metrics = metrics
-        score = metrics.get("mAP" if "mAP" in metrics else "accuracy") or 0.0
-        if self.result.best is None or score >= self.result.best:
-            self.result.best = score
-            self._save("best", step)
+        at.evaluated_at = at.step
+        if self.main:
+            with own_forward(self.plain):
+                at.metrics = evaluate(
+                    self._best_weights,
+                    self.val,
+                    device=self.accelerator.device,
+                    batch_size=self.config.batch_size,
+                    max_damaged=self.config.max_damaged,
+                )
+            self._judge()
+        stale = torch.tensor(float(at.stale if self.main else 0), device=self.accelerator.device)
+        at.stale = int(sum_over_processes(stale))
+        self._training_mode()
+
+    def _judge(self) -> None:
+        at = self.progress
+        score = at.metrics.get("mAP" if "mAP" in at.metrics else "accuracy") or 0.0
+        at.stale = 0 if at.best is None or score > at.best else at.stale + 1
+        if at.best is None or score >= at.best:
+            at.best = score
+            self._save_weights("best")
+        self.log.evaluated(at.step, self._epoch(at.step), at.metrics)
         if self.watcher:
-            self.watcher.evaluated(step, metrics)
+            self.watcher.evaluated(at.step, at.metrics)
+
+    def _training_mode(self) -> None:
+        self.model.train()
+        if self.config.freeze_norms:
+            hold_norms(self.plain)
 
     @property
     def _best_weights(self) -> nn.Module:
         return self.ema.model if self.ema else self.plain
 
-    def _save(self, name: str, step: int) -> float:
-        if self.out and self._is_main:
-            info = CheckpointInfo(
-                model=self._best_weights.config,  # type: ignore[arg-type]
-                classes=self.dataset.classes,
-                task=self.dataset.task,
-                data=self.config.data,
-                training=asdict(self.config),
-                step=step,
-                metrics=self.result.metrics if self.evaluated_at == step else {},
-            )
-            checkpoint.save(self.out / f"{name}.safetensors", self._best_weights, info)
-        return time.perf_counter()
-
-
-class _Log:
-    """Rows of numbers, written as means over `every` steps; the header is the first row's keys."""
-
-    def __init__(self, path: Path | None, every: int) -> None:
-        self.path, self.every = path, max(1, every)
-        self.pending: list[dict[str, float]] = []
-        self.columns: list[str] | None = None
-
-    def add(self, row: dict[str, float]) -> None:
-        self.pending.append(row)
-        if len(self.pending) >= self.every:
-            self._write()
-
-    def close(self) -> None:
-        if self.pending:
-            self._write()
-
-    def _write(self) -> None:
-        rows, self.pending = self.pending, []
-        if self.path is None:
+    def _save_last(self) -> None:
+        if not self.out:
             return
-        begins = self.columns is None
-        self.columns = self.columns or list(rows[0])
-        # how far the run is belongs to the last step of the window, all else is a mean
-        sums: dict[str, float] = defaultdict(float)
-        for row in rows:
-            for key in self.columns:
-                sums[key] += row.get(key, math.nan) / len(rows)
-        mean = {k: rows[-1][k] if k in ("step", "epoch", "seconds") else v for k, v in sums.items()}
-        with self.path.open("w" if begins else "a", newline="", encoding="utf-8") as stream:
-            writer = csv.writer(stream)
-            if begins:
-                writer.writerow(self.columns)
-            writer.writerow([_short(k, mean[k]) for k in self.columns])
+        own = [state.random_state()]
+        randoms = gather_object(own) if self.world > 1 else own
+        if self.main:
+            self.progress.pending = self.log.pending
+            file = self.out / state.NAME
+            state.save(file, self.trainee, self.progress, randoms, self._facts())
+            self._save_weights("last")
+        self.saved, self.saved_step = time.perf_counter(), self.progress.step
 
+    def _save_weights(self, name: str) -> None:
+        if not self.out:
+            return
+        at = self.progress
+        info = CheckpointInfo(
+            model=self._best_weights.config,  # type: ignore[arg-type]
+            classes=self.dataset.classes,
+            task=self.dataset.task,
+            data=self.config.data,
+            training=self.config.record(),
+            step=at.step,
+            metrics=at.metrics if at.evaluated_at == at.step else {},
+        )
+        checkpoint.save(self.out / f"{name}.safetensors", self._best_weights, info)
 
-def _short(key: str, value: float) -> str:
-    return str(int(value)) if key == "step" else f"{value:.6g}"
-
-
-def _accelerator(config: TrainConfig) -> Accelerator:
-    wanted = {"cpu": config.device == "cpu", "mixed_precision": config.precision}
-    try:
-        return Accelerator(**wanted)
-    except ValueError:
-        # accelerate holds one setting a process; a second run in it may want another
-        AcceleratorState._reset_state(PartialState().num_processes == 1)
-        return Accelerator(**wanted)
-
-
-@contextmanager
-def _own_forward(model: nn.Module) -> Iterator[None]:
-    """The model without accelerate's mixed precision: what is measured is what is saved."""
-    wrapped = model.__dict__.pop("forward", None)
-    try:
-        yield
-    finally:
-        if wrapped is not None:
-            model.forward = wrapped
-
-
-def _to(target: Target, device: torch.device) -> Target:
-    return {k: v.to(device) if isinstance(v, Tensor) else v for k, v in target.items()}
+    def _facts(self) -> dict[str, Any]:
+        """What a resumed run must have in common with the one that was stopped."""
+        chosen = {k: v for k, v in self.config.record().items() if k not in RESUMABLE}
+        return {**chosen, "images": len(self.dataset), "processes": self.world}

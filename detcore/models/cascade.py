@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from detcore.ops import clip_boxes_to_image, roi_align
 from detcore.ops.roi_align import to_rois
+from detcore.parts.processes import loss_normalizer
 from detcore.parts.targets import Target, check_box_targets, check_classes, check_images
 
 from .config import keeps_config
@@ -90,7 +91,10 @@ class Cascade(nn.Module):
         losses = self.detector(images, objects)
         labels = torch.cat([t["labels"] for t in targets]) - 1
         if len(labels) == 0:
-            return losses | {"loss_crop_class": torch.zeros((), device=labels.device)}
+            # processes count their crops together, and wait for every weight's gradient
+            loss_normalizer(0, labels.device)
+            weights = [p.sum() for p in self.classifier.parameters() if p.requires_grad]
+            return losses | {"loss_crop_class": 0 * torch.stack(weights).sum()}
         if getattr(self.classifier, "multilabel", False):
             wanted = [{"labels": hot} for hot in F.one_hot(labels, self.num_classes - 1)]
         else:

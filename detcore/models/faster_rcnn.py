@@ -57,7 +57,8 @@ class FasterRCNN(Detector):
         pretrained: load published weights into a backbone given by name or mapping.
 
     forward(images, targets): see `Detector`; the losses are loss_rpn_objectness, loss_rpn_box,
-    loss_class and loss_box. Training draws samples from torch's global generator.
+    loss_class and loss_box. Training draws an image's samples by its target's sampling_seed, an
+    int, and without one from torch's global generator.
     """
 
     def __init__(
@@ -153,8 +154,9 @@ class FasterRCNN(Detector):
         proposals = [b[:n] for b, n in zip(boxes, counts.tolist(), strict=True)]
         gt_boxes = batch.boxes_in([t["boxes"] for t in targets])
         gt_labels = [t["labels"] for t in targets]
-        losses = self._rpn_losses(logits, deltas, gt_boxes, batch)
-        return losses | self._box_losses(maps, proposals, gt_boxes, gt_labels)
+        seeds = [t.get("sampling_seed") for t in targets]
+        losses = self._rpn_losses(logits, deltas, gt_boxes, batch, seeds)
+        return losses | self._box_losses(maps, proposals, gt_boxes, gt_labels, seeds)
 
     def detections(self, maps: list[Tensor], batch: ImageBatch) -> Detections:
         maps = self.neck(maps)
@@ -206,17 +208,18 @@ class FasterRCNN(Detector):
         deltas: list[Tensor],
         gt_boxes: list[Tensor],
         batch: ImageBatch,
+        seeds: list[int | None],
     ) -> dict[str, Tensor]:
         levels = zip(self.anchors, logits, strict=True)
         anchors = torch.cat(
             [grid_anchors(a, (m.shape[2], m.shape[3]), _stride(m, batch)) for a, m in levels]
         )
         positives, negatives, wanted = [], [], []
-        for i, boxes in enumerate(gt_boxes):
+        for i, (boxes, seed) in enumerate(zip(gt_boxes, seeds, strict=True)):
             match = self.rpn_matcher.of_boxes(boxes, anchors)
             # 1 positive, 0 background, -1 left out
             label = torch.where(match >= 0, 1, match + 1)
-            positive, negative = self.rpn_sampler(label)
+            positive, negative = self.rpn_sampler(label, seed)
             wanted.append(self.rpn_coder.encode(boxes[match[positive]], anchors[positive]))
             positives.append(positive + i * len(anchors))
             negatives.append(negative + i * len(anchors))
@@ -235,15 +238,17 @@ class FasterRCNN(Detector):
         proposals: list[Tensor],
         gt_boxes: list[Tensor],
         gt_labels: list[Tensor],
+        seeds: list[int | None],
     ) -> dict[str, Tensor]:
         regions, labels, wanted = [], [], []
-        for boxes, gt, gt_label in zip(proposals, gt_boxes, gt_labels, strict=True):
+        images = zip(proposals, gt_boxes, gt_labels, seeds, strict=True)
+        for boxes, gt, gt_label, seed in images:
             # the ground truths are proposals too: at first the RPN finds nothing to learn from
             boxes = torch.cat((boxes, gt.to(boxes.dtype)))
             match = self.box_matcher.of_boxes(gt, boxes)
             label = torch.zeros_like(match)
             label[match >= 0] = gt_label[match[match >= 0]]
-            positive, negative = self.box_sampler(label)
+            positive, negative = self.box_sampler(label, seed)
             chosen = torch.cat((positive, negative))
             delta = boxes.new_zeros(len(chosen), 4)
             delta[: len(positive)] = self.box_coder.encode(gt[match[positive]], boxes[positive])

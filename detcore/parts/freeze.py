@@ -5,13 +5,26 @@ from timm.layers import BatchNormAct2d, freeze_batch_norm_2d
 from torch import Tensor, nn
 from torchvision.ops import FrozenBatchNorm2d
 
-__all__ = ["FrozenBatchNorm2d", "freeze_norms", "freeze_upstream"]
+__all__ = ["FrozenBatchNorm2d", "freeze_norms", "freeze_upstream", "hold_norms"]
 
 
 def freeze_norms(module: nn.Module) -> nn.Module:
     """The module with every batch norm's statistics and affine terms fixed, in place."""
     frozen: nn.Module = freeze_batch_norm_2d(module)
     return frozen
+
+
+def hold_norms(module: nn.Module) -> None:
+    """Keep every batch norm's statistics and affine terms as they are, in place.
+
+    Unlike `freeze_norms` this leaves the modules what they are, so that a checkpoint of the model
+    fits one whose norms learn. `module.train()` undoes the half of it: call this again after.
+    """
+    for norm in module.modules():
+        if isinstance(norm, nn.modules.batchnorm._BatchNorm):
+            norm.training = False  # not eval(): timm's norms have an activation inside
+            for parameter in norm.parameters(recurse=False):
+                parameter.requires_grad_(False)
 
 
 def freeze_upstream(body: nn.Module, count: int, probe: Tensor) -> None:

@@ -1,10 +1,16 @@
-"""The losses of the four models, each over flat rows of predictions."""
+"""The losses of the four models, each over flat rows of predictions.
+
+What each is divided by, a number of samples, is `loss_normalizer`'s: where several processes train
+one model, the samples of all count.
+"""
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from detcore.ops import complete_box_iou_loss
+
+from .processes import loss_normalizer
 
 
 def rpn_loss(
@@ -19,7 +25,7 @@ def rpn_loss(
     samples = torch.cat((positive, negative))
     label = torch.zeros(len(samples), device=logits.device, dtype=logits.dtype)
     label[: len(positive)] = 1
-    count = max(len(samples), 1)
+    count = loss_normalizer(len(samples), logits.device)
     objectness = F.binary_cross_entropy_with_logits(logits[samples], label, reduction="sum")
     box = F.smooth_l1_loss(deltas[positive], targets, beta=1 / 9, reduction="sum")
     return objectness / count, box / count
@@ -34,7 +40,7 @@ def box_head_loss(
     deltas, read where the label is not 0. Cross entropy is a mean over R; smooth L1 (beta 1/9)
     of the true class's deltas is a sum over the positives, divided by R.
     """
-    count = max(len(labels), 1)
+    count = loss_normalizer(len(labels), logits.device)
     classes = F.cross_entropy(logits, labels, reduction="sum") / count
     positive = torch.where(labels > 0)[0]
     own = deltas.view(*logits.shape, 4)[positive, labels[positive]]
@@ -52,7 +58,7 @@ def ssd_loss(
     for each positive count. Sums over the batch, divided by its number of positives (at least 1).
     """
     positive = labels > 0
-    count = positive.sum().clamp(min=1)
+    count = loss_normalizer(positive.sum(), logits.device)
     box = F.smooth_l1_loss(deltas[positive], targets[positive], reduction="sum")
     cost = F.cross_entropy(logits.transpose(1, 2), labels, reduction="none")  # [B, N]
     hard = hardest(cost.detach(), ~positive, negative_ratio * positive.sum(dim=1))
@@ -88,7 +94,7 @@ def yolo_loss(
     by how well they fit; its cross entropy is given without the quality's own entropy, which no
     prediction can undercut. Sums divided by P (at least 1); the box loss is 1 - CIoU.
     """
-    count = max(len(positive), 1)
+    count = loss_normalizer(len(positive), objectness.device)
     box = complete_box_iou_loss(boxes[positive], gt_boxes, reduction="sum")
     wanted = torch.zeros_like(objectness)
     wanted[positive] = quality.to(wanted.dtype)
@@ -106,8 +112,10 @@ def yolo_loss(
 def classification_loss(logits: Tensor, labels: Tensor, smoothing: float = 0.0) -> Tensor:
     """Mean cross entropy of logits [B, C] against int64 [B], or the binary one against [B, C].
 
-    smoothing: label smoothing of the former (Szegedy et al., 2016).
+    smoothing: label smoothing of the former (Szegedy et al., 2016). 0 without rows.
     """
+    count = loss_normalizer(labels.numel(), logits.device)
     if labels.dim() == 2:
-        return F.binary_cross_entropy_with_logits(logits, labels.to(logits.dtype))
-    return F.cross_entropy(logits, labels, label_smoothing=smoothing)
+        wanted = labels.to(logits.dtype)
+        return F.binary_cross_entropy_with_logits(logits, wanted, reduction="sum") / count
+    return F.cross_entropy(logits, labels, label_smoothing=smoothing, reduction="sum") / count

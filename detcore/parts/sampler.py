@@ -14,8 +14,10 @@ class BalancedSampler:
             BalancedPositiveNegativeSampler.
         generator: where the random choice comes from; None: torch's global one.
 
-    __call__(labels): int64 [N], 1 and above positive, 0 negative, below 0 ignored, gives
-    (positive, negative), int64 indices into labels in ascending order. Deterministic under a seed.
+    __call__(labels, seed): int64 [N], 1 and above positive, 0 negative, below 0 ignored, gives
+    (positive, negative), int64 indices into labels in ascending order. Deterministic under the
+    generator's seed; with a seed given, which is read instead of the generator, the choice is a
+    function of seed, labels and kind of device alone, whatever was drawn before.
     """
 
     def __init__(
@@ -30,16 +32,21 @@ class BalancedSampler:
         self.positive_fraction = positive_fraction
         self.generator = generator
 
-    def __call__(self, labels: Tensor) -> tuple[Tensor, Tensor]:
+    def __call__(self, labels: Tensor, seed: int | None = None) -> tuple[Tensor, Tensor]:
         if labels.dim() != 1:
             raise ValueError(f"BalancedSampler: labels must be [N], got {list(labels.shape)}")
-        positive = self._pick(torch.where(labels >= 1)[0], int(self.count * self.positive_fraction))
-        negative = self._pick(torch.where(labels == 0)[0], self.count - len(positive))
+        generator = self.generator
+        if seed is not None:
+            generator = torch.Generator(labels.device).manual_seed(seed)
+        most = int(self.count * self.positive_fraction)
+        positive = _pick(torch.where(labels >= 1)[0], most, generator)
+        negative = _pick(torch.where(labels == 0)[0], self.count - len(positive), generator)
         return positive, negative
 
-    def _pick(self, indices: Tensor, at_most: int) -> Tensor:
-        if len(indices) <= at_most:
-            return indices
-        device = self.generator.device if self.generator is not None else indices.device
-        order = torch.randperm(len(indices), generator=self.generator, device=device)
-        return indices[order[:at_most].to(indices.device)].sort().values
+
+def _pick(indices: Tensor, at_most: int, generator: torch.Generator | None) -> Tensor:
+    if len(indices) <= at_most:
+        return indices
+    device = generator.device if generator is not None else indices.device
+    order = torch.randperm(len(indices), generator=generator, device=device)
+    return indices[order[:at_most].to(indices.device)].sort().values

@@ -235,3 +235,16 @@ def test_mosaics_are_seeded_and_keep_the_rest_of_the_stream():
             a[0] == b[0] and torch.equal(a[1], b[1]) and torch.equal(a[2], b[2])
             for a, b in zip(whole, other, strict=True)
         )
+
+
+def test_each_target_says_how_to_sample():
+    def seeds(stream, batches):
+        rows = [t for _, ts in islice(training_loader(Numbers(), stream), batches) for t in ts]
+        return [t["sampling_seed"] for t in rows]
+
+    whole = seeds(Stream(6, seed=5), 4)
+    assert len(set(whole)) == 24
+    assert seeds(Stream(3, seed=5, start=12), 4) == whole[12:]
+    assert seeds(Stream(3, seed=5, rank=1, world=2), 4) == whole[1::2]
+    assert not set(seeds(Stream(6, seed=6), 4)) & set(whole)
+    assert all(torch.Generator().manual_seed(s) for s in whole)

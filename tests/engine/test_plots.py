@@ -150,6 +150,13 @@ def test_loss_curve(tmp_path):
     with Image.open(tmp_path / "loss.png") as picture:
         assert picture.size == (880, 550)
         assert len(set(picture.convert("L").resize((88, 55)).tobytes())) > 10
+    val = tmp_path / "val.csv"
+    loss_curve(log, tmp_path / "same.png", val)
+    assert (tmp_path / "same.png").read_bytes() == (tmp_path / "loss.png").read_bytes()
+    val.write_text("step,epoch,mAP,AP50,recall\n1,0.1,0.2,0.4,nan\n2,0.2,0.3,0.5,0.1\n")
+    loss_curve(log, tmp_path / "scores.png", val)
+    with Image.open(tmp_path / "scores.png") as picture:
+        assert picture.size == (880, 715)  # with a panel more
     log.write_text("step,loss\n")
     with pytest.raises(ValueError, match="has no rows"):
         loss_curve(log, tmp_path / "loss.png")

@@ -20,6 +20,13 @@ def test_warm_up_is_linear_and_the_cosine_ends_at_nothing():
     assert [s.share(k) for k in (0, 25, 100, 200)] == [0, 0.25, 1, 1]
 
 
+def test_steps_down():
+    s = Schedule(steps=100, warmup=0.1, drop_at=(0.5, 0.75))
+    assert s.factor(0.05) == pytest.approx(0.5)
+    wanted = {0.1: 1, 0.49: 1, 0.5: 0.1, 0.74: 0.1, 0.75: 0.01, 1.0: 0.01}
+    assert {k: s.factor(k) for k in wanted} == pytest.approx(wanted)
+
+
 def test_the_cosine_follows_the_clock(monkeypatch):
     now = [1000.0]
     monkeypatch.setattr(module.time, "perf_counter", lambda: now[0])
@@ -29,6 +36,9 @@ def test_the_cosine_follows_the_clock(monkeypatch):
     assert s.share(3) == 0.25
     assert s.remaining(3) == pytest.approx(90)
     assert s.remaining(0) is None
+    s.restart(60)
+    assert s.share(3) == 0.5  # a resumed run has spent it already
+    s.restart(30)
     now[0] += 90
     assert s.share(4) == 1  # in four steps or in four thousand
     both = Schedule(steps=10, minutes=2, started=now[0])
@@ -47,6 +57,10 @@ def test_norms_and_biases_are_not_decayed():
         assert [g["weight_decay"] for g in groups] == [0.05, 0.0]
         assert [len(g["params"]) for g in groups] == [1, 4]
         assert {g["lr"] for g in groups} == {0.1}
+    plain = make_optimizer(net, "sgd", 0.1, 0.05, momentum=0.0).defaults
+    assert (plain["momentum"], plain["nesterov"]) == (0.0, False)
+    heavy = make_optimizer(net, "sgd", 0.1, 0.05, momentum=0.8, nesterov=False).defaults
+    assert (heavy["momentum"], heavy["nesterov"]) == (0.8, False)
     with pytest.raises(ValueError, match="must be adamw or sgd, got 'adam'"):
         make_optimizer(net, "adam", 0.1, 0)
 

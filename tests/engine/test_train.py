@@ -149,6 +149,99 @@ def test_gradients_are_clipped(tmp_path, fresh, scenes):
     assert moved[1e-3] <= 1.9e-3 * 1.001 < moved[0.0]
 
 
+def test_accumulated_gradients_are_those_of_the_whole_batch(fresh, scenes):
+    moved = []
+    for batch_size, accumulate in ((4, 1), (2, 2), (1, 4)):
+        model = fresh()
+        config = TrainConfig(
+            steps=2,
+            batch_size=batch_size,
+            accumulate=accumulate,
+            optimizer="sgd",
+            lr=0.1,
+            clip=0.1,
+            freeze_norms=True,
+        )
+        result = train(model, scenes(), config)
+        assert result.steps == 2
+        moved.append(torch.cat([p.detach().flatten() for p in model.parameters()]))
+    for other in moved[1:]:
+        torch.testing.assert_close(other, moved[0], rtol=0, atol=1e-6)
+    assert not torch.equal(moved[0], torch.cat([p.flatten() for p in fresh().parameters()]))
+
+
+def test_what_is_frozen_stays(tmp_path, fresh, scenes):
+    model = fresh()
+    model.net[0].weight.requires_grad_(False)
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    config = TrainConfig(
+        epochs=2, batch_size=8, freeze_norms=True, eval_every=1, lr=0.1, weight_decay=1.0
+    )
+    train(model, scenes(), config, out=tmp_path, val=scenes("val", 4))
+    after = model.state_dict()
+    moved = {k for k in before if not torch.equal(before[k], after[k])}
+    assert moved == {"net.0.bias", "net.5.weight", "net.5.bias"}
+    # without the flag the norm's statistics follow the batches
+    train(fresh_again := fresh(), scenes(), TrainConfig(steps=2, batch_size=8))
+    assert not torch.equal(
+        fresh_again.state_dict()["net.1.running_mean"], before["net.1.running_mean"]
+    )
+
+
+def test_patience_ends_a_run_that_gets_no_better(tmp_path, fresh, scenes, monkeypatch):
+    scores = iter([0.2, 0.5, 0.5, 0.4, 0.9])
+
+    def judged(model, dataset, **options):
+        return {"task": "detection", "mAP": next(scores), "AP50": None, "per_class": []}
+
+    monkeypatch.setattr(module, "evaluate", judged)
+    config = TrainConfig(epochs=9, batch_size=8, eval_every=1, patience=2)
+    result = train(fresh(), scenes(), config, out=tmp_path, val=scenes("val"))
+    assert (result.stopped_early, result.interrupted) == (True, False)
+    assert (result.steps, result.best, result.metrics["mAP"]) == (12, 0.5, 0.4)
+    assert [r["mAP"] for r in rows(tmp_path / "val.csv")] == [0.2, 0.5, 0.5, 0.4]
+    assert read(tmp_path / "best.safetensors")[0].step == 9
+    again = train(fresh(), scenes(), config, out=tmp_path, val=scenes("val"), resume=True)
+    assert (again.stopped_early, again.steps) == (True, 12)
+
+
+def test_patience_without_anything_to_judge(fresh, scenes):
+    config = TrainConfig(steps=1, eval_every=1, patience=2)
+    with pytest.raises(ValueError, match="there is no val data"):
+        train(fresh(), scenes(), config)
+
+
+def test_a_gradient_of_nan_stops_before_the_weights_are_touched(tmp_path, tiny_class, scenes):
+    class Diverges(tiny_class):
+        def forward(self, images, targets=None):
+            losses = super().forward(images, targets)
+            self.calls = getattr(self, "calls", 0) + 1
+            if self.calls == 4:
+                zero = self.net[5].bias.sum() * 0
+                losses["loss_box"] = losses["loss_box"] + zero.sqrt()  # 0, its slope is 0 * inf
+            return losses
+
+    torch.manual_seed(0)
+    config = TrainConfig(steps=9, batch_size=2, save_steps=1)
+    with pytest.raises(
+        TrainingDiverged, match=r"the gradient became nan at step 4 .*image ids \[.*after step 3$"
+    ):
+        train(model := Diverges(), scenes(), config, out=tmp_path)
+    info, saved = read(tmp_path / "last.safetensors")
+    assert info.step == 3
+    assert all(
+        torch.equal(v, saved[k])
+        for k, v in model.state_dict().items()
+        if "running" not in k and "num" not in k
+    )
+    assert all(v.isfinite().all() for v in saved.values())
+
+
+def test_half_precision_needs_a_gpu(fresh, scenes):
+    with pytest.raises(ValueError, match="precision fp16 needs a GPU"):
+        train(fresh(), scenes(), TrainConfig(steps=1, precision="fp16", device="cpu"))
+
+
 def test_augmentation_is_applied(fresh, scenes):
     seen = []
 
@@ -186,5 +279,6 @@ def test_an_earlier_runs_best_is_not_taken_for_this_ones(tmp_path, fresh, scenes
     assert sorted(p.name for p in tmp_path.iterdir()) == [
         "last.json",
         "last.safetensors",
+        "last.state.safetensors",
         "log.csv",
     ]

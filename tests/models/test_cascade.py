@@ -194,3 +194,15 @@ def test_nothing_found_is_nothing_named() -> None:
     assert found["box_scores"].shape == found["box_labels"].shape == (0,)
     assert found["crop_scores"].shape == (0, 3)
     assert found["labels"].dtype == found["box_labels"].dtype == torch.int64
+
+
+def test_without_objects_the_classifier_learns_nothing_but_is_in_the_graph() -> None:
+    """Processes that train one model wait for the gradient of every weight."""
+    model = create("cascade", 3, detector={"model": "yolo", "image_size": 64})
+    target = {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.int64)}
+    losses = model([torch.rand(3, 64, 64)], [target])
+    assert losses["loss_crop_class"] == 0
+    torch.stack(list(losses.values())).sum().backward()
+    for name, weight in model.classifier.named_parameters():
+        assert weight.grad is not None, name
+        assert not weight.grad.any(), name

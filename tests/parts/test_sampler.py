@@ -31,6 +31,23 @@ def test_a_seed_repeats_the_choice_and_another_changes_it() -> None:
     assert choice(1) == choice(1) != choice(2)
 
 
+def test_a_given_seed_alone_decides() -> None:
+    labels = torch.arange(200) % 2
+    generator = torch.Generator().manual_seed(5)
+    sampler = BalancedSampler(20, 0.5, generator)
+
+    def choice(seed: int) -> list[int]:
+        return torch.cat(sampler(labels, seed)).tolist()
+
+    first = choice(1)
+    torch.rand(3)  # whatever was drawn before
+    torch.rand(3, generator=generator)
+    assert choice(1) == first != choice(2)
+    before = generator.get_state()
+    choice(3)
+    assert torch.equal(generator.get_state(), before)
+
+
 def test_every_index_has_its_chance() -> None:
     sampler = BalancedSampler(4, 0.5, torch.Generator().manual_seed(0))
     labels = torch.arange(12) % 2

@@ -1,0 +1,31 @@
+import torch
+from timm.layers import BatchNormAct2d
+from torch import nn
+
+from detcore.parts.freeze import hold_norms
+
+
+def test_held_norms_stay_and_all_else_trains() -> None:
+    net = nn.Sequential(
+        nn.Conv2d(3, 4, 3),
+        nn.BatchNorm2d(4),
+        BatchNormAct2d(4, drop_layer=nn.Dropout),
+        nn.GroupNorm(2, 4),
+    )
+    names = list(net.state_dict())
+    before = {k: v.clone() for k, v in net.state_dict().items()}
+    hold_norms(net.train())
+    assert net[2].drop.training  # what is not the norm itself goes on as it did
+    assert {n for n, p in net.named_parameters() if p.requires_grad} == {
+        "0.weight",
+        "0.bias",
+        "3.weight",
+        "3.bias",
+    }
+    net(torch.rand(2, 3, 8, 8)).sum().backward()
+    after = net.state_dict()
+    assert list(after) == names  # a checkpoint fits a model whose norms learn
+    assert all(torch.equal(before[k], after[k]) for k in names)
+    net.train()  # undoes the half of it
+    net(torch.rand(2, 3, 8, 8))
+    assert not torch.equal(net.state_dict()["1.running_mean"], before["1.running_mean"])
