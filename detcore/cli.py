@@ -74,7 +74,10 @@ def train(
     ] = None,
     data: Data = "digits",
     model: Annotated[
-        str, typer.Option(help="faster_rcnn, ssd, yolo, classifier or cascade.")
+        str,
+        typer.Option(
+            help="faster_rcnn, ssd, yolo, classifier, cascade; with --weights torchvision's name."
+        ),
     ] = "ssd",
     out: Annotated[Path, typer.Option(help="Folder for checkpoints, log and curve.")] = Path(
         "runs/train"
@@ -93,6 +96,8 @@ def train(
     image_size: flags.ImageSize = None,
     backbone: flags.Backbone = None,
     pretrained: flags.Pretrained = False,
+    weights: flags.Weights = None,
+    trunk: flags.Trunk = None,
     option: flags.ModelOption = None,
     optimizer: flags.Optimizer = "adamw",
     lr: flags.LearningRate = 2e-3,
@@ -138,6 +143,7 @@ def train(
             process_count,
         )
         from detcore.engine.log import summary_writer
+        from detcore.engine.opening import create_model, is_classifier
         from detcore.engine.report import TrainProgress, summary
         from detcore.engine.train import train as run
 
@@ -157,12 +163,12 @@ def train(
             settings["epochs"] = 10.0
         chosen: dict[str, Any] = {"spec": data, "seed": seed}
         if data == "digits":
-            classify = model == "classifier"
+            classify = is_classifier(model)
             chosen["task"] = "classification" if classify else "detection"
             # at the data's own size: enlarging small pictures only costs time
             chosen["size"] = image_size = image_size or (64 if classify else 128)
-        fetched = pretrained and not (resume and jobs.is_saved(resume))
-        options = jobs.model_options(option or [], backbone, image_size, fetched)
+        begun = resume is not None and jobs.is_saved(resume)  # with weights of its own
+        options = jobs.model_options(option or [], backbone, image_size, pretrained and not begun)
         if model == "cascade":
             options.pop("image_size", None)  # it works at each picture's own size
         settings |= {
@@ -175,7 +181,8 @@ def train(
             summary_writer()
         dataset = jobs.open_data(data, "train", chosen)
         val = jobs.validation_data(dataset, val_data, chosen, _say)
-        net = jobs.create_model(model, dataset, options, seed)
+        own_trunk = None if begun else trunk
+        net = create_model(model, dataset, options, seed, weights=weights, trunk=own_trunk)
         if not resume and is_main_process():
             jobs.begin_run(out, settings)
         light = Augment(upside_down=0.5 if upside_down else 0.0) if augment else None

@@ -15,9 +15,23 @@ _NO_SETTINGS = ("config_file", "resume", "overwrite")
 ImageSize = Annotated[
     int | None, typer.Option(help="Longer side inside the model, pixels.", min=32)
 ]
-Backbone = Annotated[str | None, typer.Option(help="Any timm model with features.")]
+Backbone = Annotated[
+    str | None, typer.Option(help="Any timm model with features, or torchvision:NAME.")
+]
 Pretrained = Annotated[
     bool, typer.Option("--pretrained", help="Fetch timm's weights for the backbone.")
+]
+Weights = Annotated[
+    str | None,
+    typer.Option(
+        help="Fine-tune a published model, named by --model: torchvision: fetch, or a file."
+    ),
+]
+Trunk = Annotated[
+    Path | None,
+    typer.Option(
+        help="Weights of a torchvision classification network for --backbone torchvision:NAME."
+    ),
 ]
 ModelOption = Annotated[
     list[str] | None, typer.Option("--option", help="Further model option, NAME=JSON; repeatable.")

@@ -5,8 +5,8 @@ set -eu
 out=demo
 step() { printf '\n=== %s\n' "$*"; }
 
-step "1/4 train YOLO for two minutes on handwritten digits (scikit-learn's, placed on backgrounds)"
-detcore train --model yolo --data digits --minutes 2 --lr 4e-3 --precision auto \
+step "1/4 train YOLO for 600 steps (two minutes) on handwritten digits (scikit-learn's, placed on backgrounds)"
+detcore train --model yolo --data digits --steps 600 --lr 4e-3 --precision auto \
   --out $out/run --overwrite
 
 step "2/4 evaluate on pictures of digits that no training picture used (pycocotools)"

@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from torch import nn
 
-from detcore import models
 from detcore.data import AnyDataset, DataError, load
 from detcore.data.transforms import Augment
 from detcore.engine import checkpoint, config_file, state
@@ -60,21 +59,6 @@ def model_options(
         except json.JSONDecodeError:
             options[name] = text
     return options
-
-
-def create_model(model: str, dataset: AnyDataset, options: dict[str, Any], seed: int) -> nn.Module:
-    """A new model for a data set's classes; UsageError where name, options or data don't fit."""
-    detector = dataset.task == "detection"
-    if detector == (model == "classifier"):
-        raise UsageError(f"the data is for {dataset.task}, which --model {model} doesn't do")
-    if getattr(dataset, "multilabel", False):
-        options = {"multilabel": True, **options}
-    torch.manual_seed(seed)
-    try:
-        # detectors count the background as class 0
-        return models.create(model, len(dataset.classes) + detector, **options)
-    except (ValueError, TypeError) as error:
-        raise UsageError(str(error)) from error
 
 
 def augmentation(

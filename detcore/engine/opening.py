@@ -1,4 +1,4 @@
-"""Models to use: of a run of ours, of torchvision's published ones, or of Darknet's files."""
+"""Models to use or to train: fresh, of a run, published by torchvision, of Darknet's files."""
 
 from __future__ import annotations
 
@@ -13,7 +13,15 @@ from detcore.data import AnyDataset
 from detcore.engine import checkpoint
 from detcore.engine.checkpoint import CheckpointInfo
 from detcore.engine.jobs import UsageError, checked_device, one_of
-from detcore.weights import PUBLISHED, class_names, load_darknet, load_torchvision
+from detcore.weights import (
+    PUBLISHED,
+    WeightsError,
+    class_names,
+    kind_of,
+    load_darknet,
+    load_torchvision,
+    load_trunk,
+)
 
 _SPEEDS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
@@ -80,6 +88,57 @@ def _published(model: str, weights: str, names: Path | None) -> tuple[nn.Module,
     elif len(known) != count:
         known = [f"class {i + 1}" for i in range(count)]
     return net, CheckpointInfo(config, known, task)
+
+
+def create_model(
+    model: str,
+    dataset: AnyDataset,
+    options: dict[str, Any],
+    seed: int,
+    *,
+    weights: str | None = None,
+    trunk: Path | None = None,
+) -> nn.Module:
+    """A model to train on a data set, of as many classes.
+
+    Args:
+        model: one of ours, fresh; or with `weights` one of `PUBLISHED`, in which the layers that
+            name classes are fresh where the data has another number of them.
+        options: of the model's constructor. seed: of fresh weights.
+        weights: as `load_torchvision` takes them. trunk: for the backbone, see `load_trunk`.
+
+    Raises UsageError where name, options or data don't fit, WeightsError for a file that can't be
+    used.
+    """
+    published = model in PUBLISHED
+    if published and weights is None:
+        raise UsageError(f"--model {model} needs --weights, torchvision or a file")
+    if weights is not None and not published:
+        raise UsageError(f"--weights is for {', '.join(PUBLISHED)}, got --model {model}")
+    detector = dataset.task == "detection"
+    if detector == is_classifier(model):
+        raise UsageError(f"the data is for {dataset.task}, which --model {model} doesn't do")
+    if getattr(dataset, "multilabel", False):
+        options = {"multilabel": True, **options}
+    torch.manual_seed(seed)
+    classes = len(dataset.classes) + detector  # detectors count the background as class 0
+    try:
+        if weights is not None:
+            net = load_torchvision(model, weights, num_classes=classes, **options)
+        else:
+            net = models.create(model, classes, **options)
+        if trunk is not None:
+            load_trunk(net.backbone, trunk)  # type: ignore[arg-type]
+    except WeightsError:
+        raise
+    except (ValueError, TypeError, AttributeError) as error:
+        raise UsageError(str(error)) from error
+    return net
+
+
+def is_classifier(model: str) -> bool:
+    """Whether a name, ours or torchvision's, is a classifier's."""
+    return model == "classifier" or (model in PUBLISHED and kind_of(model) == "classifier")
 
 
 def named_as(net: nn.Module, info: CheckpointInfo, dataset: AnyDataset) -> nn.Module:

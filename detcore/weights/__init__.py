@@ -2,13 +2,14 @@
 
 from .darknet import Darknet, load_darknet
 from .files import WeightsError
-from .torchvision import PUBLISHED, class_names, load_torchvision, load_trunk
+from .torchvision import PUBLISHED, class_names, kind_of, load_torchvision, load_trunk
 
 __all__ = [
     "PUBLISHED",
     "Darknet",
     "WeightsError",
     "class_names",
+    "kind_of",
     "load_darknet",
     "load_torchvision",
     "load_trunk",

@@ -99,6 +99,11 @@ def class_names(name: str) -> list[str]:
     return names[1:] if names[0] == "__background__" else names
 
 
+def kind_of(name: str) -> str:
+    """Which of detcore's models a published one is: "faster_rcnn", "ssd" or "classifier"."""
+    return str(LAYOUTS[name].config["model"])
+
+
 def _official(name: str) -> Any:
     import torchvision
 

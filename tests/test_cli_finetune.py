@@ -1,0 +1,65 @@
+"""detcore train from published weights."""
+
+import json
+
+import pytest
+import torch
+from PIL import Image
+from torchvision.models import get_model
+
+from detcore.engine import checkpoint
+from tests.test_cli import call
+
+SHORT = ["--image-size", "64", "--batch-size", "2", "--device", "cpu", "--steps", 1]
+
+
+@pytest.fixture(scope="module")
+def resnet18(tmp_path_factory):
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("weights") / "resnet18.pth"
+    torch.save(get_model("resnet18", weights=None).state_dict(), path)
+    return path
+
+
+def test_a_published_model_goes_on_with_the_datas_classes(resnet18, tmp_path):
+    out = tmp_path / "run"
+    arguments = ["--model", "resnet18", "--weights", resnet18, "--lr", 0, "--freeze-norms"]
+    call("train", *SHORT, *arguments, "--weight-decay", 0, "--out", out)
+    config = json.loads((out / "last.json").read_text())["model"]
+    assert config["num_classes"] == 10  # digits
+    net, _ = checkpoint.load(out)
+    given = torch.load(resnet18, weights_only=True)
+    assert torch.equal(net.backbone.body.conv1.weight, given["conv1.weight"])
+    assert net.head.logits.weight.shape == (10, 512)
+    call("train", "--resume", out)
+
+
+def test_a_detectors_trunk_begins_with_a_classifiers_weights(resnet18, tmp_path):
+    out = tmp_path / "run"
+    arguments = ["--model", "yolo", "--backbone", "torchvision:resnet18", "--trunk", resnet18]
+    call("train", *SHORT, *arguments, "--lr", 0, "--weight-decay", 0, "--out", out)
+    net, _ = checkpoint.load(out)
+    given = torch.load(resnet18, weights_only=True)
+    assert torch.equal(net.backbone.body.conv1.weight, given["conv1.weight"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--model", "resnet18"], "--model resnet18 needs --weights, torchvision or a file"),
+        (["--model", "yolo", "--weights", "x.pth"], "--weights is for fasterrcnn_resnet50_fpn"),
+        (["--model", "resnet18", "--weights", "x.pth"], "x.pth: no such file"),
+        (["--model", "yolo", "--trunk", "x.pth"], "the backbone must be one of torchvision's"),
+        (["--model", "resnet18", "--weights", "x.pth", "--data", "BOXES"], "doesn't do"),
+    ],
+)
+def test_what_does_not_go_together_is_said(arguments, words, tmp_path):
+    if "BOXES" in arguments:
+        image = {"id": 1, "file_name": "a.png", "width": 9, "height": 9}
+        box = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [1, 1, 3, 3], "area": 9}
+        document = {"images": [image], "annotations": [box], "categories": [{"id": 1, "name": "a"}]}
+        (tmp_path / "boxes.json").write_text(json.dumps(document))
+        Image.new("RGB", (9, 9)).save(tmp_path / "a.png")
+        arguments = [tmp_path / "boxes.json" if a == "BOXES" else a for a in arguments]
+    text = call("train", *SHORT, *arguments, "--out", tmp_path / "run", code=2)
+    assert words in " ".join(text.split())
