@@ -1,0 +1,178 @@
+"""detcore train."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, get_type_hints
+
+import typer
+
+from detcore.commands import train_flags as flags
+from detcore.commands.options import Data, Device, Seed
+from detcore.terminal import console, plain_errors, say
+
+
+def _from_file(ctx: typer.Context, file: Path | None) -> Path | None:
+    """Let a file's settings stand in for the command's defaults; flags go over them."""
+    if file is not None:
+        with plain_errors():
+            ctx.default_map = flags.settings_in(file, ctx, get_type_hints(train_command))
+    return file
+
+
+def _from_run(ctx: typer.Context, folder: Path | None) -> Path | None:
+    """Let a run's own settings stand in for the command's defaults."""
+    if folder is not None:
+        _from_file(ctx, folder / "config.yaml")
+        ctx.default_map = {**(ctx.default_map or {}), "out": str(folder)}
+    return folder
+
+
+def train_command(
+    ctx: typer.Context,
+    config_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--config",
+            is_eager=True,
+            callback=_from_file,
+            help="YAML of flags and values, such as a run's config.yaml; flags go over it.",
+        ),
+    ] = None,
+    resume: Annotated[
+        Path | None,
+        typer.Option(
+            is_eager=True,
+            callback=_from_run,
+            help="Go on with the run in this folder, as it was begun.",
+        ),
+    ] = None,
+    data: Data = "digits",
+    model: Annotated[
+        str,
+        typer.Option(
+            help="faster_rcnn, ssd, yolo, classifier, cascade; with --weights torchvision's name."
+        ),
+    ] = "ssd",
+    out: Annotated[Path, typer.Option(help="Folder for checkpoints, log and curve.")] = Path(
+        "runs/train"
+    ),
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace the run that --out holds.")
+    ] = False,
+    val_data: Annotated[
+        str | None, typer.Option(help="Where to evaluate; default: the data's own val split.")
+    ] = None,
+    minutes: flags.Minutes = None,
+    epochs: flags.Epochs = None,
+    steps: flags.Steps = None,
+    batch_size: flags.BatchSize = 16,
+    accumulate: flags.Accumulate = 1,
+    image_size: flags.ImageSize = None,
+    backbone: flags.Backbone = None,
+    pretrained: flags.Pretrained = False,
+    weights: flags.Weights = None,
+    trunk: flags.Trunk = None,
+    option: flags.ModelOption = None,
+    optimizer: flags.Optimizer = "adamw",
+    lr: flags.LearningRate = 2e-3,
+    weight_decay: flags.WeightDecay = 0.02,
+    momentum: flags.Momentum = 0.9,
+    nesterov: flags.Nesterov = True,
+    warmup: flags.Warmup = 0.05,
+    drop_at: flags.DropAt = None,
+    clip: flags.Clip = 10.0,
+    ema: flags.Ema = 0.0,
+    freeze_norms: flags.FreezeNorms = False,
+    augment: Annotated[bool, typer.Option(help="Flip, scale and colour jitter.")] = True,
+    upside_down: Annotated[
+        bool, typer.Option("--upside-down", help="Flip top to bottom too (microscopy, aerial).")
+    ] = False,
+    mosaic: flags.Mosaic = 0.0,
+    crops: flags.Crops = 0.0,
+    group_aspect: flags.GroupAspect = False,
+    max_damaged: flags.MaxDamaged = 0.05,
+    eval_every: flags.EvalEvery = 0,
+    patience: flags.Patience = 0,
+    save_minutes: flags.SaveMinutes = 1.0,
+    save_steps: flags.SaveSteps = 0,
+    log_every: flags.LogEvery = 10,
+    tensorboard: flags.TensorBoard = False,
+    workers: flags.Workers = 0,
+    precision: flags.Precision = "no",
+    device: Device = "auto",
+    seed: Seed = 0,
+) -> None:
+    """Train a model; without --minutes, --epochs or --steps for 10 epochs.
+
+    Started by torchrun or accelerate launch, all processes train one model.
+    """
+    with plain_errors():
+        from detcore.data.transforms import Augment
+        from detcore.engine import jobs
+        from detcore.engine.config import TrainConfig
+        from detcore.engine.devices import (
+            disband,
+            fast_precision,
+            is_main_process,
+            process_count,
+        )
+        from detcore.engine.log import summary_writer
+        from detcore.engine.opening import create_model, is_classifier
+        from detcore.engine.report import TrainProgress, summary
+        from detcore.engine.train import train as run
+
+        console.quiet = not is_main_process()
+        jobs.one_of("--precision", precision, ("no", "bf16", "fp16", "auto"))
+        jobs.one_of("--optimizer", optimizer, ("adamw", "sgd"))
+        jobs.checked_device(device)
+        if config_file and resume:
+            raise jobs.UsageError("give --config or --resume, not both")
+        settings = {name: ctx.params[name] for name in flags.settings_of(ctx)}
+        if resume:
+            given = {k: settings[k] for k in flags.given(ctx) if k in settings}
+            jobs.check_unchanged(resume, ctx.default_map or {}, given)
+        elif is_main_process():
+            jobs.check_free(out, overwrite)
+        if minutes is None and epochs is None and steps is None:
+            settings["epochs"] = 10.0
+        chosen: dict[str, Any] = {"spec": data, "seed": seed}
+        if data == "digits":
+            classify = is_classifier(model)
+            chosen["task"] = "classification" if classify else "detection"
+            # at the data's own size: enlarging small pictures only costs time
+            chosen["size"] = image_size = image_size or (64 if classify else 128)
+        begun = resume is not None and jobs.is_saved(resume)  # with weights of its own
+        options = jobs.model_options(option or [], backbone, image_size, pretrained and not begun)
+        if model == "cascade":
+            options.pop("image_size", None)  # it works at each picture's own size
+        settings |= {
+            "image_size": image_size,
+            "precision": fast_precision(device) if precision == "auto" else precision,
+        }
+        config = TrainConfig.of(settings, chosen)
+        config.check()
+        if tensorboard:
+            summary_writer()
+        dataset = jobs.open_data(data, "train", chosen)
+        val = jobs.validation_data(dataset, val_data, chosen, say)
+        own_trunk = None if begun else trunk
+        net = create_model(model, dataset, options, seed, weights=weights, trunk=own_trunk)
+        if not resume and is_main_process():
+            jobs.begin_run(out, settings)
+        light = Augment(upside_down=0.5 if upside_down else 0.0) if augment else None
+        console.print(summary(net, dataset, val, config, out))
+        with TrainProgress(console, config.images_a_step(process_count())) as watcher:
+            result = run(
+                net,
+                dataset,
+                config,
+                out=out,
+                val=val,
+                augment=jobs.augmentation(net, dataset, light, mosaic=mosaic, crops=crops),
+                watcher=watcher,
+                resume=resume is not None,
+            )
+        disband()
+        if is_main_process():
+            jobs.conclude(out, result, say)
