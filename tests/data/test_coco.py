@@ -187,7 +187,7 @@ def test_a_file_is_taken_whole_and_a_file_without_split_is_shared_out(tmp_path):
 def test_real_coco(shared):
     from pycocotools.coco import COCO
 
-    root = shared("coco-mini")
+    root = shared("data/coco-mini")
     data, official = load(root, "train"), COCO(str(root / "instances_train2017.json"))
     assert len(data) == 46
     assert len(data.classes) == 80

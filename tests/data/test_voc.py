@@ -152,7 +152,7 @@ def test_names_without_annotation(devkit):
 
 
 def test_real_blood_cells(shared, caplog):
-    root = shared("bccd")
+    root = shared("data/bccd")
     sizes = {s: len(load(root, s)) for s in ("train", "val", "test")}
     assert sizes == {"train": 205, "val": 87, "test": 72}
     reported = [r.getMessage() for r in caplog.records]

@@ -1,6 +1,5 @@
 import itertools
 import math
-from pathlib import Path
 
 import pytest
 import torch
@@ -11,8 +10,6 @@ from detcore.engine.predict import predict
 from detcore.engine.tiles import Tiles, merge_tiles, predict_tiled
 from detcore.ops import box_iou
 from detcore.weights import load_darknet
-
-SHARED = Path(__file__).resolve().parents[2].parent / "shared"
 
 
 def detections(*rows):
@@ -279,13 +276,11 @@ def test_what_is_not_believed_explains_nothing():
     assert part in [row[0] for row in kept[0.3]]
 
 
-def test_tiles_find_the_small_objects_of_a_mosaic():
+def test_tiles_find_the_small_objects_of_a_mosaic(shared):
     """46 real photos, each fitted into 320 pixels, as one picture that a real network looks at."""
-    if not (SHARED / "weights").is_dir():
-        pytest.skip(f"no {SHARED / 'weights'}")
-    folder = SHARED / "weights" / "yolo-fastest-1.1"
+    folder = shared("weights/yolo-fastest-1.1")
     model = load_darknet(*(folder / f"yolo-fastest-1.1.{s}" for s in ("cfg", "weights")))
-    image, boxes, labels = mosaic(load(SHARED / "data" / "coco-mini"), columns=7, cell=320)
+    image, boxes, labels = mosaic(load(shared("data/coco-mini")), columns=7, cell=320)
     (at_once,) = predict(model, [image], score=0.3)
     tiled = predict_tiled(model, image, tile=320, score=0.3)
     assert matched(at_once, boxes, labels) == 0  # each photo is 46 of the network's 320 pixels

@@ -9,7 +9,9 @@ from detcore.models.cascade import Cascade
 from detcore.ops import roi_align
 
 
+@pytest.mark.parametrize("multilabel", [False, True])
 def test_learns_pictures_by_heart(
+    multilabel: bool,
     scenes: tuple[list[Tensor], list[dict[str, Tensor]]],
     fit: Callable[..., float],
     assert_all_found: Callable[..., None],
@@ -18,7 +20,7 @@ def test_learns_pictures_by_heart(
         "cascade",
         4,
         detector={"model": "yolo", "image_size": 128},
-        classifier={"model": "classifier", "image_size": 32},
+        classifier={"model": "classifier", "image_size": 32, "multilabel": multilabel},
     )
     assert fit(model, *scenes, steps=100, lr=4e-3) < 0.05
     assert_all_found(model, *scenes)
@@ -166,43 +168,3 @@ def test_a_member_that_cannot_be_rebuilt_is_named() -> None:
         create(**model.config)
     again = create(**{**model.config, "detector": model.detector})
     assert again.config == model.config
-
-
-def test_a_multilabel_classifier_learns_and_names_too(
-    scenes: tuple[list[Tensor], list[dict[str, Tensor]]],
-    fit: Callable[..., float],
-    assert_all_found: Callable[..., None],
-) -> None:
-    model = create(
-        "cascade",
-        4,
-        detector={"model": "yolo", "image_size": 128},
-        classifier={"model": "classifier", "image_size": 32, "multilabel": True},
-    )
-    assert fit(model, *scenes, steps=100, lr=4e-3) < 0.05
-    assert_all_found(model, *scenes)
-
-
-def test_nothing_found_is_nothing_named() -> None:
-    model = create(
-        "cascade", 4, detector={"model": "yolo", "image_size": 64, "score_threshold": 0.99}
-    ).eval()
-    with torch.no_grad():
-        (found,) = model([torch.rand(3, 40, 50)])
-    assert found["boxes"].shape == (0, 4)
-    assert found["scores"].shape == found["labels"].shape == (0,)
-    assert found["box_scores"].shape == found["box_labels"].shape == (0,)
-    assert found["crop_scores"].shape == (0, 3)
-    assert found["labels"].dtype == found["box_labels"].dtype == torch.int64
-
-
-def test_without_objects_the_classifier_learns_nothing_but_is_in_the_graph() -> None:
-    """Processes that train one model wait for the gradient of every weight."""
-    model = create("cascade", 3, detector={"model": "yolo", "image_size": 64})
-    target = {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.int64)}
-    losses = model([torch.rand(3, 64, 64)], [target])
-    assert losses["loss_crop_class"] == 0
-    torch.stack(list(losses.values())).sum().backward()
-    for name, weight in model.classifier.named_parameters():
-        assert weight.grad is not None, name
-        assert not weight.grad.any(), name

@@ -27,13 +27,12 @@ def test_it_finds_what_the_model_finds(name: str, images: torch.Tensor) -> None:
             assert all(torch.equal(one[k], other[k]) for k in other)
 
 
-@pytest.mark.parametrize("options", [{}, {"one_to_one": True}], ids=str)
-@pytest.mark.parametrize("name", DETECTORS)
+@pytest.mark.parametrize(
+    ("name", "options"), [*((name, {}) for name in DETECTORS), ("yolo", {"one_to_one": True})]
+)
 def test_export_and_compile_take_it_whole(
     name: str, options: dict[str, bool], images: torch.Tensor, tmp_path: Path
 ) -> None:
-    if options and name != "yolo":
-        pytest.skip("an option of YOLO's")
     model = FixedShape(small(name, score_threshold=0.0, max_detections=30, **options))
     want = model(images)
     assert want[3].min() > 0

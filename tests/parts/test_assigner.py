@@ -56,15 +56,15 @@ def test_the_better_fit_and_the_right_class_are_cheaper() -> None:
     assert match[near[3]] == 0
 
 
-def test_a_cell_that_two_want_goes_to_the_cheaper() -> None:
-    centres, strides = torch.tensor([[8.0, 8.0]]), torch.tensor([16.0])
-    gt = torch.tensor([[0.0, 0, 10, 10], [0, 0, 16, 16]])
-    match, quality = SimOTA()(
+@pytest.mark.parametrize("assigner", [SimOTA(), OneToOne()])
+def test_a_cell_that_two_want_goes_to_the_cheaper(assigner: SimOTA | OneToOne) -> None:
+    """And the other ground truth stays without one."""
+    match, quality = assigner(
         torch.tensor([[0.0, 0, 15, 16]]),
         torch.full((1, 1), 0.5),
-        centres,
-        strides,
-        gt,
+        torch.tensor([[8.0, 8.0]]),
+        torch.tensor([16.0]),
+        torch.tensor([[0.0, 0, 10, 10], [0, 0, 16, 16]]),
         torch.tensor([0, 0]),
     )
     assert match.tolist() == [1]
@@ -144,17 +144,3 @@ def test_one_to_one_s_cell_is_the_cheapest_of_simota_s() -> None:
     wide, _ = SimOTA()(*given)
     assert (wide >= 0).sum() > 2
     assert torch.equal(wide[one[0] >= 0], one[0][one[0] >= 0])
-
-
-def test_more_ground_truths_than_cells_leave_some_without() -> None:
-    centres, strides = torch.tensor([[8.0, 8.0]]), torch.tensor([16.0])
-    gt = torch.tensor([[0.0, 0, 10, 10], [0, 0, 16, 16]])
-    match, _ = OneToOne()(
-        torch.tensor([[0.0, 0, 15, 16]]),
-        torch.full((1, 1), 0.5),
-        centres,
-        strides,
-        gt,
-        torch.tensor([0, 0]),
-    )
-    assert match.tolist() == [1]

@@ -10,8 +10,6 @@ from torch import Tensor
 
 from detcore.weights import Darknet, load_darknet
 
-SHARED = Path(__file__).resolve().parents[2].parent / "shared"
-
 NET = "[net]\nwidth=12\nheight=8\nchannels=3\n"
 
 
@@ -70,15 +68,3 @@ def loaded(written: Callable[[str, bytes], tuple[Path, Path]]) -> Callable[..., 
         return load_darknet(*written(cfg, floats.file()), **options)
 
     return load
-
-
-@pytest.fixture
-def shared() -> Callable[[str], Path]:
-    """Real files beside the repository, where a developer has them."""
-
-    def folder(name: str) -> Path:
-        if not (SHARED / name).is_dir():
-            pytest.skip(f"no {SHARED / name}")
-        return SHARED / name
-
-    return folder
