@@ -10,6 +10,8 @@ from typing import NoReturn
 import typer
 from rich.console import Console
 
+from detcore.errors import UserError
+
 console = Console()
 errors = Console(stderr=True)
 
@@ -24,20 +26,14 @@ def plain_errors() -> Iterator[None]:
         yield
     except (ImportError, OSError) as error:
         _fail(str(error))
-    except (ValueError, RuntimeError) as error:
-        from detcore.data import DataError
-        from detcore.engine.checkpoint import CheckpointError
-        from detcore.engine.config import ConfigError
-        from detcore.engine.jobs import UsageError
-        from detcore.engine.train import TrainingDiverged
-        from detcore.weights import WeightsError
-
-        if isinstance(error, TrainingDiverged):
-            _fail(str(error), code=1)
-        own = UsageError | DataError | CheckpointError | ConfigError | WeightsError
-        if not isinstance(error, own):
-            raise
+    except UserError as error:
         _fail(str(error))
+    except RuntimeError as error:
+        from detcore.engine.train import TrainingDiverged
+
+        if not isinstance(error, TrainingDiverged):
+            raise
+        _fail(str(error), code=1)
 
 
 def _fail(text: str, code: int = 2) -> NoReturn:

@@ -49,10 +49,9 @@ def torchvision_detector(
     with torch.no_grad():
         model.eval()(photos)
         for key, bias in model.named_parameters():
-            # the last layers, whose biases run over classes (91) within anchors
-            if len(bias) % 91 == 0 and bias.dim() == 1 and "cls_score" in key:
-                bias[0] += background
-            elif len(bias) % 91 == 0 and bias.dim() == 1 and "classification_head" in key:
+            # the last layers' biases run over 91 classes, SSD's once an anchor of a cell
+            scores = "cls_score" in key or "classification_head" in key
+            if scores and bias.dim() == 1 and len(bias) % 91 == 0:
                 bias[::91] += background
     return model
 

@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from detcore.data.faults import Faults, Kind, NoSplit
+from detcore.data.faults import DamagedImage, Faults, Kind, NoSplit
 from detcore.data.images import image_size, read_image
 
 Target = dict[str, Any]
@@ -220,6 +220,15 @@ class FileDetection(DetectionDataset):
         """Take up an image."""
         self.records.append(record)
         self.paths.append(path)
+
+    def readable_size(self, path: Path) -> tuple[int, int] | None:
+        """(width, height) of a picture; None, and noted as left out, if it is damaged."""
+        try:
+            return image_size(path)
+        except DamagedImage as error:
+            text = str(error).removeprefix(f"{path}: ")
+            self.faults.left_out(Kind.UNREADABLE, path, f"{text}; left out")
+            return None
 
     def report(self) -> None:
         """Log once what was left out of training; `problems` keeps the lines."""

@@ -6,8 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
+from detcore.errors import UserError
 
-class DataError(ValueError):
+
+class DataError(UserError):
     """A data set can't be read as asked; the text names the file and what was wanted."""
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from detcore.data.base import FileDetection, Record, Transform, hashed_split, split_names
-from detcore.data.faults import DamagedImage, DataError, Faults, Kind
-from detcore.data.images import IMAGE_SUFFIXES, image_size
+from detcore.data.faults import DataError, Faults, Kind
+from detcore.data.images import IMAGE_SUFFIXES
 
 CLASSES = ("Car", "Van", "Truck", "Pedestrian", "Person_sitting", "Cyclist", "Tram", "Misc")
 _DONT_CARE = "DontCare"
@@ -63,13 +63,8 @@ class Kitti(FileDetection):
             if picture is None:
                 self.faults.left_out(Kind.MISSING, names[0], "picture is missing; left out")
                 continue
-            try:
-                size = image_size(picture)
-            except DamagedImage as error:
-                text = str(error).removeprefix(f"{picture}: ")
-                self.faults.left_out(Kind.UNREADABLE, picture, f"{text}; left out")
-                continue
-            self.add(_record(len(self) + 1, lines, picture, size), picture)
+            if size := self.readable_size(picture):
+                self.add(_record(len(self) + 1, lines, picture, size), picture)
         if not self.records:
             raise DataError(f"{base}: no picture of split {split!r} in image_2")
         self.report()

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from detcore.data.base import FileDetection, Record, Transform, split_names
-from detcore.data.faults import DamagedImage, DataError, Faults, Kind, NoSplit
-from detcore.data.images import IMAGE_SUFFIXES, image_size
+from detcore.data.faults import DataError, Faults, Kind, NoSplit
+from detcore.data.images import IMAGE_SUFFIXES
 
 _CLASSES = "*class-descriptions-boxable.csv"
 _NEEDED = ("ImageID", "LabelName", "XMin", "XMax", "YMin", "YMax")
@@ -64,13 +64,8 @@ class OpenImages(FileDetection):
         pictures = _pictures(self.root, split)
         for number, (name, rows) in enumerate(self._rows(file, pictures, names).items(), start=1):
             path = pictures[name]
-            try:
-                size = image_size(path)
-            except DamagedImage as error:
-                text = str(error).removeprefix(f"{path}: ")
-                self.faults.left_out(Kind.UNREADABLE, path, f"{text}; left out")
-                continue
-            self.add(self._record(number, path, size, rows, names, file), path)
+            if size := self.readable_size(path):
+                self.add(self._record(number, path, size, rows, names, file), path)
         if not self.records:
             raise DataError(f"{self.root}: no picture of split {split!r} can be read")
         self.report()

@@ -25,8 +25,8 @@ class Augment:
     Args:
         longest: pictures with a longer side than this, in pixels, come out with this one: what a
             model would do itself, done before all else is four times cheaper at half the size.
-            The rule and the sampling (bilinear, no antialiasing) are `FitWithin`'s in
-            `detcore.parts.preprocess`. None keeps every size.
+            The sampling (bilinear, no antialiasing) is that of `detcore.parts.preprocess`. None
+            keeps every size.
         mirror: probability of a left-right flip. 0 for writing.
         upside_down: probability of a top-bottom flip, for pictures without an up, such as
             microscopy or aerial views.
@@ -58,8 +58,7 @@ class Augment:
         if len(boxes) and self.crops > 0 and torch.rand(()) < self.crops:
             image, boxes = _crop(image, boxes)
         height, width = image.shape[-2:]
-        shrink = min(1.0, (self.longest or max(height, width)) / max(height, width))
-        canvas = [max(1, int(side * shrink + 1e-6)) for side in (height, width)]
+        canvas = _shrunk(height, width, self.longest)
         factor = _log_uniform(self.scale)
         scaled = [max(1, round(side * factor)) for side in canvas]
         steps: list[v2.Transform] = []
@@ -97,8 +96,7 @@ def mosaic(
     """
     first, told = items[0]
     height, width = first.shape[-2:]
-    shrink = min(1.0, (longest or max(height, width)) / max(height, width))
-    height, width = (max(2, int(side * shrink + 1e-6)) for side in (height, width))
+    height, width = (max(2, side) for side in _shrunk(height, width, longest))
     across, down = ((torch.rand(2) + 1) / 3).tolist()
     x, y = max(1, int(across * width)), max(1, int(down * height))
     canvas = first.new_empty(first.shape[0], height, width)
@@ -149,6 +147,13 @@ def _visible(target: Target, boxes: Tensor, uncut: Tensor, least: float) -> Targ
     keep &= boxes[:, 3] - boxes[:, 1] >= 1
     kept: Target = {k: target[k][keep] for k in ("labels", "iscrowd") if k in target}
     return {**target, **kept, "boxes": boxes[keep], "area": area[keep]}
+
+
+def _shrunk(height: int, width: int, longest: int | None) -> list[int]:
+    """Height and width with the longer side at most `longest`, other than `FitWithin` never a pixel
+    short of it: the model would resize once more."""
+    shrink = min(1.0, (longest or max(height, width)) / max(height, width))
+    return [max(1, int(side * shrink + 1e-6)) for side in (height, width)]
 
 
 def _log_uniform(bounds: tuple[float, float]) -> float:

@@ -22,8 +22,8 @@ from detcore.data.base import (
     hashed_split,
     split_names,
 )
-from detcore.data.faults import DamagedImage, DataError, Faults, Kind, NoSplit
-from detcore.data.images import IMAGE_SUFFIXES, image_size
+from detcore.data.faults import DataError, Faults, Kind, NoSplit
+from detcore.data.images import IMAGE_SUFFIXES
 
 _Box = tuple[float, float, float, float]
 
@@ -120,12 +120,7 @@ class Voc(FileDetection):
         width, height = _stated_size(tree)
         if width > 0 and height > 0:
             return width, height
-        try:
-            return image_size(picture)
-        except DamagedImage as error:
-            text = str(error).removeprefix(f"{picture}: ")
-            self.faults.left_out(Kind.UNREADABLE, picture, f"{text}; left out")
-            return None
+        return self.readable_size(picture)
 
     def _box(self, obj: ElementTree.Element, file: Path, label_of: dict[str, int]) -> _Box | None:
         try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 
@@ -16,8 +16,6 @@ from detcore.engine.predict import Prediction, predict, to_json
 from detcore.engine.sources import Frame
 from detcore.engine.tiles import Tiles, predict_tiled
 from detcore.engine.track import Tracker
-
-Show = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -43,7 +41,7 @@ def annotate(
     settings: Settings,
     gallery: Gallery,
     say: Say,
-    show: Show,
+    show: Say,
     total: int | None = None,
 ) -> list[Json]:
     """Predict picture by picture, say what is in each, and give it to the gallery.
@@ -123,7 +121,7 @@ class _Video:
 
 
 def _predicted(
-    net: nn.Module, batch: list[Frame], settings: Settings, show: Show
+    net: nn.Module, batch: list[Frame], settings: Settings, show: Say
 ) -> list[Prediction]:
     device = next(net.parameters()).device
     moving = any(frame.number is not None for frame in batch)

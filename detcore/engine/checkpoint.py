@@ -21,13 +21,15 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from detcore.errors import UserError
+
 FORMAT = 1
 _NAMES = ("best", "last")
 
 log = logging.getLogger("detcore.engine")
 
 
-class CheckpointError(ValueError):
+class CheckpointError(UserError):
     """A checkpoint can't be found, read or fitted to its model; the text names the file."""
 
 
@@ -115,13 +117,12 @@ def read(file: Path) -> tuple[CheckpointInfo, dict[str, Tensor]]:
         CheckpointError: the file is truncated, is no safetensors file or not one of detcore's.
     """
     try:
-        with safe_open(str(file), framework="pt") as stored:
-            embedded = (stored.metadata() or {}).get("detcore", "")
-            tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
+        metadata, tensors = stored(file)
     except (SafetensorError, OSError) as error:
         raise CheckpointError(
             f"{file}: truncated, or no safetensors file ({error}); nothing was loaded"
         ) from error
+    embedded = metadata.get("detcore", "")
     info = _parse(file, embedded)
     beside = file.with_suffix(".json")
     if beside.is_file() and beside.read_text(encoding="utf-8").strip() != embedded.strip():
@@ -148,6 +149,16 @@ def sweep(folder: Path) -> None:
     """Remove what writers that were killed left in a folder: see `atomic`."""
     for aside in folder.glob(".*.[0-9]*.*"):
         aside.unlink(missing_ok=True)
+
+
+def stored(file: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
+    """The texts in a safetensors file's header by key, and its tensors by name, on the CPU.
+
+    Raises SafetensorError or OSError for a file that is none.
+    """
+    with safe_open(str(file), framework="pt") as opened:
+        names = opened.keys()
+        return opened.metadata() or {}, {name: opened.get_tensor(name) for name in names}
 
 
 @contextmanager

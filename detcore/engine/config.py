@@ -7,11 +7,13 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
+from detcore.errors import UserError
+
 # What may be another when a run is resumed: none of it changes what the run computes
 RESUMABLE = ("workers", "device", "save_steps", "save_minutes", "tensorboard")
 
 
-class ConfigError(ValueError):
+class ConfigError(UserError):
     """Settings that can't be read or don't go together; the text names the setting."""
 
 

@@ -20,11 +20,12 @@ from detcore.engine.plots import loss_curve
 from detcore.engine.report import headline
 from detcore.engine.tiles import Tiles
 from detcore.engine.train import TrainResult
+from detcore.errors import UserError
 
 Say = Callable[[str], None]
 
 
-class UsageError(ValueError):
+class UsageError(UserError):
     """Arguments that don't go together; the text is meant for whoever gave them."""
 
 

@@ -17,12 +17,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from detcore.engine.checkpoint import CheckpointError, atomic, unshared
+from detcore.engine.checkpoint import CheckpointError, atomic, stored, unshared
 from detcore.engine.ema import Ema
 from detcore.engine.metrics import Json
 
@@ -152,9 +152,8 @@ def set_random_state(state: RandomState) -> None:
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     try:
-        with safe_open(str(path), framework="pt") as stored:
-            rest = json.loads((stored.metadata() or {}).get("detcore_state", "{}"))
-            tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
+        metadata, tensors = stored(path)
+        rest = json.loads(metadata.get("detcore_state", "{}"))
     except (SafetensorError, OSError, ValueError) as error:
         raise CheckpointError(f"{path}: truncated, or no training state ({error})") from error
     if rest.get("format") != FORMAT:

@@ -86,7 +86,7 @@ class Classifier(nn.Module):
     def forward(
         self, images: Sequence[Tensor], targets: Sequence[Target] | None = None
     ) -> dict[str, Tensor] | list[dict[str, Tensor]]:
-        check_images(images, len(self.preprocess.mean))
+        check_images(images, self.preprocess.channels)
         if self.training:
             check_class_targets(images, targets, self.num_classes, multilabel=self.multilabel)
         elif len(images) == 0:

@@ -35,7 +35,7 @@ class Detector(nn.Module, ABC):
     def forward(
         self, images: Sequence[Tensor], targets: Sequence[Target] | None = None
     ) -> dict[str, Tensor] | list[dict[str, Tensor]]:
-        check_images(images, len(self.preprocess.mean))
+        check_images(images, self.preprocess.channels)
         if not self.training:
             return self.detect(images).per_image() if len(images) else []
         check_box_targets(images, targets, self.num_classes)

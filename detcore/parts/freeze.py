@@ -3,9 +3,6 @@
 import torch
 from timm.layers import BatchNormAct2d, freeze_batch_norm_2d
 from torch import Tensor, nn
-from torchvision.ops import FrozenBatchNorm2d
-
-__all__ = ["FrozenBatchNorm2d", "freeze_norms", "freeze_upstream", "hold_norms"]
 
 
 def freeze_norms(module: nn.Module) -> nn.Module:

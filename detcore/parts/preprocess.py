@@ -129,6 +129,11 @@ class Preprocess(nn.Module):
             values = _of_channels(name, given, usual, channels)
             self.register_buffer(name, values, persistent=False)
 
+    @property
+    def channels(self) -> int:
+        """Channels of the images."""
+        return len(self.mean)
+
     def forward(self, images: Sequence[Tensor]) -> ImageBatch:
         originals = [_size(image) for image in images]
         resized = [self._prepared(image) for image in images]

@@ -9,12 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .freeze import FrozenBatchNorm2d, freeze_upstream
+from .freeze import freeze_upstream
 
 try:
     import torchvision
     from timm.models import adapt_input_conv
     from torchvision.models.feature_extraction import create_feature_extractor
+    from torchvision.ops import FrozenBatchNorm2d
 except ImportError as error:
     raise ImportError(
         f"detcore.parts.torchvision_backbone needs {error.name}: pip install 'detcore[models]'"
@@ -32,8 +33,8 @@ class TorchvisionBackbone(nn.Module):
         name: a classification network of `torchvision.models`, say resnet50, vgg16 or
             mobilenet_v3_large.
         layers: the modules whose outputs are the maps, by their dotted names, in the network's
-            order; a name may lie inside a block (features.13.block.0). None: `at_strides` of 8, 16
-            and 32.
+            order; a name may lie inside a block (features.13.block.0). None: the network's last
+            ones at `strides`.
         in_chans: channels of the input images; pretrained weights of the first convolution are
             summed or repeated to fit, as timm does it.
         pretrained: load torchvision's weights for ImageNet (needs a network or torch's cache).
@@ -55,6 +56,7 @@ class TorchvisionBackbone(nn.Module):
         name: str,
         layers: Sequence[str] | None = None,
         *,
+        strides: Sequence[int] = (8, 16, 32),
         in_chans: int = 3,
         pretrained: bool = False,
         frozen_norm: bool = False,
@@ -66,7 +68,7 @@ class TorchvisionBackbone(nn.Module):
         self.in_chans = in_chans
         whole = _build(name, pretrained, frozen_norm, norm_eps, reduced_tail)
         _take_channels(whole, in_chans)
-        taps = _layers_at(whole, name, (8, 16, 32), in_chans) if layers is None else list(layers)
+        taps = _layers_at(whole, name, strides, in_chans) if layers is None else list(layers)
         try:
             self.body = create_feature_extractor(whole, taps)
         except ValueError as error:
@@ -93,10 +95,7 @@ class TorchvisionBackbone(nn.Module):
 
         `options` as for the constructor. Raises ValueError where there is no such stride.
         """
-        in_chans = options.get("in_chans", 3)
-        whole = _build(name, reduced_tail=options.get("reduced_tail", False))
-        _take_channels(whole, in_chans)
-        return cls(name, _layers_at(whole, name, strides, in_chans), **options)
+        return cls(name, strides=strides, **options)
 
     def forward(self, images: Tensor) -> list[Tensor]:
         return list(self.body(images).values())
@@ -104,10 +103,10 @@ class TorchvisionBackbone(nn.Module):
 
 def _build(
     name: str,
-    pretrained: bool = False,
-    frozen_norm: bool = False,
-    norm_eps: float | None = None,
-    reduced_tail: bool = False,
+    pretrained: bool,
+    frozen_norm: bool,
+    norm_eps: float | None,
+    reduced_tail: bool,
 ) -> nn.Module:
     if name not in torchvision.models.list_models(module=torchvision.models):
         raise ValueError(

@@ -13,8 +13,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from detcore.errors import UserError
 
-class WeightsError(ValueError):
+
+class WeightsError(UserError):
     """Weights can't be found, read or fitted to their model; the text names the file."""
 
 
