@@ -37,6 +37,11 @@ class Tiny(nn.Module):
         ]
 
 
+@pytest.fixture(autouse=True)
+def alone(one_thread):
+    """Every test here on one thread."""
+
+
 @pytest.fixture
 def tiny_class():
     return Tiny

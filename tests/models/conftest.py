@@ -1,6 +1,6 @@
 """Pictures that a model can learn by heart: coloured shapes, drawn here."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -22,13 +22,8 @@ _COLOURS = ((0.9, 0.1, 0.1), (0.1, 0.8, 0.2), (0.2, 0.2, 1.0))
 
 
 @pytest.fixture(autouse=True)
-def one_thread() -> Iterable[None]:
-    """Small models run as fast on one, and results don't depend on the machine."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
+def seeded(one_thread: None) -> None:
     torch.manual_seed(0)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 """Small Darknet files, made here float by float."""
 
 import struct
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -37,11 +37,8 @@ class Floats:
 
 
 @pytest.fixture(autouse=True)
-def one_thread() -> Iterable[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+def alone(one_thread: None) -> None:
+    """Every test here on one thread."""
 
 
 @pytest.fixture
