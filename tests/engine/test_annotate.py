@@ -1,5 +1,6 @@
 import sys
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -129,7 +130,6 @@ def test_a_video_is_drawn_into_a_video(tmp_path, monkeypatch):
 
 
 def test_a_real_video_is_written(tmp_path):
-    cv2 = pytest.importorskip("cv2")
     film = frames("film.mov", *[scene(red=(10 + k, 20)) for k in range(3)])
     run(film, out=tmp_path / "out.mp4", videos=1)
     capture = cv2.VideoCapture(str(tmp_path / "out.mp4"))

@@ -1,10 +1,9 @@
 import csv
 import json
 import sys
-from types import ModuleType, SimpleNamespace
 
-import numpy as np
 import pytest
+import supervision
 import torch
 
 from detcore.data.extras import MissingPackage
@@ -113,11 +112,9 @@ def prediction(**more):
     }
 
 
-def test_supervision_gets_its_detections(monkeypatch):
-    module = ModuleType("supervision")
-    module.Detections = SimpleNamespace
-    monkeypatch.setitem(sys.modules, "supervision", module)
+def test_supervision_gets_its_detections():
     found = to_supervision(prediction(), CLASSES)
+    assert isinstance(found, supervision.Detections) and len(found) == 2
     assert found.xyxy.tolist() == [[1, 2, 3, 4], [5, 6, 7, 8]]
     assert found.confidence.tolist() == [0.5, 0.25]
     assert found.class_id.tolist() == [1, 0]
@@ -128,13 +125,6 @@ def test_supervision_gets_its_detections(monkeypatch):
     nothing = {k: v[:0] for k, v in prediction().items()}
     empty = to_supervision(nothing, CLASSES)
     assert empty.xyxy.shape == (0, 4) and empty.data["class_name"].shape == (0,)
-
-
-def test_supervision_itself_takes_them():
-    supervision = pytest.importorskip("supervision")
-    found = to_supervision(prediction(tracks=torch.tensor([7, 8])), CLASSES)
-    assert isinstance(found, supervision.Detections) and len(found) == 2
-    assert np.allclose(found.xyxy, prediction()["boxes"])
 
 
 def test_without_supervision_one_sentence_says_what_to_install(monkeypatch):

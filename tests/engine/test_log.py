@@ -4,6 +4,7 @@ import sys
 from types import ModuleType
 
 import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from detcore.data.extras import MissingPackage
 from detcore.engine.log import Log
@@ -83,6 +84,17 @@ def test_tensorboard_gets_the_same(tmp_path, monkeypatch):
     assert ("train/loss", 2.0, 5) in seen
     assert ("val/mAP", 0.4, 5) in seen
     assert seen[-1] == "closed"
+
+
+def test_tensorboard_itself_reads_it(tmp_path):
+    log = Log(tmp_path, 1, tensorboard=True)
+    log.add(row(1, loss=2.0))
+    log.add(row(2, loss=1.5))
+    log.evaluated(2, 0.5, {"mAP": 0.4})
+    log.close()
+    seen = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    assert [(e.step, e.value) for e in seen.Scalars("train/loss")] == [(1, 2.0), (2, 1.5)]
+    assert [e.value for e in seen.Scalars("val/mAP")] == pytest.approx([0.4])
 
 
 def test_without_tensorboard_one_sentence_says_what_to_install(tmp_path, monkeypatch):

@@ -1,5 +1,6 @@
 import sys
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -110,7 +111,6 @@ def test_without_opencv_one_sentence_says_what_to_install(monkeypatch):
 
 
 def test_a_real_video(tmp_path):
-    cv2 = pytest.importorskip("cv2")
     film = str(tmp_path / "film.avi")
     writer = cv2.VideoWriter(film, cv2.VideoWriter_fourcc(*"MJPG"), 10, (64, 48))
     for k in range(4):
