@@ -29,7 +29,7 @@ def plain_errors() -> Iterator[None]:
     except UserError as error:
         _fail(str(error))
     except RuntimeError as error:
-        from detcore.engine.train import TrainingDiverged
+        from detcore.engine.learner import TrainingDiverged
 
         if not isinstance(error, TrainingDiverged):
             raise

@@ -49,6 +49,33 @@ def test_damaged_pictures_do_not_end_a_run(tmp_path):
     assert "1 of 24 pictures are damaged, more than the share of 0.02 that may be" in text
 
 
+def test_an_evaluation_that_ends_a_run_costs_nothing_learned(tmp_path):
+    coco(tmp_path / "data", "train", 4)
+    coco(tmp_path / "data", "val", 4, damaged=(0, 2))
+    data = ["--data", tmp_path / "data"]
+    common = ["--model", "yolo", *data, "--steps", 3, "--save-minutes", 0, *SMALL, *TINY]
+    text = call("train", "--out", tmp_path / "run", *common, code=2)
+    assert "1 of 4 pictures are damaged, more than the share of 0.05 that may be" in text
+    run = tmp_path / "run"
+    assert json.loads((run / "last.json").read_text())["step"] == 3
+    assert "more than the share of 0.4" in call(
+        "eval", "--checkpoint", run, "--max-damaged", 0.4, code=2
+    )
+    call("eval", "--checkpoint", run, "--max-damaged", 0.5)
+    text = call("train", "--resume", run, "--max-damaged", 0.5)
+    assert "done: 3 steps" in text and "mAP" in text
+
+
+def test_a_run_does_not_go_on_with_other_classes(tmp_path):
+    coco(tmp_path / "data", "train", 4)
+    common = ["--model", "yolo", "--data", tmp_path / "data" / "train.json", *SMALL, *TINY]
+    call("train", "--out", tmp_path / "run", "--steps", 1, *common)
+    file = tmp_path / "data" / "train.json"
+    file.write_text(file.read_text().replace('"thing"', '"other"'))
+    text = call("train", "--resume", tmp_path / "run", code=2)
+    assert "train.json has the classes other, the model thing" in text
+
+
 def test_mosaic_crops_and_batches_by_aspect_ratio(tmp_path):
     coco(tmp_path / "data", "train", 10)
     flags = ["--mosaic", 0.5, "--crops", 0.5, "--group-aspect", "--workers", 1]

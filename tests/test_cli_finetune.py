@@ -31,7 +31,12 @@ def test_a_published_model_goes_on_with_the_datas_classes(resnet18, tmp_path):
     given = torch.load(resnet18, weights_only=True)
     assert torch.equal(net.backbone.body.conv1.weight, given["conv1.weight"])
     assert net.head.logits.weight.shape == (10, 512)
-    call("train", "--resume", out)
+    # to go on, the run's own files are enough
+    call("train", *SHORT, *arguments, "--out", out, "--overwrite")
+    text = (out / "config.yaml").read_text()
+    assert str(resnet18) in text
+    (out / "config.yaml").write_text(text.replace(str(resnet18), "gone.pth"))
+    assert "done: 1 steps" in call("train", "--resume", out)
 
 
 def test_a_detectors_trunk_begins_with_a_classifiers_weights(resnet18, tmp_path):

@@ -61,9 +61,24 @@ def test_a_data_sets_own_ids_go_into_coco(finder, photos, tmp_path):
     call("predict", "--checkpoint", "x", *data, *files)
     rows = json.loads((tmp_path / "d.json").read_text())
     assert [(r["image_id"], r["category_id"]) for r in rows] == [(10, 9), (11, 9)]
+    answers = tmp_path / "a.json"
+    call("predict", "--checkpoint", "x", *data, "--json", answers)
+    assert [a["image_id"] for a in json.loads(answers.read_text())] == [10, 11]
     # and what comes out can be scored
     text = call("eval", "--results", tmp_path / "d.json", "--data", photos / "truth.json")
     assert "2 background" in text
+
+
+def test_a_data_sets_damaged_picture_is_left_out(finder, photos, tmp_path):
+    (photos / "0.png").write_bytes(b"")
+    images = [{"id": 10 + k, "file_name": f"{k}.png", "width": 64, "height": 48} for k in range(3)]
+    document = {"images": images, "annotations": [], "categories": [{"id": 9, "name": "red"}]}
+    (photos / "truth.json").write_text(json.dumps(document))
+    files = ["--format", "coco", "--save", tmp_path / "d.json"]
+    text = call("predict", "--checkpoint", "x", "--data", photos / "truth.json", *files)
+    assert "0.png: not a readable picture" in text and "; left out" in text
+    rows = json.loads((tmp_path / "d.json").read_text())
+    assert [r["image_id"] for r in rows] == [11, 12]
 
 
 def test_a_video_and_a_camera(finder, tmp_path, monkeypatch):

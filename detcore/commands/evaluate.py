@@ -12,6 +12,7 @@ from detcore.commands.options import (
     Checkpoint,
     Device,
     JsonOut,
+    MaxDamaged,
     Names,
     Optimize,
     PublishedModel,
@@ -40,6 +41,7 @@ def evaluate_command(
         float, typer.Option(help="Confidence for precision and recall.", min=0, max=1)
     ] = 0.5,
     batch_size: Annotated[int, typer.Option(min=1)] = 8,
+    max_damaged: MaxDamaged = 0.05,
     limit: Annotated[
         int | None, typer.Option(help="Evaluate on N pictures; digits only.", min=1)
     ] = None,
@@ -94,6 +96,7 @@ def evaluate_command(
                     device=next(net.parameters()).device,
                     batch_size=batch_size,
                     score=score,
+                    max_damaged=max_damaged,
                     details=True,
                     progress=lambda done, of: status.update(f"evaluating {done}/{of}"),
                 )

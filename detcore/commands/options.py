@@ -28,6 +28,9 @@ Weights = Annotated[
 Names = Annotated[
     Path | None, typer.Option(help="Class names for --model, one a line; else its published ones.")
 ]
+MaxDamaged = Annotated[
+    float, typer.Option(help="Share of damaged pictures to skip, not end at.", min=0, max=1)
+]
 Optimize = Annotated[
     str, typer.Option(help="no, or fp32 or bf16: make the model ready for inference first.")
 ]

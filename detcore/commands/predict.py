@@ -120,28 +120,20 @@ def predict_command(
         if json_out:
             jobs.write_json(json_out, answers)
         if save:
-            write_answers(
-                save,
-                form,
-                answers,
-                info.classes,
-                image_ids=work.image_ids,
-                category_ids=work.category_ids,
-            )
+            write_answers(save, form, answers, info.classes, category_ids=work.category_ids)
 
 
 @dataclass(frozen=True)
 class _Work:
     """What is to be predicted. total: files, or pictures of a data set; videos: of the files.
 
-    image_ids, category_ids: the data set's own, by position and by class.
+    category_ids: the data set's own, by class.
     """
 
     frames: Iterator[Frame]
     total: int
     videos: int = 0
     endless: bool = False
-    image_ids: list[int] | None = None
     category_ids: dict[str, int] | None = None
 
 
@@ -154,9 +146,8 @@ def _of_data(info: CheckpointInfo, data: str, split: str, count: int) -> _Work:
     frames, total = frames_of(dataset, split, count), min(count, len(dataset))
     if not isinstance(dataset, DetectionDataset):
         return _Work(frames, total)
-    image_ids = [dataset.record(k).image_id for k in range(total)]
     category_ids = dict(zip(dataset.classes, dataset.category_ids, strict=True))
-    return _Work(frames, total, image_ids=image_ids, category_ids=category_ids)
+    return _Work(frames, total, category_ids=category_ids)
 
 
 def _of_files(photos: list[str], limit: int | None) -> _Work:

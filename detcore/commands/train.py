@@ -8,7 +8,7 @@ from typing import Annotated, Any, get_type_hints
 import typer
 
 from detcore.commands import train_flags as flags
-from detcore.commands.options import Data, Device, Seed
+from detcore.commands.options import Data, Device, MaxDamaged, Seed
 from detcore.terminal import console, plain_errors, say
 
 
@@ -91,7 +91,7 @@ def train_command(
     mosaic: flags.Mosaic = 0.0,
     crops: flags.Crops = 0.0,
     group_aspect: flags.GroupAspect = False,
-    max_damaged: flags.MaxDamaged = 0.05,
+    max_damaged: MaxDamaged = 0.05,
     eval_every: flags.EvalEvery = 0,
     patience: flags.Patience = 0,
     save_minutes: flags.SaveMinutes = 1.0,
@@ -138,14 +138,9 @@ def train_command(
             settings["epochs"] = 10.0
         chosen: dict[str, Any] = {"spec": data, "seed": seed}
         if data == "digits":
-            classify = is_classifier(model)
-            chosen["task"] = "classification" if classify else "detection"
-            # at the data's own size: enlarging small pictures only costs time
-            chosen["size"] = image_size = image_size or (64 if classify else 128)
-        begun = resume is not None and jobs.is_saved(resume)  # with weights of its own
-        options = jobs.model_options(option or [], backbone, image_size, pretrained and not begun)
-        if model == "cascade":
-            options.pop("image_size", None)  # it works at each picture's own size
+            task = "classification" if is_classifier(model) else "detection"
+            chosen |= jobs.digits_as(task, image_size, seed)
+            image_size = chosen["size"]
         settings |= {
             "image_size": image_size,
             "precision": fast_precision(device) if precision == "auto" else precision,
@@ -156,8 +151,13 @@ def train_command(
             summary_writer()
         dataset = jobs.open_data(data, "train", chosen)
         val = jobs.validation_data(dataset, val_data, chosen, say)
-        own_trunk = None if begun else trunk
-        net = create_model(model, dataset, options, seed, weights=weights, trunk=own_trunk)
+        if resume and jobs.is_saved(resume):
+            net = jobs.saved_model(resume, dataset, data)
+        else:
+            # a cascade works at each picture's own size
+            size = None if model == "cascade" else image_size
+            options = jobs.model_options(option or [], backbone, size, pretrained)
+            net = create_model(model, dataset, options, seed, weights=weights, trunk=trunk)
         if not resume and is_main_process():
             jobs.begin_run(out, settings)
         light = Augment(upside_down=0.5 if upside_down else 0.0) if augment else None

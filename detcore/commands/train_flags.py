@@ -67,9 +67,6 @@ Crops = Annotated[float, typer.Option(help="Share of pictures cropped as SSD doe
 GroupAspect = Annotated[
     bool, typer.Option("--group-aspect", help="Batches of like aspect ratio: less padding.")
 ]
-MaxDamaged = Annotated[
-    float, typer.Option(help="Share of damaged pictures to skip, not end at.", min=0, max=1)
-]
 EvalEvery = Annotated[
     float, typer.Option(help="Epochs between evaluations; 0: at the end alone.", min=0)
 ]

@@ -57,7 +57,8 @@ def annotate(
 
     Returns:
         `detcore.engine.predict.to_json`'s answers, each with its ``file``, and of a video with
-        ``frame``, from 0, and a ``track`` for each detection. Deterministic on one device.
+        ``frame``, from 0, and a ``track`` for each detection; of a data set's with ``image_id``.
+        Deterministic on one device.
     """
     answers: list[Json] = []
     video = _Video(settings.score)
@@ -74,6 +75,8 @@ def annotate(
                 answer: Json = {"file": frame.name}
                 if frame.number is not None:
                     answer["frame"] = frame.number
+                if frame.image_id is not None:
+                    answer["image_id"] = frame.image_id
                 answer |= to_json(found, info.classes, frame.image)
                 answers.append(answer)
                 gallery.add(frame, answer)

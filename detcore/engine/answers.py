@@ -38,7 +38,6 @@ def write_answers(
     answers: Sequence[Json],
     classes: Sequence[str],
     *,
-    image_ids: Sequence[int] | None = None,
     category_ids: Mapping[str, int] | None = None,
 ) -> None:
     """Write answers, each file whole or not at all; folders are made.
@@ -55,18 +54,17 @@ def write_answers(
               without one; and ``classes.txt``
             - csv: a row a detection (corners, pixels) or a class named
 
-        answers: `detcore.engine.predict.to_json`'s, with ``file`` and of a video ``frame``.
-        classes: all class names, in order.
-        image_ids: one an answer; None: from 1 on. category_ids: of coco, by name; a class that is
-            not among them is left out; None: from 1 on in the order of `classes`.
+        answers: `detcore.engine.annotate.annotate`'s. In coco those without an ``image_id`` are
+            numbered from 1 on.
+        classes: all class names, in order. category_ids: of coco, by name; a class that is not
+            among them is left out; None: from 1 on in the order of `classes`.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     if form == "json":
         write_json(path, answers)
     elif form == "coco":
-        ids = image_ids or range(1, len(answers) + 1)
         known = category_ids or {name: k for k, name in enumerate(classes, start=1)}
-        rows = [_coco_rows(a, i, known) for a, i in zip(answers, ids, strict=True)]
+        rows = [_coco_rows(a, a.get("image_id", k), known) for k, a in enumerate(answers, start=1)]
         write_results(path, [row for one in rows for row in one])
     elif form == "yolo":
         _write_yolo(path, answers, classes)

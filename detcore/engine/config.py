@@ -10,7 +10,7 @@ from typing import Any
 from detcore.errors import UserError
 
 # What may be another when a run is resumed: none of it changes what the run computes
-RESUMABLE = ("workers", "device", "save_steps", "save_minutes", "tensorboard")
+RESUMABLE = ("workers", "device", "save_steps", "save_minutes", "tensorboard", "max_damaged")
 
 
 class ConfigError(UserError):

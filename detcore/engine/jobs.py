@@ -166,8 +166,23 @@ def check_unchanged(folder: Path, saved: Mapping[str, Any], given: Mapping[str, 
 
 
 def is_saved(folder: Path) -> bool:
-    """Whether a run was saved, and so goes on with weights of its own."""
+    """Whether a run was saved, and so goes on with a model of its own."""
     return (folder / state.NAME).is_file()
+
+
+def saved_model(folder: Path, dataset: AnyDataset, spec: str) -> nn.Module:
+    """The model of a run that goes on; UsageError where its data has other classes now."""
+    net, info = checkpoint.load(folder / "last.safetensors")
+    _same_classes(dataset.classes, info.classes, spec)
+    return net
+
+
+def digits_as(task: str, size: int | None, seed: int) -> dict[str, Any]:
+    """How the built-in digits are made for a model: at the data's own size unless one is given.
+
+    Enlarging small pictures only costs time.
+    """
+    return {"task": task, "size": size or (64 if task == "classification" else 128), "seed": seed}
 
 
 def begin_run(out: Path, settings: dict[str, Any]) -> None:

@@ -28,12 +28,16 @@ _RATE = 25.0  # frames a second, of a video that doesn't say
 
 
 class Frame(NamedTuple):
-    """A picture, or one of a video's. number: of the frame, from 0; rate: frames a second."""
+    """A picture, or one of a video's.
+
+    number: of the frame, from 0; rate: frames a second. image_id: in the data set it is of.
+    """
 
     name: str  # of the file or stream
     image: Tensor  # uint8 [3, H, W], RGB
     number: int | None = None
     rate: float | None = None
+    image_id: int | None = None
 
 
 @dataclass(frozen=True)
@@ -111,12 +115,21 @@ def read_frames(sources: Sequence[Source], limit: int | None = None) -> Iterator
 
 
 def frames_of(dataset: AnyDataset, split: str, count: int) -> Iterator[Frame]:
-    """The first `count` pictures of a data set, by file name where it has them."""
+    """The first `count` pictures of a data set, by file name where it has them.
+
+    A damaged one is left out and named in the log.
+    """
     for k in range(min(count, len(dataset))):
-        name = f"{split}-{k:03d}"
+        name, image_id = f"{split}-{k:03d}", None
         if isinstance(dataset, DetectionDataset):
-            name = dataset.record(k).file_name
-        yield Frame(name, dataset[k][0])
+            record = dataset.record(k)
+            name, image_id = record.file_name, record.image_id
+        try:
+            image = dataset[k][0]
+        except DamagedImage as error:
+            log.warning("%s; left out", error)
+            continue
+        yield Frame(name, image, image_id=image_id)
 
 
 def opencv() -> Any:

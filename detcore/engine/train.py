@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 from accelerate.utils import gather_object
-from torch import Tensor, nn
+from torch import nn
 
 from detcore.data import AnyDataset
 from detcore.data.base import Transform
@@ -20,19 +18,13 @@ from detcore.data.loader import Batch, Stream, training_loader
 from detcore.engine import checkpoint, state
 from detcore.engine.checkpoint import CheckpointError, CheckpointInfo
 from detcore.engine.config import RESUMABLE, ConfigError, TrainConfig
-from detcore.engine.devices import StopSignal, accelerator, own_forward, to_device
-from detcore.engine.ema import Ema
+from detcore.engine.devices import StopSignal, own_forward
 from detcore.engine.evaluate import evaluate
+from detcore.engine.learner import Learner, TrainingDiverged
 from detcore.engine.log import Log
 from detcore.engine.metrics import Json
-from detcore.engine.predict import as_float
-from detcore.engine.schedule import Schedule, make_optimizer
-from detcore.parts.freeze import hold_norms
+from detcore.engine.schedule import Schedule
 from detcore.parts.processes import sum_over_processes
-
-
-class TrainingDiverged(RuntimeError):
-    """The loss is no number any more; the text names the step and the images."""
 
 
 @dataclass
@@ -94,6 +86,7 @@ def train(
         CheckpointError: the run in `out` is another, or its file is damaged.
         ConfigError: a configuration that makes no sense.
         DataError: more pictures are damaged than `TrainConfig.max_damaged`; fewer are left out.
+            What was learned before an evaluation is saved.
         ValueError: targets that don't fit the model.
         MissingPackage: TensorBoard is asked for and not installed.
     """
@@ -116,26 +109,8 @@ class _Run:
     ) -> None:
         self.config, self.dataset, self.val, self.out = config, dataset, val, out
         self.augment, self.watcher = augment, watcher
-        self.accelerator = accelerator(config)
-        self.main = bool(self.accelerator.is_main_process)
-        self.world = self.accelerator.num_processes
-        # dropout should not drop the same on all processes
-        torch.manual_seed(config.seed + self.accelerator.process_index)
-        # convolutions run about a sixth faster so on the CPU, and tensor cores want it too
-        self.plain = model = model.to(memory_format=torch.channels_last)
-        if config.freeze_norms:
-            hold_norms(model)
-        optimizer = make_optimizer(
-            model,
-            config.optimizer,
-            config.lr,
-            config.weight_decay,
-            config.momentum,
-            config.nesterov,
-        )
-        self.ema = Ema(model, config.ema) if config.ema else None
-        self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
-        self.trainee = state.Trainee(model, optimizer, self.ema, self.accelerator.scaler)
+        self.learner = Learner(model, config)
+        self.main, self.world = self.learner.main, self.learner.world
         self.schedule = Schedule(
             config.total_steps(len(dataset), self.world),
             config.minutes,
@@ -150,14 +125,13 @@ class _Run:
 
     def run(self, resume: bool) -> TrainResult:
         self._begin(resume)
-        self._training_mode()
+        self.learner.training_mode()
         self.schedule.restart(self.progress.seconds)
         try:
             with self.stop:
                 interrupted = self._loop(self._batches())
         finally:
-            # the caller gets the model without accelerate's mixed precision
-            self.plain.__dict__.pop("forward", None)
+            self.learner.release()
         if not interrupted and self.progress.evaluated_at != self.progress.step:
             self._evaluate()
         self._save_last()
@@ -188,14 +162,14 @@ class _Run:
             self.out.mkdir(parents=True, exist_ok=True)
             checkpoint.sweep(self.out)
         if resume and file and file.is_file():
-            self.progress, randoms = state.load(file, self.trainee, self._facts())
-            state.set_random_state(randoms[self.accelerator.process_index])
+            self.progress, randoms = state.load(file, self.learner.trainee, self._facts())
+            state.set_random_state(randoms[self.learner.rank])
             self.saved_step = self.progress.step
         elif self.out and self.main:
             # an earlier run's best, or state, would be taken for this one's
             for stale in [*self.out.glob("best.*"), self.out / state.NAME]:
                 stale.unlink(missing_ok=True)
-        here = torch.tensor(self.progress.step, device=self.accelerator.device)
+        here = torch.tensor(self.progress.step, device=self.learner.device)
         if int(sum_over_processes(here)) != self.world * self.progress.step:
             raise CheckpointError(f"{self.out}: not all processes see the run in this folder")
         self.log = Log(
@@ -212,7 +186,7 @@ class _Run:
             self.config.seed,
             self.config.workers,
             start=self.progress.step * self.images_a_step,
-            rank=self.accelerator.process_index,
+            rank=self.learner.rank,
             world=self.world,
             group_aspect=self.config.group_aspect,
             max_damaged=self.config.max_damaged,
@@ -234,63 +208,21 @@ class _Run:
         share = self.schedule.share(step)
         if self.world > 1:
             mine = [share, float(save)] if self.main else [0.0, 0.0]
-            values = torch.tensor([*mine, float(self.stop.asked)], device=self.accelerator.device)
+            values = torch.tensor([*mine, float(self.stop.asked)], device=self.learner.device)
             share, saves, stops = sum_over_processes(values.double()).tolist()
             return share, saves > 0, stops > 0
         return share, save, self.stop.asked
 
     def _step(self, batches: Iterator[Batch], share: float) -> None:
         lr = self.config.lr * self.schedule.factor(share)
-        for group in self.optimizer.param_groups:
-            group["lr"] = lr
-        self.optimizer.zero_grad()
-        losses: dict[str, Tensor] = {}
-        image_ids: list[Any] = []
-        device = self.accelerator.device
-        for k in range(self.config.accumulate):
-            images, targets = next(batches)
-            image_ids += [t.get("image_id") for t in targets]
-            with self._exchange(last=k == self.config.accumulate - 1):
-                there = [to_device(t, device) for t in targets]
-                parts = self.model(as_float(images, device), there)
-                self.accelerator.backward(torch.stack(list(parts.values())).sum())
-            for name, value in parts.items():
-                losses[name] = losses.get(name, 0) + value.detach() / self.config.accumulate
-        norm = self.accelerator.clip_grad_norm_(
-            self.model.parameters(), self.config.clip or math.inf
-        )
-        row = {**self._means(losses), "grad_norm": float(norm)}
-        self._check(row, lr, image_ids)
-        self.optimizer.step()
-        if self.ema and not self.accelerator.optimizer_step_was_skipped:
-            self.ema.update(self.plain)
-        self._report(lr, row)
-
-    def _exchange(self, *, last: bool) -> AbstractContextManager[Any]:
-        """Gradients go from process to process with the last forward pass of a step alone."""
-        return nullcontext() if last else self.accelerator.no_sync(self.model)
-
-    def _means(self, losses: dict[str, Tensor]) -> dict[str, float]:
-        """The losses over all processes, and their sum as "loss"."""
-        values = torch.stack([v.float() for v in losses.values()])
-        means = (sum_over_processes(values) / self.world).tolist()
-        return {"loss": sum(means), **dict(zip(losses, means, strict=True))}
-
-    def _check(self, row: dict[str, float], lr: float, image_ids: list[Any]) -> None:
-        """Raise TrainingDiverged, before the weights are touched, if the step is no number."""
-        scaled = self.accelerator.scaler is not None  # which skips a step that overflows
-        if math.isfinite(row["loss"]) and (scaled or math.isfinite(row["grad_norm"])):
-            return
-        what = "gradient" if math.isfinite(row["loss"]) else "loss"
-        value = row["grad_norm" if what == "gradient" else "loss"]
-        if self.world > 1:
-            image_ids = gather_object(image_ids)  # all come here: the figures are those of all
-        parts = ", ".join(f"{k} {v:.4g}" for k, v in row.items() if k not in ("loss", "grad_norm"))
-        raise TrainingDiverged(
-            f"the {what} became {value} at step {self.progress.step + 1} ({parts}), learning rate "
-            f"{lr:.3g}, image ids {image_ids}; try a lower --lr or --clip, or a longer --warmup"
-            + (f"; last is as it was after step {self.saved_step}" if self.saved_step else "")
-        )
+        try:
+            figures = self.learner.learn(batches, lr, self.progress.step + 1)
+        except TrainingDiverged as error:
+            if self.saved_step:
+                kept = f"; last is as it was after step {self.saved_step}"
+                raise TrainingDiverged(f"{error}{kept}") from error
+            raise
+        self._report(lr, figures)
 
     def _report(self, lr: float, figures: dict[str, float]) -> None:
         at = self.progress
@@ -332,20 +264,22 @@ class _Run:
         at = self.progress
         if self.val is None:
             return
+        if self.saved_step != at.step:
+            self._save_last()  # damaged pictures, or a kill, must not cost what was learned
         at.evaluated_at = at.step
         if self.main:
-            with own_forward(self.plain):
+            with own_forward(self.learner.plain):
                 at.metrics = evaluate(
-                    self._best_weights,
+                    self.learner.averaged,
                     self.val,
-                    device=self.accelerator.device,
+                    device=self.learner.device,
                     batch_size=self.config.batch_size,
                     max_damaged=self.config.max_damaged,
                 )
             self._judge()
-        stale = torch.tensor(float(at.stale if self.main else 0), device=self.accelerator.device)
+        stale = torch.tensor(float(at.stale if self.main else 0), device=self.learner.device)
         at.stale = int(sum_over_processes(stale))
-        self._training_mode()
+        self.learner.training_mode()
 
     def _judge(self) -> None:
         at = self.progress
@@ -358,15 +292,6 @@ class _Run:
         if self.watcher:
             self.watcher.evaluated(at.step, at.metrics)
 
-    def _training_mode(self) -> None:
-        self.model.train()
-        if self.config.freeze_norms:
-            hold_norms(self.plain)
-
-    @property
-    def _best_weights(self) -> nn.Module:
-        return self.ema.model if self.ema else self.plain
-
     def _save_last(self) -> None:
         if not self.out:
             return
@@ -374,9 +299,10 @@ class _Run:
         randoms = gather_object(own) if self.world > 1 else own
         if self.main:
             self.progress.pending = self.log.pending
-            file = self.out / state.NAME
-            state.save(file, self.trainee, self.progress, randoms, self._facts())
+            # a resumed run builds its model from the one, so that is there first
             self._save_weights("last")
+            file = self.out / state.NAME
+            state.save(file, self.learner.trainee, self.progress, randoms, self._facts())
         self.saved, self.saved_step = time.perf_counter(), self.progress.step
 
     def _save_weights(self, name: str) -> None:
@@ -384,7 +310,7 @@ class _Run:
             return
         at = self.progress
         info = CheckpointInfo(
-            model=self._best_weights.config,  # type: ignore[arg-type]
+            model=self.learner.averaged.config,  # type: ignore[arg-type]
             classes=self.dataset.classes,
             task=self.dataset.task,
             data=self.config.data,
@@ -392,7 +318,7 @@ class _Run:
             step=at.step,
             metrics=at.metrics if at.evaluated_at == at.step else {},
         )
-        checkpoint.save(self.out / f"{name}.safetensors", self._best_weights, info)
+        checkpoint.save(self.out / f"{name}.safetensors", self.learner.averaged, info)
 
     def _facts(self) -> dict[str, Any]:
         """What a resumed run must have in common with the one that was stopped."""

@@ -42,7 +42,8 @@ def test_coco(pictures, film, tmp_path):
     }  # fmt: skip
     assert second["category_id"] == 1
     # by the ids of a data set, which doesn't know cats
-    write_answers(path, "coco", pictures, CLASSES, image_ids=[70, 80], category_ids={"dog": 18})
+    known = [{**one, "image_id": k} for one, k in zip(pictures, (70, 80), strict=True)]
+    write_answers(path, "coco", known, CLASSES, category_ids={"dog": 18})
     (only,) = json.loads(path.read_text())
     assert (only["image_id"], only["category_id"]) == (70, 18)
     write_answers(path, "coco", film, CLASSES)

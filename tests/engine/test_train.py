@@ -6,7 +6,9 @@ import torch
 
 from detcore.engine import train as module
 from detcore.engine.checkpoint import read
-from detcore.engine.train import TrainConfig, TrainingDiverged, train
+from detcore.engine.config import TrainConfig
+from detcore.engine.learner import TrainingDiverged
+from detcore.engine.train import train
 
 
 def rows(path):
