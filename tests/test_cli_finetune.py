@@ -7,6 +7,7 @@ import torch
 from PIL import Image
 from torchvision.models import get_model
 
+from detcore import models
 from detcore.engine import checkpoint
 from tests.test_cli import call
 
@@ -46,6 +47,30 @@ def test_a_detectors_trunk_begins_with_a_classifiers_weights(resnet18, tmp_path)
     net, _ = checkpoint.load(out)
     given = torch.load(resnet18, weights_only=True)
     assert torch.equal(net.backbone.body.conv1.weight, given["conv1.weight"])
+
+
+def test_a_frozen_backbone_stays_through_a_run_and_its_resumption(tmp_path):
+    out = tmp_path / "run"
+    arguments = [*SHORT[:-1], 3, "--model", "yolo", "--backbone", "test_resnet", "--lr", 0.1]
+    arguments += [
+        "--weight-decay",
+        0.5,
+        "--option",
+        "neck_channels=16",
+        "--option",
+        "head_width=16",
+    ]
+    call("train", *arguments, "--freeze-backbone", "--save-steps", 1, "--out", out)
+    torch.manual_seed(0)
+    fresh = models.create("yolo", 11, backbone="test_resnet", neck_channels=16, head_width=16)
+    net, _ = checkpoint.load(out)
+    wanted = fresh.backbone.state_dict()
+    assert all(torch.equal(v, wanted[k]) for k, v in net.backbone.state_dict().items())
+    moved = [
+        not torch.equal(a, b) for a, b in zip(net.parameters(), fresh.parameters(), strict=True)
+    ]
+    assert any(moved)
+    assert "done: 3 steps" in call("train", "--resume", out)
 
 
 @pytest.mark.parametrize(

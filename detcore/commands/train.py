@@ -84,6 +84,7 @@ def train_command(
     clip: flags.Clip = 10.0,
     ema: flags.Ema = 0.0,
     freeze_norms: flags.FreezeNorms = False,
+    freeze_backbone: flags.FreezeBackbone = False,
     augment: Annotated[bool, typer.Option(help="Flip, scale and colour jitter.")] = True,
     upside_down: Annotated[
         bool, typer.Option("--upside-down", help="Flip top to bottom too (microscopy, aerial).")

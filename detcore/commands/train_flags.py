@@ -62,6 +62,9 @@ Ema = Annotated[
     float, typer.Option(help="Decay of averaged weights, such as 0.998; 0: none.", min=0, max=1)
 ]
 FreezeNorms = Annotated[bool, typer.Option("--freeze-norms", help="Keep batch norms as they are.")]
+FreezeBackbone = Annotated[
+    bool, typer.Option("--freeze-backbone", help="Keep the backbone as it is, train the rest.")
+]
 Mosaic = Annotated[float, typer.Option(help="Share of pictures made of four.", min=0, max=1)]
 Crops = Annotated[float, typer.Option(help="Share of pictures cropped as SSD does.", min=0, max=1)]
 GroupAspect = Annotated[

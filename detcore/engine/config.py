@@ -27,14 +27,15 @@ class TrainConfig:
     lr: highest learning rate. warmup: share of the run. drop_at: shares of the run at which the
     learning rate falls to a tenth, ascending; none: a cosine. clip: greatest norm of all gradients
     together, 0 for none. ema: decay of the averaged weights that are evaluated and saved, 0 for
-    none. freeze_norms: batch norms keep statistics and weights as they are. seed: of order,
-    augmentation and the model's own sampling. eval_every: epochs between evaluations, 0 for one at
-    the end alone. patience: evaluations without a better score that end the run, 0 for never.
-    save_minutes, save_steps: between savings of ``last``, whichever comes first, 0 for neither.
-    log_every: steps a row of the log. tensorboard: log for TensorBoard too. precision: "no",
-    "bf16" or "fp16" (see `detcore.engine.devices.fast_precision`). workers: loader processes.
-    device: "auto", "cpu", "cuda". group_aspect, max_damaged: see `detcore.data.loader.Stream`.
-    data: kept for the record in the checkpoint.
+    none. freeze_norms: batch norms keep statistics and weights as they are. freeze_backbone: all of
+    the backbone does, and the rest learns. seed: of order, augmentation and the model's own
+    sampling. eval_every: epochs between evaluations, 0 for one at the end alone. patience:
+    evaluations without a better score that end the run, 0 for never. save_minutes, save_steps:
+    between savings of ``last``, whichever comes first, 0 for neither. log_every: steps a row of the
+    log. tensorboard: log for TensorBoard too. precision: "no", "bf16" or "fp16" (see
+    `detcore.engine.devices.fast_precision`). workers: loader processes. device: "auto", "cpu",
+    "cuda". group_aspect, max_damaged: see `detcore.data.loader.Stream`. data: kept for the record
+    in the checkpoint.
 
     With steps or epochs, one thread count and one machine, a run is repeatable; with minutes not.
     """
@@ -54,6 +55,7 @@ class TrainConfig:
     clip: float = 10.0
     ema: float = 0.0
     freeze_norms: bool = False
+    freeze_backbone: bool = False
     seed: int = 0
     eval_every: float = 0.0
     patience: int = 0

@@ -18,7 +18,7 @@ from detcore.engine.devices import accelerator, to_device
 from detcore.engine.ema import Ema
 from detcore.engine.predict import as_float
 from detcore.engine.schedule import make_optimizer
-from detcore.parts.freeze import hold_norms
+from detcore.parts.freeze import hold_backbone, hold_norms
 from detcore.parts.processes import sum_over_processes
 
 
@@ -52,8 +52,9 @@ class Learner:
         torch.manual_seed(config.seed + self.rank)
         # convolutions run about a sixth faster so on the CPU, and tensor cores want it too
         self.plain = model = model.to(memory_format=torch.channels_last)
-        if config.freeze_norms:
-            hold_norms(model)
+        learnt = [p for p in model.parameters() if p.requires_grad]
+        self._hold()
+        self._held = [p for p in learnt if not p.requires_grad]
         optimizer = make_optimizer(
             model,
             config.optimizer,
@@ -69,12 +70,13 @@ class Learner:
 
     def training_mode(self) -> None:
         self.model.train()
-        if self.config.freeze_norms:
-            hold_norms(self.plain)
+        self._hold()
 
     def release(self) -> None:
-        """Give the model its own forward back, without accelerate's mixed precision."""
+        """Give the caller's model its own forward back, and let all weights learn that did."""
         self.plain.__dict__.pop("forward", None)
+        for parameter in self._held:
+            parameter.requires_grad_(True)
 
     def learn(self, batches: Iterator[Batch], lr: float, step: int) -> dict[str, float]:
         """Take `TrainConfig.accumulate` batches and one step of the optimizer.
@@ -110,6 +112,12 @@ class Learner:
         if self.ema and not self.accelerator.optimizer_step_was_skipped:
             self.ema.update(self.plain)
         return figures
+
+    def _hold(self) -> None:
+        if self.config.freeze_norms:
+            hold_norms(self.plain)
+        if self.config.freeze_backbone:
+            hold_backbone(self.plain)
 
     def _exchange(self, *, last: bool) -> AbstractContextManager[Any]:
         """Gradients go from process to process with the last forward pass of a step alone."""

@@ -130,11 +130,11 @@ class _Run:
         try:
             with self.stop:
                 interrupted = self._loop(self._batches())
+            if not interrupted and self.progress.evaluated_at != self.progress.step:
+                self._evaluate()
+            self._save_last()
         finally:
             self.learner.release()
-        if not interrupted and self.progress.evaluated_at != self.progress.step:
-            self._evaluate()
-        self._save_last()
         self.log.close()
         self.loader.damage.report()
         at = self.progress

@@ -24,6 +24,19 @@ def hold_norms(module: nn.Module) -> None:
                 parameter.requires_grad_(False)
 
 
+def hold_backbone(model: nn.Module) -> None:
+    """Keep a model's backbone as it is, in place: weights, and the statistics of its norms.
+
+    Of a cascade both. As with `hold_norms` the modules stay what they are, and `model.train()`
+    undoes the half of it. Raises ValueError for a model that has none under that name.
+    """
+    held = [m for name, m in model.named_modules() if name.rpartition(".")[2] == "backbone"]
+    if not held:
+        raise ValueError(f"{type(model).__name__} has no backbone to freeze")
+    for backbone in held:
+        backbone.eval().requires_grad_(False)
+
+
 def freeze_upstream(body: nn.Module, count: int, probe: Tensor) -> None:
     """Freeze every weight that the first `count` of a backbone's maps depend on, in place.
 

@@ -183,6 +183,9 @@ def test_what_is_frozen_stays(tmp_path, fresh, scenes):
     after = model.state_dict()
     moved = {k for k in before if not torch.equal(before[k], after[k])}
     assert moved == {"net.0.bias", "net.5.weight", "net.5.bias"}
+    # the caller's model is no more frozen than it was
+    frozen = {k for k, p in model.named_parameters() if not p.requires_grad}
+    assert frozen == {"net.0.weight"}
     # without the flag the norm's statistics follow the batches
     train(fresh_again := fresh(), scenes(), TrainConfig(steps=2, batch_size=8))
     assert not torch.equal(

@@ -1,8 +1,10 @@
+import pytest
 import torch
 from timm.layers import BatchNormAct2d
 from torch import nn
 
-from detcore.parts.freeze import hold_norms
+from detcore.models import Classifier
+from detcore.parts.freeze import hold_backbone, hold_norms
 
 
 def test_held_norms_stay_and_all_else_trains() -> None:
@@ -29,3 +31,16 @@ def test_held_norms_stay_and_all_else_trains() -> None:
     net.train()  # undoes the half of it
     net(torch.rand(2, 3, 8, 8))
     assert not torch.equal(net.state_dict()["1.running_mean"], before["1.running_mean"])
+
+
+def test_a_held_backbone_stays_and_the_head_learns() -> None:
+    net = Classifier(3, backbone="test_resnet", image_size=32)
+    before = {k: v.clone() for k, v in net.state_dict().items()}
+    hold_backbone(net.train())
+    images = [torch.rand(3, 32, 32) for _ in range(4)]
+    net(images, [{"label": torch.tensor(k % 3)} for k in range(4)])["loss_class"].backward()
+    torch.optim.SGD(net.parameters(), lr=1.0, weight_decay=0.5).step()
+    moved = {k for k, v in net.state_dict().items() if not torch.equal(v, before[k])}
+    assert moved == {"head.logits.weight", "head.logits.bias"}
+    with pytest.raises(ValueError, match="Sequential has no backbone to freeze"):
+        hold_backbone(nn.Sequential())
