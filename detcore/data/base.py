@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from detcore.data.faults import DamagedImage, Faults, Kind, NoSplit
+from detcore.data.faults import DamagedImage, Faults, Kind, NoSplit, counted
 from detcore.data.images import image_size, read_image
 
 Target = dict[str, Any]
@@ -235,7 +235,7 @@ class FileDetection(DetectionDataset):
         for rec, path in zip(self.records, self.paths, strict=True):
             outside = int((~rec.iscrowd).sum()) - len(rec.target()["labels"])
             if outside:
-                text = f"{outside} box(es) outside the picture; left out"
+                text = f"{counted(outside, 'box', 'boxes')} outside the picture; left out"
                 self.faults.left_out(Kind.OUTSIDE, path, text, outside)
         self.problems = [str(fault) for fault in self.faults]
         if not self.faults.tolerant:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from detcore.data.base import ClassificationDataset, DetectionDataset, Record
-from detcore.data.faults import DamagedImage, DataError, Faults, Kind, NoSplit
+from detcore.data.faults import DamagedImage, DataError, Faults, Kind, NoSplit, counted
 from detcore.data.images import image_size, read_image
 from detcore.data.packed import Packed
 from detcore.data.sources import NAMES, AnyDataset, load
@@ -263,7 +263,8 @@ def _judge(record: Record, file: object, faults: Faults) -> None:
     out |= y1 > record.height + _SLACK
     # those wholly outside the reader has named
     if partly := int((inside & out & ~record.iscrowd).sum()):
-        faults.left_out(Kind.PARTLY_OUTSIDE, file, f"{partly} box(es); clipped", partly)
+        text = f"{counted(partly, 'box', 'boxes')}; clipped"
+        faults.left_out(Kind.PARTLY_OUTSIDE, file, text, partly)
 
 
 def _quantiles(values: NDArray[np.float64]) -> dict[str, float] | None:

@@ -9,6 +9,8 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
+from detcore.data.faults import counted
+
 _CLASSES = 40  # rows of the classes' table; the JSON has all
 _EXAMPLES = 3  # faults shown of each kind
 
@@ -33,7 +35,8 @@ def headline(found: dict[str, Any]) -> str:
     """Errors and warnings in one line."""
     if not found["errors"] and not found["warnings"]:
         return "no faults"
-    return f"{found['errors']} errors, {found['warnings']} warnings"
+    errors = counted(found["errors"], "error", "errors")
+    return f"{errors}, {counted(found['warnings'], 'warning', 'warnings')}"
 
 
 def _classes(classes: list[dict[str, Any]]) -> Table:

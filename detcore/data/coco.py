@@ -250,6 +250,8 @@ def _is_box(bbox: Any) -> bool:
 
 def _image_folder(file: Path, images: list[dict[str, Any]]) -> Path:
     """The first likely folder that holds one of the first pictures."""
+    if not images:
+        raise DataError(f"{file}: its list 'images' is empty")
     tail = file.stem.removeprefix("instances_")
     root = file.parent.parent if file.parent.name == "annotations" else file.parent
     likely = [root / tail, root / "images" / tail, root / "images", root, file.parent]

@@ -52,6 +52,11 @@ _WARNINGS = frozenset(
 )
 
 
+def counted(count: int, one: str, many: str) -> str:
+    """ "1 box", "2 boxes"."""
+    return f"{count} {one if count == 1 else many}"
+
+
 @dataclass(frozen=True)
 class Fault:
     """One thing that is wrong. file: its name; text: what; count: of boxes or images."""

@@ -79,6 +79,10 @@ def _damaged(path: Path, error: Exception) -> DamagedImage:
     if isinstance(error, UnidentifiedImageError):
         # Pillow's own words only say the path again
         reason = "of no format that Pillow knows" if path.stat().st_size else "the file is empty"
+    if isinstance(error, Image.DecompressionBombError):
+        # Pillow's own words speak of an attack
+        most = 2 * (Image.MAX_IMAGE_PIXELS or 0)
+        reason = f"of more than the {most} pixels that are read; cut it into several"
     return DamagedImage(f"{path}: not a readable picture ({reason})")
 
 

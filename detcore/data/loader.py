@@ -126,7 +126,7 @@ class Damage:
         if len(self.found) > self.most * self.length:
             raise DataError(
                 f"{len(self.found)} of {self.length} pictures are damaged, more than the share of "
-                f"{self.most:g} that may be: {self._named()}"
+                f"{self.most:g} that may be (max_damaged): {self._named()}"
             )
 
     def report(self) -> None:

@@ -147,7 +147,7 @@ def test_warnings_alone_end_with_zero_and_a_missing_folder_with_two(tmp_path):
     (tmp_path / "a.json").write_text(json.dumps(document))
     code, text = run(tmp_path / "a.json")
     assert code == 0
-    assert "0 errors, 1 warnings" in text
+    assert "0 errors, 1 warning" in text
     assert run(tmp_path / "nix")[0] == 2
     document["annotations"][0]["bbox"] = [1, 1, 5, 5]
     (tmp_path / "a.json").write_text(json.dumps(document))

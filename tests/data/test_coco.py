@@ -116,6 +116,13 @@ def test_zero_size_is_reported_once_with_the_file_name(tmp_path, caplog):
     assert data.problems == said
 
 
+def test_a_file_that_names_no_picture_says_so(tmp_path):
+    document = {"images": [], "annotations": [], "categories": [{"id": 1, "name": "cat"}]}
+    (tmp_path / "none.json").write_text(json.dumps(document))
+    with pytest.raises(DataError, match=r"none\.json: its list 'images' is empty"):
+        Coco(tmp_path / "none.json")
+
+
 def test_missing_picture_is_reported_and_left_out(tmp_path, caplog):
     path = write(tmp_path)
     (tmp_path / "val2017" / "a.jpg").unlink()

@@ -126,5 +126,5 @@ def test_decompression_bombs_are_damage_and_no_crash(tmp_path, monkeypatch):
     Image.new("1", (200, 100)).save(tmp_path / "bomb.png")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 5000)
     for reader in (read_image, image_size):
-        with pytest.raises(DamagedImage, match=r"bomb.png: not a readable picture .*20000 pixels"):
+        with pytest.raises(DamagedImage, match=r"bomb.png: .*more than the 10000 pixels"):
             reader(tmp_path / "bomb.png")
