@@ -2,7 +2,11 @@
 
 import csv
 import multiprocessing
+import os
 import socket
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file
@@ -90,6 +94,36 @@ def test_the_command_speaks_and_writes_once(tmp_path):
     rows = losses(tmp_path / "run")
     assert [r["step"] for r in rows] == [1, 2, 3]
     assert rows[0]["epoch"] == pytest.approx(4 / 10000)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", ["torchrun", "accelerate"])
+def test_launchers_start_one_run(tmp_path, launcher):
+    programs = Path(sys.executable).parent
+    port = str(free_port())
+    start = {
+        "torchrun": [programs / "torchrun", "--nproc-per-node", "2", "--master-port", port],
+        # its word for one process a device; without a GPU they meet on the CPU
+        "accelerate": [
+            *(programs / "accelerate", "launch", "--multi_gpu", "--num_processes", "2"),
+            *("--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"),
+            *("--main_process_port", port),
+        ],
+    }[launcher]
+    command = [
+        *(programs / "detcore", "train", "--model", "yolo", "--backbone", "test_resnet"),
+        *("--image-size", "64", "--batch-size", "2", "--steps", "3", "--out", tmp_path / "run"),
+    ]
+    ended = subprocess.run(
+        [str(word) for word in (*start, *command)],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.count("done: 3 steps") == 1
+    assert losses(tmp_path / "run")[-1]["epoch"] == pytest.approx(3 * 4 / 10000)
 
 
 def test_a_run_that_not_all_see_is_not_resumed(tmp_path):
