@@ -63,7 +63,7 @@ def evaluate_command(
     with plain_errors():
         from detcore.engine import jobs
         from detcore.engine import results as files
-        from detcore.engine.evaluate import measure, measure_results
+        from detcore.engine.evaluate import evaluate, evaluate_results
         from detcore.engine.figures import save_figures
         from detcore.engine.html import write_report
         from detcore.engine.opening import named_as, open_model
@@ -79,7 +79,7 @@ def evaluate_command(
             dataset = files.data_to_score(data, split)
             truth = dataset.to_coco()
             found = files.read_results(results, truth)
-            measured = measure_results(truth, found, score=score, details=True)
+            measured = evaluate_results(truth, found, score=score, details=True)
         else:
             net, info = open_model(checkpoint, model, weights, names, device=device, speed=optimize)
             data = data or info.data.get("spec")
@@ -90,7 +90,7 @@ def evaluate_command(
                 raise jobs.UsageError(f"--save-results is for detectors, this is {dataset.task}")
             net = named_as(net, info, dataset)
             with console.status("evaluating") as status:
-                measured = measure(
+                measured = evaluate(
                     net,
                     dataset,
                     device=next(net.parameters()).device,

@@ -27,10 +27,10 @@ Progress = Callable[[int, int], None]
 class Measured:
     """An evaluation's figures, and what they were made of.
 
-    figures: as `evaluate` returns them. Of a detector `truth`, the COCO document of the pictures
-    measured, and `results`, its detections in COCO's form. Of a classifier `answers`: one a
-    picture: ``index`` in the data set, ``truth`` and ``named``, lists of class numbers, and
-    ``score``, the confidence of the class it is surest of.
+    figures: see `evaluate`. Of a detector `truth`, the COCO document of the pictures measured, and
+    `results`, its detections in COCO's form. Of a classifier `answers`: one a picture: ``index`` in
+    the data set, ``truth`` and ``named``, lists of class numbers, and ``score``, the confidence of
+    the class it is surest of.
     """
 
     figures: Json
@@ -49,7 +49,7 @@ def evaluate(
     max_damaged: float = 0.05,
     details: bool = False,
     progress: Progress | None = None,
-) -> Json:
+) -> Measured:
     """Measure a model on a data set; the data set's transforms should be none.
 
     Args:
@@ -61,36 +61,12 @@ def evaluate(
         progress: called with (images done, images in all).
 
     Returns:
-        JSON-able. Detection: `detection_figures`. Classification: `classification_metrics`, of
-        the best class of each image, or with several labels an image of the classes that the
-        model named. Both: ``task``, ``images``, ``parameters`` of the model, ``seconds`` in it
-        (reading the data not counted), ``images_per_second``. All but the two of time are
-        deterministic on one device.
+        JSON-able ``figures`` and what they were made of. Detection: `detection_figures`.
+        Classification: `classification_metrics`, of the best class of each image, or with several
+        labels an image of the classes that the model named. Both: ``task``, ``images``,
+        ``parameters`` of the model, ``seconds`` in it (reading the data not counted),
+        ``images_per_second``. All but the two of time are deterministic on one device.
     """
-    return measure(
-        model,
-        dataset,
-        device=device,
-        batch_size=batch_size,
-        score=score,
-        max_damaged=max_damaged,
-        details=details,
-        progress=progress,
-    ).figures
-
-
-def measure(
-    model: nn.Module,
-    dataset: AnyDataset,
-    *,
-    device: torch.device | str = "cpu",
-    batch_size: int = 8,
-    score: float = 0.5,
-    max_damaged: float = 0.05,
-    details: bool = False,
-    progress: Progress | None = None,
-) -> Measured:
-    """`evaluate`, which gives the figures alone, with what they were made of."""
     predictions: list[Prediction] = []
     targets: list[Target] = []
     seconds = 0.0
@@ -123,7 +99,7 @@ def measure(
     return Measured({**common, **figures}, answers=_answers(left, predictions, targets))
 
 
-def measure_results(
+def evaluate_results(
     truth: Json, results: list[Json], *, score: float = 0.5, details: bool = False
 ) -> Measured:
     """Measure detections that any tool made; `evaluate`'s figures without those of a model."""

@@ -275,7 +275,7 @@ class _Run:
                     device=self.learner.device,
                     batch_size=self.config.batch_size,
                     max_damaged=self.config.max_damaged,
-                )
+                ).figures
             self._judge()
         stale = torch.tensor(float(at.stale if self.main else 0), device=self.learner.device)
         at.stale = int(sum_over_processes(stale))

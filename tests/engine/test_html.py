@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from detcore.data import DigitPatches, Digits, DigitScenes
-from detcore.engine.evaluate import evaluate, measure
+from detcore.engine.evaluate import evaluate
 from detcore.engine.figures import confusion, error_bars, png, precision_recall, save_figures
 from detcore.engine.html import write_report
 from tests.engine.test_predict import Oracle, boxes_of
@@ -56,7 +56,7 @@ def spoiled(answer):
 
 
 def test_one_file_holds_figures_curves_and_the_worst_pictures(scenes, tmp_path):
-    measured = measure(Oracle(scenes, boxes_of, spoiled), scenes, score=0.4, details=True)
+    measured = evaluate(Oracle(scenes, boxes_of, spoiled), scenes, score=0.4, details=True)
     path = tmp_path / "new" / "report.html"
     facts = {"model": "<b>&"}
     write_report(path, measured, scenes, title="Evaluation of <x>", facts=facts)
@@ -83,7 +83,7 @@ def test_one_file_holds_figures_curves_and_the_worst_pictures(scenes, tmp_path):
 
 
 def test_without_mistakes_there_are_no_pictures_of_them(scenes, tmp_path):
-    measured = measure(Oracle(scenes, boxes_of), scenes, score=0.4, details=True)
+    measured = evaluate(Oracle(scenes, boxes_of), scenes, score=0.4, details=True)
     write_report(tmp_path / "r.html", measured, scenes, title="x", facts={})
     page = Page(tmp_path / "r.html")
     assert "There is no mistake in any." in page.texts
@@ -100,7 +100,7 @@ def test_a_classifiers_surest_mistakes(tmp_path):
         named = (label + turn.get(target["image_id"] - 1, 0)) % 10
         return {"scores": torch.eye(10)[named] * 0.75, "labels": torch.tensor([named])}
 
-    measured = measure(Oracle(data, answer), data, details=True)
+    measured = evaluate(Oracle(data, answer), data, details=True)
     write_report(tmp_path / "r.html", measured, data, title="x", facts={})
     page = Page(tmp_path / "r.html")
     text = " ".join(page.texts)
@@ -112,7 +112,7 @@ def test_a_classifiers_surest_mistakes(tmp_path):
 def test_pictures_that_are_not_there_are_grey(scenes, tmp_path):
     from detcore.data import DamagedImage
 
-    measured = measure(Oracle(scenes, boxes_of, spoiled), scenes, score=0.4, details=True)
+    measured = evaluate(Oracle(scenes, boxes_of, spoiled), scenes, score=0.4, details=True)
 
     def gone(index):
         raise DamagedImage("no such picture")
@@ -125,7 +125,7 @@ def test_pictures_that_are_not_there_are_grey(scenes, tmp_path):
 
 
 def test_figures_are_pngs(scenes, tmp_path):
-    metrics = evaluate(Oracle(scenes, boxes_of, spoiled), scenes, score=0.4, details=True)
+    metrics = evaluate(Oracle(scenes, boxes_of, spoiled), scenes, score=0.4, details=True).figures
     names = save_figures(metrics, tmp_path / "new")
     assert sorted(names) == sorted(p.name for p in (tmp_path / "new").iterdir())
     assert sorted(names) == ["confusion.png", "errors.png", "precision_recall.png"]

@@ -40,7 +40,7 @@ def test_a_perfect_detector_scores_one(scenes):
         batch_size=5,
         score=0.4,
         progress=lambda done, of: seen.append((done, of)),
-    )
+    ).figures
     for name in ("mAP", "AP50", "precision", "recall", "mean_iou"):
         assert figures[name] == pytest.approx(1), name
     assert figures["images"] == 12
@@ -56,7 +56,7 @@ def test_details_agree_with_each_other(scenes):
         labels[0] = labels[0] % 10 + 1
         return {k: v[:-1] for k, v in {**answer, "labels": labels}.items()}
 
-    figures = evaluate(Oracle(scenes, boxes_of, spoil), scenes, score=0.4, details=True)
+    figures = evaluate(Oracle(scenes, boxes_of, spoil), scenes, score=0.4, details=True).figures
     matrix = torch.tensor(figures["confusion"]["matrix"])
     rows = figures["per_class"]
     assert matrix.diagonal().tolist() == [r["matched"] for r in rows] + [0]
@@ -68,7 +68,7 @@ def test_details_agree_with_each_other(scenes):
     assert len(figures["curves"]["per_class"]) == 10
     assert 0 < figures["voc"]["AP_all_point"] < 1
     assert figures["best_confidence"]["f1"] >= figures["f1"]
-    plain = evaluate(Oracle(scenes, boxes_of, spoil), scenes, score=0.4)
+    plain = evaluate(Oracle(scenes, boxes_of, spoil), scenes, score=0.4).figures
     same = {k: v for k, v in figures.items() if k in plain and "second" not in k}
     assert same == {k: v for k, v in plain.items() if "second" not in k}
 
@@ -82,8 +82,8 @@ def test_wrong_labels_and_shifted_boxes_cost(scenes):
         answer["boxes"] = answer["boxes"] + 3
         return answer
 
-    assert evaluate(Oracle(scenes, boxes_of, relabel), scenes)["AP50"] < 0.2
-    shifted = evaluate(Oracle(scenes, boxes_of, shift), scenes)
+    assert evaluate(Oracle(scenes, boxes_of, relabel), scenes).figures["AP50"] < 0.2
+    shifted = evaluate(Oracle(scenes, boxes_of, shift), scenes).figures
     assert shifted["mAP"] < shifted["AP50"]
     assert 0.4 < shifted["mean_iou"] < 0.9
 
@@ -96,14 +96,14 @@ def test_a_classifier_is_measured():
     def onehot(target):
         return {"scores": torch.eye(10)[target["label"]], "labels": target["label"][None]}
 
-    figures = evaluate(Oracle(data, onehot), data)
+    figures = evaluate(Oracle(data, onehot), data).figures
     assert figures["accuracy"] == 1
     assert figures["task"] == "classification"
 
     def wrong(answer):
         return {"scores": answer["scores"].roll(1), "labels": answer["labels"]}
 
-    assert evaluate(Oracle(data, onehot, wrong), data)["accuracy"] == 0
+    assert evaluate(Oracle(data, onehot, wrong), data).figures["accuracy"] == 0
 
 
 def test_results_carry_category_ids_and_xywh():
@@ -196,10 +196,10 @@ def test_several_labels_are_measured_by_the_models_own_thresholds():
         return {"scores": scores, "labels": named}
 
     data = Labelled()
-    figures = evaluate(Oracle(data, answer), data)
+    figures = evaluate(Oracle(data, answer), data).figures
     assert figures["accuracy"] == figures["precision"] == figures["recall"] == 1
 
     def silent(found):
         return {**found, "labels": found["labels"][:0]}
 
-    assert evaluate(Oracle(data, answer, silent), data)["recall"] == 0
+    assert evaluate(Oracle(data, answer, silent), data).figures["recall"] == 0

@@ -3,7 +3,7 @@ import json
 import pytest
 
 from detcore.data import DataError
-from detcore.engine.evaluate import measure_results
+from detcore.engine.evaluate import evaluate_results
 from detcore.engine.results import data_to_score, read_results, write_results
 from tests.engine.documents import FAR, A, B, found, truth
 
@@ -89,7 +89,7 @@ def test_a_coco_file_is_scored_without_its_pictures(tmp_path):
         image["file_name"] = f"{image['id']}.jpg"
     (tmp_path / "truth.json").write_text(json.dumps(document))
     data = data_to_score(str(tmp_path / "truth.json"), "val")
-    measured = measure_results(data.to_coco(), found((1, 5, A, 0.9)), details=True)
+    measured = evaluate_results(data.to_coco(), found((1, 5, A, 0.9)), details=True)
     assert measured.figures["images"] == 2
     assert measured.figures["AP50"] == pytest.approx(0.5)
     assert measured.figures["errors"]["counts"]["missed"] == 1

@@ -7,6 +7,7 @@ import torch
 from detcore.engine import train as module
 from detcore.engine.checkpoint import read
 from detcore.engine.config import TrainConfig
+from detcore.engine.evaluate import Measured
 from detcore.engine.learner import TrainingDiverged
 from detcore.engine.train import train
 
@@ -92,7 +93,7 @@ def test_best_is_kept_and_last_goes_on(tmp_path, fresh, scenes, monkeypatch):
 
     def judged(model, dataset, **options):
         seen.append(model.training)
-        return {"task": "detection", "mAP": next(scores), "per_class": []}
+        return Measured({"task": "detection", "mAP": next(scores), "per_class": []})
 
     monkeypatch.setattr(module, "evaluate", judged)
     config = TrainConfig(epochs=3, batch_size=8, eval_every=1)
@@ -197,7 +198,7 @@ def test_patience_ends_a_run_that_gets_no_better(tmp_path, fresh, scenes, monkey
     scores = iter([0.2, 0.5, 0.5, 0.4, 0.9])
 
     def judged(model, dataset, **options):
-        return {"task": "detection", "mAP": next(scores), "AP50": None, "per_class": []}
+        return Measured({"mAP": next(scores), "AP50": None, "per_class": []})
 
     monkeypatch.setattr(module, "evaluate", judged)
     config = TrainConfig(epochs=9, batch_size=8, eval_every=1, patience=2)

@@ -146,7 +146,7 @@ def test_decoding_as_opencv_does_it(files, model, shared):
 
 def test_objects_of_coco_are_found(model, shared):
     data = load(shared("data/coco-mini"))
-    figures = evaluate(model, data, score=0.3)
+    figures = evaluate(model, data, score=0.3).figures
     # 0.408 AP50; 76 of 316 objects, most of them small, at a precision of 0.60
     assert figures["AP50"] > 0.38
     assert sum(row["matched"] for row in figures["per_class"]) > 65
