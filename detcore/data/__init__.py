@@ -29,6 +29,7 @@ from detcore.data.openimages import OpenImages
 from detcore.data.packed import caltech256, cifar10, fashion_mnist, imagenet, mnist
 from detcore.data.sources import AnyDataset, load
 from detcore.data.voc import Voc
+from detcore.data.yolo import YoloText
 
 __all__ = [
     "AnyDataset",
@@ -49,6 +50,7 @@ __all__ = [
     "Record",
     "Target",
     "Voc",
+    "YoloText",
     "caltech256",
     "cifar10",
     "fashion_mnist",

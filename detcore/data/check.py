@@ -20,6 +20,7 @@ from detcore.data.faults import DamagedImage, DataError, Faults, Kind, NoSplit, 
 from detcore.data.images import image_size, read_image
 from detcore.data.packed import Packed
 from detcore.data.sources import NAMES, AnyDataset, load
+from detcore.data.yolo import YAML_SUFFIXES
 
 ENORMOUS_SIDE = 20_000  # pixels; a side of this or more is reported
 Progress = Callable[[int, int], None]
@@ -89,7 +90,7 @@ def _open(
     wanted: Sequence[str] = ("train", "val", "test")
     if split is not None:
         wanted = (split,)
-    elif path is not None and path.is_file():
+    elif path is not None and path.is_file() and path.suffix.lower() not in YAML_SUFFIXES:
         wanted = ("all",)
     missing: list[DataError] = []
     there = False

@@ -18,6 +18,7 @@ from detcore.data.multilabel import MultiLabel, is_multilabel
 from detcore.data.openimages import OpenImages, is_openimages
 from detcore.data.packed import caltech256, cifar10, fashion_mnist, imagenet, mnist, recognised
 from detcore.data.voc import Voc, is_voc
+from detcore.data.yolo import YAML_SUFFIXES, YoloText, is_yolo
 
 AnyDataset = DetectionDataset | ClassificationDataset
 
@@ -28,11 +29,11 @@ def load(
     """Open a data set by name or by what is in a folder.
 
     Args:
-        spec: ``digits``; ``NAME:PATH`` with a name of `NAMES`; a COCO JSON file, or a CSV or JSON
-            file of `MultiLabel`'s forms; or a folder, which is recognised in this order as
-            COCO (an instances JSON in it or in ``annotations/``), VOC (XML annotations), Open
-            Images, KITTI, Cityscapes, CIFAR-10, MNIST, Fashion-MNIST, Caltech-256, or
-            classification (folders of pictures; ImageNet's too).
+        spec: ``digits``; ``NAME:PATH`` with a name of `NAMES`; a COCO JSON file, a CSV or JSON file
+            of `MultiLabel`'s forms, or a YAML file as of `YoloText`; or a folder, which is
+            recognised in this order as COCO (an instances JSON in it or in ``annotations/``), VOC
+            (XML annotations), YOLO texts, Open Images, KITTI, Cityscapes, CIFAR-10, MNIST,
+            Fashion-MNIST, Caltech-256, or classification (folders of pictures; ImageNet's too).
         split: ``train``, ``val`` or ``test``, if the data has it; ``all``. A COCO JSON file is one
             split in itself and is taken whole, whatever is asked for, and so is a CSV that has no
             column ``split``.
@@ -78,6 +79,7 @@ def _coco(path: Path, split: str, *, faults: Faults | None = None, **options: An
 NAMES: dict[str, Callable[..., Any]] = {
     "coco": _coco,
     "voc": Voc,
+    "yolo": YoloText,
     "openimages": OpenImages,
     "kitti": Kitti,
     "cityscapes": Cityscapes,
@@ -93,8 +95,12 @@ NAMES: dict[str, Callable[..., Any]] = {
 
 def _reader_of(path: Path) -> Callable[..., Any]:
     if path.is_file():
+        if path.suffix.lower() in YAML_SUFFIXES:
+            return YoloText
         if path.suffix.lower() not in (".json", ".csv"):
-            raise DataError(f"{path}: a data file must be a COCO .json, or .csv or .json of labels")
+            raise DataError(
+                f"{path}: wanted a COCO .json, a YOLO .yaml, or a .csv or .json of labels"
+            )
         return MultiLabel if is_multilabel(path) else _coco
     if not path.is_dir():
         raise DataError(
@@ -105,6 +111,7 @@ def _reader_of(path: Path) -> Callable[..., Any]:
         return _coco
     for fits, name in (
         (is_voc, "voc"),
+        (is_yolo, "yolo"),
         (is_openimages, "openimages"),
         (is_kitti, "kitti"),
         (is_cityscapes, "cityscapes"),
@@ -120,9 +127,10 @@ def _reader_of(path: Path) -> Callable[..., Any]:
         return Folder
     raise DataError(
         f"{path}: no data recognised; looked for a COCO .json here and in annotations/, VOC .xml "
-        f"here, in Annotations/ and one folder down, class-descriptions-boxable.csv (Open Images), "
-        f"label_2/ (KITTI), gtFine/ (Cityscapes), cifar-10-batches-py/, MNIST/raw, "
-        f"FashionMNIST/raw, 256_ObjectCategories/, and folders of pictures"
+        f"here, in Annotations/ and one folder down, data.yaml or classes.txt (YOLO), "
+        f"class-descriptions-boxable.csv (Open Images), label_2/ (KITTI), gtFine/ (Cityscapes), "
+        f"cifar-10-batches-py/, MNIST/raw, FashionMNIST/raw, 256_ObjectCategories/, and folders "
+        f"of pictures"
     )
 
 

@@ -13,7 +13,7 @@ def test_a_named_set_that_is_not_there(tmp_path, name):
 
 
 def test_what_can_be_given_is_named(tmp_path):
-    with pytest.raises(DataError, match=r"no such data .*NAME:PATH with one of coco, voc, openim"):
+    with pytest.raises(DataError, match=r"no such data .*NAME:PATH with one of coco, voc, yolo,"):
         load(f"pascal:{tmp_path}")
 
 
