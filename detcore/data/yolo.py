@@ -27,9 +27,9 @@ class YoloText(FileDetection):
     Args:
         root: a description such as ``data.yaml`` (``names``, and ``train``, ``val``, ``test``: a
             folder of pictures, a .txt that lists them, or a list of these, from ``path``), or the
-            folder that holds it. Without one a folder with ``classes.txt`` or ``obj.names``, a
-            name a line, and pictures in ``images/<split>/``, ``<split>/images/``, ``images/`` or
-            beside their texts.
+            folder that holds it. Or a folder with names alone (the description's, or a name a line
+            in ``classes.txt`` or ``obj.names``) and the pictures in ``images/<split>/``,
+            ``<split>/images/``, ``images/`` or beside their texts.
         split: ``train``, ``val``, ``test``; where the set has no splits of its own, ``train`` and
             ``val`` are 80% and 20% by a hash of the file name. ``all`` takes every picture.
         transforms: applied to each item.
@@ -158,9 +158,10 @@ def is_yolo(root: Path) -> bool:
     """Whether a folder, or a .yaml file, is a set of this form."""
     if root.is_file():
         return root.suffix.lower() in YAML_SUFFIXES
-    if _description(root) is not None or _has_object(root):
+    file = _description(root)
+    if _has_object(root) or (file is not None and "train" in _read(file)):
         return True
-    named = any((root / name).is_file() for name in _NAME_FILES)
+    named = file is not None or _listing(root) is not None
     return named and any(_text_of(p) for p in islice(_pictures(root), 20))
 
 
@@ -181,43 +182,20 @@ def _plan(root: Path) -> _Plan:
     file = root if root.is_file() else _description(root)
     if file is not None:
         return _described(file)
-    listing = next((root / n for n in _NAME_FILES if (root / n).is_file()), None)
+    listing = _listing(root)
     if listing is None:
         raise DataError(
-            f"{root}: nothing says what the classes are (looked for a .yaml with names and train, "
+            f"{root}: nothing says what the classes are (looked for names in a .yaml, "
             f"{', '.join(_NAME_FILES)})"
         )
-    names = [n.strip() for n in listing.read_text(encoding="utf-8-sig").splitlines() if n.strip()]
-    places = {}
-    for split in _SPLITS:
-        for name in split_names(split):
-            for folder in (f"images/{name}", f"{name}/images"):
-                if (root / folder).is_dir():
-                    places[split] = [folder]
-    if not places:
-        places["train"] = ["images" if (root / "images").is_dir() else "."]
-    return _Plan(root, names, places, [root])
-
-
-def _description(root: Path) -> Path | None:
-    """The first .yaml in a folder that has class names and pictures to train on."""
-    for file in sorted(f for s in YAML_SUFFIXES for f in root.glob(f"*{s}")):
-        try:
-            said = yaml.safe_load(file.read_text(encoding="utf-8-sig"))
-        except (OSError, ValueError, yaml.YAMLError):
-            continue
-        if isinstance(said, dict) and {"names", "train"} <= set(said):
-            return file
-    return None
+    lines = listing.read_text(encoding="utf-8-sig").splitlines()
+    return _Plan(root, [n.strip() for n in lines if n.strip()], _places_in(root), [root])
 
 
 def _described(file: Path) -> _Plan:
-    try:
-        said = yaml.safe_load(file.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise DataError(f"{file}: not readable as YAML ({' '.join(str(error).split())})") from error
-    if not isinstance(said, dict) or not {"names", "train"} <= set(said):
-        raise DataError(f"{file}: wanted keys names and train, as a set in YOLO's form has them")
+    said = _read(file)
+    if "names" not in said:
+        raise DataError(f"{file}: wanted a key names, as a set in YOLO's form has it")
     roots = [file.parent / str(said.get("path") or ""), file.parent]
     base = next(root for root in roots if root.is_dir())
     places = {}
@@ -225,7 +203,42 @@ def _described(file: Path) -> _Plan:
         entries = said.get(split) or said.get(split_names(split)[1]) or []
         if entries:
             places[split] = [str(e) for e in (entries if isinstance(entries, list) else [entries])]
-    return _Plan(base, _class_names(file, said["names"]), places, roots)
+    return _Plan(base, _class_names(file, said["names"]), places or _places_in(base), roots)
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        said = yaml.safe_load(file.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise DataError(f"{file}: not readable as YAML ({' '.join(str(error).split())})") from error
+    return said if isinstance(said, dict) else {}
+
+
+def _description(root: Path) -> Path | None:
+    """The first .yaml in a folder that has class names."""
+    for file in sorted(f for s in YAML_SUFFIXES for f in root.glob(f"*{s}")):
+        try:
+            if "names" in _read(file):
+                return file
+        except DataError:
+            continue
+    return None
+
+
+def _listing(root: Path) -> Path | None:
+    """A folder's list of class names, one a line."""
+    return next((root / n for n in _NAME_FILES if (root / n).is_file()), None)
+
+
+def _places_in(root: Path) -> dict[str, list[str]]:
+    """Where the pictures are by custom."""
+    places = {}
+    for split in _SPLITS:
+        for name in split_names(split):
+            for folder in (f"images/{name}", f"{name}/images"):
+                if (root / folder).is_dir():
+                    places[split] = [folder]
+    return places or {"train": ["images" if (root / "images").is_dir() else "."]}
 
 
 def _class_names(file: Path, names: Any) -> list[str]:

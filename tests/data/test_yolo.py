@@ -1,4 +1,6 @@
+import numpy as np
 import pytest
+import supervision
 import yaml
 from PIL import Image
 
@@ -108,6 +110,26 @@ def test_a_folder_with_names_alone_is_shared_out(tmp_path, folder):
     assert len(load(tmp_path, "val")[0][1]["labels"]) == 2
 
 
+def test_what_supervision_writes(tmp_path):
+    pixels = np.zeros((32, 64, 3), np.uint8)
+    files = [f"{k}.png" for k in range(4)]
+    found = supervision.Detections(np.array([[3.0, 4, 20, 30]]), class_id=np.array([2]))
+    written = supervision.DetectionDataset(
+        NAMES, {f: pixels for f in files}, {f: found for f in files}
+    )
+    written.as_yolo(
+        images_directory_path=str(tmp_path / "images"),
+        annotations_directory_path=str(tmp_path / "labels"),
+        data_yaml_path=str(tmp_path / "data.yaml"),  # with names alone
+    )
+    data = load(tmp_path, "all")
+    assert isinstance(data, YoloText) and data.classes == NAMES
+    assert names(data) == [f"images/{f}" for f in files]
+    for record in data.records:
+        assert record.labels.tolist() == [3]
+        assert record.boxes[0].tolist() == pytest.approx([3, 4, 20, 30], abs=0.01)
+
+
 def test_a_training_part_alone_is_shared_out_too(tmp_path):
     for k in range(20):
         picture(tmp_path / "images" / f"{k}.jpg", OBJECTS)
@@ -168,7 +190,8 @@ def test_no_size_and_outside_are_left_out(tmp_path, caplog):
     ("text", "words"),
     [
         ("names: [a\n", r"data\.yaml: not readable as YAML"),
-        ("names: [a]\n", "wanted keys names and train"),
+        ("train: images\n", "wanted a key names"),
+        ("- a\n", "wanted a key names"),
         ("names: {1: a}\ntrain: images\n", r"names must count from 0 without gaps, got \[1\]"),
         ("names: 3\ntrain: images\n", "names must be a list, or a mapping from 0 on, got 3"),
         ("names: [a]\ntrain: nowhere\n", r"nowhere is not there"),
