@@ -40,6 +40,33 @@ def test_a_published_model_goes_on_with_the_datas_classes(resnet18, tmp_path):
     assert "done: 1 steps" in call("train", "--resume", out)
 
 
+def test_a_run_begins_with_an_earlier_ones_weights(tmp_path):
+    small = ["--model", "yolo", "--backbone", "test_resnet", "--option", "neck_channels=16"]
+    call("train", *SHORT, *small, "--option", "head_width=16", "--out", tmp_path / "old")
+    old, _ = checkpoint.load(tmp_path / "old")
+    data = tmp_path / "data"
+    data.mkdir()
+    Image.new("RGB", (64, 64)).save(data / "a.png")
+    (data / "a.txt").write_text("0 0.5 0.5 0.5 0.5\n")
+    (data / "classes.txt").write_text("thing\n")
+    still = ["--lr", 0, "--weight-decay", 0, "--freeze-norms", "--model", "yolo"]
+    begin = [*SHORT, *still, "--data", f"yolo:{data}", "--weights", tmp_path / "old"]
+    call("train", *begin, "--option", "score_threshold=0.2", "--out", tmp_path / "new")
+    new, info = checkpoint.load(tmp_path / "new")
+    # as the old one, but for what was asked for and what names classes
+    assert info.model["neck_channels"] == 16 and info.model["score_threshold"] == 0.2
+    mine, theirs = new.state_dict(), old.state_dict()
+    fresh = {k for k in mine if mine[k].shape != theirs[k].shape}
+    assert fresh and all("class" in k for k in fresh), fresh
+    assert all(torch.equal(mine[k], theirs[k]) for k in mine.keys() - fresh)
+    # of as many classes: all of it
+    call("train", *SHORT, *still, "--weights", tmp_path / "old", "--out", tmp_path / "same")
+    same, _ = checkpoint.load(tmp_path / "same")
+    assert all(torch.equal(v, theirs[k]) for k, v in same.state_dict().items())
+    said = call("train", *SHORT, "--model", "ssd", "--weights", tmp_path / "old", code=2)
+    assert "holds a model yolo, got --model ssd" in said
+
+
 def test_a_detectors_trunk_begins_with_a_classifiers_weights(resnet18, tmp_path):
     out = tmp_path / "run"
     arguments = ["--model", "yolo", "--backbone", "torchvision:resnet18", "--trunk", resnet18]
@@ -77,7 +104,8 @@ def test_a_frozen_backbone_stays_through_a_run_and_its_resumption(tmp_path):
     ("arguments", "words"),
     [
         (["--model", "resnet18"], "--model resnet18 needs --weights, torchvision or a file"),
-        (["--model", "yolo", "--weights", "x.pth"], "--weights is for fasterrcnn_resnet50_fpn"),
+        (["--model", "yolo", "--weights", "x.pth"], "x.pth: no such checkpoint"),
+        (["--model", "cascade", "--backbone", "resnet18"], "a cascade has two"),
         (["--model", "resnet18", "--weights", "x.pth"], "x.pth: no such file"),
         (["--model", "yolo", "--trunk", "x.pth"], "the backbone must be one of torchvision's"),
         (["--model", "resnet18", "--weights", "x.pth", "--data", "BOXES"], "doesn't do"),

@@ -9,6 +9,7 @@ import sys
 import pytest
 import torch
 import yaml
+from PIL import Image
 from safetensors.torch import load_file
 
 from detcore import models
@@ -138,9 +139,45 @@ def test_a_resumed_run_fetches_no_weights(tmp_path, monkeypatch):
 
     monkeypatch.setattr(models, "create", create)
     call("train", "--resume", tmp_path)
-    (tmp_path / "last.state.safetensors").unlink()  # as if killed before it was saved
+    for saved in tmp_path.glob("*.safetensors"):  # as if killed before anything was saved
+        saved.unlink()
     call("train", "--resume", tmp_path)
     assert asked == [False, True]
+
+
+def test_weights_without_their_state_are_not_begun_anew(tmp_path):
+    call("train", "--steps", 1, "--out", tmp_path, *TINY)
+    before = (tmp_path / "last.safetensors").read_bytes()
+    (tmp_path / "last.state.safetensors").unlink()
+    said = call("train", "--resume", tmp_path, code=2)
+    assert "there are weights, but no last.state.safetensors to go on from" in said
+    assert (tmp_path / "last.safetensors").read_bytes() == before
+
+
+def test_a_run_that_ended_before_its_first_step_leaves_the_folder_free(tmp_path):
+    arguments = ["--steps", 1, "--out", tmp_path, *TINY]
+    said = call("train", "--precision", "fp16", *arguments, code=2)
+    assert "precision fp16 needs a GPU" in said
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "config.yaml").write_text("steps: 1\n")  # of a run killed as it began
+    assert "done: 1 steps" in call("train", *arguments)
+
+
+def test_a_run_goes_on_from_any_folder_and_as_the_model_it_is(tmp_path, monkeypatch):
+    photos = tmp_path / "photos"
+    for name in ("a", "b"):
+        (photos / name).mkdir(parents=True)
+        Image.new("RGB", (32, 32)).save(photos / name / "1.png")
+    monkeypatch.chdir(tmp_path)
+    arguments = ["--model", "classifier", "--data", "folder:photos", "--steps", 1]
+    call("train", *arguments, "--out", "run", *SMALL)
+    monkeypatch.chdir("/")
+    assert "done: 1 steps" in call("train", "--resume", tmp_path / "run")
+    assert "2 images" in call("eval", "--checkpoint", tmp_path / "run", "--split", "all")
+    file = tmp_path / "run" / "config.yaml"
+    file.write_text(file.read_text().replace("model: classifier", "model: yolo"))
+    said = call("train", "--resume", tmp_path / "run", code=2)
+    assert "trains a model classifier, its settings say yolo" in said
 
 
 def test_what_cannot_be_resumed(tmp_path):

@@ -129,7 +129,9 @@ def train_command(
         jobs.checked_device(device)
         if config_file and resume:
             raise jobs.UsageError("give --config or --resume, not both")
+        data, val_data = jobs.located(data), jobs.located(val_data) if val_data else None
         settings = {name: ctx.params[name] for name in flags.settings_of(ctx)}
+        settings |= {"data": data, "val_data": val_data}
         if resume:
             given = {k: settings[k] for k in flags.given(ctx) if k in settings}
             jobs.check_unchanged(resume, ctx.default_map or {}, given)
@@ -153,7 +155,7 @@ def train_command(
         dataset = jobs.open_data(data, "train", chosen)
         val = jobs.validation_data(dataset, val_data, chosen, say)
         if resume and jobs.is_saved(resume):
-            net = jobs.saved_model(resume, dataset, data)
+            net = jobs.saved_model(resume, model, dataset, data)
         else:
             # a cascade works at each picture's own size
             size = None if model == "cascade" else image_size

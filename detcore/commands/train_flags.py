@@ -24,7 +24,8 @@ Pretrained = Annotated[
 Weights = Annotated[
     str | None,
     typer.Option(
-        help="Fine-tune a published model, named by --model: torchvision: fetch, or a file."
+        help="Begin with these: an earlier run's folder or file, or of torchvision's --model a "
+        "file, or torchvision: fetch."
     ),
 ]
 Trunk = Annotated[

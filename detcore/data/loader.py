@@ -120,14 +120,15 @@ class Damage:
         """
         if index in self.found:
             return
-        if not self.found:
-            log.warning("%s; going on without it", text)
+        first = not self.found
         self.found[index] = text
         if len(self.found) > self.most * self.length:
             raise DataError(
                 f"{len(self.found)} of {self.length} pictures are damaged, more than the share of "
                 f"{self.most:g} that may be (max_damaged): {self._named()}"
             )
+        if first:
+            log.warning("%s; going on without it", text)
 
     def report(self) -> None:
         """Log how many there were, and the first by name."""

@@ -67,12 +67,13 @@ def save(path: Path, model: nn.Module, info: CheckpointInfo) -> None:
         aside.write_text(text + "\n", encoding="utf-8")
 
 
-def load(path: str | Path) -> tuple[nn.Module, CheckpointInfo]:
+def load(path: str | Path, **options: Any) -> tuple[nn.Module, CheckpointInfo]:
     """Build the model that a checkpoint describes and fill in its weights.
 
     Args:
         path: a ``.safetensors`` file, or a run's folder, of which ``best`` is taken and without
             it ``last``.
+        options: of the model's constructor, over those it was saved with.
 
     Returns:
         The model on the CPU, in evaluation mode, and what is known of it.
@@ -86,7 +87,7 @@ def load(path: str | Path) -> tuple[nn.Module, CheckpointInfo]:
     file = find(path)
     info, tensors = read(file)
     try:
-        model = models.create(**info.model)
+        model = models.create(**info.model | options)
     except (TypeError, ValueError) as error:
         raise CheckpointError(f"{file}: its model can't be built ({error})") from error
     _fit(file, model, tensors)

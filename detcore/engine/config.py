@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
+import torch
+
 from detcore.errors import UserError
 
 # What may be another when a run is resumed: none of it changes what the run computes
@@ -80,22 +82,27 @@ class TrainConfig:
 
     def check(self) -> None:
         """Raise ConfigError unless the arguments go together."""
-        if not (self.epochs or self.steps or self.minutes):
-            raise ConfigError("TrainConfig: give epochs, steps or minutes")
+        lengths = {"epochs": self.epochs, "steps": self.steps, "minutes": self.minutes}
+        if all(value is None for value in lengths.values()):
+            raise ConfigError("give epochs, steps or minutes")
+        for name, value in lengths.items():
+            if value is not None and not value > 0:
+                raise ConfigError(f"{name} must be above 0, got {value}")
         if self.batch_size < 1 or self.accumulate < 1:
             raise ConfigError(
-                "TrainConfig: batch_size and accumulate must be at least 1, "
+                "batch_size and accumulate must be at least 1, "
                 f"got {self.batch_size} and {self.accumulate}"
             )
         if not 0 <= self.ema < 1:
-            raise ConfigError(f"TrainConfig: ema must be at least 0 and below 1, got {self.ema}")
+            raise ConfigError(f"ema must be at least 0 and below 1, got {self.ema}")
         drops = list(self.drop_at)
         if drops != sorted(drops) or not all(0 < d < 1 for d in drops):
-            raise ConfigError(
-                f"TrainConfig: drop_at must be ascending shares of the run in 0..1, got {drops}"
-            )
+            raise ConfigError(f"drop_at must be ascending shares of the run in 0..1, got {drops}")
         if self.patience and not self.eval_every:
-            raise ConfigError("TrainConfig: patience counts evaluations; give eval_every too")
+            raise ConfigError("patience counts evaluations; give eval_every too")
+        gpu = self.device != "cpu" and torch.cuda.is_available()
+        if self.precision == "fp16" and not gpu:
+            raise ConfigError("precision fp16 needs a GPU; take bf16, or no for float32")
 
     def images_a_step(self, processes: int = 1) -> int:
         """Images that one step of the optimizer learns from."""

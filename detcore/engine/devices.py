@@ -18,21 +18,15 @@ from accelerate.utils import InitProcessGroupKwargs
 from torch import Tensor, distributed, nn
 
 from detcore.data.base import Target
-from detcore.engine.config import ConfigError, TrainConfig
+from detcore.engine.config import TrainConfig
 
 # The others wait while the first process evaluates; torch's own limit is ten minutes
 _PATIENCE = timedelta(hours=3)
 
 
 def accelerator(config: TrainConfig) -> Accelerator:
-    """accelerate's view of this process: alone, or one of those that a launcher started.
-
-    Raises:
-        ConfigError: fp16 without a GPU.
-    """
+    """accelerate's view of this process: alone, or one of those that a launcher started."""
     gpu = config.device != "cpu" and torch.cuda.is_available()
-    if config.precision == "fp16" and not gpu:
-        raise ConfigError("precision fp16 needs a GPU; take bf16, or no for float32")
     wanted: dict[str, Any] = {
         # several processes without a GPU meet through gloo only if that is said
         "cpu": config.device == "cpu" or (process_count() > 1 and not gpu),

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from detcore.data import AnyDataset, DataError, load
+from detcore.data.sources import NAMES
 from detcore.data.transforms import Augment
 from detcore.engine import checkpoint, config_file, state
 from detcore.engine.checkpoint import CheckpointInfo
@@ -21,6 +22,7 @@ from detcore.engine.report import headline
 from detcore.engine.tiles import Tiles
 from detcore.engine.train import TrainResult
 from detcore.errors import UserError
+from detcore.weights import PUBLISHED
 
 Say = Callable[[str], None]
 
@@ -141,9 +143,20 @@ def tiles_for(info: CheckpointInfo, size: int, overlap: float) -> Tiles:
     return Tiles(size, overlap)
 
 
+def located(spec: str) -> str:
+    """Data by its full path, so that a run knows it wherever it goes on."""
+    if spec == "digits":
+        return spec
+    name, colon, rest = spec.partition(":")
+    if colon and name in NAMES:
+        return f"{name}:{Path(rest).resolve()}"
+    return str(Path(spec).resolve())
+
+
 def check_free(out: Path, overwrite: bool) -> None:
     """Raise UsageError if a folder holds a run that is not to be replaced."""
-    held = any(out.glob("*.safetensors")) or (out / config_file.NAME).exists()
+    # settings alone are of a run that ended before its first step
+    held = any(out.glob("*.safetensors")) or (out / "log.csv").exists()
     if held and not overwrite:
         raise UsageError(
             f"{out} holds a run already; give another --out, --overwrite, or go on with --resume"
@@ -158,22 +171,24 @@ def check_unchanged(folder: Path, saved: Mapping[str, Any], given: Mapping[str, 
     for name, value in given.items():
         value = config_file.as_plain(value)
         if name not in RESUMABLE and value != saved.get(name):
+            was = "not given" if saved.get(name) is None else saved[name]
             raise UsageError(
                 f"--{name.replace('_', '-')} {value} would change the run in {folder}, where it is "
-                f"{saved.get(name)}; leave it out, or begin a new run with "
-                f"--config {folder / config_file.NAME}"
+                f"{was}; leave it out, or begin a new run with --config {folder / config_file.NAME}"
             )
 
 
 def is_saved(folder: Path) -> bool:
     """Whether a run was saved, and so goes on with a model of its own."""
-    return (folder / state.NAME).is_file()
+    return (folder / state.NAME).is_file() and (folder / "last.safetensors").is_file()
 
 
-def saved_model(folder: Path, dataset: AnyDataset, spec: str) -> nn.Module:
-    """The model of a run that goes on; UsageError where its data has other classes now."""
+def saved_model(folder: Path, model: str, dataset: AnyDataset, spec: str) -> nn.Module:
+    """The model of a run that goes on; UsageError where it or its data's classes are others now."""
     net, info = checkpoint.load(folder / "last.safetensors")
     _same_classes(dataset.classes, info.classes, spec)
+    if model not in PUBLISHED and model != info.model["model"]:
+        raise UsageError(f"{folder} trains a model {info.model['model']}, its settings say {model}")
     return net
 
 
@@ -198,11 +213,12 @@ def conclude(out: Path, result: TrainResult, say: Say) -> None:
         loss_curve(out / "log.csv", out / "loss.png", out / "val.csv")
     if result.metrics:
         write_json(out / "metrics.json", result.metrics)
-    ended = "no better for long, ended after" if result.stopped_early else "done:"
-    if result.interrupted:
-        ended = "interrupted after"
-    took = f"{result.steps} steps in {result.seconds / 60:.1f} minutes"
-    say(f"{ended} {took}  {headline(result.metrics)}")
+    ended = "done:"
+    if result.stopped_early or result.interrupted:
+        ended = "interrupted after" if result.interrupted else "no better any more after"
+    long = result.seconds >= 90
+    took = f"{result.seconds / 60:.1f} minutes" if long else f"{result.seconds:.0f} seconds"
+    say(f"{ended} {result.steps} steps in {took}  {headline(result.metrics)}".rstrip())
     say(f"checkpoints, log.csv and loss.png are in {out}")
     if result.interrupted:
         say(f"go on with: detcore train --resume {out}")

@@ -102,29 +102,39 @@ def create_model(
     """A model to train on a data set, of as many classes.
 
     Args:
-        model: one of ours, fresh; or with `weights` one of `PUBLISHED`, in which the layers that
-            name classes are fresh where the data has another number of them.
+        model: one of ours, or with `weights` one of `PUBLISHED`.
         options: of the model's constructor. seed: of fresh weights.
-        weights: as `load_torchvision` takes them. trunk: for the backbone, see `load_trunk`.
+        weights: to begin with; layers that name classes are fresh where the data has another number
+            of them. Of a model of ours a run's folder or a .safetensors file, whose options count
+            unless others are given; of a published one as `load_torchvision` takes them.
+        trunk: for the backbone, see `load_trunk`.
 
-    Raises UsageError where name, options or data don't fit, WeightsError for a file that can't be
-    used.
+    Raises UsageError where name, options or data don't fit, CheckpointError or WeightsError for a
+    file that can't be used.
     """
     published = model in PUBLISHED
     if published and weights is None:
         raise UsageError(f"--model {model} needs --weights, torchvision or a file")
-    if weights is not None and not published:
-        raise UsageError(f"--weights is for {', '.join(PUBLISHED)}, got --model {model}")
     detector = dataset.task == "detection"
     if detector == is_classifier(model):
-        raise UsageError(f"the data is for {dataset.task}, which --model {model} doesn't do")
+        fitting = "faster_rcnn, ssd, yolo or cascade" if detector else "classifier"
+        raise UsageError(
+            f"the data is for {dataset.task}, which --model {model} doesn't do; take {fitting}"
+        )
+    if model == "cascade" and "backbone" in options:
+        raise UsageError(
+            "--backbone: a cascade has two; give each by its part, as in "
+            """--option 'detector={"model": "ssd", "backbone": "resnet18"}'"""
+        )
     if getattr(dataset, "multilabel", False):
         options = {"multilabel": True, **options}
     torch.manual_seed(seed)
     classes = len(dataset.classes) + detector  # detectors count the background as class 0
     try:
-        if weights is not None:
-            net = load_torchvision(model, weights, num_classes=classes, **options)
+        if published:
+            net = load_torchvision(model, str(weights), num_classes=classes, **options)
+        elif weights is not None:
+            net = _begun(model, Path(weights), classes, options)
         else:
             net = models.create(model, classes, **options)
         if trunk is not None:
@@ -134,6 +144,20 @@ def create_model(
     except (ValueError, TypeError, AttributeError) as error:
         raise UsageError(str(error)) from error
     return net
+
+
+def _begun(model: str, path: Path, classes: int, options: dict[str, Any]) -> nn.Module:
+    """A model of ours with the weights of an earlier run, those that name classes aside."""
+    net, info = checkpoint.load(path, **options)
+    if info.model["model"] != model:
+        raise UsageError(f"{path} holds a model {info.model['model']}, got --model {model}")
+    if classes == info.model["num_classes"]:
+        return net
+    fresh = models.create(**info.model | options | {"num_classes": classes})
+    state = fresh.state_dict()
+    state |= {k: v for k, v in net.state_dict().items() if v.shape == state[k].shape}
+    fresh.load_state_dict(state)
+    return fresh
 
 
 def is_classifier(model: str) -> bool:

@@ -83,7 +83,8 @@ def train(
 
     Raises:
         TrainingDiverged: a loss or gradient of NaN or infinity; what was saved before stays.
-        CheckpointError: the run in `out` is another, or its file is damaged.
+        CheckpointError: the run in `out` is another, its file is damaged, or its weights are there
+            without the state to go on from.
         ConfigError: a configuration that makes no sense.
         DataError: more pictures are damaged than `TrainConfig.max_damaged`; fewer are left out.
             What was learned before an evaluation is saved.
@@ -92,7 +93,7 @@ def train(
     """
     config.check()
     if config.patience and val is None:
-        raise ConfigError("TrainConfig: patience counts evaluations, and there is no val data")
+        raise ConfigError("patience counts evaluations, and there is no val data")
     return _Run(model, dataset, config, out, val, augment, watcher).run(resume)
 
 
@@ -165,9 +166,14 @@ class _Run:
             self.progress, randoms = state.load(file, self.learner.trainee, self._facts())
             state.set_random_state(randoms[self.learner.rank])
             self.saved_step = self.progress.step
+        elif resume and self.out and any(self.out.glob("*.safetensors")):
+            raise CheckpointError(
+                f"{self.out}: there are weights, but no {state.NAME} to go on from; begin a new "
+                "run in another folder"
+            )
         elif self.out and self.main:
-            # an earlier run's best, or state, would be taken for this one's
-            for stale in [*self.out.glob("best.*"), self.out / state.NAME]:
+            # an earlier run's would be taken for this one's
+            for stale in [*self.out.glob("best.*"), *self.out.glob("last.*")]:
                 stale.unlink(missing_ok=True)
         here = torch.tensor(self.progress.step, device=self.learner.device)
         if int(sum_over_processes(here)) != self.world * self.progress.step:
@@ -299,10 +305,9 @@ class _Run:
         randoms = gather_object(own) if self.world > 1 else own
         if self.main:
             self.progress.pending = self.log.pending
-            # a resumed run builds its model from the one, so that is there first
-            self._save_weights("last")
             file = self.out / state.NAME
             state.save(file, self.learner.trainee, self.progress, randoms, self._facts())
+            self._save_weights("last")
         self.saved, self.saved_step = time.perf_counter(), self.progress.step
 
     def _save_weights(self, name: str) -> None:

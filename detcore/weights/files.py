@@ -36,8 +36,9 @@ def read_state(path: Path) -> dict[str, Tensor]:
             else torch.load(path, map_location="cpu", weights_only=True)
         )
     except pickle.UnpicklingError as error:
+        # torch's own words advise to unpickle all the same
         raise WeightsError(
-            f"{path}: not only tensors, or cut off; it was not unpickled ({_first_line(error)})"
+            f"{path}: cut off, or asks for more than tensors to be unpickled, which was not done"
         ) from error
     except (SafetensorError, RuntimeError, EOFError, OSError, BadZipFile, ValueError) as error:
         raise WeightsError(
