@@ -24,8 +24,9 @@ class Log:
 
     Args:
         folder: where to; None writes nothing.
-        every: steps a row. resumed_at: what was written of later steps is cut off, since it will
-            be written again; 0 begins new files. pending: the steps of the row that is open then.
+        every: steps a row. resumed_at, evaluated_at: the steps that a resumed run has taken, and
+            those at its last evaluation; what was written of later ones is cut off, since it will
+            be written again; 0 begins a new file. pending: the steps of the row that is open then.
         tensorboard: write events too, into ``tensorboard`` in the folder.
 
     Raises:
@@ -38,6 +39,7 @@ class Log:
         every: int,
         *,
         resumed_at: int = 0,
+        evaluated_at: int = 0,
         pending: list[Row] | None = None,
         tensorboard: bool = False,
     ) -> None:
@@ -46,7 +48,7 @@ class Log:
         # an ended run has written its open row, as it stood
         whole = resumed_at - len(self.pending)
         self.steps = _Table(folder / "log.csv" if folder else None, whole)
-        self.evaluations = _Table(folder / "val.csv" if folder else None, resumed_at)
+        self.evaluations = _Table(folder / "val.csv" if folder else None, evaluated_at)
         self.board: Any = None
         if tensorboard and folder:
             # what an earlier process wrote of later steps is hidden

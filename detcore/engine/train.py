@@ -182,6 +182,7 @@ class _Run:
             self.out if self.main else None,
             self.config.log_every,
             resumed_at=self.progress.step,
+            evaluated_at=self.progress.evaluated_at,
             pending=self.progress.pending,
             tensorboard=self.config.tensorboard,
         )
