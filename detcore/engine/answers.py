@@ -14,7 +14,7 @@ from detcore.engine.checkpoint import atomic
 from detcore.engine.gallery import free_name
 from detcore.engine.jobs import UsageError, one_of, write_json
 from detcore.engine.matching import Json
-from detcore.engine.predict import Prediction
+from detcore.engine.predict import Prediction, shortest
 from detcore.engine.results import write_results
 
 FORMATS = ("json", "coco", "yolo", "csv")
@@ -48,7 +48,8 @@ def write_answers(
 
             - json: a list of the answers as they are
             - coco: detections in COCO's results form (bbox xywh, pixels), each also with its
-              ``file_name``, and of a video with ``frame`` and ``track_id``
+              ``category_name`` and ``file_name``, by which `read_results` finds class and
+              picture, and of a video with ``frame`` and ``track_id``
             - yolo: a text file a picture, a line a detection: class from 0, centre x, centre y,
               width, height (shares of the picture), confidence, and of a video the track, -1
               without one; and ``classes.txt``
@@ -104,11 +105,13 @@ def _coco_rows(answer: Json, image_id: int, category_ids: Mapping[str, int]) -> 
     for found in answer["detections"]:
         if found["class"] not in category_ids:
             continue
-        x0, y0, x1, y1 = found["box"]
+        corners = np.array(found["box"], np.float32)
+        size = corners[2:] - corners[:2]  # in float32, as the model meant the corners
         row = {
             "image_id": image_id,
             "category_id": category_ids[found["class"]],
-            "bbox": [x0, y0, x1 - x0, y1 - y0],
+            "category_name": found["class"],
+            "bbox": [shortest(number) for number in (*corners[:2], *size)],
             "score": found["score"],
             "file_name": answer["file"],
         }

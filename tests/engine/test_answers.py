@@ -8,7 +8,9 @@ import torch
 
 from detcore.data.extras import MissingPackage
 from detcore.engine.answers import check_format, to_supervision, write_answers
+from detcore.engine.evaluate import coco_results
 from detcore.engine.jobs import UsageError
+from detcore.engine.predict import to_json
 
 CLASSES = ["cat", "dog"]
 
@@ -37,8 +39,8 @@ def test_coco(pictures, film, tmp_path):
     write_answers(path, "coco", pictures, CLASSES)
     first, second = json.loads(path.read_text())
     assert first == {
-        "image_id": 1, "category_id": 2, "bbox": [10, 20, 20, 40], "score": 0.75,
-        "file_name": "a/x.jpg",
+        "image_id": 1, "category_id": 2, "category_name": "dog", "bbox": [10, 20, 20, 40],
+        "score": 0.75, "file_name": "a/x.jpg",
     }  # fmt: skip
     assert second["category_id"] == 1
     # by the ids of a data set, which doesn't know cats
@@ -49,6 +51,24 @@ def test_coco(pictures, film, tmp_path):
     write_answers(path, "coco", film, CLASSES)
     (tracked,) = json.loads(path.read_text())
     assert (tracked["frame"], tracked["track_id"]) == (7, 4)
+
+
+def test_coco_loses_nothing_of_what_the_model_said(tmp_path):
+    torch.manual_seed(0)
+    corners = torch.rand(50, 4) * 90
+    corners[:, 2:] += corners[:, :2]
+    found = {"boxes": corners, "scores": torch.rand(50), "labels": torch.ones(50, dtype=torch.long)}
+    answer = {"file": "x.jpg", **to_json(found, CLASSES, torch.zeros(3, 200, 200))}
+    write_answers(tmp_path / "dets.json", "coco", [answer], CLASSES)
+    rows = json.loads((tmp_path / "dets.json").read_text())
+    order = found["scores"].argsort(descending=True)
+    wanted = coco_results([{k: v[order] for k, v in found.items()}], [1], [1])
+    for key in ("score", "bbox"):
+        written, meant = (torch.tensor([r[key] for r in one]) for one in (rows, wanted))
+        assert torch.equal(written, meant)
+    # and no digit more than that takes
+    digits = [len(str(number).replace(".", "")) for row in rows for number in row["bbox"]]
+    assert max(digits) <= 10
 
 
 def test_yolo(pictures, film, tmp_path):
