@@ -77,6 +77,19 @@ def test_results_and_models_do_not_mix(arguments, words):
     assert words in call("eval", *arguments, code=2)
 
 
+def test_places_that_cannot_be_written_are_said_before_the_work(tmp_path):
+    there = tmp_path / "file.json"
+    there.write_text("[]")
+    for option, place, words in (
+        ("--plots", there, "file.json is a file, wanted a folder"),
+        ("--report", tmp_path, "is a folder, wanted a file"),
+        ("--save-results", "/proc/x.json", "nothing can be written in /proc"),
+        ("--json", there, "--json would overwrite the input"),
+    ):
+        text = call("eval", "--results", there, "--data", "/no/such", option, place, code=2)
+        assert words in text
+
+
 def test_a_wrong_entry_is_one_sentence(tmp_path):
     (tmp_path / "d.json").write_text('[{"image_id": -3, "category_id": 1, "bbox": [], "score": 0}]')
     text = call("eval", "--results", tmp_path / "d.json", "--data", "digits", code=2)

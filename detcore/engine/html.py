@@ -15,6 +15,7 @@ from torch import Tensor
 from torchvision.transforms.functional import resize
 
 from detcore.data import AnyDataset, DamagedImage, DetectionDataset
+from detcore.data.faults import counted
 from detcore.engine import figures
 from detcore.engine.checkpoint import atomic
 from detcore.engine.evaluate import Measured
@@ -172,7 +173,8 @@ def _per_class(metrics: Json) -> str:
     columns = [k for k in rows[0] if k != "name"] if rows else []
     cells = [(row["name"], *(row[c] for c in columns)) for row in rows]
     left_out = len(metrics["per_class"]) - len(rows)
-    note = f"<p>{left_out} classes without objects and detections are left out.</p>"
+    said = counted(left_out, "class is left out: it has", "classes are left out: they have")
+    note = f"<p>{said} no objects and no detections.</p>"
     return f"<h2>Classes</h2>{note if left_out else ''}{_table(('class', *columns), cells)}"
 
 
