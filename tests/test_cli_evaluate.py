@@ -55,7 +55,9 @@ def test_a_classifier_is_reported_too(tmp_path):
         data={"spec": "digits", "seed": 0, "size": 32},
     )
     checkpoint.save(run, net, info)
-    text = call("eval", "--checkpoint", run, "--limit", 6, "--report", tmp_path / "r.html")
+    out = ["--report", tmp_path / "r.html", "--plots", tmp_path / "plots"]
+    text = call("eval", "--checkpoint", run, "--limit", 6, *out)
+    assert f"confusion.png is in {tmp_path / 'plots'}" in text
     assert "top-5 accuracy" in text and "accuracy" in text
     assert "Confusion" in (tmp_path / "r.html").read_text()
     out = ["--save-results", tmp_path / "d.json"]

@@ -165,6 +165,9 @@ def _classification(metrics: Json) -> str:
     if "confusion" in metrics:
         drawn = figures.png(figures.confusion(metrics["confusion"]))
         parts.append(f"<h2>Confusion</h2>{_image(drawn, 'confusion matrix')}")
+    else:
+        drawn = figures.png(figures.class_marks(metrics))
+        parts.append(f"<h2>By class</h2>{_image(drawn, 'precision, recall, F1 and AP by class')}")
     return "\n".join(parts)
 
 
