@@ -150,6 +150,7 @@ def test_places_that_cannot_be_written_are_said_before_the_work(finder, photos, 
         ("--out", there, "file is a file, wanted a folder"),
         ("--out", there / "x.png", "file is a file, wanted a folder"),
         ("--json", photos, "photos is a folder, wanted a file"),
+        ("--json", "/dev/null", "null is a device, wanted a file"),
         ("--out", "/proc/x/y.png", "nothing can be written in /proc"),
         ("--out", tmp_path / "o.mov", "o.mov: a picture is written as .png"),
     ):

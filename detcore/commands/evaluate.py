@@ -35,7 +35,10 @@ def evaluate_command(
     split: Annotated[str, typer.Option(help="train, val, test or all.")] = "val",
     results: Annotated[
         Path | None,
-        typer.Option(help="Instead of a model: detections of any tool, in COCO's results form."),
+        typer.Option(
+            help="Instead of a model: detections of any tool, in COCO's results form; pictures and "
+            "classes by file_name and category_name where it has them, else by number."
+        ),
     ] = None,
     score: Annotated[
         float, typer.Option(help="Confidence for precision and recall.", min=0, max=1)

@@ -11,9 +11,9 @@ from detcore.engine.jobs import UsageError
 
 def check_outputs(
     *,
-    files: Mapping[str, Path | None] | None = None,
-    folders: Mapping[str, Path | None] | None = None,
-    inputs: Iterable[Path] = (),
+    files: Mapping[str, Path | None],
+    folders: Mapping[str, Path | None],
+    inputs: Iterable[Path],
 ) -> None:
     """Raise UsageError unless every output can be written and none is an input or another output.
 
@@ -24,16 +24,15 @@ def check_outputs(
     """
     read = list(inputs)
     written: dict[Path, str] = {}
-    given = [(option, path, False) for option, path in (files or {}).items()]
-    given += [(option, path, True) for option, path in (folders or {}).items()]
-    for option, path, folder in given:
-        if path is None:
-            continue
-        _check_place(option, path, "folder" if folder else "file")
-        if not folder:
+    for option, path in files.items():
+        if path is not None:
+            _check_place(option, path, "file")
             check_not_read(option, [path], read)
             if (other := written.setdefault(path.resolve(), option)) != option:
                 raise UsageError(f"{other} and {option} are both {path}")
+    for option, path in folders.items():
+        if path is not None:
+            _check_place(option, path, "folder")
 
 
 def check_not_read(option: str, written: Iterable[Path], inputs: Iterable[Path]) -> None:

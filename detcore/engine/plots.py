@@ -149,8 +149,9 @@ def loss_curve(log: Path, out: Path, evaluations: Path | None = None) -> None:
             color="black" if strong else None,
             linewidth=1.6 if strong else 1,
         )
-    top.set_yscale("log")  # a loss falls by factors: on a linear axis only the start is seen
-    _label_few(top)
+    if any(row["loss"] > 0 for row in rows):
+        top.set_yscale("log")  # a loss falls by factors: on a linear axis only the start is seen
+        _label_few(top)
     top.set_ylabel("loss")
     top.legend()
     for panel in middle:
