@@ -6,6 +6,7 @@ import json
 import logging
 import math
 from collections import defaultdict
+from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -107,17 +108,20 @@ class _Known:
     """
 
     def __init__(self, truth: Json) -> None:
-        self.images: dict[int, str | None] = {i["id"]: i.get("file_name") for i in truth["images"]}
-        self.images_named: dict[str, list[int]] = defaultdict(list)  # by the name without folders
-        for image_id, name in self.images.items():
-            if name is not None:
-                self.images_named[_parts(name)[-1]].append(image_id)
-        self.categories = {c["id"] for c in truth["categories"]}
+        self.images: set[int] = {i["id"] for i in truth["images"]}
+        # by the name without folders: the whole name's parts by id
+        self.images_named: dict[str, dict[int, tuple[str, ...]]] = defaultdict(dict)
+        for image in truth["images"]:
+            if name := image.get("file_name"):
+                parts = _parts(name)
+                self.images_named[parts[-1]][image["id"]] = parts
+        self.categories: set[int] = {c["id"] for c in truth["categories"]}
         self.categories_named: dict[str, list[int]] = defaultdict(list)
         for category in truth["categories"]:
             self.categories_named[category["name"]].append(category["id"])
         self.dropped: set[str] = set()
         self.told: dict[int, str] = {}  # by what name each picture was called
+        self.alike = cache(self._alike)  # detections of a picture come by the hundred
 
     def detection(self, entry: Any) -> Json | None:
         """What evaluation takes of an entry, None if its class is to be dropped.
@@ -147,27 +151,29 @@ class _Known:
         image_id, name = _number(entry["image_id"]), entry.get("file_name")
         if isinstance(name, str) and name and "frame" not in entry and self.images_named:
             return self._image_named(name, image_id)
-        if image_id not in self.images:
+        if image_id is None or image_id not in self.images:
             raise ValueError(f"is of image {entry['image_id']!r}, which the data doesn't have")
         return image_id
 
     def _image_named(self, name: str, image_id: int | None) -> int:
-        parts = _parts(name)
-        likeness = {
-            i: _likeness(parts, _parts(str(self.images[i])))
-            for i in self.images_named.get(parts[-1], ())
-        }
-        if not likeness:
+        candidates, likeness = self.alike(name)
+        if not candidates:
             raise ValueError(f"is of {name}, which the data doesn't have")
-        best = max(likeness.values())
-        candidates = [i for i, value in likeness.items() if value == best]
         if len(candidates) == 1:
             (image_id,) = candidates
-        elif image_id not in candidates or not best:
+        elif image_id not in candidates or not likeness:
             raise ValueError(f"is of {name}: the data has {len(candidates)} pictures of that name")
         if (first := self.told.setdefault(image_id, name)) != name:
             raise ValueError(f"is of {name}, one before of {first}: the data has one such picture")
         return image_id
+
+    def _alike(self, name: str) -> tuple[list[int], int]:
+        """The images whose names are most like this one, and how much."""
+        parts = _parts(name)
+        known = self.images_named.get(parts[-1], {})
+        likeness = {i: _likeness(parts, other) for i, other in known.items()}
+        best = max(likeness.values(), default=0)
+        return [i for i, value in likeness.items() if value == best], best
 
     def _category(self, entry: Json) -> int | None:
         category_id, name = _number(entry["category_id"]), entry.get("category_name")
@@ -177,7 +183,7 @@ class _Known:
                 self.dropped.add(name)
                 return None
             return category_id if category_id in named else named[0]
-        if category_id not in self.categories:
+        if category_id is None or category_id not in self.categories:
             fault = "which the data doesn't have"
             raise ValueError(f"is of category {entry['category_id']!r}, {fault}")
         return category_id
