@@ -192,6 +192,9 @@ def test_what_a_classifier_names(run, tmp_path):
     one, many = saved(), saved(multilabel=True, score_threshold=[0.0, 1.0, 0.0])
     assert [named(one), named(one, "--top-k", 2), named(saved(top_k=3))] == [1, 2, 3]
     assert [named(many), named(saved(multilabel=True, score_threshold=1.0))] == [2, 0]
+    # of several labels --score takes the place of the model's own thresholds
+    assert [named(many, "--score", 0), named(many, "--score", 1)] == [3, 0]
+    assert "--score is for detectors and classifiers of" in named(one, "--score", 0.9, code=2)
     assert "top_k must be in 1..3, got 4" in named(one, "--top-k", 4, code=2)
     assert "top_k must be 1, got 2" in named(many, "--top-k", 2, code=2)
     assert "--top-k is for classifiers" in named(run[0], "--top-k", 2, code=2)

@@ -55,7 +55,9 @@ def test_a_classifier_is_reported_too(tmp_path):
         data={"spec": "digits", "seed": 0, "size": 32},
     )
     checkpoint.save(run, net, info)
-    text = call("eval", "--checkpoint", run, "--limit", 6, "--report", tmp_path / "r.html")
+    out = ["--report", tmp_path / "r.html", "--plots", tmp_path / "plots"]
+    text = call("eval", "--checkpoint", run, "--limit", 6, *out)
+    assert f"confusion.png is in {tmp_path / 'plots'}" in text
     assert "top-5 accuracy" in text and "accuracy" in text
     assert "Confusion" in (tmp_path / "r.html").read_text()
     out = ["--save-results", tmp_path / "d.json"]
@@ -75,6 +77,19 @@ def test_a_classifier_is_reported_too(tmp_path):
 )
 def test_results_and_models_do_not_mix(arguments, words):
     assert words in call("eval", *arguments, code=2)
+
+
+def test_places_that_cannot_be_written_are_said_before_the_work(tmp_path):
+    there = tmp_path / "file.json"
+    there.write_text("[]")
+    for option, place, words in (
+        ("--plots", there, "file.json is a file, wanted a folder"),
+        ("--report", tmp_path, "is a folder, wanted a file"),
+        ("--save-results", "/proc/x.json", "nothing can be written in /proc"),
+        ("--json", there, "--json would overwrite the input"),
+    ):
+        text = call("eval", "--results", there, "--data", "/no/such", option, place, code=2)
+        assert words in text
 
 
 def test_a_wrong_entry_is_one_sentence(tmp_path):

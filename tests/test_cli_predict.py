@@ -99,6 +99,99 @@ def test_a_video_and_a_camera(finder, tmp_path, monkeypatch):
     assert len(json.loads((tmp_path / "b.json").read_text())) == 2
 
 
+def test_no_input_is_overwritten(finder, photos, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "cv2", fake_opencv({}))
+    film = tmp_path / "film.avi"
+    film.write_bytes(b"film")
+    link = tmp_path / "link"
+    link.symlink_to(photos)
+    scene_of = {p: p.read_bytes() for p in photos.iterdir()}
+    for arguments, words in (
+        ([photos, "--out", photos], "0.png"),
+        ([photos / "0.png", "--out", link], "0.png"),
+        ([photos / "0.png", "--out", link / "0.png"], "0.png"),
+        ([film, "--out", film], "film.avi"),
+        ([photos, "--json", photos / "1.png"], "1.png"),
+    ):
+        text = call("predict", *arguments, "--checkpoint", "x", code=2)
+        assert "would overwrite the input" in text and words in text
+    assert finder.calls == []
+    assert {p: p.read_bytes() for p in photos.iterdir()} == scene_of
+    # its own folder is no fault where no name is one of the pictures'
+    Image.fromarray(scene()).save(photos / "sub.jpg")
+    call("predict", photos / "sub.jpg", "--out", photos, "--checkpoint", "x")
+    assert (photos / "sub.png").is_file()
+    # nor are labels, or what another option writes
+    labels = photos / "0.txt"
+    labels.write_text("0 0.5 0.5 1 1")
+    yolo = ["--format", "yolo", "--save", photos]
+    text = call("predict", photos / "0.png", *yolo, "--checkpoint", "x", code=2)
+    assert "--save would overwrite" in text and labels.read_text() == "0 0.5 0.5 1 1"
+    both = ["--save", tmp_path / "a.json", "--json", tmp_path / "a.json"]
+    text = call("predict", photos, *both, "--checkpoint", "x", code=2)
+    assert "--json and --save are both" in text
+
+
+def test_no_picture_of_a_data_set_is_overwritten(finder, photos):
+    images = [{"id": k, "file_name": f"{k}.png", "width": 64, "height": 48} for k in range(3)]
+    document = {"images": images, "annotations": [], "categories": [{"id": 9, "name": "red"}]}
+    truth = photos / "truth.json"
+    truth.write_text(json.dumps(document))
+    for places in (["--out", photos], ["--save", truth]):
+        text = call("predict", "--checkpoint", "x", "--data", truth, *places, code=2)
+        assert "would overwrite the input" in text
+    assert finder.calls == []
+
+
+def test_places_that_cannot_be_written_are_said_before_the_work(finder, photos, tmp_path):
+    there = tmp_path / "file"
+    there.write_text("")
+    for option, place, words in (
+        ("--out", there, "file is a file, wanted a folder"),
+        ("--out", there / "x.png", "file is a file, wanted a folder"),
+        ("--json", photos, "photos is a folder, wanted a file"),
+        ("--json", "/dev/null", "null is a device, wanted a file"),
+        ("--out", "/proc/x/y.png", "nothing can be written in /proc"),
+        ("--out", tmp_path / "o.mov", "o.mov: a picture is written as .png"),
+    ):
+        text = call("predict", photos / "0.png", "--checkpoint", "x", option, place, code=2)
+        assert words in text and "Errno" not in text
+    assert finder.calls == []
+
+
+def test_what_was_written_is_said_in_the_singular_too(finder, photos, tmp_path):
+    one, more = tmp_path / "one.png", tmp_path / "more"
+    options = ["--checkpoint", "x", "--out"]
+    assert f"the picture is {one}\n" in call("predict", photos / "0.png", *options, one)
+    assert f"pictures are in {more}\n" in call("predict", photos, *options, more)
+
+
+def test_options_of_tiles_need_tiles(finder, photos):
+    for option, value in (("--tile-size", 64), ("--tile-overlap", 0.5)):
+        text = call("predict", photos, "--checkpoint", "x", option, value, code=2)
+        assert f"{option} needs --tiles" in text
+
+
+def test_a_folders_coco_is_scored_by_names(finder, photos, tmp_path):
+    # the truth in another order than the folder's, its classes too
+    names = ["2.png", "0.png", "1.png"]
+    images = [{"id": k, "file_name": n, "width": 64, "height": 48} for k, n in enumerate(names, 1)]
+    boxes = {"red": [4, 12, 12], "blue": [40, 20, 12, 12]}
+    rows = []
+    for image in images:
+        place = int(image["file_name"][0])
+        for category, box in ((1, boxes["blue"]), (2, [place, *boxes["red"]])):
+            rows.append({"image_id": image["id"], "category_id": category, "bbox": box})
+    rows = [{**row, "id": k, "iscrowd": 0, "area": 144} for k, row in enumerate(rows, 1)]
+    categories = [{"id": 1, "name": "blue"}, {"id": 2, "name": "red"}]
+    document = {"images": images, "annotations": rows, "categories": categories}
+    (tmp_path / "truth.json").write_text(json.dumps(document))
+    files = ["--format", "coco", "--save", tmp_path / "d.json"]
+    call("predict", photos, "--checkpoint", "x", *files)
+    text = call("eval", "--results", tmp_path / "d.json", "--data", tmp_path / "truth.json")
+    assert "mAP 1.000" in text
+
+
 def test_without_opencv_a_video_is_one_sentence(finder, monkeypatch):
     monkeypatch.setitem(sys.modules, "cv2", None)
     text = call("predict", "film.mp4", "--checkpoint", "x", code=2)

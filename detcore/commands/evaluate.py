@@ -35,7 +35,10 @@ def evaluate_command(
     split: Annotated[str, typer.Option(help="train, val, test or all.")] = "val",
     results: Annotated[
         Path | None,
-        typer.Option(help="Instead of a model: detections of any tool, in COCO's results form."),
+        typer.Option(
+            help="Instead of a model: detections of any tool, in COCO's results form; pictures and "
+            "classes by file_name and category_name where it has them, else by number."
+        ),
     ] = None,
     score: Annotated[
         float, typer.Option(help="Confidence for precision and recall.", min=0, max=1)
@@ -67,8 +70,12 @@ def evaluate_command(
         from detcore.engine.figures import save_figures
         from detcore.engine.html import write_report
         from detcore.engine.opening import named_as, open_model
+        from detcore.engine.outputs import check_outputs
         from detcore.engine.report import detail_table, headline, metrics_table, volume
 
+        files_out = {"--json": json_out, "--report": report, "--save-results": save_results}
+        read = [Path(p) for p in (results, checkpoint, weights, names, data) if p is not None]
+        check_outputs(files=files_out, folders={"--plots": plots}, inputs=read)
         source = str(results or checkpoint or model)
         dataset: AnyDataset
         if results:
@@ -110,7 +117,8 @@ def evaluate_command(
         if save_results:
             files.write_results(save_results, measured.results)
         if plots:
-            say(f"{', '.join(save_figures(metrics, plots))} are in {plots}")
+            drawn = save_figures(metrics, plots)
+            say(f"{', '.join(drawn)} {'is' if len(drawn) == 1 else 'are'} in {plots}")
         if report:
             facts = {"detections" if results else "model": source, "data": title}
             write_report(report, measured, dataset, title="Evaluation", facts=facts)

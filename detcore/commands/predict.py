@@ -23,7 +23,8 @@ from detcore.terminal import console, plain_errors, say
 
 if TYPE_CHECKING:
     from detcore.engine.checkpoint import CheckpointInfo
-    from detcore.engine.sources import Frame
+    from detcore.engine.sources import Frame, Source
+    from detcore.engine.tiles import Tiles
 
 
 def predict_command(
@@ -46,7 +47,15 @@ def predict_command(
         Path | None,
         typer.Option(help="A .png or .jpg for one photo, .mp4 or .avi for one video, else folder."),
     ] = None,
-    score: Annotated[float, typer.Option(help="Least confidence.", min=0, max=1)] = 0.5,
+    score: Annotated[
+        float | None,
+        typer.Option(
+            help="Least confidence: of detectors 0.5 unless given, of classifiers of several "
+            "labels the model's own.",
+            min=0,
+            max=1,
+        ),
+    ] = None,
     top_k: Annotated[
         int | None, typer.Option(help="Of a classifier: how many of the best classes.", min=1)
     ] = None,
@@ -55,11 +64,15 @@ def predict_command(
         typer.Option("--tiles", help="Small objects in large photos: detect in overlapping tiles."),
     ] = False,
     tile_size: Annotated[
-        int, typer.Option(help="With --tiles: a tile's side, pixels.", min=32)
-    ] = 640,
+        int | None,
+        typer.Option(help="With --tiles: a tile's side, pixels; 640 unless given.", min=32),
+    ] = None,
     tile_overlap: Annotated[
-        float, typer.Option(help="With --tiles: share that the next sees too.", min=0, max=0.9)
-    ] = 0.2,
+        float | None,
+        typer.Option(
+            help="With --tiles: share that the next sees too; 0.2 unless given.", min=0, max=0.9
+        ),
+    ] = None,
     batch_size: Annotated[
         int, typer.Option(help="Pictures a call of the model; of a camera 1.", min=1)
     ] = 8,
@@ -68,7 +81,10 @@ def predict_command(
     ] = None,
     json_out: JsonOut = None,
     save: Annotated[
-        Path | None, typer.Option(help="Write what is found here, in --format; a folder for yolo.")
+        Path | None,
+        typer.Option(
+            help="Write what is found here, in --format; for yolo a folder without texts."
+        ),
     ] = None,
     form: Annotated[
         str, typer.Option("--format", help="Of --save: json, coco, yolo (texts) or csv.")
@@ -92,17 +108,21 @@ def predict_command(
         net, info = open_model(checkpoint, model, weights, names, device=device, speed=optimize)
         if top_k:
             jobs.name_best(net, top_k)
-        cut = jobs.tiles_for(info, tile_size, tile_overlap) if tiles else None
+        if score is not None and info.task != "detection":
+            jobs.name_above(net, score)
+        cut = _tiles(info, tile_size, tile_overlap, wanted=tiles)
         check_format(form, save, info.task)
         work = _of_data(info, data, split, count) if data else _of_files(photos or [], frames)
+        read = [Path(p) for p in (checkpoint, weights, names, data) if p is not None]
+        _check_places(work, read, out=out, save=save, form=form, json_out=json_out)
         settings = Settings(
-            score=score,
+            score=0.5 if score is None else score,
             batch_size=1 if work.endless else batch_size,
             tiles=cut,
             endless=work.endless,
         )
         with (
-            Gallery(out, info.classes, pictures=work.total, videos=work.videos) as gallery,
+            Gallery(out, info.classes, pictures=len(work.sources), videos=work.videos) as gallery,
             console.status("predicting") as status,
         ):
             answers = annotate(
@@ -113,10 +133,11 @@ def predict_command(
                 gallery=gallery,
                 say=say,
                 show=status.update,
-                total=None if work.videos else work.total,
+                total=None if work.videos else len(work.sources),
             )
         if out:
-            say(f"{'the video is' if gallery.is_video else 'pictures are in'} {out}")
+            single = "the video is" if gallery.is_video else "the picture is"
+            say(f"{'pictures are in' if gallery.is_folder else single} {out}")
         if json_out:
             jobs.write_json(json_out, answers)
         if save:
@@ -125,38 +146,82 @@ def predict_command(
 
 @dataclass(frozen=True)
 class _Work:
-    """What is to be predicted. total: files, or pictures of a data set; videos: of the files.
+    """What is to be predicted.
 
-    category_ids: the data set's own, by class.
+    files: that the frames are read from. category_ids: a data set's own, by class.
     """
 
     frames: Iterator[Frame]
-    total: int
-    videos: int = 0
-    endless: bool = False
+    sources: list[Source]
+    files: list[Path]
     category_ids: dict[str, int] | None = None
+
+    @property
+    def videos(self) -> int:
+        return sum(source.moving for source in self.sources)
+
+    @property
+    def endless(self) -> bool:
+        return any(source.endless for source in self.sources)
 
 
 def _of_data(info: CheckpointInfo, data: str, split: str, count: int) -> _Work:
     from detcore.data import DetectionDataset
     from detcore.engine.jobs import data_for
-    from detcore.engine.sources import frames_of
+    from detcore.engine.sources import frames_of, sources_of
 
     dataset = data_for(info, data, split, count)
-    frames, total = frames_of(dataset, split, count), min(count, len(dataset))
-    if not isinstance(dataset, DetectionDataset):
-        return _Work(frames, total)
-    category_ids = dict(zip(dataset.classes, dataset.category_ids, strict=True))
-    return _Work(frames, total, category_ids=category_ids)
+    sources = sources_of(dataset, split, count)
+    files = [path for k in range(len(sources)) if (path := dataset.path(k)) is not None]
+    category_ids = None
+    if isinstance(dataset, DetectionDataset):
+        category_ids = dict(zip(dataset.classes, dataset.category_ids, strict=True))
+    return _Work(frames_of(dataset, split, count), sources, files, category_ids)
 
 
 def _of_files(photos: list[str], limit: int | None) -> _Work:
     from detcore.engine.sources import find_sources, read_frames
 
     found = find_sources(photos)
-    return _Work(
-        read_frames(found, limit),
-        len(found),
-        videos=sum(source.moving for source in found),
-        endless=any(source.endless for source in found),
-    )
+    files = [Path(source.name) for source in found if not source.endless]
+    return _Work(read_frames(found, limit), found, files)
+
+
+def _tiles(
+    info: CheckpointInfo, size: int | None, overlap: float | None, *, wanted: bool
+) -> Tiles | None:
+    from detcore.engine.jobs import UsageError, tiles_for
+
+    if wanted:
+        return tiles_for(info, size or 640, 0.2 if overlap is None else overlap)
+    for option, given in (("--tile-size", size), ("--tile-overlap", overlap)):
+        if given is not None:
+            raise UsageError(f"{option} needs --tiles")
+    return None
+
+
+def _check_places(
+    work: _Work,
+    read: list[Path],
+    *,
+    out: Path | None,
+    save: Path | None,
+    form: str,
+    json_out: Path | None,
+) -> None:
+    """Raise UsageError for what can't be written, or would overwrite what is read."""
+    from detcore.engine.answers import check_texts
+    from detcore.engine.gallery import check_drawn, is_folder
+    from detcore.engine.outputs import check_outputs
+
+    read = [*read, *work.files]
+    files, folders = {"--json": json_out, "--save": save, "--out": out}, {}
+    if out and is_folder(out):
+        folders["--out"] = files.pop("--out")
+    if form == "yolo":
+        folders["--save"] = files.pop("--save")
+    check_outputs(files=files, folders=folders, inputs=read)
+    if out and "--out" in folders:
+        check_drawn(out, work.sources, read)
+    if save and form == "yolo":
+        check_texts(save, work.sources)

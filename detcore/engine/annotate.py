@@ -8,6 +8,7 @@ from itertools import islice
 
 from torch import nn
 
+from detcore.data.faults import counted
 from detcore.engine.checkpoint import CheckpointInfo
 from detcore.engine.gallery import Gallery
 from detcore.engine.jobs import Say
@@ -120,7 +121,7 @@ class _Video:
     def report(self, say: Say) -> None:
         if self.frames:
             said = _counted(list(self.objects.values())) or "nothing found"
-            say(f"{self.name}: {self.frames} frames, {said}")
+            say(f"{self.name}: {counted(self.frames, 'frame', 'frames')}, {said}")
 
 
 def _predicted(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,14 +12,18 @@ import numpy as np
 
 from detcore.data.extras import require
 from detcore.engine.checkpoint import atomic
-from detcore.engine.gallery import free_name
+from detcore.engine.gallery import free_name, overwritten
 from detcore.engine.jobs import UsageError, one_of, write_json
 from detcore.engine.matching import Json
-from detcore.engine.predict import Prediction
+from detcore.engine.predict import Prediction, shortest
 from detcore.engine.results import write_results
+from detcore.engine.sources import Source
 
 FORMATS = ("json", "coco", "yolo", "csv")
 _OF_BOXES = ("coco", "yolo")
+_OWN_TEXTS = _CLASSES, _INDEX = "classes.txt", "index.csv"
+
+log = logging.getLogger("detcore.engine")
 
 
 def check_format(form: str, save: Path | None, task: str) -> None:
@@ -28,8 +33,15 @@ def check_format(form: str, save: Path | None, task: str) -> None:
         raise UsageError(f"--format {form} needs --save, where to write it")
     if form in _OF_BOXES and task != "detection":
         raise UsageError(f"--format {form} is for detectors, the model is for {task}")
-    if form == "yolo" and save is not None and save.is_file():
-        raise UsageError(f"--format yolo needs a folder for --save, {save} is a file")
+
+
+def check_texts(folder: Path, sources: Sequence[Source]) -> None:
+    """Raise UsageError if a folder holds texts that those in form yolo would replace.
+
+    They may be labels that somebody drew by hand, beside the pictures or apart.
+    """
+    if there := overwritten(folder, sources, ".txt", _OWN_TEXTS):
+        raise UsageError(f"--save would overwrite {there[0]}; give a folder without such texts")
 
 
 def write_answers(
@@ -48,10 +60,12 @@ def write_answers(
 
             - json: a list of the answers as they are
             - coco: detections in COCO's results form (bbox xywh, pixels), each also with its
-              ``file_name``, and of a video with ``frame`` and ``track_id``
+              ``category_name`` and ``file_name``, by which `read_results` finds class and
+              picture, and of a video with ``frame`` and ``track_id``
             - yolo: a text file a picture, a line a detection: class from 0, centre x, centre y,
               width, height (shares of the picture), confidence, and of a video the track, -1
-              without one; and ``classes.txt``
+              without one; ``classes.txt``; and where pictures of several folders have one
+              name, so that texts got a number, ``index.csv``: which picture's each is
             - csv: a row a detection (corners, pixels) or a class named
 
         answers: `detcore.engine.annotate.annotate`'s. In coco those without an ``image_id`` are
@@ -104,11 +118,13 @@ def _coco_rows(answer: Json, image_id: int, category_ids: Mapping[str, int]) -> 
     for found in answer["detections"]:
         if found["class"] not in category_ids:
             continue
-        x0, y0, x1, y1 = found["box"]
+        corners = np.array(found["box"], np.float32)
+        size = corners[2:] - corners[:2]  # in float32, as the model meant the corners
         row = {
             "image_id": image_id,
             "category_id": category_ids[found["class"]],
-            "bbox": [x0, y0, x1 - x0, y1 - y0],
+            "category_name": found["class"],
+            "bbox": [shortest(number) for number in (*corners[:2], *size)],
             "score": found["score"],
             "file_name": answer["file"],
         }
@@ -122,9 +138,10 @@ def _coco_rows(answer: Json, image_id: int, category_ids: Mapping[str, int]) -> 
 
 def _write_yolo(folder: Path, answers: Sequence[Json], classes: Sequence[str]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    names = "classes.txt"
-    taken = {names}
-    _write_text(folder / names, "".join(f"{name}\n" for name in classes))
+    taken = set(_OWN_TEXTS)
+    _write_text(folder / _CLASSES, "".join(f"{name}\n" for name in classes))
+    text_of: list[tuple[str, str]] = []
+    numbered = False
     place = {name: k for k, name in enumerate(classes)}
     for answer in answers:
         width, height, lines = answer["width"], answer["height"], []
@@ -140,8 +157,15 @@ def _write_yolo(folder: Path, answers: Sequence[Json], classes: Sequence[str]) -
             numbers = " ".join(f"{share:.6f}" for share in shares)
             track = f" {found.get('track', -1)}" if "frame" in answer else ""
             lines.append(f"{place[found['class']]} {numbers}{track}\n")
+        alone = free_name(answer["file"], answer.get("frame"), ".txt", set())
         name = free_name(answer["file"], answer.get("frame"), ".txt", taken)
         _write_text(folder / name, "".join(lines))
+        text_of.append((name, answer["file"]))
+        numbered |= name != alone
+    if numbered:
+        with atomic(folder / _INDEX) as aside, aside.open("w", newline="", encoding="utf-8") as f:
+            csv.writer(f).writerows([("text", "file"), *text_of])
+        log.warning("pictures share names; which text is whose is in %s", folder / _INDEX)
 
 
 def _write_csv(path: Path, answers: Sequence[Json]) -> None:

@@ -47,12 +47,19 @@ def classification_metrics(
             f"got {list(scores.shape)}"
         )
     if multilabel:
-        kind, size, targets = "multilabel", {"num_labels": count}, targets.long()
-        objects = targets.sum(0)
+        targets = targets.long()
+        answers, objects = (scores > 0.5 if named is None else named).float(), targets.sum(0)
     else:
-        kind, size = "multiclass", {"num_classes": count}
-        objects = torch.bincount(targets, minlength=count)
-    answers = (scores > 0.5 if named is None else named).float() if multilabel else scores
+        answers, objects = scores, torch.bincount(targets, minlength=count)
+    if count == 1:
+        # torchmetrics takes no single class. Beside one label a copy of it changes no mean, beside
+        # one class an empty one is in none
+        if multilabel:
+            scores, targets, answers = (t.repeat(1, 2) for t in (scores, targets, answers))
+        else:
+            answers = torch.nn.functional.pad(scores, (0, 1), value=-torch.inf)
+    kind, number = ("multilabel", "num_labels") if multilabel else ("multiclass", "num_classes")
+    size = {number: max(count, 2)}
 
     def measure(name: str, average: str, given: Tensor = answers, **more: Any) -> Tensor:
         value: Tensor = getattr(functional, f"{kind}_{name}")(
@@ -64,19 +71,19 @@ def classification_metrics(
     rows: list[Json] = [{"name": name} for name in classes]
     for short, name in _SHARES.items():
         figures[short] = float(measure(name, "macro"))
-        _add(rows, short, measure(name, "none").tolist())
+        _add(rows, short, measure(name, "none")[:count].tolist())
     figures["micro"] = {s: float(measure(name, "micro")) for s, name in _SHARES.items()}
     _add(rows, "objects", objects.tolist())
     if multilabel:
         with warnings.catch_warnings():
             # of classes that no picture shows; they get None
             warnings.filterwarnings("ignore", "No positive samples")
-            every = measure("average_precision", "none", scores).tolist()
+            every = measure("average_precision", "none", scores)[:count].tolist()
         every = [ap if shown else None for ap, shown in zip(every, objects.tolist(), strict=True)]
         _add(rows, "AP", every)
         known = [ap for ap in every if ap is not None]
         figures["mAP"] = sum(known) / len(known) if known else None
-        tables = functional.multilabel_confusion_matrix(answers, targets, num_labels=count)
+        tables = functional.multilabel_confusion_matrix(answers, targets, **size)[:count]
         # [C, 2, 2]: true no and yes by answered no and yes
         for key, (true, said) in (("matched", (1, 1)), ("wrong", (0, 1)), ("missed", (1, 0))):
             _add(rows, key, tables[:, true, said].tolist())
@@ -84,7 +91,7 @@ def classification_metrics(
         figures["top5_accuracy"] = None
         if count > 5:
             figures["top5_accuracy"] = float(measure("accuracy", "micro", top_k=5))
-        matrix = functional.multiclass_confusion_matrix(scores, targets, **size)
+        matrix = functional.multiclass_confusion_matrix(answers, targets, **size)[:count, :count]
         figures["confusion"] = {"classes": list(classes), "matrix": matrix.tolist()}
     return {**figures, "per_class": rows}
 

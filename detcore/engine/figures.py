@@ -11,10 +11,11 @@ import numpy as np
 from detcore.data.extras import require
 from detcore.engine.checkpoint import atomic
 from detcore.engine.matching import Json
+from detcore.engine.report import shown_rows
 
 _NAMED = 12  # curves that get a colour and a name; more can't be told apart
 _ALL = 25  # classes up to which the empty ones are shown too
-_COUNTED = 60  # classes up to which a cell's count can be read
+_COUNTED = 60  # classes up to which a cell's count, or a class's line, can be read
 
 
 def precision_recall(metrics: Json) -> Any:
@@ -24,7 +25,9 @@ def precision_recall(metrics: Json) -> Any:
         metrics: `detcore.engine.evaluate.detection_figures` with details.
 
     Returns:
-        A ``matplotlib.figure.Figure``. With more than 12 classes the single lines are grey.
+        A ``matplotlib.figure.Figure``. With more than 12 classes the single lines are grey. The
+        operating point is of all detections, so that frequent classes weigh more there than in
+        the mean of the classes: it need not lie on that line.
     """
     figure, axis = _figure(6.4, 4.8)
     curves = metrics["curves"]
@@ -40,7 +43,7 @@ def precision_recall(metrics: Json) -> Any:
         )
     if known:
         mean = np.mean([c["precision"] for c in known], axis=0)
-        axis.plot(curves["recall"], mean, color="black", linewidth=2.4, label="mean")
+        axis.plot(curves["recall"], mean, color="black", linewidth=2.4, label="mean of the classes")
     if metrics["precision"] is not None and metrics["recall"] is not None:
         axis.plot(
             metrics["recall"],
@@ -48,7 +51,7 @@ def precision_recall(metrics: Json) -> Any:
             "o",
             color="black",
             markerfacecolor="white",
-            label=f"all, at confidence {metrics['score_threshold']:g}",
+            label=f"all detections together, at confidence {metrics['score_threshold']:g}",
         )
     axis.set(xlabel="recall", ylabel="precision", xlim=(0, 1.01), ylim=(0, 1.03))
     axis.grid(alpha=0.3)
@@ -99,6 +102,36 @@ def confusion(table: Json) -> Any:
     return figure
 
 
+def class_marks(metrics: Json) -> Any:
+    """A line a class with a mark for each of its figures: precision, recall, F1, AP.
+
+    Args:
+        metrics: `classification_metrics`' of several labels a picture. Classes without objects
+            and answers are left out, and of more than 60 all but those of the lowest F1.
+
+    Returns:
+        A ``matplotlib.figure.Figure``.
+    """
+    rows = shown_rows(metrics)
+    if len(rows) > _COUNTED:
+        lowest = sorted(row["f1"] for row in rows)[:_COUNTED][-1]
+        rows = [row for row in rows if row["f1"] <= lowest][:_COUNTED]
+    figure, axis = _figure(6.4, 1.4 + 0.26 * len(rows))
+    places = range(len(rows))
+    axis.hlines(places, 0, 1, color="0.9", linewidth=1)
+    marks = {"precision": ">", "recall": "<", "f1": "o", "AP": "D"}
+    for key, mark in marks.items():
+        values = [np.nan if row[key] is None else row[key] for row in rows]
+        label = "F1" if key == "f1" else key
+        axis.plot(values, places, mark, alpha=0.75, label=label)
+    axis.set_yticks(places, [row["name"] for row in rows], fontsize=9)
+    axis.set(xlim=(-0.02, 1.02), ylim=(len(rows) - 0.4, -0.6))
+    axis.legend(fontsize=8, ncols=4, loc="lower center", bbox_to_anchor=(0.5, 1))
+    for edge in ("top", "right", "left"):
+        axis.spines[edge].set_visible(False)
+    return figure
+
+
 def error_bars(counts: Json) -> Any:
     """A bar a kind of error; `counts` are `errors_by_kind`'s. A ``matplotlib.figure.Figure``."""
     figure, axis = _figure(6.4, 2.8)
@@ -126,7 +159,8 @@ def save_figures(metrics: Json, folder: Path) -> list[str]:
     """Write the figures that an evaluation with details has, each a PNG, whole or not at all.
 
     Returns:
-        Their names: precision_recall.png, errors.png, confusion.png, as far as there are any.
+        Their names: of a detector precision_recall.png, errors.png and confusion.png, of a
+        classifier confusion.png, or with several labels a picture classes.png.
     """
     folder.mkdir(parents=True, exist_ok=True)
     drawn = {}
@@ -135,6 +169,8 @@ def save_figures(metrics: Json, folder: Path) -> list[str]:
         drawn["errors.png"] = error_bars(metrics["errors"]["counts"])
     if "confusion" in metrics:
         drawn["confusion.png"] = confusion(metrics["confusion"])
+    else:
+        drawn["classes.png"] = class_marks(metrics)
     for name, figure in drawn.items():
         with atomic(folder / name) as aside:
             aside.write_bytes(png(figure))

@@ -15,6 +15,7 @@ from torch import Tensor
 from torchvision.transforms.functional import resize
 
 from detcore.data import AnyDataset, DamagedImage, DetectionDataset
+from detcore.data.faults import counted
 from detcore.engine import figures
 from detcore.engine.checkpoint import atomic
 from detcore.engine.evaluate import Measured
@@ -164,6 +165,9 @@ def _classification(metrics: Json) -> str:
     if "confusion" in metrics:
         drawn = figures.png(figures.confusion(metrics["confusion"]))
         parts.append(f"<h2>Confusion</h2>{_image(drawn, 'confusion matrix')}")
+    else:
+        drawn = figures.png(figures.class_marks(metrics))
+        parts.append(f"<h2>By class</h2>{_image(drawn, 'precision, recall, F1 and AP by class')}")
     return "\n".join(parts)
 
 
@@ -172,7 +176,8 @@ def _per_class(metrics: Json) -> str:
     columns = [k for k in rows[0] if k != "name"] if rows else []
     cells = [(row["name"], *(row[c] for c in columns)) for row in rows]
     left_out = len(metrics["per_class"]) - len(rows)
-    note = f"<p>{left_out} classes without objects and detections are left out.</p>"
+    said = counted(left_out, "class is left out: it has", "classes are left out: they have")
+    note = f"<p>{said} no objects and no detections.</p>"
     return f"<h2>Classes</h2>{note if left_out else ''}{_table(('class', *columns), cells)}"
 
 

@@ -136,6 +136,16 @@ def name_best(net: nn.Module, count: int) -> None:
         raise UsageError(str(error)) from error
 
 
+def name_above(net: nn.Module, score: float) -> None:
+    """Let a classifier of several labels name all classes above a score; UsageError for others."""
+    if not getattr(net, "multilabel", False):
+        raise UsageError(
+            "--score is for detectors and classifiers of several labels; this one names its best "
+            "class, or of --top-k the best ones"
+        )
+    net.score_threshold = score  # type: ignore[assignment]
+
+
 def tiles_for(info: CheckpointInfo, size: int, overlap: float) -> Tiles:
     """How to cut photos for a checkpoint's detector; UsageError for a classifier."""
     if info.task != "detection":

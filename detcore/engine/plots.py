@@ -149,9 +149,9 @@ def loss_curve(log: Path, out: Path, evaluations: Path | None = None) -> None:
             color="black" if strong else None,
             linewidth=1.6 if strong else 1,
         )
-    top.set_yscale("log")  # a loss falls by factors: on a linear axis only the start is seen
-    for axis in (top.yaxis.set_major_formatter, top.yaxis.set_minor_formatter):
-        axis("{x:g}")  # 0.6 is read more easily than 6 x 10^-1
+    if any(row["loss"] > 0 for row in rows):
+        top.set_yscale("log")  # a loss falls by factors: on a linear axis only the start is seen
+        _label_few(top)
     top.set_ylabel("loss")
     top.legend()
     for panel in middle:
@@ -159,7 +159,7 @@ def loss_curve(log: Path, out: Path, evaluations: Path | None = None) -> None:
             panel.plot([r["step"] for r in judged], [r[name] for r in judged], ".-", label=name)
         panel.set_ylim(0, 1)
         panel.set_ylabel("val score")
-        panel.legend()
+        panel.legend(loc="lower right")  # scores rise: the least is above it
     low.plot(steps, [row["lr"] for row in rows], color="tab:green")
     low.set_ylabel("learning rate")
     low.set_xlabel("step")
@@ -167,6 +167,19 @@ def loss_curve(log: Path, out: Path, evaluations: Path | None = None) -> None:
         panel.grid(alpha=0.3)
     with atomic(out) as aside:
         figure.savefig(aside, dpi=110)
+
+
+def _label_few(axes: Any) -> None:
+    """Label a log axis at so few places that no label meets the next: 1, 2, 5, or decades."""
+    ticker: Any = require("matplotlib.ticker")
+    low, high = axes.get_ylim()
+    if high / low < 5:  # else there may be one label, or none
+        places = ticker.MaxNLocator(6)
+    else:
+        places = ticker.LogLocator(subs=(1, 2, 5) if high / low < 1e4 else (1,))
+    axes.yaxis.set_major_locator(places)
+    axes.yaxis.set_major_formatter("{x:g}")  # 0.5 is read more easily than 5 x 10^-1
+    axes.yaxis.set_minor_formatter(ticker.NullFormatter())
 
 
 def _rows(table: Path) -> list[dict[str, float]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -63,21 +64,21 @@ def to_json(prediction: Prediction, classes: Sequence[str], image: Tensor) -> di
     xyxy in pixels, by descending score, and ``track`` where ``tracks`` has a number. Classifier:
     ``width``, ``height`` and ``classes``: a list of ``class``, ``score`` by descending score, of
     the classes that the model named: its top k, or with several labels a picture all above their
-    thresholds, which may be none.
+    thresholds, which may be none. Numbers are `shortest`.
     """
     size = {"width": image.shape[-1], "height": image.shape[-2]}
     if "boxes" not in prediction:
         scores = prediction["scores"].tolist()
         named = sorted(prediction["labels"].tolist(), key=lambda label: -scores[label])
-        listed = [{"class": classes[k], "score": round(scores[k], 6)} for k in named]
+        listed = [{"class": classes[k], "score": shortest(scores[k])} for k in named]
         return {**size, "classes": listed}
     order = prediction["scores"].argsort(descending=True, stable=True).tolist()
     rows = zip(*(prediction[k].tolist() for k in ("boxes", "scores", "labels")), strict=True)
     found: list[dict[str, Any]] = [
         {
             "class": classes[label - 1],
-            "score": round(score, 6),
-            "box": [round(c, 2) for c in box],
+            "score": shortest(score),
+            "box": [shortest(c) for c in box],
         }
         for box, score, label in rows
     ]
@@ -86,3 +87,11 @@ def to_json(prediction: Prediction, classes: Sequence[str], image: Tensor) -> di
             if number >= 0:
                 row["track"] = number
     return {**size, "detections": [found[i] for i in order]}
+
+
+def shortest(value: float) -> float:
+    """The decimal of fewest digits that float32 takes for `value`: 30.03, not 30.0300006866.
+
+    People can read it, and nothing is lost: models answer in float32.
+    """
+    return float(str(np.float32(value)))

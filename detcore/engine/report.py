@@ -14,6 +14,7 @@ from rich.table import Table
 from torch import nn
 
 from detcore.data import AnyDataset
+from detcore.data.faults import counted
 from detcore.engine.config import TrainConfig
 from detcore.engine.devices import process_count
 from detcore.engine.metrics import Json
@@ -80,7 +81,7 @@ def headline(metrics: Json) -> str:
 
 def volume(metrics: Json) -> str:
     """How much was measured, and what it took: pictures, speed, parameters of the model."""
-    text = f"{metrics['images']} images"
+    text = counted(metrics["images"], "image", "images")
     if "parameters" in metrics:
         text += f", {metrics['images_per_second']} images/s"
         text += f", {metrics['parameters'] / 1e6:.2f} million parameters"

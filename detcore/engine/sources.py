@@ -119,17 +119,22 @@ def frames_of(dataset: AnyDataset, split: str, count: int) -> Iterator[Frame]:
 
     A damaged one is left out and named in the log.
     """
-    for k in range(min(count, len(dataset))):
-        name, image_id = f"{split}-{k:03d}", None
-        if isinstance(dataset, DetectionDataset):
-            record = dataset.record(k)
-            name, image_id = record.file_name, record.image_id
+    for k, source in enumerate(sources_of(dataset, split, count)):
+        image_id = dataset.record(k).image_id if isinstance(dataset, DetectionDataset) else None
         try:
             image = dataset[k][0]
         except DamagedImage as error:
             log.warning("%s; left out", error)
             continue
-        yield Frame(name, image, image_id=image_id)
+        yield Frame(source.name, image, image_id=image_id)
+
+
+def sources_of(dataset: AnyDataset, split: str, count: int) -> list[Source]:
+    """The first `count` pictures of a data set, named as `frames_of` names them."""
+    indices = range(min(count, len(dataset)))
+    if isinstance(dataset, DetectionDataset):
+        return [Source(dataset.record(k).file_name) for k in indices]
+    return [Source(f"{split}-{k:03d}") for k in indices]
 
 
 def opencv() -> Any:

@@ -69,7 +69,7 @@ def test_each_video_counts_for_itself():
     answers, said, _ = run(both, pictures=3, videos=3)
     assert [d["track"] for a in answers for d in a["detections"]] == [1, 1, 1, 1]
     assert said == [
-        "a.mp4: 2 frames, 1 red", "b.mp4: 2 frames, 1 red", "b.mp4: 1 frames, nothing found"
+        "a.mp4: 2 frames, 1 red", "b.mp4: 2 frames, 1 red", "b.mp4: 1 frame, nothing found"
     ]  # fmt: skip
 
 
@@ -99,7 +99,7 @@ def test_a_camera_ends_with_ctrl_c_and_still_answers():
         raise KeyboardInterrupt
 
     answers, said, _ = run(stream(), videos=1, batch_size=1, endless=True)
-    assert len(answers) == 1 and said == ["camera:0: 1 frames, 1 red"]
+    assert len(answers) == 1 and said == ["camera:0: 1 frame, 1 red"]
     with pytest.raises(KeyboardInterrupt):
         run(stream(), videos=1, batch_size=1)
 
@@ -142,12 +142,23 @@ def test_what_does_not_fit_out_is_refused(tmp_path):
     for name, pictures, videos, words in (
         ("x.png", 2, 0, "--out must be a folder for 2 pictures"),
         ("x.jpg", 1, 1, "--out must be a folder for the frames of a video"),
-        ("x.mp4", 1, 0, r"x\.mp4 is for one video, got 1 files, 0 videos"),
+        ("x.mp4", 1, 0, r"x\.mp4 is for one video, got 1 file, 0 videos"),
         ("x.mp4", 2, 2, "is for one video, got 2 files, 2 videos"),
     ):
         with pytest.raises(UsageError, match=words):
             Gallery(tmp_path / name, [], pictures=pictures, videos=videos)
     Gallery(tmp_path / "x.png", [], pictures=1)
+
+
+def test_a_suffix_that_is_none_of_ours_is_a_folders_only_if_it_is_there(tmp_path):
+    for name in ("x.webp", "x.tif", "x.BMP"):
+        run([Frame("a.png", pixels(scene()))], out=tmp_path / name)
+        assert Image.open(tmp_path / name).size == (512, 384)
+    with pytest.raises(UsageError, match=r"x\.mov: a picture is written as \.png, .*make it first"):
+        Gallery(tmp_path / "x.mov", [], pictures=1)
+    (tmp_path / "x.mov").mkdir()
+    run([Frame("a.png", pixels(scene()))], out=tmp_path / "x.mov")
+    assert (tmp_path / "x.mov" / "a.png").is_file()
 
 
 def test_a_tracked_box_has_its_number_in_its_tag(tmp_path):

@@ -7,8 +7,11 @@ import supervision
 import torch
 
 from detcore.data.extras import MissingPackage
-from detcore.engine.answers import check_format, to_supervision, write_answers
+from detcore.engine.answers import check_format, check_texts, to_supervision, write_answers
+from detcore.engine.evaluate import coco_results
 from detcore.engine.jobs import UsageError
+from detcore.engine.predict import to_json
+from detcore.engine.sources import Source
 
 CLASSES = ["cat", "dog"]
 
@@ -37,8 +40,8 @@ def test_coco(pictures, film, tmp_path):
     write_answers(path, "coco", pictures, CLASSES)
     first, second = json.loads(path.read_text())
     assert first == {
-        "image_id": 1, "category_id": 2, "bbox": [10, 20, 20, 40], "score": 0.75,
-        "file_name": "a/x.jpg",
+        "image_id": 1, "category_id": 2, "category_name": "dog", "bbox": [10, 20, 20, 40],
+        "score": 0.75, "file_name": "a/x.jpg",
     }  # fmt: skip
     assert second["category_id"] == 1
     # by the ids of a data set, which doesn't know cats
@@ -51,7 +54,25 @@ def test_coco(pictures, film, tmp_path):
     assert (tracked["frame"], tracked["track_id"]) == (7, 4)
 
 
-def test_yolo(pictures, film, tmp_path):
+def test_coco_loses_nothing_of_what_the_model_said(tmp_path):
+    torch.manual_seed(0)
+    corners = torch.rand(50, 4) * 90
+    corners[:, 2:] += corners[:, :2]
+    found = {"boxes": corners, "scores": torch.rand(50), "labels": torch.ones(50, dtype=torch.long)}
+    answer = {"file": "x.jpg", **to_json(found, CLASSES, torch.zeros(3, 200, 200))}
+    write_answers(tmp_path / "dets.json", "coco", [answer], CLASSES)
+    rows = json.loads((tmp_path / "dets.json").read_text())
+    order = found["scores"].argsort(descending=True)
+    wanted = coco_results([{k: v[order] for k, v in found.items()}], [1], [1])
+    for key in ("score", "bbox"):
+        written, meant = (torch.tensor([r[key] for r in one]) for one in (rows, wanted))
+        assert torch.equal(written, meant)
+    # and no digit more than that takes
+    digits = [len(str(number).replace(".", "")) for row in rows for number in row["bbox"]]
+    assert max(digits) <= 10
+
+
+def test_yolo(pictures, film, tmp_path, caplog):
     write_answers(tmp_path / "out", "yolo", pictures, CLASSES)
     files = {p.name: p.read_text() for p in (tmp_path / "out").iterdir()}
     assert files == {
@@ -61,10 +82,35 @@ def test_yolo(pictures, film, tmp_path):
             "0 0.500000 0.125000 1.000000 0.250000 0.500000\n"
         ),
         "x-2.txt": "",
+        "index.csv": "text,file\nx.txt,a/x.jpg\nx-2.txt,b/x.jpg\n",
     }
+    (line,) = caplog.messages
+    assert line.startswith("pictures share names; which text is whose is in")
     write_answers(tmp_path / "film", "yolo", film, CLASSES)
     text = (tmp_path / "film" / "f-000007.txt").read_text()
     assert text == "1 0.200000 0.200000 0.200000 0.200000 0.750000 4\n"
+    # nobody shares a name here
+    assert not (tmp_path / "film" / "index.csv").exists()
+
+
+@pytest.mark.parametrize(
+    ("there", "words"),
+    [
+        ("x.txt", r"--save would overwrite .*x\.txt"),
+        ("x-2.txt", "x-2.txt"),
+        ("classes.txt", "classes.txt"),
+        ("[f]-000012.txt", "000012.txt"),
+    ],
+)
+def test_texts_that_are_there_are_not_overwritten(tmp_path, there, words):
+    sources = [Source("a/x.jpg"), Source("b/x.jpg"), Source("[f].mp4", moving=True)]
+    check_texts(tmp_path / "new", sources)
+    for other in ("y.txt", "x.png", "f-000012.txt", "[f]-notes.txt"):
+        (tmp_path / other).write_text("")
+    check_texts(tmp_path, sources)
+    (tmp_path / there).write_text("")
+    with pytest.raises(UsageError, match=words):
+        check_texts(tmp_path, sources)
 
 
 def test_csv(pictures, film, tmp_path):
@@ -90,13 +136,11 @@ def test_json_is_the_answers_themselves(pictures, tmp_path):
 
 
 def test_what_a_format_cannot_hold_is_refused(tmp_path):
-    (tmp_path / "file").write_text("")
     for form, save, task, words in (
         ("xml", None, "detection", "--format must be one of json, coco, yolo, csv, got 'xml'"),
         ("csv", None, "detection", "--format csv needs --save"),
         ("coco", tmp_path / "x", "classification", "--format coco is for detectors"),
         ("yolo", tmp_path / "x", "classification", "--format yolo is for detectors"),
-        ("yolo", tmp_path / "file", "detection", "needs a folder for --save"),
     ):
         with pytest.raises(UsageError, match=words):
             check_format(form, save, task)

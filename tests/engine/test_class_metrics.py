@@ -56,3 +56,25 @@ def test_average_precision_of_labels_is_by_score_and_the_rest_by_what_was_named(
     assert [(r["matched"], r["wrong"], r["missed"]) for r in halves] == [
         (1, 1, 1), (1, 1, 0), (0, 0, 0)
     ]  # fmt: skip
+
+
+def test_one_class_is_measured_too():
+    figures = classification_metrics(torch.ones(3, 1), torch.zeros(3, dtype=torch.long), ["a"])
+    shares = dict.fromkeys(("precision", "recall", "f1"), 1.0)
+    assert figures == {
+        "accuracy": 1, **shares, "micro": shares, "top5_accuracy": None,
+        "confusion": {"classes": ["a"], "matrix": [[3]]},
+        "per_class": [{"name": "a", **shares, "objects": 3}],
+    }  # fmt: skip
+
+
+def test_one_label_is_measured_too():
+    scores, targets = torch.tensor([[0.9], [0.8], [0.3], [0.2]]), torch.tensor([[1], [0], [1], [0]])
+    figures = classification_metrics(scores, targets, ["a"])
+    halves = dict.fromkeys(("precision", "recall", "f1"), 0.5)
+    average = pytest.approx((1 + 2 / 3) / 2)
+    counts = {"objects": 2, "matched": 1, "wrong": 1, "missed": 1}
+    assert figures == {
+        "accuracy": 0.5, **halves, "micro": halves, "mAP": average,
+        "per_class": [{"name": "a", **halves, **counts, "AP": average}],
+    }  # fmt: skip

@@ -9,8 +9,16 @@ import torch
 from PIL import Image
 
 from detcore.data import DigitPatches, Digits, DigitScenes
-from detcore.engine.evaluate import evaluate
-from detcore.engine.figures import confusion, error_bars, png, precision_recall, save_figures
+from detcore.engine.class_metrics import classification_metrics
+from detcore.engine.evaluate import Measured, evaluate
+from detcore.engine.figures import (
+    class_marks,
+    confusion,
+    error_bars,
+    png,
+    precision_recall,
+    save_figures,
+)
 from detcore.engine.html import write_report
 from tests.engine.test_predict import Oracle, boxes_of
 
@@ -109,6 +117,33 @@ def test_a_classifiers_surest_mistakes(tmp_path):
     assert len(page.pictures) == 2  # confusion, and the one mistake
 
 
+def test_of_several_labels_there_is_a_line_a_class(tmp_path):
+    scores = torch.tensor([[0.9, 0.2, 0.1], [0.6, 0.8, 0.1], [0.1, 0.7, 0.1]])
+    targets = torch.tensor([[1, 0, 0], [0, 1, 0], [1, 0, 0]])
+    figures = classification_metrics(scores, targets, ["a", "b", "c"])
+    axes = class_marks(figures).axes[0]
+    # c is in no picture, and nothing was named so
+    assert [t.get_text() for t in axes.get_yticklabels()] == ["a", "b"]
+    marks = {line.get_label(): line.get_xdata() for line in axes.lines}
+    assert marks["recall"] == pytest.approx([0.5, 1])
+    assert marks["AP"] == pytest.approx([(1 + 2 / 3) / 2, 1])
+    assert set(marks) == {"precision", "recall", "F1", "AP"}
+    assert save_figures(figures, tmp_path) == ["classes.png"]
+    assert Image.open(tmp_path / "classes.png").format == "PNG"
+    measured = Measured({**figures, "images": 3})
+    write_report(tmp_path / "r.html", measured, DigitPatches("val", length=1), title="x", facts={})
+    page = Page(tmp_path / "r.html")
+    assert len(page.pictures) == 1
+    assert "1 class is left out: it has no objects and no detections." in page.texts
+
+
+def test_of_many_classes_those_of_the_lowest_f1_are_marked():
+    row = {"precision": 0.5, "recall": 0.5, "AP": None, "objects": 1}
+    rows = [{**row, "name": f"c{k}", "f1": 0.5 + (k < 3) / 4} for k in range(64)]
+    labels = class_marks({"per_class": rows}).axes[0].get_yticklabels()
+    assert [t.get_text() for t in labels] == [f"c{k}" for k in range(3, 63)]
+
+
 def test_pictures_that_are_not_there_are_grey(scenes, tmp_path):
     from detcore.data import DamagedImage
 
@@ -160,6 +195,7 @@ def test_the_mean_curve_is_over_classes_with_objects():
     metrics = {"curves": curves, "precision": 0.75, "recall": 0.5, "score_threshold": 0.3}
     figure = precision_recall(metrics)
     lines = {line.get_label(): line.get_ydata() for line in figure.axes[0].lines}
-    assert set(lines) == {"a", "b", "mean", "all, at confidence 0.3"}
-    assert list(lines["mean"]) == [0.75, 0.5, 0.25]
+    together = "all detections together, at confidence 0.3"
+    assert set(lines) == {"a", "b", "mean of the classes", together}
+    assert list(lines["mean of the classes"]) == [0.75, 0.5, 0.25]
     assert png(figure)[:4] == b"\x89PNG"

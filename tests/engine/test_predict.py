@@ -143,7 +143,7 @@ def test_images_become_float():
 def test_json_is_sorted_and_named():
     image = torch.zeros(3, 20, 30)
     answer = {
-        "boxes": torch.tensor([[0, 0, 5, 5], [1, 1, 9.123, 9]]),
+        "boxes": torch.tensor([[0, 0, 5, 5], [1, 1, 9.12345, 1 / 3]]),
         "scores": torch.tensor([0.25, 0.75]),
         "labels": torch.tensor([1, 2]),
     }
@@ -151,7 +151,7 @@ def test_json_is_sorted_and_named():
         "width": 30,
         "height": 20,
         "detections": [
-            {"class": "b", "score": 0.75, "box": [1, 1, 9.12, 9]},
+            {"class": "b", "score": 0.75, "box": [1, 1, 9.12345, 0.33333334]},
             {"class": "a", "score": 0.25, "box": [0, 0, 5, 5]},
         ],
     }
