@@ -4,7 +4,8 @@ import pytest
 
 from detcore.engine import checkpoint
 from detcore.models import create
-from tests.test_cli import call
+from tests.test_cli import SMALL, call
+from tests.test_cli_data import TINY, coco
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +44,17 @@ def test_saved_results_score_as_the_model_did(run, tmp_path):
     rest = set(second) - {"results"}
     assert {k: first[k] for k in rest} == {k: second[k] for k in rest}
     assert {"voc", "confusion", "errors", "curves", "best_confidence"} < rest
+
+
+def test_pictures_that_were_trained_on_are_said_to_be_these(tmp_path):
+    coco(tmp_path, "train", 2)
+    coco(tmp_path, "val", 2)
+    data = ["--data", tmp_path / "train.json"]
+    call("train", "--model", "yolo", *data, "--steps", 1, "--out", tmp_path / "r", *SMALL, *TINY)
+    words = "train.json is one split: the model was trained on these pictures"
+    assert words in call("eval", "--checkpoint", tmp_path / "r")
+    other = ["--data", tmp_path / "val.json"]
+    assert "one split" not in call("eval", "--checkpoint", tmp_path / "r", *other)
 
 
 def test_a_classifier_is_reported_too(tmp_path):

@@ -95,6 +95,8 @@ def evaluate_command(
             dataset = jobs.data_for(info, data, split, limit)
             if save_results and dataset.task != "detection":
                 raise jobs.UsageError(f"--save-results is for detectors, this is {dataset.task}")
+            if dataset.whole and jobs.located(str(data)) == info.data.get("spec"):
+                say(f"note: {data} is one split: the model was trained on these pictures")
             net = named_as(net, info, dataset)
             with console.status("evaluating") as status:
                 measured = evaluate(
