@@ -9,7 +9,7 @@ from typing import Any
 
 from detcore.data.base import ClassificationDataset, DetectionDataset
 from detcore.data.cityscapes import Cityscapes, is_cityscapes
-from detcore.data.coco import Coco, annotation_file
+from detcore.data.coco import Coco, annotation_files
 from detcore.data.digits import DigitPatches, Digits, DigitScenes
 from detcore.data.faults import DataError, Faults
 from detcore.data.folder import Folder, is_folder
@@ -70,10 +70,11 @@ def _coco(path: Path, split: str, *, faults: Faults | None = None, **options: An
         data = Coco(path, **options)
         data.whole = True
         return data
-    found = annotation_file(path, split)
+    found = annotation_files(path, split)
     if not found:
         raise DataError(f"{path}: no COCO .json here or in annotations/")
-    return Coco(found[0], split=found[1], **options)
+    files, share = found
+    return Coco(files, split=share, **options)
 
 
 NAMES: dict[str, Callable[..., Any]] = {
@@ -136,7 +137,7 @@ def _reader_of(path: Path) -> Callable[..., Any]:
 
 def _has_coco(root: Path) -> bool:
     try:
-        return annotation_file(root, "all") is not None
+        return annotation_files(root, "all") is not None
     except DataError:
         return True  # there are some, for other splits
 

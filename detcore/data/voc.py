@@ -93,7 +93,7 @@ class Voc(FileDetection):
                 self.add(_record(number, objects, picture, size, one_based), picture)
         if not self.records:
             raise DataError(f"{self.root}: split {split!r} has no picture with an annotation")
-        self.report()
+        self.report(self.root)
 
     def _parsed(self, file: Path) -> ElementTree.Element | None:
         try:
