@@ -14,7 +14,7 @@ from detcore.data.digits import DigitPatches, Digits, DigitScenes
 from detcore.data.faults import DataError, Faults
 from detcore.data.folder import Folder, is_folder
 from detcore.data.kitti import Kitti, is_kitti
-from detcore.data.multilabel import MultiLabel, is_multilabel
+from detcore.data.multilabel import MultiLabel, is_multilabel, is_multilabel_folder
 from detcore.data.openimages import OpenImages, is_openimages
 from detcore.data.packed import caltech256, cifar10, fashion_mnist, imagenet, mnist, recognised
 from detcore.data.voc import Voc, is_voc
@@ -33,7 +33,8 @@ def load(
             of `MultiLabel`'s forms, or a YAML file as of `YoloText`; or a folder, which is
             recognised in this order as COCO (an instances JSON in it or in ``annotations/``), VOC
             (XML annotations), YOLO texts, Open Images, KITTI, Cityscapes, CIFAR-10, MNIST,
-            Fashion-MNIST, Caltech-256, or classification (folders of pictures; ImageNet's too).
+            Fashion-MNIST, Caltech-256, labels (a CSV or JSON of `MultiLabel`'s forms beside its
+            pictures or their ``images/``), or classification (folders of pictures; ImageNet's too).
         split: ``train``, ``val`` or ``test``, if the data has it; ``all``. A COCO JSON file is one
             split in itself and is taken whole, whatever is asked for, and so is a CSV that has no
             column ``split``.
@@ -124,14 +125,16 @@ def _reader_of(path: Path) -> Callable[..., Any]:
         raise DataError(f"{path}: it holds {' and '.join(packed)}; name one: {packed[0]}:{path}")
     if packed:
         return NAMES[packed[0]]
+    if is_multilabel_folder(path):
+        return MultiLabel
     if is_folder(path):
         return Folder
     raise DataError(
         f"{path}: no data recognised; looked for a COCO .json here and in annotations/, VOC .xml "
         f"here, in Annotations/ and one folder down, data.yaml or classes.txt (YOLO), "
         f"class-descriptions-boxable.csv (Open Images), label_2/ (KITTI), gtFine/ (Cityscapes), "
-        f"cifar-10-batches-py/, MNIST/raw, FashionMNIST/raw, 256_ObjectCategories/, and folders "
-        f"of pictures"
+        f"cifar-10-batches-py/, MNIST/raw, FashionMNIST/raw, 256_ObjectCategories/, a .csv or "
+        f".json of labels, and folders of pictures"
     )
 
 

@@ -140,7 +140,7 @@ def test_missing_picture_is_reported_and_left_out(tmp_path, caplog):
     ("content", "words"),
     [
         ("{", "not readable as JSON"),
-        ([], "no list 'images'"),
+        ([], "no list 'images' .*wanted 'images', 'annotations' and 'categories' .*labels"),
         ({**document(), "categories": []}, "no categories"),
         ({**document(), "images": [{**document()["images"][0], "id": "x"}]}, "wanted a whole num"),
         ({**document(), "images": [{**document()["images"][0], "file_name": 7}]}, "wanted text"),
