@@ -310,6 +310,17 @@ def test_voc(tmp_path):
     }
 
 
+def test_objects_of_one_voc_file_are_counted_each(tmp_path):
+    voc(tmp_path, "a", (1, 1, 9, 9))
+    file = tmp_path / "a.xml"
+    text = file.read_text()
+    nameless = text[text.index("<object>") : text.index("</annotation>")].replace("cell", "")
+    file.write_text(text.replace("</annotation>", f"{3 * nameless}</annotation>"))
+    (fault,) = check(str(tmp_path), "all")["faults"]
+    assert (fault["kind"], fault["count"]) == ("malformed entry", 3)
+    assert fault["examples"][2] == f"{file}: object 4 has no <name>"
+
+
 def test_every_reader_is_checked(tmp_path):
     kitti, images = tmp_path / "kitti", tmp_path / "openimages"
     (kitti / "label_2").mkdir(parents=True)
