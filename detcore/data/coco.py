@@ -65,10 +65,12 @@ class Coco(FileDetection):
         self.category_ids = list(documents[0].categories)
         documents = [d for d in documents if self._agrees(d, documents[0])]
         for document in documents:
-            self._take(document, split, Path(images) if images else None, need_pictures)
+            if document.images:
+                self._take(document, split, Path(images) if images else None, need_pictures)
         if not self.records:
             count = sum(len(d.images) for d in documents)
-            raise DataError(f"{self.file}: none of its {count} pictures can be read")
+            problem = f"none of its {count} pictures can be read" if count else "'images' is empty"
+            raise DataError(f"{self.file}: {problem}")
         self.report(self.file)
 
     def _agrees(self, document: Document, first: Document) -> bool:

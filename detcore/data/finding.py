@@ -79,14 +79,12 @@ def find_pictures(file: Path, names: Sequence[str], folder: Path | None = None) 
 
     Args:
         file: the file of labels.
-        names: of its pictures, as it has them.
+        names: of its pictures, as it has them, one at least.
         folder: where they are; None looks beside the file and where common exporters put them.
 
     Raises:
         DataError: none of the first names is found, in any of the likely folders and spellings.
     """
-    if not names:
-        raise DataError(f"{file}: its list 'images' is empty")
     tail = file.stem.removeprefix("instances_")
     root = file.parent.parent if file.parent.name == "annotations" else file.parent
     likely = [root / tail, root / "images" / tail, root / "images", root, file.parent]

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from detcore.data.base import ClassificationDataset, DetectionDataset
+from detcore.data.boxes_csv import BoxesCsv, is_boxes_csv
 from detcore.data.cityscapes import Cityscapes, is_cityscapes
 from detcore.data.coco import Coco, annotation_files
 from detcore.data.digits import DigitPatches, Digits, DigitScenes
@@ -29,12 +30,13 @@ def load(
     """Open a data set by name or by what is in a folder.
 
     Args:
-        spec: ``digits``; ``NAME:PATH`` with a name of `NAMES`; a COCO JSON file, a CSV or JSON file
-            of `MultiLabel`'s forms, or a YAML file as of `YoloText`; or a folder, which is
-            recognised in this order as COCO (an instances JSON in it or in ``annotations/``), VOC
-            (XML annotations), YOLO texts, Open Images, KITTI, Cityscapes, CIFAR-10, MNIST,
-            Fashion-MNIST, Caltech-256, labels (a CSV or JSON of `MultiLabel`'s forms beside its
-            pictures or their ``images/``), or classification (folders of pictures; ImageNet's too).
+        spec: ``digits``; ``NAME:PATH`` with a name of `NAMES`; a COCO JSON file, a CSV of
+            `BoxesCsv`'s form, a CSV or JSON file of `MultiLabel`'s forms, or a YAML file as of
+            `YoloText`; or a folder, which is recognised in this order as COCO (an instances JSON
+            in it or in ``annotations/``), VOC (XML annotations), YOLO texts, Open Images, KITTI,
+            Cityscapes, boxes in CSV, CIFAR-10, MNIST, Fashion-MNIST, Caltech-256, labels (a CSV
+            or JSON of `MultiLabel`'s forms, beside its pictures or their ``images/``), or
+            classification (folders of pictures; ImageNet's too).
         split: ``train``, ``val`` or ``test``, if the data has it; ``all``. A COCO JSON file is one
             split in itself and is taken whole, whatever is asked for, and so is a CSV that has no
             column ``split``.
@@ -85,6 +87,7 @@ NAMES: dict[str, Callable[..., Any]] = {
     "openimages": OpenImages,
     "kitti": Kitti,
     "cityscapes": Cityscapes,
+    "csv": BoxesCsv,
     "cifar10": cifar10,
     "mnist": mnist,
     "fashion-mnist": fashion_mnist,
@@ -101,12 +104,16 @@ def _reader_of(path: Path) -> Callable[..., Any]:
             return YoloText
         if path.suffix.lower() not in (".json", ".csv"):
             raise DataError(
-                f"{path}: wanted a COCO .json, a YOLO .yaml, or a .csv or .json of labels"
+                f"{path}: wanted a COCO .json, a YOLO .yaml, or a .csv of boxes or labels, or a "
+                f".json of labels"
             )
+        if is_boxes_csv(path):
+            return BoxesCsv
         return MultiLabel if is_multilabel(path) else _coco
     if not path.is_dir():
         raise DataError(
-            f"{path}: no such data (give 'digits', a COCO .json file, a .csv of labels, a folder, "
+            f"{path}: no such data (give 'digits', a COCO .json file, a .csv of boxes or labels, a "
+            f"folder, "
             f"or NAME:PATH with one of {', '.join(NAMES)})"
         )
     if _has_coco(path):
@@ -117,6 +124,7 @@ def _reader_of(path: Path) -> Callable[..., Any]:
         (is_openimages, "openimages"),
         (is_kitti, "kitti"),
         (is_cityscapes, "cityscapes"),
+        (is_boxes_csv, "csv"),
     ):
         if fits(path):
             return NAMES[name]
@@ -133,6 +141,7 @@ def _reader_of(path: Path) -> Callable[..., Any]:
         f"{path}: no data recognised; looked for a COCO .json here and in annotations/, VOC .xml "
         f"here, in Annotations/ and one folder down, data.yaml or classes.txt (YOLO), "
         f"class-descriptions-boxable.csv (Open Images), label_2/ (KITTI), gtFine/ (Cityscapes), "
+        f"a .csv with columns filename, class, xmin, ymin, xmax, ymax, "
         f"cifar-10-batches-py/, MNIST/raw, FashionMNIST/raw, 256_ObjectCategories/, a .csv or "
         f".json of labels, and folders of pictures"
     )

@@ -120,7 +120,7 @@ def test_zero_size_is_reported_once_with_the_file_name(tmp_path, caplog):
 def test_a_file_that_names_no_picture_says_so(tmp_path):
     document = {"images": [], "annotations": [], "categories": [{"id": 1, "name": "cat"}]}
     (tmp_path / "none.json").write_text(json.dumps(document))
-    with pytest.raises(DataError, match=r"none\.json: its list 'images' is empty"):
+    with pytest.raises(DataError, match=r"none\.json: 'images' is empty"):
         Coco(tmp_path / "none.json")
 
 
