@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,7 @@ class Coco(FileDetection):
         documents = [read_document(Path(f), self.faults) for f in files]
         self.classes = list(documents[0].categories.values())
         self.category_ids = list(documents[0].categories)
+        self._label_of = {c: i for i, c in enumerate(self.category_ids, start=1)}
         documents = [d for d in documents if self._agrees(d, documents[0])]
         for document in documents:
             if document.images:
@@ -140,7 +142,7 @@ class Coco(FileDetection):
         if not bbox:
             text = f"annotation {a['id']} has no 'bbox', nor a segmentation to take it from"
             self.faults.refuse(Kind.ENTRY, document.file, text)
-        elif numbers is None or not np.isfinite(numbers).all():
+        elif numbers is None or not all(map(isfinite, numbers)):
             kind = Kind.ENTRY if numbers is None else Kind.NOT_FINITE
             text = f"annotation {a['id']} has bbox {bbox}, wanted [x, y, width, height]"
             self.faults.refuse(kind, document.file, text)
@@ -154,7 +156,6 @@ class Coco(FileDetection):
     def _record(
         self, number: int, info: Entry, size: tuple[int, int], objects: list[_Object]
     ) -> Record:
-        label_of = {c: i for i, c in enumerate(self.category_ids, start=1)}
         boxes = np.array([box for _, box in objects], np.float64).reshape(-1, 4)
         boxes[:, 2:] += boxes[:, :2]
         return Record(
@@ -163,7 +164,7 @@ class Coco(FileDetection):
             width=size[0],
             height=size[1],
             boxes=boxes,
-            labels=np.array([label_of[int(a["category_id"])] for a, _ in objects], np.int64),
+            labels=np.array([self._label_of[int(a["category_id"])] for a, _ in objects], np.int64),
             area=np.array([a.get("area", box[2] * box[3]) for a, box in objects], np.float64),
             iscrowd=np.array([int(a.get("iscrowd", 0)) != 0 for a, _ in objects], bool),
             ignore=np.array([int(a.get("ignore", 0)) != 0 for a, _ in objects], bool),
@@ -200,7 +201,7 @@ def _looks_like_coco(file: Path) -> bool:
 
 def _four_numbers(bbox: Any) -> list[float] | None:
     try:
-        numbers = np.array(bbox, np.float64)
-    except (TypeError, ValueError):
+        numbers = [float(number) for number in bbox]
+    except (TypeError, ValueError, OverflowError):
         return None
-    return numbers.tolist() if numbers.shape == (4,) else None
+    return numbers if len(numbers) == 4 else None

@@ -6,6 +6,7 @@ import json
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -105,7 +106,7 @@ def _list(value: Any) -> list[Any]:
 
 
 def _finite(value: Any) -> float:
-    if not np.isfinite(number := float(value)):
+    if not isfinite(number := float(value)):
         raise ValueError(value)
     return number
 
@@ -133,7 +134,7 @@ _WANTED: dict[str, tuple[_Key, ...]] = {
 def _whole_entries(file: Path, part: str, entries: list[Any], faults: Faults) -> list[Entry]:
     kept = []
     for number, entry in enumerate(entries, start=1):
-        if isinstance(entry, dict):
+        if isinstance(entry, dict) and None in entry.values():
             entry = {key: value for key, value in entry.items() if value is not None}
         if problem := _problem(entry, _WANTED[part]):
             # its place tells it from others of the same fault
