@@ -17,6 +17,7 @@ except ImportError as error:
     ) from error
 
 from detcore.data.base import ClassificationDataset, DetectionDataset, Item, Record, Target
+from detcore.data.boxes_csv import BoxesCsv
 from detcore.data.cityscapes import Cityscapes
 from detcore.data.coco import Coco
 from detcore.data.digits import DigitPatches, Digits, DigitScenes
@@ -33,6 +34,7 @@ from detcore.data.yolo import YoloText
 
 __all__ = [
     "AnyDataset",
+    "BoxesCsv",
     "Cityscapes",
     "ClassificationDataset",
     "Coco",

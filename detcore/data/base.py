@@ -38,6 +38,7 @@ Target = dict[str, Any]
 Item = tuple[Tensor, Target]
 Transform = Callable[[Tensor, Target], Item]
 
+SPLITS = ("train", "val", "test")
 _SPLIT_NAMES = {
     "train": ("train", "training"),
     "val": ("val", "valid", "validation"),
@@ -230,13 +231,22 @@ class FileDetection(DetectionDataset):
             self.faults.left_out(Kind.UNREADABLE, path, f"{text}; left out")
             return None
 
-    def report(self) -> None:
-        """Log once what was left out of training; `problems` keeps the lines."""
+    def report(self, source: Path) -> None:
+        """Log once what was left out of training; `problems` keeps the lines.
+
+        source: the set's file or folder, as errors name it.
+        """
+        boxes = 0
         for rec, path in zip(self.records, self.paths, strict=True):
-            outside = int((~rec.iscrowd).sum()) - len(rec.target()["labels"])
+            inside = len(rec.target()["labels"])
+            boxes += inside
+            outside = int((~rec.iscrowd).sum()) - inside
             if outside:
                 text = f"{counted(outside, 'box', 'boxes')} outside the picture; left out"
                 self.faults.left_out(Kind.OUTSIDE, path, text, outside)
+        if not boxes:
+            # legal, and seldom meant: a training on it learns to find nothing
+            self.faults.left_out(Kind.NO_BOXES, source, "no picture has a box")
         self.problems = [str(fault) for fault in self.faults]
         if not self.faults.tolerant:
             for line in self.problems:
@@ -307,15 +317,22 @@ def hashed_split(names: Iterable[str], split: str) -> list[str]:
     ``all`` gives every name.
 
     Raises:
-        NoSplit: any other split is asked for.
+        NoSplit: any other split is asked for, or its share of the names is none.
     """
+    names = list(names)
     if split == "all":
-        return list(names)
+        return names
     if split not in ("train", "val"):
         raise NoSplit(
             f"split must be train, val or all (the data has none of its own), got {split!r}"
         )
-    return [n for n in names if (zlib.crc32(n.encode()) % 5 == 0) == (split == "val")]
+    share = [n for n in names if (zlib.crc32(n.encode()) % 5 == 0) == (split == "val")]
+    if names and not share:
+        raise NoSplit(
+            f"split {split!r} has no pictures (the data has none of its own, and of its "
+            f"{counted(len(names), 'picture', 'pictures')} a hash of the names gives it none)"
+        )
+    return share
 
 
 def box_areas(boxes: NDArray[np.float64]) -> NDArray[np.float64]:

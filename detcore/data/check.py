@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,17 +15,17 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from detcore.data.base import ClassificationDataset, DetectionDataset, Record
+from detcore.data.base import SPLITS, ClassificationDataset, DetectionDataset, Record
 from detcore.data.faults import DamagedImage, DataError, Faults, Kind, NoSplit, counted
 from detcore.data.images import image_size, read_image
 from detcore.data.packed import Packed
 from detcore.data.sources import NAMES, AnyDataset, load
-from detcore.data.yolo import YAML_SUFFIXES
 
 ENORMOUS_SIDE = 20_000  # pixels; a side of this or more is reported
 Progress = Callable[[int, int], None]
 _QUANTILES = {"min": 0.0, "5%": 0.05, "25%": 0.25, "50%": 0.5, "75%": 0.75, "95%": 0.95, "max": 1.0}
 _FILES = 20  # named of each kind of fault
+_CLASSES = 20  # named of those without objects
 _SLACK = 0.5  # pixels that a box may stick out; annotation tools round
 _Size = tuple[int, int]
 
@@ -35,13 +35,14 @@ def check(spec: str, split: str | None = None, progress: Progress | None = None)
 
     Args:
         spec: what `detcore.data.load` takes.
-        split: one of its splits; None checks every split that it has.
+        split: one of its splits; None checks every split that it has, ``all`` if it has none.
         progress: called with (pictures decoded, pictures in all).
 
     Returns:
-        JSON-able: ``data``; ``splits`` (of each: ``images``, ``objects``, ``crowds``); ``classes``
-        (of each: ``name``, ``images``, ``objects``); quantiles in pixels of ``image_size`` and,
-        for detection, ``box_size`` (width, height, and side: the root of the area) with counts of
+        JSON-able: ``data``; ``splits`` (of each: ``images``, ``objects`` and, for detection,
+        ``crowds``, a region counted once though it be of several classes); ``classes`` (of each:
+        ``name``, ``images``, ``objects``); quantiles in pixels of ``image_size`` and, for
+        detection, ``box_size`` (width, height, and side: the root of the area) with counts of
         COCO's ``small``, ``medium`` and ``large``; ``faults`` (of each kind: ``kind``, ``error``,
         ``count``, ``files`` and ``examples``, the first 20); ``errors`` and ``warnings``, their
         counts. Errors are what training would stop at or lose pictures by; warnings what it clips,
@@ -63,6 +64,7 @@ def check(spec: str, split: str | None = None, progress: Progress | None = None)
             done += 1
             if progress:
                 progress(done, total)
+    _name_unused(figures, path or spec, faults)
     listed = _listed(faults)
     return {
         "data": str(spec),
@@ -87,14 +89,9 @@ def _open(
     spec: str, path: Path | None, split: str | None, faults: Faults
 ) -> Iterator[tuple[str, AnyDataset]]:
     """The splits that can be opened; why another can't is noted."""
-    wanted: Sequence[str] = ("train", "val", "test")
-    if split is not None:
-        wanted = (split,)
-    elif path is not None and path.is_file() and path.suffix.lower() not in YAML_SUFFIXES:
-        wanted = ("all",)
     missing: list[DataError] = []
     there = False
-    for name in wanted:
+    for name in SPLITS if split is None else (split,):
         try:
             data = load(spec, name, faults=faults)
         except NoSplit as error:
@@ -105,6 +102,9 @@ def _open(
             there = True
             continue
         there = True
+        if data.whole:
+            yield split or "all", data
+            break
         # torchvision's sets have no third part: test is val over again
         if not (isinstance(data, Packed) and name == "test" and split is None):
             yield name, data
@@ -204,8 +204,9 @@ class _Figures:
 
     def begin(self, name: str, data: AnyDataset) -> None:
         self.split = name
-        self.splits[name] = {"images": 0, "objects": 0, "crowds": 0}
-        self.names += [c for c in data.classes if c not in self.names]
+        columns = ["images", "objects"] + ["crowds"] * isinstance(data, DetectionDataset)
+        self.splits[name] = dict.fromkeys(columns, 0)
+        self.names = list(dict.fromkeys([*self.names, *data.classes]))
 
     def add(self, data: AnyDataset, index: int, size: _Size | None, faults: Faults) -> None:
         counts = self.splits[self.split]
@@ -221,7 +222,8 @@ class _Figures:
             _judge(record, data.path(index) or record.file_name, faults)
             single = ~record.iscrowd
             labels = [data.classes[k - 1] for k in record.labels[single].tolist()]
-            counts["crowds"] += int(record.iscrowd.sum())
+            # a region of every class, such as KITTI's DontCare, is a box of each
+            counts["crowds"] += len(np.unique(record.boxes[record.iscrowd], axis=0))
             boxes = record.boxes[single]
             self.boxes.append(boxes[:, 2:] - boxes[:, :2])
             self.areas.append(record.area[single])
@@ -253,8 +255,14 @@ class _Figures:
         return answer
 
 
+def _name_unused(figures: _Figures, source: object, faults: Faults) -> None:
+    if unused := [name for name in figures.names if not figures.objects[name]]:
+        shown = ", ".join(unused[:_CLASSES]) + ", ..." * (len(unused) > _CLASSES)
+        faults.left_out(Kind.NO_OBJECTS, source, f"nothing is of class {shown}", len(unused))
+
+
 def _judge(record: Record, file: object, faults: Faults) -> None:
-    """Boxes that stick out of the picture, and pictures without any."""
+    """Boxes that stick out of the picture or are there twice, and pictures without any."""
     if len(record.boxes) == 0:
         faults.left_out(Kind.EMPTY, file, "no boxes")
         return
@@ -266,6 +274,10 @@ def _judge(record: Record, file: object, faults: Faults) -> None:
     if partly := int((inside & out & ~record.iscrowd).sum()):
         text = f"{counted(partly, 'box', 'boxes')}; clipped"
         faults.left_out(Kind.PARTLY_OUTSIDE, file, text, partly)
+    objects = np.column_stack([record.labels, record.boxes])[~record.iscrowd]
+    if repeated := len(objects) - len(np.unique(objects, axis=0)):
+        text = f"{counted(repeated, 'box', 'boxes')} in the place of another of the same class"
+        faults.left_out(Kind.DUPLICATE_BOX, file, text, repeated)
 
 
 def _quantiles(values: NDArray[np.float64]) -> dict[str, float] | None:

@@ -17,12 +17,8 @@ _EXAMPLES = 3  # faults shown of each kind
 
 def tables(found: dict[str, Any]) -> Iterator[Table]:
     """Counts, classes, sizes and faults. found: what `detcore.data.check.check` gives."""
-    counts = Table("split", title=found["data"])
-    for name in ("images", "objects", "crowds"):
-        counts.add_column(name, justify="right")
-    for split, row in found["splits"].items():
-        counts.add_row(split, *(str(row[k]) for k in ("images", "objects", "crowds")))
-    yield counts
+    if found["splits"]:
+        yield _splits(found)
     if found["classes"]:
         yield _classes(found["classes"])
     if found["image_size"]["width"]:
@@ -37,6 +33,15 @@ def headline(found: dict[str, Any]) -> str:
         return "no faults"
     errors = counted(found["errors"], "error", "errors")
     return f"{errors}, {counted(found['warnings'], 'warning', 'warnings')}"
+
+
+def _splits(found: dict[str, Any]) -> Table:
+    table = Table("split", title=found["data"])
+    for name in next(iter(found["splits"].values())):
+        table.add_column(name, justify="right")
+    for split, row in found["splits"].items():
+        table.add_row(split, *map(str, row.values()))
+    return table
 
 
 def _classes(classes: list[dict[str, Any]]) -> Table:

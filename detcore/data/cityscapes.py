@@ -64,7 +64,7 @@ class Cityscapes(FileDetection):
                 self.faults.left_out(Kind.MISSING, picture, "picture is missing; left out")
         if not self.records:
             raise DataError(f"{self.root}: no picture of split {split!r} in leftImg8bit")
-        self.report()
+        self.report(self.root)
 
     def _document(self, file: Path) -> dict[str, Any] | None:
         try:

@@ -27,6 +27,7 @@ class Kind(StrEnum):
     ANNOTATIONS = "unreadable annotations"
     ENTRY = "malformed entry"
     UNKNOWN_CLASS = "class id out of range"
+    DUPLICATE_CLASS = "two classes of one name or id"
     UNKNOWN_IMAGE = "annotation for an unknown image"
     DUPLICATE = "duplicate image"
     CLASSES = "classes differ between splits"
@@ -39,7 +40,10 @@ class Kind(StrEnum):
     NO_AREA = "box without area"
     OUTSIDE = "box outside the image"
     PARTLY_OUTSIDE = "box partly outside the image"
+    DUPLICATE_BOX = "duplicate box"
     EMPTY = "image without annotations"
+    NO_OBJECTS = "class without objects"
+    NO_BOXES = "set without boxes"
 
     @property
     def is_error(self) -> bool:
@@ -48,7 +52,17 @@ class Kind(StrEnum):
 
 
 _WARNINGS = frozenset(
-    (Kind.ENORMOUS, Kind.PARTIAL, Kind.NO_AREA, Kind.OUTSIDE, Kind.PARTLY_OUTSIDE, Kind.EMPTY)
+    (
+        Kind.ENORMOUS,
+        Kind.PARTIAL,
+        Kind.NO_AREA,
+        Kind.OUTSIDE,
+        Kind.PARTLY_OUTSIDE,
+        Kind.DUPLICATE_BOX,
+        Kind.EMPTY,
+        Kind.NO_OBJECTS,
+        Kind.NO_BOXES,
+    )
 )
 
 

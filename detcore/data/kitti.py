@@ -67,7 +67,7 @@ class Kitti(FileDetection):
                 self.add(_record(len(self) + 1, lines, picture, size), picture)
         if not self.records:
             raise DataError(f"{base}: no picture of split {split!r} in image_2")
-        self.report()
+        self.report(self.root)
 
     def _lines(self, file: Path) -> list[_Line]:
         """The lines that can be used."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,10 @@ from torch import Tensor
 from detcore.data.base import ClassificationDataset, Transform, hashed_split, log, split_names
 from detcore.data.faults import DataError, Faults, Kind, NoSplit
 from detcore.data.images import IMAGE_SUFFIXES, read_image
+
+_LISTS = ("labels", "label", "tags")  # columns of names
+_SEPARATORS = ";|,"  # the first that a file has separates its names
+_FIRST = 20  # pictures that tell where all are
 
 
 class MultiLabel(ClassificationDataset):
@@ -31,10 +35,12 @@ class MultiLabel(ClassificationDataset):
         transforms: applied to each item.
         faults: takes up what is wrong; the default raises what training can't do without.
 
-    CSV, with a header: ``file,labels`` and rows such as ``a.jpg,cat;dog``, or a column a class
-    (``file,cat,dog``) and rows such as ``a.jpg,1,0``. JSON: ``{"classes": ["cat", "dog"],
-    "images": [{"file": "a.jpg", "labels": ["cat"]}]}``. Files are named from the folder of the
-    CSV or JSON, or from ``images/`` in it.
+    CSV, with a header: a file and its names, ``file,labels`` (or ``label`` or ``tags``) and rows
+    such as ``a.jpg,cat;dog``, or a column a class, ``file,cat,dog`` and rows such as ``a.jpg,1,0``.
+    Names are separated by ``;``, in a file that has none by ``|``, and in one without either by
+    ``,`` in quotes (``a.jpg,"cat,dog"``); there may be spaces in them. JSON: ``{"classes": ["cat",
+    "dog"], "images": [{"file": "a.jpg", "labels": ["cat"]}]}``. Files are named from the folder of
+    the CSV or JSON, or from ``images/`` in it.
 
     An item's ``labels`` is int64 ``[classes]`` of 0 and 1.
 
@@ -68,8 +74,9 @@ class MultiLabel(ClassificationDataset):
         for row in rows:
             self._take(row)
         if not self.samples:
+            of = "" if self.whole else f" of split {split!r}"
             raise DataError(
-                f"{self.file}: none of the {len(rows)} pictures of split {split!r} is in "
+                f"{self.file}: none of the {len(rows)} pictures{of} is in "
                 f"{self.file.parent} or its images/"
             )
         self.problems = [str(fault) for fault in self.faults]
@@ -78,8 +85,7 @@ class MultiLabel(ClassificationDataset):
                 log.warning("%s", line)
 
     def _take(self, row: _Row) -> None:
-        folders = (self.file.parent, self.file.parent / "images")
-        path = next((p for f in folders if (p := f / row.file).is_file()), None)
+        path = _picture(self.file, row.file)
         if path is None:
             text = "picture is missing; left out"
             self.faults.left_out(Kind.MISSING, self.file.parent / row.file, text)
@@ -117,6 +123,11 @@ class _Row:
     split: str  # "" where the file doesn't say
 
 
+def _picture(file: Path, name: str) -> Path | None:
+    folders = (file.parent, file.parent / "images")
+    return next((p for f in folders if (p := f / name).is_file()), None)
+
+
 def is_multilabel(file: Path) -> bool:
     """Whether a file, to judge by its suffix and the keys in it, is in one of the two forms.
 
@@ -130,6 +141,27 @@ def is_multilabel(file: Path) -> bool:
         text = stream.read(1 << 20 if file.stat().st_size > 1 << 24 else -1)
     coco = b'"annotations"' in text or b'"categories"' in text
     return b'"classes"' in text and b'"images"' in text and not coco
+
+
+def is_multilabel_folder(root: Path) -> bool:
+    """Whether a folder holds such a file, whose pictures lie beside it or in ``images/``.
+
+    Not those in folders a class: a table that lists them too is no reason to read it instead.
+    """
+    return any(is_multilabel(file) and _lists_pictures(file) for file in sorted(root.iterdir()))
+
+
+def _lists_pictures(file: Path) -> bool:
+    try:
+        if file.suffix.lower() == ".json":
+            names = [row.file for row in _read_json(file, Faults(tolerant=True))[1]]
+        else:
+            names = [cells[0] for cells in _table(file)[1:]]
+    except DataError:
+        return False
+    found = (_picture(file, name) for name in names[:_FIRST])
+    places = (file.parent, file.parent / "images")
+    return any(path is not None and path.parent in places for path in found)
 
 
 def _file_for(source: Path, split: str) -> tuple[Path, bool]:
@@ -165,7 +197,8 @@ def _of_split(file: Path, rows: list[_Row], split: str, share: bool) -> list[_Ro
     return [row for row in rows if row.file in keep]
 
 
-def _read_csv(file: Path, faults: Faults) -> tuple[list[str], list[_Row]]:
+def _table(file: Path) -> list[list[str]]:
+    """The rows of a CSV, its header first."""
     try:
         with file.open(newline="", encoding="utf-8-sig") as stream:
             table = [[cell.strip() for cell in row] for row in csv.reader(stream) if any(row)]
@@ -174,11 +207,20 @@ def _read_csv(file: Path, faults: Faults) -> tuple[list[str], list[_Row]]:
     except (OSError, ValueError, csv.Error) as error:
         raise DataError(f"{file}: not readable as CSV ({error})") from error
     if not table or len(table[0]) < 2 or table[0][0].lower().endswith(IMAGE_SUFFIXES):
-        raise DataError(f"{file}: wanted a header, 'file,labels' or 'file' and a column a class")
+        raise DataError(
+            f"{file}: wanted a header: 'file' and one of {_or(_LISTS)}, or 'file' and a column a "
+            f"class"
+        )
+    return table
+
+
+def _read_csv(file: Path, faults: Faults) -> tuple[list[str], list[_Row]]:
+    table = _table(file)
     header = table[0]
     at_split = header.index("split") if "split" in header else -1
     at = [k for k in range(1, len(header)) if k != at_split]
-    listed = [header[k].lower() for k in at] in (["labels"], ["label"])
+    listed = len(at) == 1 and header[at[0]].lower() in _LISTS
+    separator = _separator(row[k] for row in table[1:] if len(row) == len(header) for k in at)
     rows, names = [], [header[k] for k in at]
     for number, cells in enumerate(table[1:], start=1):
         if len(cells) != len(header):
@@ -187,12 +229,13 @@ def _read_csv(file: Path, faults: Faults) -> tuple[list[str], list[_Row]]:
             continue
         values = [cells[k] for k in at]
         if listed:
-            labels = tuple(n.strip() for n in values[0].split(";") if n.strip())
+            labels = tuple(n.strip() for n in values[0].split(separator) if n.strip())
         elif set(values) <= {"0", "1"}:
             labels = tuple(n for n, value in zip(names, values, strict=True) if value == "1")
         else:
             wrong = next(v for v in values if v not in ("0", "1"))
-            faults.refuse(Kind.ENTRY, file, f"row {number} has {wrong!r}, wanted 0 or 1")
+            text = f"row {number} has {wrong!r}, wanted 0 or 1 in the column of a class (names are "
+            faults.refuse(Kind.ENTRY, file, f"{text}read from a single column {_or(_LISTS)})")
             continue
         rows.append(_Row(number, cells[0], labels, cells[at_split] if at_split > 0 else ""))
     if listed:
@@ -200,16 +243,28 @@ def _read_csv(file: Path, faults: Faults) -> tuple[list[str], list[_Row]]:
     return names, rows
 
 
+def _separator(cells: Iterable[str]) -> str:
+    there = set().union(*cells)
+    return next((s for s in _SEPARATORS if s in there), _SEPARATORS[0])
+
+
+def _or(names: Sequence[str]) -> str:
+    return " or ".join(map(repr, names))
+
+
 def _read_json(file: Path, faults: Faults) -> tuple[list[str], list[_Row]]:
     try:
-        document = json.loads(file.read_text(encoding="utf-8"))
+        document = json.loads(file.read_text(encoding="utf-8-sig"))
     except FileNotFoundError as error:
         raise DataError(f"{file}: no such file") from error
     except (OSError, ValueError) as error:
         raise DataError(f"{file}: not readable as JSON ({error})") from error
     for key in ("classes", "images"):
         if not isinstance(document, dict) or not isinstance(document.get(key), list):
-            raise DataError(f"{file}: it has no list {key!r}")
+            raise DataError(
+                f"{file}: it has no list {key!r}, wanted "
+                f'{{"classes": ["cat"], "images": [{{"file": "a.jpg", "labels": ["cat"]}}]}}'
+            )
     rows = []
     for number, entry in enumerate(document["images"], start=1):
         if _is_entry(entry):

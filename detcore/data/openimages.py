@@ -68,7 +68,7 @@ class OpenImages(FileDetection):
                 self.add(self._record(number, path, size, rows, names, file), path)
         if not self.records:
             raise DataError(f"{self.root}: no picture of split {split!r} can be read")
-        self.report()
+        self.report(self.root)
 
     def _rows(
         self, file: Path, pictures: dict[str, Path], names: dict[str, str]

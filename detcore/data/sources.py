@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from detcore.data.base import ClassificationDataset, DetectionDataset
+from detcore.data.boxes_csv import BoxesCsv, is_boxes_csv
 from detcore.data.cityscapes import Cityscapes, is_cityscapes
-from detcore.data.coco import Coco, annotation_file
+from detcore.data.coco import Coco, annotation_files
 from detcore.data.digits import DigitPatches, Digits, DigitScenes
 from detcore.data.faults import DataError, Faults
 from detcore.data.folder import Folder, is_folder
 from detcore.data.kitti import Kitti, is_kitti
-from detcore.data.multilabel import MultiLabel, is_multilabel
+from detcore.data.multilabel import MultiLabel, is_multilabel, is_multilabel_folder
 from detcore.data.openimages import OpenImages, is_openimages
 from detcore.data.packed import caltech256, cifar10, fashion_mnist, imagenet, mnist, recognised
 from detcore.data.voc import Voc, is_voc
@@ -29,11 +30,13 @@ def load(
     """Open a data set by name or by what is in a folder.
 
     Args:
-        spec: ``digits``; ``NAME:PATH`` with a name of `NAMES`; a COCO JSON file, a CSV or JSON file
-            of `MultiLabel`'s forms, or a YAML file as of `YoloText`; or a folder, which is
-            recognised in this order as COCO (an instances JSON in it or in ``annotations/``), VOC
-            (XML annotations), YOLO texts, Open Images, KITTI, Cityscapes, CIFAR-10, MNIST,
-            Fashion-MNIST, Caltech-256, or classification (folders of pictures; ImageNet's too).
+        spec: ``digits``; ``NAME:PATH`` with a name of `NAMES`; a COCO JSON file, a CSV of
+            `BoxesCsv`'s form, a CSV or JSON file of `MultiLabel`'s forms, or a YAML file as of
+            `YoloText`; or a folder, which is recognised in this order as COCO (an instances JSON
+            in it or in ``annotations/``), VOC (XML annotations), YOLO texts, Open Images, KITTI,
+            Cityscapes, boxes in CSV, CIFAR-10, MNIST, Fashion-MNIST, Caltech-256, labels (a CSV
+            or JSON of `MultiLabel`'s forms, beside its pictures or their ``images/``), or
+            classification (folders of pictures; ImageNet's too).
         split: ``train``, ``val`` or ``test``, if the data has it; ``all``. A COCO JSON file is one
             split in itself and is taken whole, whatever is asked for, and so is a CSV that has no
             column ``split``.
@@ -70,10 +73,11 @@ def _coco(path: Path, split: str, *, faults: Faults | None = None, **options: An
         data = Coco(path, **options)
         data.whole = True
         return data
-    found = annotation_file(path, split)
+    found = annotation_files(path, split)
     if not found:
         raise DataError(f"{path}: no COCO .json here or in annotations/")
-    return Coco(found[0], split=found[1], **options)
+    files, share = found
+    return Coco(files, split=share, **options)
 
 
 NAMES: dict[str, Callable[..., Any]] = {
@@ -83,6 +87,7 @@ NAMES: dict[str, Callable[..., Any]] = {
     "openimages": OpenImages,
     "kitti": Kitti,
     "cityscapes": Cityscapes,
+    "csv": BoxesCsv,
     "cifar10": cifar10,
     "mnist": mnist,
     "fashion-mnist": fashion_mnist,
@@ -99,12 +104,16 @@ def _reader_of(path: Path) -> Callable[..., Any]:
             return YoloText
         if path.suffix.lower() not in (".json", ".csv"):
             raise DataError(
-                f"{path}: wanted a COCO .json, a YOLO .yaml, or a .csv or .json of labels"
+                f"{path}: wanted a COCO .json, a YOLO .yaml, or a .csv of boxes or labels, or a "
+                f".json of labels"
             )
+        if is_boxes_csv(path):
+            return BoxesCsv
         return MultiLabel if is_multilabel(path) else _coco
     if not path.is_dir():
         raise DataError(
-            f"{path}: no such data (give 'digits', a COCO .json file, a .csv of labels, a folder, "
+            f"{path}: no such data (give 'digits', a COCO .json file, a .csv of boxes or labels, a "
+            f"folder, "
             f"or NAME:PATH with one of {', '.join(NAMES)})"
         )
     if _has_coco(path):
@@ -115,6 +124,7 @@ def _reader_of(path: Path) -> Callable[..., Any]:
         (is_openimages, "openimages"),
         (is_kitti, "kitti"),
         (is_cityscapes, "cityscapes"),
+        (is_boxes_csv, "csv"),
     ):
         if fits(path):
             return NAMES[name]
@@ -123,20 +133,23 @@ def _reader_of(path: Path) -> Callable[..., Any]:
         raise DataError(f"{path}: it holds {' and '.join(packed)}; name one: {packed[0]}:{path}")
     if packed:
         return NAMES[packed[0]]
+    if is_multilabel_folder(path):
+        return MultiLabel
     if is_folder(path):
         return Folder
     raise DataError(
         f"{path}: no data recognised; looked for a COCO .json here and in annotations/, VOC .xml "
         f"here, in Annotations/ and one folder down, data.yaml or classes.txt (YOLO), "
         f"class-descriptions-boxable.csv (Open Images), label_2/ (KITTI), gtFine/ (Cityscapes), "
-        f"cifar-10-batches-py/, MNIST/raw, FashionMNIST/raw, 256_ObjectCategories/, and folders "
-        f"of pictures"
+        f"a .csv with columns filename, class, xmin, ymin, xmax, ymax, "
+        f"cifar-10-batches-py/, MNIST/raw, FashionMNIST/raw, 256_ObjectCategories/, a .csv or "
+        f".json of labels, and folders of pictures"
     )
 
 
 def _has_coco(root: Path) -> bool:
     try:
-        return annotation_file(root, "all") is not None
+        return annotation_files(root, "all") is not None
     except DataError:
         return True  # there are some, for other splits
 

@@ -93,7 +93,7 @@ class Voc(FileDetection):
                 self.add(_record(number, objects, picture, size, one_based), picture)
         if not self.records:
             raise DataError(f"{self.root}: split {split!r} has no picture with an annotation")
-        self.report()
+        self.report(self.root)
 
     def _parsed(self, file: Path) -> ElementTree.Element | None:
         try:
@@ -108,11 +108,13 @@ class Voc(FileDetection):
     def _usable(self, file: Path, tree: ElementTree.Element) -> list[_Object]:
         label_of = {name: i for i, name in enumerate(self.classes, start=1)}
         objects = []
-        for obj in _objects(tree):
-            box = self._box(obj, file, label_of)
+        for number, obj in enumerate(_objects(tree), start=1):
+            # its number tells it from others of the same fault
+            where = f"object {number}"
+            box = self._box(obj, file, where, label_of)
             if box is not None:
                 difficult = (obj.findtext("difficult") or "0").strip() == "1"
-                objects.append(_Object(box, label_of[_text(obj, "name", file)], difficult))
+                objects.append(_Object(box, label_of[_text(obj, "name", where)], difficult))
         return objects
 
     def _size(self, tree: ElementTree.Element, picture: Path) -> tuple[int, int] | None:
@@ -122,24 +124,24 @@ class Voc(FileDetection):
             return width, height
         return self.readable_size(picture)
 
-    def _box(self, obj: ElementTree.Element, file: Path, label_of: dict[str, int]) -> _Box | None:
+    def _box(
+        self, obj: ElementTree.Element, file: Path, where: str, label_of: dict[str, int]
+    ) -> _Box | None:
         try:
-            name = _text(obj, "name", file)
+            name = _text(obj, "name", where)
             x0, y0, x1, y1 = (
-                _number(obj, f"bndbox/{k}", file) for k in ("xmin", "ymin", "xmax", "ymax")
+                _number(obj, f"bndbox/{k}", where) for k in ("xmin", "ymin", "xmax", "ymax")
             )
         except DataError as error:
-            if not self.faults.tolerant:
-                raise
             kind = Kind.NOT_FINITE if "must be a number" in str(error) else Kind.ENTRY
-            self.faults.refuse(kind, file, str(error).removeprefix(f"{file}: "))
+            self.faults.refuse(kind, file, str(error))
             return None
         if name not in label_of:
-            text = f"class {name!r} is not one of {', '.join(self.classes)}"
+            text = f"{where} has class {name!r}, which is not one of {', '.join(self.classes)}"
             self.faults.refuse(Kind.UNKNOWN_CLASS, file, text)
             return None
         if not (x1 > x0 and y1 > y0):
-            text = f"{name} box ({x0:g}, {y0:g}, {x1:g}, {y1:g}) has no area; left out"
+            text = f"{where}, {name} ({x0:g}, {y0:g}, {x1:g}, {y1:g}), has no area; left out"
             self.faults.left_out(Kind.NO_AREA, file, text)
             return None
         return x0, y0, x1, y1
@@ -269,19 +271,19 @@ def _objects(tree: ElementTree.Element) -> list[ElementTree.Element]:
     return tree.findall("object")
 
 
-def _text(node: ElementTree.Element, path: str, file: Path) -> str:
+def _text(node: ElementTree.Element, path: str, where: str) -> str:
     text = (node.findtext(path) or "").strip()
     if not text:
-        raise DataError(f"{file}: an <object> has no <{path}>")
+        raise DataError(f"{where} has no <{path}>")
     return text
 
 
-def _number(node: ElementTree.Element, path: str, file: Path) -> float:
-    text = _text(node, path, file)
+def _number(node: ElementTree.Element, path: str, where: str) -> float:
+    text = _text(node, path, where)
     try:
         number = float(text)
     except ValueError:
         number = float("nan")
     if not np.isfinite(number):
-        raise DataError(f"{file}: <{path}> must be a number, got {text!r}")
+        raise DataError(f"{where}: <{path}> must be a number, got {text!r}")
     return number

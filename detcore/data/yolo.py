@@ -11,13 +11,19 @@ from typing import Any
 import numpy as np
 import yaml
 
-from detcore.data.base import FileDetection, Record, Transform, hashed_split, split_names
+from detcore.data.base import (
+    SPLITS,
+    FileDetection,
+    Record,
+    Transform,
+    hashed_split,
+    split_names,
+)
 from detcore.data.faults import DataError, Faults, Kind, NoSplit
 from detcore.data.images import IMAGE_SUFFIXES
 
 YAML_SUFFIXES = (".yaml", ".yml")
 _NAME_FILES = ("classes.txt", "obj.names", "labels/classes.txt")
-_SPLITS = ("train", "val", "test")
 _Line = tuple[int, list[float]]  # class from 0; left, top, right, bottom in shares of the sides
 
 
@@ -66,7 +72,7 @@ class YoloText(FileDetection):
                 self.add(_record(len(self) + 1, lines, _name(picture, plan.base), size), picture)
         if not self.records:
             raise DataError(f"{self.root}: no picture of split {split!r} can be read")
-        self.report()
+        self.report(self.root)
 
     def _lines(self, file: Path | None) -> list[_Line]:
         """The lines that can be used."""
@@ -199,7 +205,7 @@ def _described(file: Path) -> _Plan:
     roots = [file.parent / str(said.get("path") or ""), file.parent]
     base = next(root for root in roots if root.is_dir())
     places = {}
-    for split in _SPLITS:
+    for split in SPLITS:
         entries = said.get(split) or said.get(split_names(split)[1]) or []
         if entries:
             places[split] = [str(e) for e in (entries if isinstance(entries, list) else [entries])]
@@ -233,7 +239,7 @@ def _listing(root: Path) -> Path | None:
 def _places_in(root: Path) -> dict[str, list[str]]:
     """Where the pictures are by custom."""
     places = {}
-    for split in _SPLITS:
+    for split in SPLITS:
         for name in split_names(split):
             for folder in (f"images/{name}", f"{name}/images"):
                 if (root / folder).is_dir():

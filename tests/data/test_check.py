@@ -165,6 +165,119 @@ def test_a_folder_with_nothing_in_it(tmp_path):
     assert found["errors"] == 1
 
 
+def whole_set(root, **changes):
+    """A COCO file of two sound pictures with two boxes each."""
+    for name in "ab":
+        picture(root / "images" / f"{name}.jpg")
+    images = [
+        {"id": k, "file_name": f"{n}.jpg", "width": 40, "height": 30} for k, n in enumerate("ab")
+    ]
+    boxes = [annotation(k, k // 2, [1 + k, 1, 9, 9], 1 + k % 2) for k in range(4)]
+    categories = [{"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}]
+    document = {"images": images, "annotations": boxes, "categories": categories, **changes}
+    (root / "set.json").write_text(json.dumps(document))
+    return document
+
+
+def test_faults_of_one_kind_in_one_file_are_counted_each(tmp_path):
+    document = whole_set(tmp_path)
+    images = [{**info, "file_name": None} for info in document["images"]]
+    boxes = [{k: v for k, v in a.items() if k not in ("bbox", "id")} for a in 3 * [BOX]]
+    boxes = [{**b, "image_id": 5, "category_id": 1} for b in boxes]
+    images.append({**document["images"][0], "id": 5})
+    whole_set(tmp_path, images=images, annotations=document["annotations"] + boxes)
+    kinds = of_kind(check(str(tmp_path / "set.json")))
+    # two images without a name, whose annotations are no faults of their own, and three boxes
+    assert kinds["malformed entry"]["count"] == 5
+    assert "entry 2 of 'images' has no 'file_name'" in kinds["malformed entry"]["examples"][1]
+    assert [f["kind"] for f in kinds.values() if f["error"]] == ["malformed entry"]
+
+
+def test_a_bbox_of_another_form_is_a_malformed_entry(tmp_path):
+    boxes = [annotation(k, 0, b) for k, b in enumerate([[1, 2, 3], ["a", 2, 3, 4], [1, 1, 9, 9]])]
+    whole_set(tmp_path, annotations=[*boxes, annotation(9, 1, [1, float("inf"), 2, 3], 2)])
+    found = of_kind(check(str(tmp_path / "set.json")))
+    assert found["malformed entry"]["count"] == 2
+    assert found["box with NaN or infinity"]["count"] == 1
+
+
+def test_boxes_that_are_there_twice(tmp_path):
+    boxes = whole_set(tmp_path)["annotations"]
+    crowd = {**boxes[0], "iscrowd": 1}
+    other = {**boxes[0], "category_id": 2}
+    whole_set(tmp_path, annotations=[*boxes, boxes[0], boxes[0], boxes[3], crowd, other])
+    found = check(str(tmp_path / "set.json"))
+    (fault,) = found["faults"]
+    assert (fault["kind"], fault["error"], fault["count"]) == ("duplicate box", False, 3)
+    assert "a.jpg: 2 boxes in the place of another of the same class" in fault["examples"][0]
+
+
+def test_two_classes_of_one_name(tmp_path):
+    categories = [{"id": 1, "name": "cat"}, {"id": 2, "name": "cat"}]
+    whole_set(tmp_path, categories=categories)
+    found = check(str(tmp_path / "set.json"))
+    assert found["classes"] == [{"name": "cat", "images": 2, "objects": 4}]
+    (fault,) = found["faults"]
+    assert (fault["kind"], fault["error"]) == ("two classes of one name or id", True)
+
+
+def test_classes_and_sets_without_objects(tmp_path):
+    document = whole_set(tmp_path)
+    more = [{"id": 3, "name": "bird"}, {"id": 4, "name": "cow"}]
+    whole_set(tmp_path, categories=document["categories"] + more)
+    found = check(str(tmp_path / "set.json"))
+    (fault,) = found["faults"]
+    assert (fault["kind"], fault["error"], fault["count"]) == ("class without objects", False, 2)
+    assert "nothing is of class bird, cow" in fault["examples"][0]
+    whole_set(tmp_path, annotations=[])
+    kinds = of_kind(check(str(tmp_path / "set.json")))
+    assert list(kinds) == [
+        "image without annotations",
+        "class without objects",
+        "set without boxes",
+    ]
+
+
+def test_a_region_of_every_class_is_one_crowd(tmp_path):
+    (tmp_path / "label_2").mkdir()
+    (tmp_path / "label_2" / "000000.txt").write_text(LABELS)
+    picture(tmp_path / "image_2" / "000000.png", (1242, 375))
+    assert check(str(tmp_path), "all")["splits"] == {
+        "all": {"images": 1, "objects": 2, "crowds": 1}
+    }
+
+
+def test_a_file_of_labels_with_splits_shows_them(tmp_path):
+    images = []
+    for k, split in enumerate(("train", "train", "val")):
+        picture(tmp_path / f"{k}.png")
+        images.append({"file": f"{k}.png", "labels": ["a"], "split": split})
+    file = tmp_path / "set.json"
+    file.write_text(json.dumps({"classes": ["a"], "images": images}))
+    rows = {"train": {"images": 2, "objects": 2}, "val": {"images": 1, "objects": 1}}
+    assert check(str(file))["splits"] == rows
+    assert check(str(file), "val")["splits"] == {"val": rows["val"]}
+    for info in images:
+        del info["split"]
+    file.write_text(json.dumps({"classes": ["a"], "images": images}))
+    assert check(str(file))["splits"] == {"all": {"images": 3, "objects": 3}}
+    text = run(file)[1]
+    assert "objects" in text and "crowds" not in text
+    file.write_text("{")
+    text = run(file)[1]
+    assert "not readable as JSON" in text and "split" not in text
+
+
+def test_all_of_a_folder_with_a_file_a_split(tmp_path):
+    for split in ("train", "valid"):
+        (tmp_path / split).mkdir()
+        whole_set(tmp_path / split)
+        (tmp_path / split / "set.json").rename(tmp_path / split / "_annotations.coco.json")
+    found = check(str(tmp_path), "all")
+    assert found["splits"] == {"all": {"images": 4, "objects": 8, "crowds": 0}}
+    assert found["errors"] == 0
+
+
 def voc(root, name, box, size=(40, 30)):
     (root / f"{name}.xml").write_text(
         f"<annotation><filename>{name}.jpg</filename><size><width>{size[0]}</width>"
@@ -195,6 +308,17 @@ def test_voc(tmp_path):
         "box partly outside the image": (1, "d.jpg"),
         "image without annotations": (2, "b.jpg"),
     }
+
+
+def test_objects_of_one_voc_file_are_counted_each(tmp_path):
+    voc(tmp_path, "a", (1, 1, 9, 9))
+    file = tmp_path / "a.xml"
+    text = file.read_text()
+    nameless = text[text.index("<object>") : text.index("</annotation>")].replace("cell", "")
+    file.write_text(text.replace("</annotation>", f"{3 * nameless}</annotation>"))
+    (fault,) = check(str(tmp_path), "all")["faults"]
+    assert (fault["kind"], fault["count"]) == ("malformed entry", 3)
+    assert fault["examples"][2] == f"{file}: object 4 has no <name>"
 
 
 def test_every_reader_is_checked(tmp_path):

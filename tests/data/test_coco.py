@@ -4,6 +4,7 @@ import pytest
 from PIL import Image
 
 from detcore.data import Coco, DataError, load
+from detcore.data.faults import NoSplit
 from detcore.engine.evaluate import coco_results
 
 
@@ -119,7 +120,7 @@ def test_zero_size_is_reported_once_with_the_file_name(tmp_path, caplog):
 def test_a_file_that_names_no_picture_says_so(tmp_path):
     document = {"images": [], "annotations": [], "categories": [{"id": 1, "name": "cat"}]}
     (tmp_path / "none.json").write_text(json.dumps(document))
-    with pytest.raises(DataError, match=r"none\.json: its list 'images' is empty"):
+    with pytest.raises(DataError, match=r"none\.json: 'images' is empty"):
         Coco(tmp_path / "none.json")
 
 
@@ -139,7 +140,7 @@ def test_missing_picture_is_reported_and_left_out(tmp_path, caplog):
     ("content", "words"),
     [
         ("{", "not readable as JSON"),
-        ([], "no list 'images'"),
+        ([], "no list 'images' .*wanted 'images', 'annotations' and 'categories' .*labels"),
         ({**document(), "categories": []}, "no categories"),
         ({**document(), "images": [{**document()["images"][0], "id": "x"}]}, "wanted a whole num"),
         ({**document(), "images": [{**document()["images"][0], "file_name": 7}]}, "wanted text"),
@@ -163,6 +164,187 @@ def test_a_bbox_that_is_none(tmp_path):
     content["annotations"][0]["bbox"] = [1, 2, float("nan"), 4]
     with pytest.raises(DataError, match=r"annotation 1 has bbox .* wanted \[x, y, width, height"):
         Coco(write(tmp_path, content))
+
+
+def test_null_is_as_good_as_absent(tmp_path):
+    content = document()
+    for a in content["annotations"]:
+        a.update(area=None, iscrowd=None, ignore=None, segmentation=None)
+    data = Coco(write(tmp_path, content))
+    exported = data.to_coco()["annotations"]
+    assert [(a["area"], a["iscrowd"], a["ignore"]) for a in exported] == [
+        (80, 0, 0),
+        (900, 0, 0),
+        (400, 0, 0),
+    ]
+
+
+MASK = [[0] * 40 for _ in range(30)]
+for row in MASK[5:9]:
+    row[11:31] = [1] * 20
+
+
+def run_lengths(mask):
+    """COCO's uncompressed form: lengths of runs down the columns, from zeros."""
+    flat = [row[x] for x in range(40) for row in mask]
+    counts, value = [0], 0
+    for pixel in flat:
+        if pixel != value:
+            counts.append(0)
+            value = pixel
+        counts[-1] += 1
+    return {"counts": counts, "size": [30, 40]}
+
+
+def compressed(mask):
+    import numpy as np
+    from pycocotools.mask import encode
+
+    coded = encode(np.asfortranarray(mask, dtype=np.uint8))
+    return {"counts": coded["counts"].decode(), "size": coded["size"]}
+
+
+@pytest.mark.parametrize("bbox", [{}, {"bbox": None}, {"bbox": []}])
+@pytest.mark.parametrize(
+    "segmentation",
+    [
+        [[11, 5, 31, 5, 31, 9], [11, 9, 12, 5, 12, 6]],
+        run_lengths(MASK),
+        compressed(MASK),
+    ],
+)
+def test_a_box_is_that_of_its_segmentation_where_there_is_no_other(tmp_path, bbox, segmentation):
+    content = document()
+    content["annotations"] = [
+        {"id": 1, "image_id": 7, "category_id": 3, "segmentation": segmentation, **bbox}
+    ]
+    (made,) = Coco(write(tmp_path, content)).to_coco()["annotations"]
+    assert made["bbox"] == [11, 5, 20, 4]
+    assert made["area"] == 80
+
+
+@pytest.mark.parametrize(
+    "segmentation",
+    [[], [[]], [[1, 2, 3]], "x", [3], {"counts": [5]}, {"counts": [9], "size": [0, 3]}, {"size": 1}]
+    + [{"counts": 7, "size": [3, 3]}, {"counts": ["a"], "size": [3, 3]}],
+)
+def test_a_segmentation_that_is_none_gives_no_box(tmp_path, segmentation):
+    content = document()
+    del content["annotations"][0]["bbox"]
+    content["annotations"][0]["segmentation"] = segmentation
+    with pytest.raises(DataError, match=r"annotation 1 has no 'bbox', nor a segmentation"):
+        Coco(write(tmp_path, content))
+
+
+@pytest.mark.parametrize("stated", [{}, {"width": None, "height": None}, {"width": 0, "height": 0}])
+def test_a_size_not_stated_is_the_pictures(tmp_path, stated):
+    content = document()
+    content["images"][0] = {"id": 7, "file_name": "a.jpg", **stated}
+    path = write(tmp_path, content)
+    Image.new("RGB", (77, 55)).save(tmp_path / "val2017" / "a.jpg")
+    assert Coco(path).size(0) == (77, 55)
+    (tmp_path / "val2017" / "a.jpg").unlink()
+    assert len(Coco(path)) == 1
+    with pytest.raises(DataError, match=r"image 7 has no 'width' and 'height', and no picture"):
+        Coco(path, need_pictures=False)
+
+
+def test_a_byte_order_mark(tmp_path):
+    path = write(tmp_path)
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert len(load(path)) == 2
+
+
+def test_two_categories_of_one_name_or_id(tmp_path):
+    content = document()
+    content["categories"][0]["name"] = "car"
+    with pytest.raises(DataError, match=r"val2017.json: categories 18 and 3 have the same name"):
+        Coco(write(tmp_path, content))
+    # Roboflow's name of the group of classes, which no object has
+    content = document()
+    content["categories"].append({"id": 0, "name": "dog", "supercategory": "none"})
+    assert Coco(write(tmp_path, content)).classes == ["dog", "car", "dog", "brush"]
+    content = document()
+    content["categories"].append({"id": 3, "name": "van"})
+    with pytest.raises(DataError, match=r"two categories have the same id 3"):
+        Coco(write(tmp_path, content))
+
+
+def test_a_set_without_a_box_says_so(tmp_path, caplog):
+    content = document()
+    path = write(tmp_path, {**content, "annotations": []})
+    assert len(Coco(path)) == 2
+    assert [r.getMessage() for r in caplog.records] == [f"{path}: no picture has a box"]
+    caplog.clear()
+    content["annotations"] = content["annotations"][:2]
+    write(tmp_path, content)
+    assert len(Coco(path)) == 2
+    assert not caplog.records
+
+
+def test_a_share_without_pictures(tmp_path):
+    content = document()
+    content["images"], content["annotations"] = content["images"][:1], []
+    write(tmp_path, content, name="labels.json", pictures="images")
+    with pytest.raises(NoSplit, match=r"split '\w+' has no pictures .* of its 1 picture a hash"):
+        load(tmp_path, "val")
+
+
+@pytest.mark.parametrize(
+    ("name", "place"),
+    [
+        ("/data/upload/1/{}", "images"),
+        ("images\\{}", "images"),
+        ("C:\\me\\pictures\\{}", "images"),
+        ("images/{}", "images"),
+        ("images\\train\\{}", "images/train"),
+    ],
+)
+def test_pictures_are_found_however_their_names_are_written(tmp_path, name, place):
+    content = document()
+    for info in content["images"]:
+        info["file_name"] = name.format(info["file_name"])
+    path = write(tmp_path, content, name="result.json", pictures=place)
+    path = path.rename(tmp_path / "result.json")
+    assert [p.name for p in Coco(path).paths] == ["a.jpg", "b.jpg"]
+    assert Coco(path).record(0).file_name == name.format("a.jpg")
+
+
+def test_a_base_name_that_two_pictures_share_is_no_name(tmp_path):
+    content = document()
+    content["images"][0]["file_name"] = "/x/a.jpg"
+    content["images"][1]["file_name"] = "/y/a.jpg"
+    with pytest.raises(DataError, match=r"pictures were not found, the first is /x/a.jpg \(in "):
+        Coco(write(tmp_path, content))
+
+
+def roboflow(root, folders=("train", "valid", "test")):
+    for k, folder in enumerate(folders):
+        content = document()
+        content["images"][0]["file_name"] = f"{k}.jpg"
+        (root / folder).mkdir(parents=True)
+        (root / folder / "_annotations.coco.json").write_text(json.dumps(content))
+        for info in content["images"]:
+            Image.new("RGB", (40, 30)).save(root / folder / info["file_name"])
+
+
+def test_all_is_the_union_of_the_splits(tmp_path):
+    roboflow(tmp_path)
+    data = load(tmp_path, "all")
+    assert [str(p.relative_to(tmp_path)) for p in data.paths] == [
+        *("train/0.jpg", "train/b.jpg", "valid/1.jpg", "valid/b.jpg", "test/2.jpg", "test/b.jpg")
+    ]
+    exported = data.to_coco()
+    ids = [i["id"] for i in exported["images"]]
+    assert ids[:2] == [7, 9]
+    assert len(set(ids)) == 6
+    owners = [a["image_id"] for a in exported["annotations"]]
+    assert owners == [ids[k] for k in (0, 0, 1, 2, 2, 3, 4, 4, 5)]
+    assert len(load(tmp_path, "val")) == 2
+    file = tmp_path / "valid" / "_annotations.coco.json"
+    file.write_text(file.read_text().replace("brush", "broom"))
+    with pytest.raises(DataError, match=r"valid.*: its categories are 3 car, 18 dog, 90 broom; th"):
+        load(tmp_path, "all")
 
 
 def test_folders_are_recognised_with_their_splits(tmp_path):

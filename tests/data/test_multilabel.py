@@ -17,7 +17,15 @@ JSON = {
         {"file": "c.jpg", "labels": ["dog"]},
     ],
 }
-FORMS = {"listed.csv": LISTED, "columns.csv": COLUMNS, "all.json": json.dumps(JSON)}
+FORMS = {
+    "listed.csv": LISTED,
+    "tags.csv": LISTED.replace("file,labels", "Image,Tags"),
+    "bars.csv": LISTED.replace(";", " | "),
+    "commas.csv": LISTED.replace("dog;cat", '"dog,cat"'),
+    "columns.csv": COLUMNS,
+    "all.json": json.dumps(JSON),
+    "marked.json": "\ufeff" + json.dumps(JSON),
+}
 
 
 @pytest.fixture
@@ -74,10 +82,42 @@ def test_a_folder_with_a_file_a_split_or_a_single_one(folder):
     assert len(names[0] | names[1]) == 30
 
 
+@pytest.mark.parametrize("name", FORMS)
+def test_a_folder_of_pictures_with_their_labels_is_no_folder_of_classes(tmp_path, name):
+    for place in ("images", "."):
+        root = tmp_path / place.replace(".", "flat")
+        (root / place).mkdir(parents=True)
+        (root / "more").mkdir(exist_ok=True)
+        for file in ("a.jpg", "b.jpg", "c.jpg", "more/d.jpg"):
+            Image.new("RGB", (8, 6)).save(root / (place if file[0] != "m" else ".") / file)
+        (root / name).write_text(FORMS[name])
+        data = load(root, "all")
+        assert isinstance(data, MultiLabel)
+        assert data.classes == ["cat", "dog"]
+        assert len(data) == 3
+
+
+def test_folders_of_classes_stay_what_they_are_beside_a_table(tmp_path):
+    for name in ("cat", "dog"):
+        (tmp_path / name).mkdir()
+        Image.new("RGB", (8, 6)).save(tmp_path / name / "1.jpg")
+    (tmp_path / "labels.csv").write_text("file,labels\ncat/1.jpg,cat\ndog/1.jpg,dog\n")
+    (tmp_path / "log.csv").write_text("epoch,loss\n1,0.5\n")
+    assert not load(tmp_path, "all").multilabel
+
+
+def test_a_name_keeps_its_spaces_and_what_does_not_separate(folder):
+    (folder / "a.csv").write_text('file,labels\na.jpg,"hot dog; cat, big"\nb.jpg,hot dog\n')
+    assert load(folder / "a.csv").classes == ["cat, big", "hot dog"]
+    (folder / "a.csv").write_text('file,labels\na.jpg,"hot dog|cat, big"\nb.jpg,hot dog\n')
+    assert load(folder / "a.csv").classes == ["cat, big", "hot dog"]
+
+
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [
-        ("a.csv", "", "wanted a header"),
+        ("a.csv", "", "wanted a header: 'file' and one of 'labels' or 'label' or 'tags', or"),
+        ("a.csv", "image,kinds\na.jpg,cat\n", "row 1 has 'cat', wanted 0 or 1 .* column 'labels'"),
         ("a.csv", "a.jpg,cat\nb.jpg,dog\n", "wanted a header"),
         ("a.csv", "file,cat,dog\na.jpg,1\n", "row 1 has 2 columns, the header 3"),
         ("a.csv", "file,cat,dog\na.jpg,1,2\n", "row 1 has '2', wanted 0 or 1"),
@@ -87,9 +127,15 @@ def test_a_folder_with_a_file_a_split_or_a_single_one(folder):
             '{"classes": ["cat"], "images": [{"file": "a.jpg", "labels": ["cow"]}]}',
             "a.jpg has label 'cow'",
         ),
+        ("a.csv", "file,split\na.jpg,train\n", "it has no classes"),
         ("a.json", "{", "not readable as JSON"),
-        ("a.json", '{"classes": []}', "no list 'images'"),
-        ("a.csv", "file,labels\nnix.jpg,cat\n", "none of the 1 pictures of split 'train'"),
+        ("a.json", '{"classes": []}', "no list 'images', wanted .*file"),
+        ("a.csv", "file,labels\nnix.jpg,cat\n", "none of the 1 pictures is in"),
+        (
+            "a.csv",
+            "file,labels,split\nnix.jpg,cat,train\n",
+            "none of the 1 pictures of split 'train' is in",
+        ),
     ],
 )
 def test_bad_files_are_named(folder, name, content, words):

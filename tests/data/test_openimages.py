@@ -87,7 +87,8 @@ def test_what_is_wrong_is_named(root):
     (root / "train" / "000002b97e5471a0.jpg").write_bytes(b"")
     data = load(root, faults=faults)
     assert len(data) == 1
-    kinds = [Kind.UNKNOWN_CLASS, Kind.PARTIAL, Kind.NO_AREA, Kind.UNREADABLE]
+    left_out = [Kind.PARTIAL, Kind.NO_AREA, Kind.UNREADABLE, Kind.NO_BOXES]
+    kinds = [Kind.UNKNOWN_CLASS, *left_out]
     assert [f.kind for f in faults] == kinds
     file.write_text(ROWS)
     with pytest.raises(DataError, match=r"it has no column ImageID"):

@@ -87,7 +87,9 @@ def test_one_based_coordinates(devkit):
 def test_classes_can_be_given(devkit):
     data = Voc(devkit, "train", classes=["dog", "bird", "cat"])
     assert data[0][1]["labels"].tolist() == [1, 3]
-    with pytest.raises(DataError, match=r"a.xml: class 'dog' is not one of cat"):
+    with pytest.raises(
+        DataError, match=r"a.xml: object 1 has class 'dog', which is not one of cat"
+    ):
         Voc(devkit, "train", classes=["cat"])
 
 
