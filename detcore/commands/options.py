@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 DATA_HELP = (
-    "'digits' (built in), a COCO .json, a YOLO .yaml, a .csv or .json of labels, a folder (COCO, "
-    "VOC, YOLO, one folder a class, ...), or NAME:PATH, such as openimages:PATH or cifar10:PATH."
+    "'digits' (built in), a COCO .json, a YOLO .yaml, a .csv of boxes, a .csv or .json of labels, "
+    "a folder (COCO, VOC, YOLO, one folder a class, ...), or NAME:PATH, such as cifar10:PATH."
 )
 Data = Annotated[str, typer.Option("--data", help=DATA_HELP)]
 Checkpoint = Annotated[

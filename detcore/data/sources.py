@@ -104,8 +104,8 @@ def _reader_of(path: Path) -> Callable[..., Any]:
             return YoloText
         if path.suffix.lower() not in (".json", ".csv"):
             raise DataError(
-                f"{path}: wanted a COCO .json, a YOLO .yaml, or a .csv of boxes or labels, or a "
-                f".json of labels"
+                f"{path}: wanted a COCO .json, a YOLO .yaml, a .csv of boxes or a .csv or .json "
+                f"of labels"
             )
         if is_boxes_csv(path):
             return BoxesCsv
@@ -113,8 +113,7 @@ def _reader_of(path: Path) -> Callable[..., Any]:
     if not path.is_dir():
         raise DataError(
             f"{path}: no such data (give 'digits', a COCO .json file, a .csv of boxes or labels, a "
-            f"folder, "
-            f"or NAME:PATH with one of {', '.join(NAMES)})"
+            f"folder, or NAME:PATH with one of {', '.join(NAMES)})"
         )
     if _has_coco(path):
         return _coco

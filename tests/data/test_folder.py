@@ -54,5 +54,5 @@ def test_what_was_looked_for(tmp_path):
     with pytest.raises(DataError, match=r"looked for a COCO .json .* VOC .xml .* folders of pict"):
         load(tmp_path)
     (tmp_path / "a.txt").write_text("x")
-    with pytest.raises(DataError, match=r"wanted a COCO .json, a YOLO .yaml, or a .csv"):
+    with pytest.raises(DataError, match=r"wanted a COCO .json, a YOLO .yaml, a .csv"):
         load(tmp_path / "a.txt")
