@@ -227,7 +227,7 @@ def conclude(out: Path, result: TrainResult, say: Say) -> None:
     if result.stopped_early or result.interrupted:
         ended = "interrupted after" if result.interrupted else "no better any more after"
     long = result.seconds >= 90
-    took = f"{result.seconds / 60:.1f} minutes" if long else f"{result.seconds:.0f} seconds"
+    took = f"{result.seconds / 60:.1f} minutes" if long else f"{result.seconds:.1f} seconds"
     say(f"{ended} {result.steps} steps in {took}  {headline(result.metrics)}".rstrip())
     say(f"checkpoints, log.csv and loss.png are in {out}")
     if result.interrupted:
