@@ -57,6 +57,16 @@ def test_pictures_that_were_trained_on_are_said_to_be_these(tmp_path):
     assert "one split" not in call("eval", "--checkpoint", tmp_path / "r", *other)
 
 
+def test_the_truth_is_not_overwritten_however_it_is_named(run, tmp_path):
+    coco(tmp_path, "val", 2)
+    truth = tmp_path / "val.json"
+    before = truth.read_bytes()
+    for spec in (truth, f"coco:{truth}"):
+        said = call("eval", "--checkpoint", run, "--data", spec, "--json", truth, code=2)
+        assert f"--json would overwrite the input {truth}" in said
+    assert truth.read_bytes() == before
+
+
 def test_a_classifier_is_reported_too(tmp_path):
     net = create("classifier", 10, backbone="test_resnet", image_size=32)
     run = tmp_path / "run.safetensors"

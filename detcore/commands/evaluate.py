@@ -70,11 +70,11 @@ def evaluate_command(
         from detcore.engine.figures import save_figures
         from detcore.engine.html import write_report
         from detcore.engine.opening import named_as, open_model
-        from detcore.engine.outputs import check_outputs
+        from detcore.engine.outputs import check_outputs, inputs_of
         from detcore.engine.report import detail_table, headline, metrics_table, volume
 
         files_out = {"--json": json_out, "--report": report, "--save-results": save_results}
-        read = [Path(p) for p in (results, checkpoint, weights, names, data) if p is not None]
+        read = inputs_of(results, checkpoint, weights, names, data=data)
         check_outputs(files=files_out, folders={"--plots": plots}, inputs=read)
         source = str(results or checkpoint or model)
         dataset: AnyDataset

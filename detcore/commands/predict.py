@@ -102,6 +102,7 @@ def predict_command(
         from detcore.engine.answers import check_format, write_answers
         from detcore.engine.gallery import Gallery
         from detcore.engine.opening import open_model
+        from detcore.engine.outputs import inputs_of
 
         if bool(photos) == bool(data):
             raise jobs.UsageError("give photos, or --data")
@@ -113,7 +114,7 @@ def predict_command(
         cut = _tiles(info, tile_size, tile_overlap, wanted=tiles)
         check_format(form, save, info.task)
         work = _of_data(info, data, split, count) if data else _of_files(photos or [], frames)
-        read = [Path(p) for p in (checkpoint, weights, names, data) if p is not None]
+        read = inputs_of(checkpoint, weights, names, data=data)
         _check_places(work, read, out=out, save=save, form=form, json_out=json_out)
         settings = Settings(
             score=0.5 if score is None else score,

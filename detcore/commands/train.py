@@ -142,7 +142,7 @@ def train_command(
         chosen: dict[str, Any] = {"spec": data, "seed": seed}
         if data == "digits":
             task = "classification" if is_classifier(model) else "detection"
-            chosen |= jobs.digits_as(task, image_size, seed)
+            chosen |= jobs.digits_as(task, image_size)
             image_size = chosen["size"]
         settings |= {
             "image_size": image_size,

@@ -19,7 +19,7 @@ from detcore.data.base import SPLITS, ClassificationDataset, DetectionDataset, R
 from detcore.data.faults import DamagedImage, DataError, Faults, Kind, NoSplit, counted
 from detcore.data.images import image_size, read_image
 from detcore.data.packed import Packed
-from detcore.data.sources import NAMES, AnyDataset, load
+from detcore.data.sources import AnyDataset, load, named
 
 ENORMOUS_SIDE = 20_000  # pixels; a side of this or more is reported
 Progress = Callable[[int, int], None]
@@ -78,8 +78,7 @@ def check(spec: str, split: str | None = None, progress: Progress | None = None)
 def _path_of(spec: str) -> Path | None:
     if spec == "digits":
         return None
-    name, colon, rest = spec.partition(":")
-    path = Path(rest) if colon and name in NAMES else Path(spec)
+    path = named(spec)[1]
     if not path.exists():
         raise DataError(f"{path}: no such file or folder")
     return path

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ import numpy as np
 
 from detcore.data.extras import require
 from detcore.data.faults import DataError, Faults, Kind
+from detcore.data.json_file import read_json
 
 Entry = dict[str, Any]
 
@@ -68,12 +68,7 @@ def box_of(annotation: Entry) -> Any:
 
 
 def _parts(file: Path) -> dict[str, list[Any]]:
-    try:
-        document = json.loads(file.read_text(encoding="utf-8-sig"))
-    except FileNotFoundError as error:
-        raise DataError(f"{file}: no such file") from error
-    except (OSError, ValueError) as error:
-        raise DataError(f"{file}: not readable as JSON ({error})") from error
+    document = read_json(file)
     for part in _WANTED:
         if not isinstance(document, dict) or not isinstance(document.get(part), list):
             raise DataError(
@@ -82,7 +77,8 @@ def _parts(file: Path) -> dict[str, list[Any]]:
                 f'pictures, {{"classes": ["cat"], "images": [{{"file": "a.jpg", '
                 f'"labels": ["cat"]}}]}})'
             )
-    return document
+    parts: dict[str, list[Any]] = document
+    return parts
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from torch import Tensor
 from detcore.data.base import ClassificationDataset, Transform, hashed_split, log, split_names
 from detcore.data.faults import DataError, Faults, Kind, NoSplit
 from detcore.data.images import IMAGE_SUFFIXES, read_image
+from detcore.data.json_file import read_json
 
 _LISTS = ("labels", "label", "tags")  # columns of names
 _SEPARATORS = ";|,"  # the first that a file has separates its names
@@ -253,12 +253,7 @@ def _or(names: Sequence[str]) -> str:
 
 
 def _read_json(file: Path, faults: Faults) -> tuple[list[str], list[_Row]]:
-    try:
-        document = json.loads(file.read_text(encoding="utf-8-sig"))
-    except FileNotFoundError as error:
-        raise DataError(f"{file}: no such file") from error
-    except (OSError, ValueError) as error:
-        raise DataError(f"{file}: not readable as JSON ({error})") from error
+    document = read_json(file)
     for key in ("classes", "images"):
         if not isinstance(document, dict) or not isinstance(document.get(key), list):
             raise DataError(

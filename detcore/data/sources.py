@@ -52,19 +52,21 @@ def load(
     """
     if str(spec) == "digits":
         return _digits(split, **options)
-    name, colon, rest = str(spec).partition(":")
-    # a path may have a colon in it: C:\data
-    if colon and name in NAMES:
-        reader, path = NAMES[name], Path(rest)
-        if not path.exists():
-            raise DataError(f"{path}: no such file or folder ({name}: was asked for)")
-    else:
-        path = Path(spec)
-        reader = _reader_of(path)
+    name, path = named(str(spec))
+    if name and not path.exists():
+        raise DataError(f"{path}: no such file or folder ({name}: was asked for)")
+    reader = NAMES[name] if name else _reader_of(path)
     if faults is not None and "faults" in signature(reader).parameters:
         options["faults"] = faults
     data: AnyDataset = reader(path, split, **options)
     return data
+
+
+def named(spec: str) -> tuple[str, Path]:
+    """The name of `NAMES` in NAME:PATH, or "", and the path."""
+    name, colon, rest = spec.partition(":")
+    # a path may have a colon in it: C:\data
+    return (name, Path(rest)) if colon and name in NAMES else ("", Path(spec))
 
 
 def _coco(path: Path, split: str, *, faults: Faults | None = None, **options: Any) -> Coco:

@@ -24,6 +24,7 @@ from detcore.data.images import IMAGE_SUFFIXES
 
 YAML_SUFFIXES = (".yaml", ".yml")
 _NAME_FILES = ("classes.txt", "obj.names", "labels/classes.txt")
+_TEXTS = ("*.txt", "labels/*.txt", "labels/*/*.txt", "*/labels/*.txt")
 _Line = tuple[int, list[float]]  # class from 0; left, top, right, bottom in shares of the sides
 
 
@@ -173,7 +174,9 @@ def is_yolo(root: Path) -> bool:
 
 def _has_object(root: Path) -> bool:
     """Whether one of the first texts in a folder has an object in its first line."""
-    for file in islice(root.rglob("*.txt"), 20):
+    # not the whole tree: without any text all of a million pictures would be passed
+    texts = (f for pattern in _TEXTS for f in root.glob(pattern))
+    for file in islice(texts, 20):
         try:
             words = file.read_text(encoding="utf-8-sig").partition("\n")[0].split()
             numbers = [float(word) for word in words]

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from detcore.data import AnyDataset, DataError, load
-from detcore.data.sources import NAMES
+from detcore.data.sources import named
 from detcore.data.transforms import Augment
 from detcore.engine import checkpoint, config_file, state
 from detcore.engine.checkpoint import CheckpointInfo
@@ -157,10 +157,8 @@ def located(spec: str) -> str:
     """Data by its full path, so that a run knows it wherever it goes on."""
     if spec == "digits":
         return spec
-    name, colon, rest = spec.partition(":")
-    if colon and name in NAMES:
-        return f"{name}:{Path(rest).resolve()}"
-    return str(Path(spec).resolve())
+    name, path = named(spec)
+    return f"{name}:{path.resolve()}" if name else str(path.resolve())
 
 
 def check_free(out: Path, overwrite: bool) -> None:
@@ -202,12 +200,12 @@ def saved_model(folder: Path, model: str, dataset: AnyDataset, spec: str) -> nn.
     return net
 
 
-def digits_as(task: str, size: int | None, seed: int) -> dict[str, Any]:
+def digits_as(task: str, size: int | None) -> dict[str, Any]:
     """How the built-in digits are made for a model: at the data's own size unless one is given.
 
     Enlarging small pictures only costs time.
     """
-    return {"task": task, "size": size or (64 if task == "classification" else 128), "seed": seed}
+    return {"task": task, "size": size or (64 if task == "classification" else 128)}
 
 
 def begin_run(out: Path, settings: dict[str, Any]) -> None:

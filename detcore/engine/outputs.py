@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from detcore.data.sources import named
 from detcore.engine.jobs import UsageError
 
 
@@ -33,6 +34,12 @@ def check_outputs(
     for option, path in folders.items():
         if path is not None:
             _check_place(option, path, "folder")
+
+
+def inputs_of(*given: str | Path | None, data: str | None) -> list[Path]:
+    """What a command's options name that is read: files and folders, and ``--data``."""
+    files = [Path(path) for path in given if path is not None]
+    return files if data is None else [*files, named(data)[1]]
 
 
 def check_not_read(option: str, written: Iterable[Path], inputs: Iterable[Path]) -> None:

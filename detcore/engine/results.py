@@ -13,6 +13,7 @@ from typing import Any
 from detcore.data import AnyDataset, DataError, DetectionDataset, load
 from detcore.data.coco import Coco
 from detcore.data.faults import counted
+from detcore.data.json_file import read_json
 from detcore.engine.checkpoint import atomic
 from detcore.engine.matching import Json
 
@@ -55,12 +56,7 @@ def read_results(path: Path, truth: Json) -> list[Json]:
             that isn't made of finite numbers, a negative width or height, a score outside 0..1.
             The text names the entry, counted from 0.
     """
-    try:
-        entries = json.loads(path.read_text(encoding="utf-8-sig"))
-    except FileNotFoundError as error:
-        raise DataError(f"{path}: no such file") from error
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}: not readable as JSON ({error})") from error
+    entries = read_json(path)
     if not isinstance(entries, list):
         raise DataError(
             f"{path}: COCO results must be a list of detections, got {type(entries).__name__}"
