@@ -17,13 +17,13 @@ __device__ bool comes_before(const Item<Key>& a, const Item<Key>& b) {
   return a.key < b.key || (a.key == b.key && a.place < b.place);
 }
 
-__device__ inline uint32_t descending_key(float x) {
+DETCORE_HD uint32_t descending_key(float x) {
   x += 0.0f;  // -0 counts as +0
   uint32_t bits;
   memcpy(&bits, &x, sizeof bits);
   return ~(bits ^ (bits >> 31 ? 0xffffffffu : 0x80000000u));
 }
-__device__ inline uint64_t descending_key(double x) {
+DETCORE_HD uint64_t descending_key(double x) {
   x += 0.0;
   uint64_t bits;
   memcpy(&bits, &x, sizeof bits);

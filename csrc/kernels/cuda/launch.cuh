@@ -42,7 +42,13 @@ template <class... Params>
 Status launch(void (*kernel)(Params...), LaunchShape shape, Stream stream, Params... args) {
   if (shape.blocks <= 0) return {};
   void* pointers[] = {static_cast<void*>(&args)...};
-  return to_status(cudaLaunchKernel(kernel, dim3(unsigned(shape.blocks)), dim3(shape.threads),
+#if defined(DETCORE_SIMT)
+  const auto entry = kernel;  // the stand-in calls it with arguments of its types
+#else
+  // CUDA 12's headers take an address from compilers other than nvcc
+  const auto entry = reinterpret_cast<const void*>(kernel);
+#endif
+  return to_status(cudaLaunchKernel(entry, dim3(unsigned(shape.blocks)), dim3(shape.threads),
                                     pointers, shape.shared_bytes,
                                     static_cast<cudaStream_t>(stream)));
 }
