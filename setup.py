@@ -27,12 +27,15 @@ class CMakeBuild(build_ext):
             "-G", "Ninja",
             "-DDETCORE_PYTHON=ON",
             f"-DDETCORE_CUDA={os.environ.get('DETCORE_CUDA', '')}",
+            f"-DDETCORE_OLD_SYSTEMS={os.environ.get('DETCORE_OLD_SYSTEMS', 'OFF')}",
+            f"-DDETCORE_TORCH={os.environ.get('DETCORE_TORCH', '')}",
             f"-DDETCORE_PYTHON_SITE={sysconfig.get_path('purelib')}",
             f"-DPython_EXECUTABLE={sys.executable}",
         ]  # fmt: skip
         for command in (configure, ["cmake", "--build", str(build), "--target", "_C"]):
             self.run_or_stop(command)
-        self.copy_file(str(next(build.glob("_C.*.so"))), str(target))
+        # by its full name: the folder may hold the modules of several Pythons
+        self.copy_file(str(build / f"_C{sysconfig.get_config_var('EXT_SUFFIX')}"), str(target))
 
     @staticmethod
     def run_or_stop(command: list[str]) -> None:
