@@ -32,6 +32,9 @@ MOVED = {
 STAND_INS = ".data\n.globl __libc_single_threaded\n.hidden __libc_single_threaded\n"
 STAND_INS += "__libc_single_threaded: .byte 0\n"
 
+# without it a linker believes that this code runs on its stack
+NO_STACK_CODE = '.section .note.GNU-stack,"",%progbits\n'
+
 
 class Symbol(NamedTuple):
     name: str
@@ -115,7 +118,7 @@ class Builder:
 
     def library(self, soname: str, symbols: list[Symbol]) -> Path:
         source, script = self.out / f"{soname}.s", self.out / f"{soname}.map"
-        source.write_text(assembly(symbols))
+        source.write_text(assembly(symbols) + NO_STACK_CODE)
         script.write_text(version_script(symbols))
         path = self.out / soname
         command = [self.compiler, "-shared", "-nostdlib", f"-Wl,-soname,{soname}"]
@@ -125,7 +128,7 @@ class Builder:
 
     def stand_ins(self) -> Path:
         source, path = self.out / "stand_ins.s", self.out / "stand_ins.o"
-        source.write_text(STAND_INS)
+        source.write_text(STAND_INS + NO_STACK_CODE)
         subprocess.run([self.compiler, "-c", source, "-o", path], check=True)
         return path
 
