@@ -11,11 +11,11 @@ PIP := $(PY) -m pip install --quiet --disable-pip-version-check
 NATIVE = build/$(shell $(PY) -c "import sysconfig; print(sysconfig.get_platform())")
 export PATH := $(BIN):$(PATH)
 
-.PHONY: help build demo test test-all bench wheel lint format clean native-tests
+.PHONY: help build demo test test-all test-arm test-cuda12 bench wheel sdist lint format clean native-tests
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | expand -t 12
 
 $(VENV)/.ready: pyproject.toml
 	@echo "--- setting up $(VENV) (torch, and a CUDA compiler from PyPI unless DETCORE_CUDA=0)"
@@ -53,13 +53,26 @@ bench: build  ## every op against its rivals, about six minutes; results in benc
 	$(PY) -m pytest benchmarks --benchmark-enable --benchmark-sort=name --benchmark-columns=median,iqr,rounds \
 		--results benchmarks/results
 
-wheel: build  ## a wheel in wheelhouse/, with its tag, targets and size
-	@echo "--- building the wheel"
-	@rm -rf dist wheelhouse build/wheel
-	$(PY) -m pip wheel --quiet --no-build-isolation --no-deps -w dist .
-	$(BIN)/auditwheel repair --exclude 'libtorch*' --exclude 'libc10*' -w wheelhouse dist/detcore-*.whl
-	@$(PY) -c "import detcore, pathlib; w = next(pathlib.Path('wheelhouse').glob('*.whl')); \
-	print(f'{w}  {w.stat().st_size / 2**20:.1f} MiB  CUDA targets: ' + (detcore.build_info()['cuda_targets'] or 'none'))"
+wheel: build  ## a wheel per Python in wheelhouse/, each tried in a fresh environment (PYTHONS="3.11 3.12")
+	@$(PY) scripts/wheels.py $(or $(PYTHONS),$(shell $(PY) -c "import sys; print('%d.%d' % sys.version_info[:2])"))
+
+sdist: $(VENV)/.ready  ## the source distribution in dist/
+	@$(PIP) build
+	@$(PY) -m build --sdist --no-isolation >/dev/null
+	@ls -l dist/*.tar.gz
+
+test-arm: $(VENV)/.ready  ## the kernels on 64-bit ARM under qemu, NEON lanes too (Debian; installs as root)
+	@sh scripts/need.sh aarch64-linux-gnu-g++ g++-aarch64-linux-gnu
+	@sh scripts/need.sh qemu-aarch64 qemu-user
+	@echo "--- cross-compiling the kernel library, the stand-in for CUDA and their tests (four minutes)"
+	@cmake -S . -B build/aarch64 -G Ninja -DCMAKE_TOOLCHAIN_FILE=cmake/aarch64-linux-gnu.cmake \
+		-DDETCORE_TESTS=ON -DDETCORE_SIMT=ON -DDETCORE_CUDA=0 \
+		-DDETCORE_PYTHON_SITE=$$($(PY) -c "import sysconfig; print(sysconfig.get_path('purelib'))") >/dev/null
+	@cmake --build build/aarch64 | tail -n 1
+	@ctest --test-dir build/aarch64 --output-on-failure --no-tests=error
+
+test-cuda12: $(VENV)/.ready  ## the CUDA sources read with CUDA 12's headers by clang-19 (Debian; installs as root)
+	@PYTHON=$(PY) sh scripts/check_cuda12.sh
 
 lint: build  ## ruff, mypy, clang-format
 	$(BIN)/ruff check .

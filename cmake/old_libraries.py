@@ -1,14 +1,15 @@
 """Libraries for the linker alone, which offer of glibc and libstdc++ what an old system has.
 
-A module that is linked to this machine's libraries asks for their newest symbol versions, and so for a
-system as new as this one. Linked to these it asks for the newest version that the old system has too:
+A module that is linked to this machine's libraries asks for their newest symbol versions, and so
+for a system as new as this one. Linked to these it asks for the newest version that the old system
+has too:
 
     python cmake/old_libraries.py --compiler g++ --out FOLDER
 
-then `-L FOLDER` before the linker's own folders. They hold names and versions and no code; at run time
-the system's real libraries are found under the same names. What libstdc++ alone has newer comes out of
-the compiler's libstdc++.a, as in Red Hat's toolsets for old systems, while all that must be one in a
-process (exceptions, type names, locales) stays in the shared library.
+then `-L FOLDER` before the linker's own folders. They hold names and versions and no code; at run
+time the system's real libraries are found under the same names. What the old libstdc++ lacks comes
+out of the compiler's libstdc++.a, as in Red Hat's toolsets for old systems, while all that must be
+one in a process (exceptions, type names, locales) stays in the shared library.
 """
 
 import argparse
@@ -155,9 +156,7 @@ def main() -> None:
 
     moved = [built[soname] for soname in MOVED.values()]
     nonshared = builder.file_of_compiler("libc_nonshared.a")
-    builder.found_as(
-        "c", built["libc.so.6"], built[loader], *moved, nonshared, builder.stand_ins()
-    )
+    builder.found_as("c", built["libc.so.6"], built[loader], *moved, nonshared, builder.stand_ins())
     builder.found_as("m", built["libm.so.6"])
     builder.found_as("stdc++", built["libstdc++.so.6"], builder.file_of_compiler("libstdc++.a"))
     for name, path in zip(("pthread", "dl", "rt"), moved, strict=True):

@@ -1,8 +1,8 @@
 """Builds a wheel for each Python asked for, in wheelhouse/, and tries each in a fresh environment.
 
-    python scripts/wheels.py 3.11 3.12        `make wheel PYTHONS="3.11 3.12"` builds in place first
+    python scripts/wheels.py 3.11 3.12     (`make wheel PYTHONS="3.11 3.12"` sets up first)
 
-The kernel library is compiled once for all of them, against this environment's torch and by its CUDA
+The kernel library is compiled once for all of them, with this environment's torch and its CUDA
 compiler; the bindings are compiled once per Python. Each wheel is linked for systems as old as
 manylinux_2_28 (cmake/old_libraries.py), must get that tag or an older one, and must pass
 tests/test_installed.py where nothing but the wheel, torch, numpy and pytest is installed.
@@ -36,12 +36,12 @@ def say(words: str) -> None:
 
 def run(*command: str | Path, **options: object) -> str:
     """Its output, or an end that shows it."""
+    words = [str(word) for word in command]
     done = subprocess.run(
-        list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **options
-    )  # fmt: skip
+        words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **options
+    )
     if done.returncode:
-        words = " ".join(Path(c).name if i == 0 else str(c) for i, c in enumerate(command[:4]))
-        raise SystemExit(f"{done.stdout}\ndetcore: '{words} ...' failed, see above")
+        raise SystemExit(f"{done.stdout}\ndetcore: '{' '.join(words[:4])} ...' failed, see above")
     return done.stdout
 
 
@@ -57,9 +57,14 @@ def find_python(version: str) -> str:
         return sys.executable
     for candidate in interpreters(version):
         # pyenv puts names on PATH that do not run
-        if shutil.which(candidate) and not subprocess.run([candidate, "-c", ""], capture_output=True).returncode:
+        if (
+            shutil.which(candidate)
+            and not subprocess.run([candidate, "-c", ""], capture_output=True).returncode
+        ):
             return candidate
-    raise SystemExit(f"detcore: no Python {version} here; looked for python{version} on PATH and in pyenv")
+    raise SystemExit(
+        f"detcore: no Python {version} here; looked for python{version} on PATH and in pyenv"
+    )
 
 
 def fresh_environment(name: str, python: str, packages: tuple[str, ...]) -> Path:
@@ -106,7 +111,9 @@ def refuse_unversioned(wheel: Path) -> None:
     listing = run("nm", "-D", "--undefined-only", path)
     names = re.findall(r"^ +U ([^@\s]+)$", listing, flags=re.MULTILINE)
     if odd := [name for name in names if not re.match(PLAIN_NAMES, name)]:
-        raise SystemExit(f"detcore: {wheel.name} needs {', '.join(odd)} of a system as new as this one")
+        raise SystemExit(
+            f"detcore: {wheel.name} needs {', '.join(odd)} of a system as new as this one"
+        )
 
 
 def repair(raw: Path) -> Path:
@@ -121,7 +128,9 @@ def repair(raw: Path) -> Path:
     tags = [tuple(map(int, tag)) for tag in re.findall(r"manylinux_(\d+)_(\d+)", wheel.name)]
     if not tags or min(tags) > NEWEST_GLIBC:
         audit = run(sys.executable, "-m", "auditwheel", "show", raw)
-        raise SystemExit(f"{audit}\ndetcore: {wheel.name} must be manylinux_2_28 or older, see above")
+        raise SystemExit(
+            f"{audit}\ndetcore: {wheel.name} must be manylinux_2_28 or older, see above"
+        )
     WHEELHOUSE.mkdir(exist_ok=True)
     return Path(shutil.move(wheel, WHEELHOUSE / wheel.name))
 
@@ -132,7 +141,9 @@ def install_torch(python: Path, requirement: str) -> None:
     pip_install(python, "--no-deps", requirement)
     code = "from importlib.metadata import requires; print(*requires('torch'), sep='\\n')"
     needs = run(python, "-c", code).splitlines()
-    pip_install(python, *(n for n in needs if not re.match("nvidia|cuda|triton", n) and "extra ==" not in n))
+    pip_install(
+        python, *(n for n in needs if not re.match("nvidia|cuda|triton", n) and "extra ==" not in n)
+    )
     shared = torch_folder().parent / "nvidia"
     site = Path(run(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))").strip())
     if any(n.startswith(("nvidia", "cuda")) for n in needs) and not (site / "nvidia").exists():
@@ -147,7 +158,9 @@ def try_out(wheel: Path, version: str, python: str, torch: str) -> str:
     elsewhere = SCRATCH / f"elsewhere-{version}"
     elsewhere.mkdir(exist_ok=True)
     shutil.copy(ROOT / "tests" / "test_installed.py", elsewhere)
-    said = run(fresh, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_installed.py", cwd=elsewhere)
+    said = run(
+        fresh, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_installed.py", cwd=elsewhere
+    )
     shutil.rmtree(fresh.parents[1])  # a gigabyte and more
     return said.strip().splitlines()[-1]
 
@@ -155,7 +168,9 @@ def try_out(wheel: Path, version: str, python: str, torch: str) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("pythons", nargs="+", metavar="PYTHON", help="such as 3.12")
-    parser.add_argument("--torch", help="what each wheel is tried with; by default this torch's release")
+    parser.add_argument(
+        "--torch", help="what each wheel is tried with; by default this torch's release"
+    )
     parser.add_argument("--no-test", action="store_true", help="build and tag alone")
     options = parser.parse_args()
     torch = options.torch or f"torch=={distribution('torch').version.partition('+')[0]}"

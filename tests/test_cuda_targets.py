@@ -1,5 +1,4 @@
-"""TORCH_CUDA_ARCH_LIST: CMake's reading of it, with a stand-in for the compiler that only tells what
-it knows."""
+"""TORCH_CUDA_ARCH_LIST, as CMake reads it, with a stand-in for nvcc that tells what it knows."""
 
 import re
 import shutil
@@ -12,7 +11,14 @@ ROOT = Path(__file__).parents[1]
 CMAKE = shutil.which("cmake") or "cmake"
 CUDA_12_4 = ["compute_75", "compute_80", "compute_86", "compute_87", "compute_89", "compute_90"]
 CUDA_12_4 += ["compute_90a"]
-CUDA_13_0 = [*CUDA_12_4, "compute_100", "compute_100a", "compute_100f", "compute_103", "compute_110"]
+CUDA_13_0 = [
+    *CUDA_12_4,
+    "compute_100",
+    "compute_100a",
+    "compute_100f",
+    "compute_103",
+    "compute_110",
+]
 CUDA_13_0 += ["compute_120", "compute_121"]
 
 
@@ -27,7 +33,7 @@ def read_targets(tmp_path: Path):
         nvcc.chmod(0o755)
         script = tmp_path / "read.cmake"
         script.write_text(
-            'cmake_minimum_required(VERSION 3.24)\n'
+            "cmake_minimum_required(VERSION 3.24)\n"
             f'include("{ROOT}/cmake/CudaCompiler.cmake")\n'
             f'set(DETCORE_NVCC "{nvcc}")\n'
             "detcore_cuda_targets(flags)\n"

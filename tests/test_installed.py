@@ -1,9 +1,9 @@
 """What a wheel must show where nothing but it, torch, numpy and pytest is installed.
 
-`make wheel` copies this file away from the sources and runs it there, against each wheel; in the sources
-it tries the module that was built in place. Every operator is called on both ways, by pybind11's entry
-and by torch's dispatcher, and refuses wrong arguments in the same words on both: C++ exceptions must
-pass through torch and through Python unharmed, however the module was linked.
+`make wheel` copies this file away from the sources and runs it there, against each wheel; in the
+sources it tries the module that was built in place. Every operator is called on both ways, by
+pybind11's entry and by torch's dispatcher, and refuses wrong arguments in the same words on both:
+C++ exceptions must pass through torch and through Python unharmed, however the module was linked.
 """
 
 from collections.abc import Callable
@@ -44,15 +44,38 @@ CALLS: dict[str, Callable[[], list[Any]]] = {
     "box_iou_backward": lambda: [numbers(7, 9), boxes(7), boxes(9, 2), "ciou", 1e-7],
     "decode_dense": lambda: [numbers(2, 18, 5, 6), boxes(3), "delta", DELTA],
     "decode_dense_backward": lambda: [
-        numbers(2, 90, 4), numbers(2, 18, 5, 6), boxes(3), "delta", DELTA
+        numbers(2, 90, 4),
+        numbers(2, 18, 5, 6),
+        boxes(3),
+        "delta",
+        DELTA,
     ],
     "match_boxes": lambda: [boxes(4), boxes(50, 2), None, None],
     "multiclass_nms": lambda: [boxes(60).view(2, 30, 4), numbers(2, 30, 3), 0.1, 0.5, 20, 25],
     "multiscale_roi_align": lambda: [
-        [numbers(2, 3, 16, 16), numbers(2, 3, 8, 8)], regions(6), [1.0, 0.5], 2, 2, 2, True, 224.0, 4
+        [numbers(2, 3, 16, 16), numbers(2, 3, 8, 8)],
+        regions(6),
+        [1.0, 0.5],
+        2,
+        2,
+        2,
+        True,
+        224.0,
+        4,
     ],
     "multiscale_roi_align_backward": lambda: [
-        numbers(6, 3, 2, 2), regions(6), [1.0, 0.5], 2, 2, 2, True, 224.0, 4, 2, [16, 16, 8, 8], False
+        numbers(6, 3, 2, 2),
+        regions(6),
+        [1.0, 0.5],
+        2,
+        2,
+        2,
+        True,
+        224.0,
+        4,
+        2,
+        [16, 16, 8, 8],
+        False,
     ],
     "nms": lambda: [boxes(200), numbers(200), 0.3],
     "batched_nms": lambda: [boxes(200), numbers(200), torch.arange(200) % 7, 0.3],
@@ -60,34 +83,74 @@ CALLS: dict[str, Callable[[], list[Any]]] = {
     "paired_box_iou_backward": lambda: [numbers(8), boxes(8), boxes(8, 2), "diou", 1e-7],
     "roi_align": lambda: [numbers(2, 3, 16, 16), regions(6), 1.0, 2, 2, 2, False],
     "roi_align_backward": lambda: [
-        numbers(6, 3, 2, 2), regions(6), 1.0, 2, 2, 2, False, [2, 3, 16, 16], False
+        numbers(6, 3, 2, 2),
+        regions(6),
+        1.0,
+        2,
+        2,
+        2,
+        False,
+        [2, 3, 16, 16],
+        False,
     ],
     "soft_nms": lambda: [boxes(50), numbers(50), 0.3, 0.5, 0.001, "linear"],
-}  # fmt: skip
+}
 
 # which argument is replaced by what, and the error's whole text
 FAULTS: dict[str, tuple[int, Any, str]] = {
     "encode_boxes": (2, [1.0, 1.0], "encode_boxes: weights must be 4 numbers, got 2"),
-    "decode_boxes": (1, boxes(6), "decode_boxes: deltas must be [6, 4k], one row an anchor, got [5, 8]"),
+    "decode_boxes": (
+        1,
+        boxes(6),
+        "decode_boxes: deltas must be [6, 4k], one row an anchor, got [5, 8]",
+    ),
     "encode_boxes_backward": (0, numbers(5, 3), "box_codec: grad must be [5, 4], got [5, 3]"),
     "decode_boxes_backward": (0, numbers(5, 3), "box_codec: grad must be [5, 8], got [5, 3]"),
     "box_iou": (3, "iuo", "box_iou: kind must be one of iou, giou, diou, ciou, got 'iuo'"),
-    "box_iou_out": (0, boxes(7).double(), "box_iou: boxes1 and boxes2 must have one dtype, got float64 and float32"),
+    "box_iou_out": (
+        0,
+        boxes(7).double(),
+        "box_iou: boxes1 and boxes2 must have one dtype, got float64 and float32",
+    ),
     "box_iou_backward": (0, numbers(7, 8), "complete_box_iou: grad must be [7, 9], got [7, 8]"),
     "decode_dense": (1, None, "decode_dense: anchors must be given for codec 'delta'"),
-    "decode_dense_backward": (4, [8.0], "decode_dense_backward: settings must be 10 numbers, got 1"),
-    "match_boxes": (0, boxes(4).int(), "match_boxes: gt must be float32, float64, float16 or bfloat16, got int32"),
+    "decode_dense_backward": (
+        4,
+        [8.0],
+        "decode_dense_backward: settings must be 10 numbers, got 1",
+    ),
+    "match_boxes": (
+        0,
+        boxes(4).int(),
+        "match_boxes: gt must be float32, float64, float16 or bfloat16, got int32",
+    ),
     "multiclass_nms": (4, 0, "multiclass_nms: candidates_per_class must be at least 1, got 0"),
-    "multiscale_roi_align": (2, [1.0], "multiscale_roi_align: scales must be one a feature, 2 of them, got 1"),
-    "multiscale_roi_align_backward": (10, [16], "multiscale_roi_align_backward: map_sizes must be pairs of sizes, got [16]"),
+    "multiscale_roi_align": (
+        2,
+        [1.0],
+        "multiscale_roi_align: scales must be one a feature, 2 of them, got 1",
+    ),
+    "multiscale_roi_align_backward": (
+        10,
+        [16],
+        "multiscale_roi_align_backward: map_sizes must be pairs of sizes, got [16]",
+    ),
     "nms": (0, numbers(200, 3), "nms: boxes must be [N, 4], got [200, 3]"),
     "batched_nms": (1, numbers(9), "batched_nms: scores must be [200], one a box, got [9]"),
-    "paired_box_iou": (1, boxes(7), "paired_box_iou: boxes1 and boxes2 must have one shape, got [8, 4] and [7, 4]"),
+    "paired_box_iou": (
+        1,
+        boxes(7),
+        "paired_box_iou: boxes1 and boxes2 must have one shape, got [8, 4] and [7, 4]",
+    ),
     "paired_box_iou_backward": (0, numbers(7), "paired_box_iou: grad must be [8], got [7]"),
     "roi_align": (0, numbers(3, 16, 16), "roi_align: input must be [N, C, H, W], got [3, 16, 16]"),
-    "roi_align_backward": (7, [3, 16], "roi_align_backward: map_size must be [N, C, H, W], got [3, 16]"),
-    "soft_nms": (5, "cubic", "soft_nms: method must be one of linear, gaussian, hard, got 'cubic'"),
-}  # fmt: skip
+    "roi_align_backward": (
+        7,
+        [3, 16],
+        "roi_align_backward: map_size must be [N, C, H, W], got [3, 16]",
+    ),
+    "soft_nms": (5, "cubic", "soft_nms: method must be one of linear, gaussian, got 'cubic'"),
+}
 
 ROUTES: dict[str, Callable[[str], Callable[..., Any]]] = {
     "entry": lambda op: getattr(_C, op),
@@ -151,13 +214,16 @@ def test_torch_s_own_errors_come_through(route: str) -> None:
         ("batched_nms", (boxes(300), numbers(300), torch.arange(300) % 5, 0.4)),
         ("match_boxes", (boxes(9), boxes(300, 2))),
         ("roi_align", (numbers(2, 3, 16, 16), regions(6), (2, 2))),
-        ("multiscale_roi_align", ([numbers(2, 3, 16, 16), numbers(2, 3, 8, 8)], regions(6), (2, 2), [1.0, 0.5])),
+        (
+            "multiscale_roi_align",
+            ([numbers(2, 3, 16, 16), numbers(2, 3, 8, 8)], regions(6), (2, 2), [1.0, 0.5]),
+        ),
         ("decode_dense", (numbers(2, 18, 5, 6), boxes(3), 8, "delta")),
         ("multiclass_nms", (boxes(60).view(2, 30, 4), numbers(2, 30, 3), 0.1, 0.5)),
         ("soft_nms", (boxes(50), numbers(50), 0.3)),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
-)  # fmt: skip
+)
 def test_results_are_the_reference_s(name: str, arguments: tuple[Any, ...]) -> None:
     got, wanted = (tensors(getattr(m, name)(*arguments)) for m in (ops, reference))
     for a, b in zip(got, wanted, strict=True):
