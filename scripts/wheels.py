@@ -95,11 +95,10 @@ def build(version: str, python: str) -> Path:
     out = SCRATCH / f"raw-{version}"
     shutil.rmtree(out, ignore_errors=True)
     environment = os.environ | {"DETCORE_OLD_SYSTEMS": "ON", "DETCORE_TORCH": str(torch_folder())}
-    run(
-        builder, "-m", "pip", "wheel", "--quiet", "--disable-pip-version-check",
-        "--no-build-isolation", "--no-deps", "--wheel-dir", out, ROOT,
-        env=environment, cwd=ROOT,
-    )  # fmt: skip
+    # not captured: minutes long, and ninja tells how far it is
+    command = [builder, "setup.py", "--quiet", "bdist_wheel", "--dist-dir", out]
+    if subprocess.run(list(map(str, command)), env=environment, cwd=ROOT).returncode:
+        raise SystemExit(f"detcore: the build for Python {version} failed, see above")
     return next(out.glob("*.whl"))
 
 
