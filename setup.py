@@ -1,6 +1,7 @@
 """Calls CMake with Ninja for the native code; everything else is in pyproject.toml."""
 
 import os
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -32,6 +33,9 @@ class CMakeBuild(build_ext):
             f"-DDETCORE_PYTHON_SITE={sysconfig.get_path('purelib')}",
             f"-DPython_EXECUTABLE={sys.executable}",
         ]  # fmt: skip
+        if ninja := shutil.which("ninja"):
+            # the folder outlives pip's environments for single builds, each with a ninja of its own
+            configure.append(f"-DCMAKE_MAKE_PROGRAM={ninja}")
         for command in (configure, ["cmake", "--build", str(build), "--target", "_C"]):
             self.run_or_stop(command)
         # by its full name: the folder may hold the modules of several Pythons

@@ -117,7 +117,7 @@ def refuse_unversioned(wheel: Path) -> None:
 
 def repair(raw: Path) -> Path:
     """The wheel under the tag of the oldest systems that can load it."""
-    out = SCRATCH / "tagged"
+    out = raw.parent / "tagged"
     shutil.rmtree(out, ignore_errors=True)
     run(
         sys.executable, "-m", "auditwheel", "repair",
@@ -130,8 +130,7 @@ def repair(raw: Path) -> Path:
         raise SystemExit(
             f"{audit}\ndetcore: {wheel.name} must be manylinux_2_28 or older, see above"
         )
-    WHEELHOUSE.mkdir(exist_ok=True)
-    return Path(shutil.move(wheel, WHEELHOUSE / wheel.name))
+    return wheel
 
 
 def install_torch(python: Path, requirement: str) -> None:
@@ -157,6 +156,7 @@ def try_out(wheel: Path, version: str, python: str, torch: str) -> str:
     elsewhere = SCRATCH / f"elsewhere-{version}"
     elsewhere.mkdir(exist_ok=True)
     shutil.copy(ROOT / "tests" / "test_installed.py", elsewhere)
+    (elsewhere / "pytest.ini").write_text("[pytest]\n")  # or pytest would take pyproject's, above
     said = run(
         fresh, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_installed.py", cwd=elsewhere
     )
@@ -185,6 +185,8 @@ def main() -> None:
         if not options.no_test:
             say(f"Python {version}: {wheel.name} in a fresh environment with {torch}")
             tested = try_out(wheel, version, python, torch)
+        WHEELHOUSE.mkdir(exist_ok=True)
+        wheel = Path(shutil.move(wheel, WHEELHOUSE / wheel.name))
         size = wheel.stat().st_size / 2**20
         lines.append(f"{wheel.relative_to(ROOT)}  {size:.1f} MiB  {tested}")
     print(*lines, sep="\n")
