@@ -67,7 +67,7 @@ wheel: build  ## a wheel per Python in wheelhouse/, each tried in a fresh enviro
 
 sdist: $(VENV)/.ready  ## the source distribution in dist/
 	@$(PIP) build
-	@$(PY) -m build --sdist --no-isolation >/dev/null
+	@$(PY) -m build --sdist >/dev/null
 	@ls -l dist/*.tar.gz
 
 test-arm: $(VENV)/.ready  ## the kernels on 64-bit ARM under qemu, NEON lanes too (Debian; installs as root)
