@@ -26,6 +26,7 @@ class CMakeBuild(build_ext):
             "-S", str(ROOT),
             "-B", str(build),
             "-G", "Ninja",
+            "-U", "_Python_*",  # what an earlier call found of another Python
             "-DDETCORE_PYTHON=ON",
             f"-DDETCORE_CUDA={os.environ.get('DETCORE_CUDA', '')}",
             f"-DDETCORE_OLD_SYSTEMS={os.environ.get('DETCORE_OLD_SYSTEMS', 'OFF')}",

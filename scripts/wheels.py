@@ -149,7 +149,7 @@ def install_torch(python: Path, requirement: str) -> None:
 
 
 def try_out(wheel: Path, version: str, python: str, torch: str) -> str:
-    """pytest's last line, from an environment that has nothing of this folder."""
+    """CUDA targets, and pytest's last line, from an environment that has nothing of this folder."""
     fresh = fresh_environment(f"test-{version}", python, TO_TEST)
     install_torch(fresh, torch)
     pip_install(fresh, "--no-deps", wheel)
@@ -160,8 +160,10 @@ def try_out(wheel: Path, version: str, python: str, torch: str) -> str:
     said = run(
         fresh, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_installed.py", cwd=elsewhere
     )
+    facts = "import detcore; print(detcore.build_info()['cuda_targets'] or 'none')"
+    targets = run(fresh, "-c", facts, cwd=elsewhere).strip()
     shutil.rmtree(fresh.parents[1])  # a gigabyte and more
-    return said.strip().splitlines()[-1]
+    return f"CUDA targets: {targets}; {said.strip().splitlines()[-1]}"
 
 
 def main() -> None:
