@@ -22,7 +22,9 @@ def optimize(model: M, *, dtype: torch.dtype = torch.float32, winograd: bool = T
     Args:
         model: any of detcore's, on any device. It stays as it was.
         dtype: of weights and maps: float32, or bfloat16 or float16 where the machine is fast in
-            them. Boxes and scores are float32 in any case.
+            them. A processor without them computes the convolutions in float32, which a warning
+            of the logger "detcore" says once: float32 is the faster choice there. Boxes and scores
+            are float32 in any case.
         winograd: on the CPU in float32, take the large 3x3 convolutions by Winograd's algorithm
             where torch has NNPACK: faster, and exact to about 1e-5 of a map's largest value.
 

@@ -7,6 +7,7 @@ of up to four.
 from __future__ import annotations
 
 import functools
+import logging
 import operator
 from collections.abc import Callable
 from typing import Any
@@ -16,6 +17,8 @@ from torch import Tensor, fx, nn
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 from torchvision.ops import FrozenBatchNorm2d
+
+log = logging.getLogger(__name__)
 
 # of each activation, what oneDNN calls it and the numbers that it takes
 _POST_OPS: dict[type[nn.Module], tuple[str, Callable[[Any], list[float]]]] = {
@@ -35,7 +38,9 @@ class FusedConv2d(nn.Module):
     """A convolution, a batch norm, a sum and an activation, of which any but the first may lack.
 
     On the CPU it is one call of oneDNN with the weights laid out for it at the first call, for the
-    size of map that came then (other sizes are right too). Elsewhere, under torch.compile, for an
+    size of map that came then (other sizes are right too). On a processor whose bfloat16 or float16
+    oneDNN does not compute in, that call is made in float32, between maps of the half type: torch's
+    own convolution of half types is many times slower there. Elsewhere, under torch.compile, for an
     input that wants a gradient and for activations that oneDNN does not know, it is the same
     arithmetic in torch's own functions.
 
@@ -50,7 +55,7 @@ class FusedConv2d(nn.Module):
     activation: nn.Module | None
     kernel_size: list[int]
     settings: tuple[list[int], list[int], list[int], int]  # padding, stride, dilation, groups
-    _packed: Tensor | None
+    _packed: tuple[Tensor, Tensor | None] | None  # weights laid out for oneDNN, and the bias
 
     def __init__(
         self, conv: nn.Conv2d, norm: nn.Module | None = None, activation: nn.Module | None = None
@@ -80,25 +85,28 @@ class FusedConv2d(nn.Module):
             y = F.conv2d(x, self.weight, self.bias, stride, padding, dilation, groups)
             y = y if other is None else y + other
             return y if self.activation is None else self.activation(y)
-        x = x.contiguous(memory_format=torch.channels_last)
+        dtype = x.dtype
+        x = _for_onednn(x)
         if self._packed is None:
-            self._packed = torch.ops.mkldnn._reorder_convolution_weight(
-                self.weight, padding, stride, dilation, groups, list(x.shape)
+            weight, bias = self.weight.to(x.dtype), self.bias
+            packed = torch.ops.mkldnn._reorder_convolution_weight(
+                weight, padding, stride, dilation, groups, list(x.shape)
             )
+            self._packed = (packed, None if bias is None else bias.to(x.dtype))
         run: Any = torch.ops.mkldnn._convolution_pointwise
-        common = (self._packed, self.bias, padding, stride, dilation, groups)
+        common = (*self._packed, padding, stride, dilation, groups)
         name, scalars = self.post_op
         if other is None:
-            return run(x, *common, name, scalars, "")
-        other = other.contiguous(memory_format=torch.channels_last)
+            return run(x, *common, name, scalars, "").to(dtype)
         unary = None if name == "none" else name
-        return run.binary(x, other, *common, "add", 1.0, unary, scalars, "")
+        y = run.binary(x, _for_onednn(other), *common, "add", 1.0, unary, scalars, "")
+        return y.to(dtype)
 
     def _one_call(self, x: Tensor) -> bool:
         return (
             bool(self.post_op[0])
             and x.dtype == self.weight.dtype
-            and x.dtype in (torch.float32, torch.bfloat16)
+            and x.dtype in (torch.float32, torch.bfloat16, torch.float16)
             and x.numel() > 0
             and _on_plain_cpu(x)
             and hasattr(torch.ops.mkldnn, "_convolution_pointwise")
@@ -144,6 +152,28 @@ class FusedConv2d(nn.Module):
 
     def extra_repr(self) -> str:
         return f"{list(self.weight.shape)}, post_op={self.post_op[0] or None}"
+
+
+def _for_onednn(x: Tensor) -> Tensor:
+    """The map channels-last, in the dtype that oneDNN computes in on this processor."""
+    return x.to(_arithmetic(x.dtype), memory_format=torch.channels_last)
+
+
+@functools.cache
+def _arithmetic(dtype: torch.dtype) -> torch.dtype:
+    """The dtype itself if oneDNN packs weights of it here, otherwise float32, said once."""
+    if dtype == torch.float32:
+        return dtype
+    name = {torch.bfloat16: "bf16", torch.float16: "fp16"}[dtype]
+    supported = getattr(torch.ops.mkldnn, f"_is_mkldnn_{name}_supported", None)
+    if supported is not None and supported():
+        return dtype
+    log.warning(
+        "this processor has no %s convolutions: they are computed in float32, "
+        "so a model in float32 is faster here",
+        str(dtype).removeprefix("torch."),
+    )
+    return torch.float32
 
 
 def _on_plain_cpu(x: Tensor) -> bool:

@@ -166,16 +166,41 @@ def test_maps_of_other_sizes_batches_and_layouts() -> None:
                 torch.testing.assert_close(fused(given), conv(x).relu(), atol=1e-5, rtol=1e-5)
 
 
-def test_bfloat16_and_back() -> None:
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_types_and_back(dtype: torch.dtype) -> None:
     conv = nn.Conv2d(8, 16, 3, padding=1)
     fused = FusedConv2d(conv)
     x = torch.randn(1, 8, 12, 12)
     with torch.no_grad():
         want = fused(x)
-        half = fused.to(torch.bfloat16)(x.bfloat16())
-        assert half.dtype == torch.bfloat16
+        half = fused.to(dtype)(x.to(dtype))
+        assert half.dtype == dtype
         torch.testing.assert_close(half.float(), want, atol=0.05, rtol=0.05)
         assert fused.to(torch.float32)(x).dtype == torch.float32
+
+
+@pytest.mark.parametrize("name", ["bf16", "fp16"])
+def test_half_types_on_a_processor_without_them(
+    name: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """They are computed in float32, rounded once, and that this is no gain is said once."""
+    dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}[name]
+    monkeypatch.setattr(torch.ops.mkldnn, f"_is_mkldnn_{name}_supported", lambda: False)
+    fuse_module._arithmetic.cache_clear()
+    convs = [FusedConv2d(nn.Conv2d(8, 8, 3, padding=1), None, nn.ReLU()).to(dtype) for _ in "ab"]
+    x, other = torch.randn(2, 8, 12, 9).to(dtype), torch.randn(2, 8, 12, 9).to(dtype)
+    with torch.no_grad():
+        for conv in convs:
+            got = conv(x, other)
+            y = F.conv2d(x.double(), conv.weight.double(), conv.bias.double(), padding=1)
+            assert got.dtype == dtype
+            spacing = torch.finfo(dtype).eps
+            torch.testing.assert_close(got, (y + other).relu().to(dtype), atol=1e-6, rtol=spacing)
+            torch.testing.assert_close(conv(x), y.relu().to(dtype), atol=1e-6, rtol=spacing)
+    fuse_module._arithmetic.cache_clear()  # the answer was the test's, not the processor's
+    said = [record.getMessage() for record in caplog.records]
+    assert len(said) == 1
+    assert str(dtype).removeprefix("torch.") in said[0]
 
 
 def test_an_input_that_wants_a_gradient_gets_it() -> None:
