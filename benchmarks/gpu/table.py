@@ -1,0 +1,147 @@
+"""What was found, as lines for a reader: sixty at most, whatever happened."""
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from benchmarks.gpu.rows import Row
+
+MOST = 60
+_WIDTH = 118
+_FAILURES, _MODELS, _KERNELS, _NOTES = 8, 12, 6, 3
+Report = dict[str, Any]
+
+
+def is_small(work: str) -> bool:
+    """A case of ten boxes or so: it shows what a call costs, not what the device does."""
+    return bool(re.search(r"\b(10|9) (boxes|RoIs|pairs|x 10\b)|_boxes 10$", work))
+
+
+def lines(report: Report) -> list[str]:
+    """Machine, parts, failures, notes, detectors, kernels; the ops' figures fill what is left."""
+    parts = report["parts"]
+    head = [*_machine(report), *_parts(parts), *_failures(parts)]
+    tail = [*_models(parts), *_kernels(parts), *_notes(parts), *_files(report)]
+    room = MOST - len(head) - len(tail)
+    table = [*head, *_figures(parts, room), *tail]
+    return [line if len(line) <= _WIDTH else line[: _WIDTH - 3] + "..." for line in table]
+
+
+def _machine(report: Report) -> Iterator[str]:
+    found, build = report["machine"], report["build"]
+    gpu = f"{found.get('gpu')} ({found.get('gpu_gib')} GiB)" if found.get("gpu") else "no GPU"
+    smi = found.get("nvidia_smi") or {}
+    driver = f", driver {smi['driver_version']}" if "driver_version" in smi else ""
+    dry = "DRY RUN, the processor stands for the GPU: " if report["dry"] else ""
+    versions = (f"{name} {found.get(name)}" for name in ("torch", "python", "nvcc"))
+    yield ", ".join((f"{dry}{gpu}{driver}", *versions))
+    why = f" ({build['why']})" if build["why"] else ""
+    took = f"{build['seconds']:.0f} s for {build['target']}"
+    yield f"build {build['status']}, {took}{why}; {report['seconds']:.0f} s in all"
+    busy = smi.get("utilization.gpu", "0 %").split()[0]
+    if busy.isdigit() and int(busy) > 10:
+        yield f"the GPU was {busy}% busy before the check: its times may be too long"
+
+
+def _parts(parts: Report) -> Iterator[str]:
+    for name, part in parts.items():
+        failed = sum(not row["ok"] for row in part["rows"])
+        counts = f"{len(part['rows'])} results" + (f", {failed} not right" if failed else "")
+        if name == "tests" and "passed" in part["facts"]:
+            counts = ", ".join(f"{n} {what}" for what, n in part["facts"].items())
+        why = f", {part['why']}" if part["why"] else ""
+        took = f"{part['seconds']:4.0f} of {part['limit_s']:4.0f} s"
+        yield f"{name:8} {part['status']:8} {took}  {counts}{why}"
+
+
+def _failures(parts: Report) -> Iterator[str]:
+    wrong = [
+        f"  {name}: {row['item']}: {row.get('error', '')}"
+        for name, part in parts.items()
+        for row in part["rows"]
+        if not row["ok"]
+    ]
+    yield from wrong[:_FAILURES]
+    if len(wrong) > _FAILURES:
+        yield f"  ... and {len(wrong) - _FAILURES} more in failures.txt"
+
+
+def _notes(parts: Report) -> Iterator[str]:
+    notes = [f"  {name}: {note}" for name, part in parts.items() for note in part["notes"]]
+    yield from notes[:_NOTES]
+    if len(notes) > _NOTES:
+        yield f"  ... and {len(notes) - _NOTES} more notes in gpu.json"
+
+
+def _figures(parts: Report, room: int) -> Iterator[str]:
+    found = [row for row in parts.get("figures", {}).get("rows", []) if "runs" in row]
+    if not found or room < 4:
+        return
+    rate = parts["figures"]["facts"].get("bandwidth_gb_s", 0)
+    yield (
+        f"{f'device us (g graph, e events), copy {rate:,.0f} GB/s':51}{'detcore':>10}{'peer':>10}"
+        f"{'times':>7}{'limit us':>10}{'share':>6}{'call us':>10}{'peer':>10}"
+    )
+    shown = found if len(found) <= room - 1 else _of_every_op(found, room - 2)
+    yield from map(_figure, shown)
+    if len(shown) < len(found):
+        yield f"  ... and {len(found) - len(shown)} more in gpu.json"
+
+
+def _of_every_op(found: list[Row], room: int) -> list[Row]:
+    """So many of them: the first of every op, the second, and so on; small ones, which show the
+    call alone, last."""
+    ops = [row["op"] for row in found]
+    turn = [(is_small(row["work"]), ops[:i].count(ops[i]), i) for i, row in enumerate(found)]
+    return [found[i] for i in sorted(i for _, _, i in sorted(turn)[:room])]
+
+
+def _figure(row: Row) -> str:
+    ours, peer = row["runs"]["detcore"], row["runs"].get(row["peer"])
+    theirs, call, times = ("", "", "")
+    if peer:
+        theirs, call = _us(peer["ms"]) + peer["how"][0], _us(peer["call_ms"])
+        faster = row["times"][row["peer"]]
+        times = f"{faster:,.0f}" if faster >= 100 else f"{faster:.3g}"
+    work = row["work"] if row["ok"] else f"! {row['work']}"
+    return (
+        f"{work[:50]:51}{_us(ours['ms']) + ours['how'][0]:>10}{theirs:>10}{times:>7}"
+        f"{_us(row['limit_ms']):>10}{1 / row['of_limit']:6.0%}{_us(ours['call_ms']):>10}{call:>10}"
+    )
+
+
+def _us(ms: float) -> str:
+    """Microseconds; from ten thousand on milliseconds, which say so."""
+    us = 1e3 * ms
+    return f"{us:.2f}" if us < 10 else f"{us:,.1f}" if us < 1e4 else f"{ms:,.0f} ms"
+
+
+def _models(parts: Report) -> Iterator[str]:
+    """A line for each variant: ours and torchvision's of each network."""
+    by_variant: dict[str, list[str]] = {}
+    for row in parts.get("models", {}).get("rows", []):
+        if "detcore_ms" in row:
+            network, variant = row["item"].split(" ", 1)
+            theirs = f" / {row['torchvision_ms']:.1f}" if "torchvision_ms" in row else ""
+            by_variant.setdefault(variant, []).append(f"{network} {row['detcore_ms']:.1f}{theirs}")
+    if by_variant:
+        images = parts["models"]["facts"].get("images")
+        yield f"detectors, ms for {images} images, detcore / torchvision:"
+    for variant, texts in list(by_variant.items())[: _MODELS - 1]:
+        yield f"  {variant:28} {', '.join(texts)}"
+
+
+def _kernels(parts: Report) -> Iterator[str]:
+    for row in parts.get("profile", {}).get("rows", []):
+        if row["item"] == "ncu" and row.get("kernels"):
+            yield "kernels by ncu: us, MB, occupancy %, what warps wait for:"
+            slow = sorted(row["kernels"], key=lambda kernel: -kernel["us"])[: _KERNELS - 1]
+            for k in slow:
+                stalls = ", ".join(f"{name} {value:.1f}" for name, value in k["stalls"].items())
+                name = re.sub(r"detcore::|<unnamed>::|\(.*", "", k["name"])
+                numbers = f"{k['us']:9.1f}{k['bytes'] / 1e6:9.2f}{k['occupancy']:6.0f}"
+                yield f"  {name[:44]:45}{numbers}  {stalls}"
+
+
+def _files(report: Report) -> Iterator[str]:
+    yield f"all of it in gpu.json, gpu.log, failures.txt, memory.txt, profile.*: {report['out']}"
