@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,8 @@ def main(arguments: list[str] | None = None) -> int:
             _work(check, selected, given.build)
         except KeyboardInterrupt:
             print("interrupted: what was found so far follows", flush=True)
+        except Exception:  # the table is the last word in any case
+            traceback.print_exc()
         check.report["seconds"] = round(time.monotonic() - begin, 1)
         check.write()
     print("\n" + "\n".join(table.lines(check.report)), flush=True)
