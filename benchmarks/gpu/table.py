@@ -79,7 +79,7 @@ def _figures(parts: Report, room: int) -> Iterator[str]:
         return
     rate = parts["figures"]["facts"].get("bandwidth_gb_s", 0)
     yield (
-        f"{f'device us (g graph, e events), copy {rate:,.0f} GB/s':51}{'detcore':>10}{'peer':>10}"
+        f"{f'device us (g graph, e events), copy {rate:,.0f} GB/s':51}{'detcore':>11}{'peer':>11}"
         f"{'times':>7}{'limit us':>10}{'share':>6}{'call us':>10}{'peer':>10}"
     )
     shown = found if len(found) <= room - 1 else _of_every_op(found, room - 2)
@@ -100,12 +100,12 @@ def _figure(row: Row) -> str:
     ours, peer = row["runs"]["detcore"], row["runs"].get(row["peer"])
     theirs, call, times = ("", "", "")
     if peer:
-        theirs, call = _us(peer["ms"]) + peer["how"][0], _us(peer["call_ms"])
+        theirs, call = f"{_us(peer['ms'])} {peer['how'][0]}", _us(peer["call_ms"])
         faster = row["times"][row["peer"]]
         times = f"{faster:,.0f}" if faster >= 100 else f"{faster:.3g}"
     work = row["work"] if row["ok"] else f"! {row['work']}"
     return (
-        f"{work[:50]:51}{_us(ours['ms']) + ours['how'][0]:>10}{theirs:>10}{times:>7}"
+        f"{work[:50]:51}{_us(ours['ms']):>9} {ours['how'][0]}{theirs:>11}{times:>7}"
         f"{_us(row['limit_ms']):>10}{1 / row['of_limit']:6.0%}{_us(ours['call_ms']):>10}{call:>10}"
     )
 
