@@ -20,7 +20,8 @@ def build_info() -> dict[str, Any]:
     """Versions, compilers, CUDA targets and instruction sets of this build, and what is in use.
 
     Keys: version, torch, torch_target (the oldest torch the module serves), compiler, pybind11,
-    instruction_sets (compiled), isa (in use), threads, cuda (compiler version or None),
+    handover (how this torch gives tensors to the module; "" if only the registered operators can
+    take them), instruction_sets (compiled), isa (in use), threads, cuda (compiler version or None),
     cuda_targets, cuda_error (None, or why CUDA can't be used here, in the driver's words).
     """
     import torch
@@ -31,6 +32,7 @@ def build_info() -> dict[str, Any]:
         "version": __version__,
         "torch": torch.__version__,
         **_C.build_facts(),
+        "handover": _C.handover(),
         "isa": _C.isa(),
         "threads": torch.get_num_threads(),
         "cuda_error": _C.cuda_error(),

@@ -7,6 +7,8 @@
 
 #include <cstdio>
 
+#include "threads.h"
+
 namespace detcore {
 
 Registration* Registration::first = nullptr;
@@ -202,8 +204,8 @@ void let_kernels_touch(const Tensor& t, bool written) {
 
 Executor torch_threads() {
   return {[](int64_t count, int64_t grain, Executor::Body body, void* context) {
-    torch::stable::parallel_for(0, count, grain,
-                                [&](int64_t begin, int64_t end) { body(context, begin, end); });
+    const int threads = count > grain ? int(torch::stable::get_num_threads()) : 1;
+    run_on_threads(threads, count, grain, body, context);
   }};
 }
 

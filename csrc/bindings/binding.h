@@ -8,7 +8,6 @@
 #include <torch/csrc/stable/accelerator.h>
 #include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/ops.h>
-#include <torch/csrc/stable/pyobject.h>
 #include <torch/csrc/stable/tensor.h>
 
 #include <optional>
@@ -17,6 +16,7 @@
 #include <vector>
 
 #include "detcore/core.h"
+#include "torch_abi.h"
 #if defined(DETCORE_SIMT)
 #include "simt.h"
 #endif
@@ -29,19 +29,12 @@ struct type_caster<torch::stable::Tensor> {
 
   bool load(handle source, bool) {
     // torch prints a backtrace for what is no tensor, so the type is asked first
-    if (!is_tensor(source)) return false;
-    value = torch::stable::tensor_from_pyobject(source.ptr());
-    return true;
+    if (!detcore::is_tensor(source.ptr())) return false;
+    value = detcore::tensor_from_python(source.ptr());
+    return detcore::kernels_can_read(value);
   }
   static handle cast(const torch::stable::Tensor& tensor, return_value_policy, handle) {
-    return static_cast<PyObject*>(torch::stable::tensor_to_pyobject(tensor));
-  }
-
- private:
-  static bool is_tensor(handle source) {
-    static PyObject* type = object(module_::import("torch").attr("Tensor")).release().ptr();
-    return reinterpret_cast<PyObject*>(Py_TYPE(source.ptr())) == type ||
-           PyObject_IsInstance(source.ptr(), type) == 1;
+    return detcore::tensor_to_python(tensor);
   }
 };
 
@@ -125,6 +118,7 @@ Tensor allocate(const Sizes&, ScalarType, const Tensor& like, bool channels_last
 
 // --- the way to the kernels --------------------------------------------------------------------
 
+// As many threads as torch.set_num_threads allows (see threads.h).
 Executor torch_threads();
 
 // Whether this tensor's work goes to the CUDA kernels. In the stand-in build all work does.
@@ -144,7 +138,7 @@ void run_on(const char* op, const Tensor& where, const Cpu& cpu, const Cuda& cud
 #else
   const int32_t index = where.get_device_index();
   torch::stable::accelerator::DeviceGuard guard(index);
-  check_status(op, cuda(torch::stable::accelerator::getCurrentStream(index).nativeHandle()));
+  check_status(op, cuda(current_cuda_stream(index)));
 #endif
 }
 

@@ -45,7 +45,9 @@ void set_isa(const std::string& name) {
 PYBIND11_MODULE(DETCORE_MODULE, m) {
   using namespace detcore;
   m.doc() = "detcore's native kernels; use them through detcore.ops";
+  find_handover();
   m.def("build_facts", &build_facts);
+  m.def("handover", &handover);
   m.def("cuda_error", &cuda_error, py::call_guard<py::gil_scoped_release>());
   m.def("isa", [] { return isa_name(active_isa()); });
   m.def("set_isa", &set_isa);

@@ -8,7 +8,7 @@ try:
 except ImportError as error:
     raise ImportError(
         "detcore's native module could not be loaded; build it with `make build` or "
-        f"`pip install --no-build-isolation -e .` (torch 2.14 or newer is needed): {error}"
+        f"`pip install --no-build-isolation -e .` (torch 2.10 or newer is needed): {error}"
     ) from error
 
 __all__ = ["_C"]

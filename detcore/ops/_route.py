@@ -14,30 +14,32 @@ from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.autograd import forward_ad
+from torch.compiler import is_compiling
 
 from ._native import _C
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
-_PLAIN_TYPES = (Tensor, nn.Parameter)
 # thread-local dispatch keys: functorch levels, dispatch modes and tracing all show here
 _local_keys = torch._C._dispatch_tls_local_include_set
 
 
-def _plain_keys() -> set[int]:
-    keys = {_local_keys().raw_repr()}
+def _plain_keys() -> tuple[int, int]:
+    outside = _local_keys().raw_repr()
     with torch.inference_mode():
-        keys.add(_local_keys().raw_repr())
-    return keys
+        return outside, _local_keys().raw_repr()
 
 
 # asked in a new thread, which no mode has touched: this file may be imported under one
 with ThreadPoolExecutor(1) as _pool:
-    _PLAIN_KEYS = _pool.submit(_plain_keys).result()
-_function_modes = torch._C._len_torch_function_stack
+    _C.set_plain_keys(*_pool.submit(_plain_keys).result())
+# whether torch itself has nothing to do with these arguments: see csrc/bindings/plain.cpp
+_plain = _C.plain
+# whether the extension's entries can take tensors under this torch; the operators always can
+_ENTRIES = bool(_C.handover())
 
 
 def bind(op: str) -> Callable[..., Any]:
@@ -45,46 +47,19 @@ def bind(op: str) -> Callable[..., Any]:
     operator = getattr(torch.ops.detcore, op).default
 
     def call(*args: Any) -> Any:
-        if torch.compiler.is_compiling():
+        if is_compiling():
             return operator(*args)
-        if _eager(args):
+        if _ENTRIES and _plain(args):
             try:
                 return getattr(_C, op)(*args)
             except TypeError:
                 _name_wrong_type(operator, args)
-                raise
+                if not any(map(_unreadable, args)):
+                    raise
         _refuse_duals(op, args)
         return operator(*args)
 
     return call
-
-
-def _eager(args: tuple[Any, ...]) -> bool:
-    """Whether nothing but the C++ function needs to see these arguments."""
-    grad = torch.is_grad_enabled()
-    for arg in args:
-        if isinstance(arg, Tensor):
-            if not _plain(arg, grad):
-                return False
-        elif isinstance(arg, (list, tuple)) and not all(
-            _plain(a, grad) for a in arg if isinstance(a, Tensor)
-        ):
-            return False
-    return (
-        _local_keys().raw_repr() in _PLAIN_KEYS
-        and _function_modes() == 0
-        and forward_ad._current_level < 0
-    )
-
-
-def _plain(tensor: Tensor, grad: bool) -> bool:
-    return (
-        type(tensor) in _PLAIN_TYPES
-        and (tensor.is_cpu or tensor.is_cuda)
-        and not (grad and tensor.requires_grad)
-        and tensor.layout is torch.strided
-        and not (tensor.is_neg() or tensor._is_zerotensor())
-    )
 
 
 def _name_wrong_type(operator: Any, args: tuple[Any, ...]) -> None:
@@ -101,6 +76,15 @@ def _name_wrong_type(operator: Any, args: tuple[Any, ...]) -> None:
                     got = type(item).__name__
                     name = f"{argument.name}[{i}]"
                     raise TypeError(f"{op}: {name} must be a tensor, got {got}") from None
+
+
+def _unreadable(arg: Any) -> bool:
+    """Whether it is, or lists, a tensor that kernels can't read: torch's dispatcher must decide."""
+    if isinstance(arg, (list, tuple)):
+        return any(map(_unreadable, arg))
+    return isinstance(arg, Tensor) and (
+        not (arg.is_cpu or arg.is_cuda) or arg.layout is not torch.strided or arg._is_zerotensor()
+    )
 
 
 def _refuse_duals(op: str, args: tuple[Any, ...]) -> None:
@@ -120,6 +104,8 @@ def numpy_too(function: Callable[P, R]) -> Callable[P, R]:
     @functools.wraps(function)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
         first = args[0] if args else kwargs.get(leading)
+        if type(first) is Tensor:
+            return function(*args, **kwargs)
         kind = first[0] if isinstance(first, (list, tuple)) and first else first
         if isinstance(kind, Tensor) or (isinstance(kind, (list, tuple)) and not kind):
             return function(*args, **kwargs)

@@ -84,7 +84,7 @@ def _shapes(
     if cells == 0:
         raise ValueError("decode_dense: anchors must hold at least one, got none")
     per_cell = maps.shape[1] // cells
-    objectness = codec in WITH_OBJECTNESS
+    objectness = int(codec in WITH_OBJECTNESS)  # torch before 2.14 subtracts no bool from a SymInt
     numbers = 4 * int(settings[9]) if codec == "dfl" else 4
     classes = 1 if objectness and per_cell == 5 else per_cell - numbers - objectness
     return maps.shape[0], maps.shape[2] * maps.shape[3] * cells, classes

@@ -25,16 +25,16 @@ def paired_box_iou(
     x11, y11, x12, y12 = boxes1.to(dtype).unbind(-1)
     x21, y21, x22, y22 = boxes2.to(dtype).unbind(-1)
     w1, h1, w2, h2 = x12 - x11, y12 - y11, x22 - x21, y22 - y21
-    inter_w = (torch.min(x12, x22) - torch.max(x11, x21)).clamp(min=0)
-    inter_h = (torch.min(y12, y22) - torch.max(y11, y21)).clamp(min=0)
+    inter_w = (torch.min(x12, x22) - torch.max(x11, x21)).relu()
+    inter_h = (torch.min(y12, y22) - torch.max(y11, y21)).relu()
     inter = inter_w * inter_h
     union = w1 * h1 + w2 * h2 - inter
     iou = inter / (union + area_eps)
     if kind == "iou":
         return iou
 
-    hull_w = (torch.max(x12, x22) - torch.min(x11, x21)).clamp(min=0)
-    hull_h = (torch.max(y12, y22) - torch.min(y11, y21)).clamp(min=0)
+    hull_w = (torch.max(x12, x22) - torch.min(x11, x21)).relu()
+    hull_h = (torch.max(y12, y22) - torch.min(y11, y21)).relu()
     if kind == "giou":
         hull = hull_w * hull_h
         return iou - (hull - union) / (hull + area_eps)

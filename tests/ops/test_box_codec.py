@@ -3,11 +3,11 @@ import math
 import pytest
 import torch
 from torch.library import opcheck
-from torchvision.models.detection._utils import BoxCoder
 
 from detcore import ops, reference
 
 from .conftest import FLOATS, Backend, random_boxes
+from .peers import detection
 
 WEIGHTS = [(1.0, 1.0, 1.0, 1.0), (10.0, 10.0, 5.0, 5.0)]
 TOLERANCE = {torch.float16: 2e-3, torch.bfloat16: 1e-2}
@@ -52,7 +52,7 @@ def test_encode_equals_reference(
 
 @pytest.mark.parametrize("weights", WEIGHTS)
 def test_equals_torchvision_and_inverts(weights: tuple[float, ...]) -> None:
-    coder = BoxCoder(weights)
+    coder = detection._utils.BoxCoder(weights)
     boxes, anchors = (random_boxes(200, seed=s).float() for s in (3, 4))
     deltas = ops.encode_boxes(boxes, anchors, weights)
     torch.testing.assert_close(deltas, coder.encode_single(boxes, anchors), rtol=1e-5, atol=1e-5)

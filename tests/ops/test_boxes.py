@@ -1,10 +1,10 @@
 import pytest
 import torch
-import torchvision.ops as tv
 
 from detcore import ops
 
 from .conftest import random_boxes
+from .peers import tv
 
 FORMATS = ("xyxy", "xywh", "cxcywh")
 

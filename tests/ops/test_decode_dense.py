@@ -3,13 +3,11 @@ import math
 import pytest
 import torch
 from torch.library import opcheck
-from torchvision.models.detection._utils import BoxCoder
-from torchvision.models.detection.anchor_utils import AnchorGenerator
-from torchvision.models.detection.image_list import ImageList
 
 from detcore import ops, reference
 
 from .conftest import FLOATS, Backend
+from .peers import detection
 
 CODECS = ("delta", "yolo", "yolo5", "grid", "ltrb", "dfl")
 BINS = 5
@@ -62,15 +60,15 @@ def test_equals_reference(
 
 def test_delta_equals_torchvision() -> None:
     """Anchors made on the fly against AnchorGenerator, BoxCoder and torchvision's permutation."""
-    generator = AnchorGenerator(((32, 64),), ((0.5, 1.0, 2.0),))
+    generator = detection.anchor_utils.AnchorGenerator(((32, 64),), ((0.5, 1.0, 2.0),))
     maps = torch.randn(2, 6 * 4, 9, 11)
     image = torch.zeros(2, 3, 144, 176)
-    placed = generator(ImageList(image, [(144, 176)] * 2), [maps])[0]
+    placed = generator(detection.image_list.ImageList(image, [(144, 176)] * 2), [maps])[0]
     flat = maps.view(2, 6, 4, 9, 11).permute(0, 3, 4, 1, 2).reshape(2, -1, 4)
     boxes, scores = ops.decode_dense(maps, generator.cell_anchors[0], 16, "delta")
     assert scores is None
     for b in range(2):
-        want = BoxCoder((1.0, 1.0, 1.0, 1.0)).decode_single(flat[b], placed)
+        want = detection._utils.BoxCoder((1.0, 1.0, 1.0, 1.0)).decode_single(flat[b], placed)
         torch.testing.assert_close(boxes[b], want, rtol=1e-5, atol=1e-3)
 
 

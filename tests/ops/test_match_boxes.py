@@ -3,15 +3,14 @@ import math
 import numpy as np
 import pytest
 import torch
-import torchvision.ops as tv
 from torch import Tensor
 from torch.library import opcheck
-from torchvision.models.detection._utils import Matcher as TorchvisionMatcher
 
 from detcore import ops, reference
 from detcore.ops._native import _C
 
 from .conftest import FLOATS, Backend, random_boxes
+from .peers import detection, tv
 
 SIZES = [(0, 0), (0, 3), (3, 0), (1, 1), (2, 63), (7, 64), (5, 65), (64, 127), (65, 129), (513, 7),
          (31, 1031), (520, 300)]  # fmt: skip
@@ -75,8 +74,8 @@ def test_grid_anchors_tie(backend: Backend) -> None:
     assert 1 < got.is_best_for_some_gt.sum() < 20
     # the flag is the anchors that torchvision's rule restores
     iou = tv.box_iou(gt[:3], anchors)
-    strict = TorchvisionMatcher(2.0, 2.0)(iou)
-    restored = TorchvisionMatcher(2.0, 2.0, allow_low_quality_matches=True)(iou)
+    strict = detection._utils.Matcher(2.0, 2.0)(iou)
+    restored = detection._utils.Matcher(2.0, 2.0, allow_low_quality_matches=True)(iou)
     got = ops.match_boxes(backend(gt[:3]), backend(anchors))
     assert torch.equal(got.is_best_for_some_gt.cpu(), strict != restored)
 

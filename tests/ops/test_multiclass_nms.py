@@ -2,7 +2,6 @@ import math
 
 import pytest
 import torch
-import torchvision.ops as tv
 from torch import Tensor
 from torch.library import opcheck
 
@@ -10,6 +9,7 @@ from detcore import ops, reference
 from detcore.ops._native import _C
 
 from .conftest import FLOATS, Backend, random_boxes
+from .peers import tv
 
 Found = tuple[Tensor, Tensor, Tensor, Tensor]
 

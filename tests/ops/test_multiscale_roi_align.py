@@ -2,14 +2,13 @@ import math
 
 import pytest
 import torch
-import torchvision.ops as tv
 from torch import Tensor
 from torch.library import opcheck
-from torchvision.ops.poolers import LevelMapper
 
 from detcore import ops, reference
 
 from .conftest import FLOATS, Backend
+from .peers import tv
 from .test_roi_align import LAYOUTS, TOLERANCE, map_for
 
 SCALES = [0.25, 0.125, 0.0625]
@@ -89,7 +88,7 @@ def test_levels_equal_torchvision(
     got = ops.multiscale_roi_align(
         backend(features), backend(rois), 1, scales, 1, canonical_scale, canonical_level
     )
-    want = LevelMapper(1, 8, canonical_scale, canonical_level)([boxes])
+    want = tv.poolers.LevelMapper(1, 8, canonical_scale, canonical_level)([boxes])
     assert torch.equal(got.flatten().long().cpu(), want)
     assert torch.equal(
         reference.pyramid_level(boxes, scales, canonical_scale, canonical_level), want

@@ -2,14 +2,13 @@ import math
 
 import pytest
 import torch
-import torchvision.ops as tv
 from torch import Tensor
 from torch.library import opcheck
-from torchvision.ops.boxes import _batched_nms_vanilla
 
 from detcore import ops, reference
 
 from .conftest import FLOATS, Backend, random_boxes
+from .peers import tv
 from .samples import scores_for
 
 SIZES = [0, 1, 2, 3, 31, 63, 64, 65, 95, 96, 97, 127, 257, 1023, 1025]
@@ -209,7 +208,7 @@ def test_batched_equals_torchvision_per_class(backend: Backend, n: int, classes:
     want = reference.batched_nms(boxes, scores, ids, 0.4)
     assert torch.equal(got.cpu(), want)
     if n:
-        vanilla = _batched_nms_vanilla(boxes, scores, ids, 0.4)
+        vanilla = tv.boxes._batched_nms_vanilla(boxes, scores, ids, 0.4)
         assert got.cpu().sort().values.tolist() == vanilla.sort().values.tolist()
 
 
@@ -241,7 +240,7 @@ def test_classes_side_by_side(backend: Backend, members: int) -> None:
     n = 1400 if backend.simulated else 24_000
     boxes, scores = random_boxes(n, 200, 60).float(), scores_for(n).float()
     ids = torch.arange(n) % (n // members + 1)
-    want = _batched_nms_vanilla(boxes, scores, ids, 0.4).sort().values
+    want = tv.boxes._batched_nms_vanilla(boxes, scores, ids, 0.4).sort().values
     for _ in range(1 if backend.simulated else 10):
         got = ops.batched_nms(backend(boxes), backend(scores), backend(ids), 0.4).cpu()
         assert torch.equal(got.sort().values, want)

@@ -4,13 +4,13 @@ import mmap
 
 import pytest
 import torch
-import torchvision.ops as tv
 from torch import Tensor
 from torch.library import opcheck
 
 from detcore import ops, reference
 
 from .conftest import FLOATS, Backend
+from .peers import tv
 
 # images, channels, height, width, regions, output
 SHAPES = [

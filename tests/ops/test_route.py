@@ -1,5 +1,6 @@
 """Plain eager tensors take the pybind11 entry; all that torch wraps around a call, the operator."""
 
+import resource
 import subprocess
 import sys
 
@@ -20,14 +21,15 @@ from .conftest import random_boxes
 
 @pytest.fixture
 def ways(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The ways that calls of box_iou took."""
+    """The ways that calls took to their result; an entry that refuses its arguments gives none."""
     taken: list[str] = []
 
     class Spy:
         def __getattr__(self, op: str):
             def entry(*args):
+                result = getattr(native, op)(*args)
                 taken.append("entry")
-                return getattr(native, op)(*args)
+                return result
 
             return entry
 
@@ -105,6 +107,46 @@ def test_zero_tensors(ways: list[str]) -> None:
     """They have no memory at all."""
     zeros = torch._efficientzerotensor((3, 4))
     assert ops.box_iou(zeros, boxes()).shape == (3, 5) and ways == []
+
+
+def test_sparse_tensors_are_the_dispatchers_to_refuse(ways: list[str]) -> None:
+    with pytest.raises(NotImplementedError, match="Sparse"):
+        ops.box_iou(boxes().to_sparse(), boxes())
+    assert ways == []
+
+
+def test_without_a_handover_the_operators_serve(
+    ways: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As under a torch that gives the extension no tensors."""
+    want = ops.nms(boxes(), torch.arange(5.0), 0.5)
+    monkeypatch.setattr(_route, "_ENTRIES", False)
+    assert torch.equal(ops.nms(boxes(), torch.arange(5.0), 0.5), want)
+    assert ways == ["entry"]  # the first call
+
+
+def test_the_handover_is_the_one_that_this_torch_has() -> None:
+    version = tuple(int(x) for x in torch.__version__.split("+")[0].split(".")[:2])
+    has = "stable ABI" if version >= (2, 14) else "torch._C._aoti"
+    assert _route._C.handover() == has
+
+
+def test_the_handover_counts_references_right() -> None:
+    """Neither arguments nor results of calls stay behind, and none goes too early."""
+    a = boxes(500)
+    fresh = torch.empty(1)
+    counts = sys.getrefcount(a), a._use_count()
+    first = ops.box_iou(a, a)
+    assert (sys.getrefcount(first), first._use_count()) == (
+        sys.getrefcount(fresh),
+        fresh._use_count(),
+    )
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for _ in range(500):  # of a megabyte each
+        assert ops.box_iou(a, a).shape == (500, 500)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100 << 10  # KiB
+    assert (sys.getrefcount(a), a._use_count()) == counts
+    assert torch.equal(first, ops.box_iou(a, a))
 
 
 def test_first_import_under_a_mode() -> None:

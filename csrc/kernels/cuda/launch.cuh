@@ -33,8 +33,30 @@ inline int64_t blocks_for(int64_t count, int64_t per_block) {
   return blocks < kMostBlocks ? blocks : kMostBlocks;
 }
 
+#if CUDART_VERSION >= 13000
+#define DETCORE_DRIVER_NEEDED "CUDA 13, which needs a driver of 580 or newer"
+#else
+#define DETCORE_DRIVER_NEEDED "CUDA 12, which needs a driver of 525 or newer"
+#endif
+
+// The runtime's own words, but for the two errors that come of the build and not of the call: these
+// say what to do.
 inline Status to_status(cudaError_t error) {
-  return error == cudaSuccess ? Status{} : Status{cudaGetErrorString(error)};
+  switch (error) {
+    case cudaSuccess: return {};
+    case cudaErrorInsufficientDriver:
+      return {
+          "this build of detcore is for " DETCORE_DRIVER_NEEDED
+          ", and the NVIDIA driver here is older: update it, or build from source with the CUDA "
+          "compiler that fits it: CUDACXX=/path/to/nvcc pip install --no-build-isolation "
+          "--no-binary detcore detcore"};
+    case cudaErrorNoKernelImageForDevice:
+      return {
+          "this build of detcore has no code for this GPU: build from source, with "
+          "TORCH_CUDA_ARCH_LIST set to its compute capability: "
+          "pip install --no-build-isolation --no-binary detcore detcore"};
+    default: return {cudaGetErrorString(error)};
+  }
 }
 
 // Puts kernel(args...) on the stream; the error is the launch's own.
