@@ -41,6 +41,9 @@ def _machine(report: Report) -> Iterator[str]:
     busy = smi.get("utilization.gpu", "0 %").split()[0]
     if busy.isdigit() and int(busy) > 10:
         yield f"the GPU was {busy}% busy before the check: its times may be too long"
+    free, total = found.get("gpu_free_gib"), found.get("gpu_gib")
+    if free is not None and free < total / 2:
+        yield f"of its {total} GiB {free} were free: others use it, or its memory is used up"
 
 
 def _parts(parts: Report) -> Iterator[str]:
