@@ -135,15 +135,28 @@ def _models(parts: Report) -> Iterator[str]:
 
 
 def _kernels(parts: Report) -> Iterator[str]:
-    for row in parts.get("profile", {}).get("rows", []):
-        if row["item"] == "ncu" and row.get("kernels"):
-            yield "kernels by ncu: us, MB, occupancy %, what warps wait for:"
-            slow = sorted(row["kernels"], key=lambda kernel: -kernel["us"])[: _KERNELS - 1]
-            for k in slow:
-                stalls = ", ".join(f"{name} {value:.1f}" for name, value in k["stalls"].items())
-                name = re.sub(r"detcore::|<unnamed>::|\(.*", "", k["name"])
-                numbers = f"{k['us']:9.1f}{k['bytes'] / 1e6:9.2f}{k['occupancy']:6.0f}"
-                yield f"  {name[:44]:45}{numbers}  {stalls}"
+    """ncu's, or where it gave none torch's profiler's."""
+    found = parts.get("profile", {}).get("rows", [])
+    looked_at = [kernel for row in found for kernel in row.get("kernels", []) if "stalls" in kernel]
+    if looked_at:
+        yield "kernels by ncu: us, MB, occupancy %, what warps wait for:"
+        slow = sorted(looked_at, key=lambda kernel: -kernel["us"])
+        for k in slow[: _KERNELS - 1]:
+            stalls = ", ".join(f"{name} {value:.1f}" for name, value in k["stalls"].items())
+            numbers = f"{k['us']:9.1f}{k['bytes'] / 1e6:9.2f}{k['occupancy']:6.0f}"
+            yield f"  {_short(k['name'])[:44]:45}{numbers}  {stalls}"
+        return
+    timed = [row for row in found if row.get("kernels")]
+    if timed:
+        yield "the kernels of a call by torch's profiler, us:"
+    for row in timed[: _KERNELS - 1]:
+        longest = sorted(row["kernels"], key=lambda kernel: -kernel["us"])[:3]
+        names = ", ".join(f"{_short(kernel['name'])[:24]} {kernel['us']:.1f}" for kernel in longest)
+        yield f"  {row['item'][:44]:45}{row['busy_us']:9.1f} in {len(row['kernels'])}: {names}"
+
+
+def _short(kernel: str) -> str:
+    return re.sub(r"^void |detcore::|<unnamed>::|\(anonymous namespace\)::|\(.*", "", kernel)
 
 
 def _files(report: Report) -> Iterator[str]:

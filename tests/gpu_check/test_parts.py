@@ -214,3 +214,11 @@ def test_every_op_has_a_line_where_not_all_cases_have() -> None:
 )
 def test_times_keep_their_columns(ms: float, text: str) -> None:
     assert table._us(ms) == text
+
+
+def test_without_ncu_the_profilers_kernels_are_told() -> None:
+    name = "void detcore::(anonymous namespace)::block_kernel<float>(int)"
+    kernels = [{"name": name, "us": 4.0}, {"name": "Memset", "us": 1.0}]
+    row = {"item": "nms 10,000 boxes", "ok": True, "busy_us": 5.0, "kernels": kernels}
+    text = "\n".join(table.lines(report({"profile": part([row])})))
+    assert "5.0 in 2: block_kernel<float> 4.0, Memset 1.0" in text
