@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from benchmarks.gpu.rows import Row, Rows
+from benchmarks.gpu.table import is_small
 from benchmarks.gpu.workload import DEFAULT, prepared
 
 MOST_WORKS = 12
@@ -47,7 +48,7 @@ def slowest(report: Path) -> list[str]:
         found = json.loads(report.read_text())["parts"]["figures"]["rows"]
     except (OSError, ValueError, KeyError):
         found = []
-    far = [row for row in found if row.get("of_limit") and row["runs"]["detcore"]["ms"] > 0.02]
+    far = [row for row in found if row.get("of_limit") and not is_small(row["work"])]
     far.sort(key=lambda row: -row["of_limit"])
     ops = [row["op"] for row in far]
     chosen = [row["work"] for i, row in enumerate(far) if ops[:i].count(row["op"]) < 2]

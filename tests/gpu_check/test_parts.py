@@ -1,5 +1,6 @@
 """The parts' own pieces that need no GPU, on what a GPU's tools would have printed."""
 
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -222,3 +223,14 @@ def test_without_ncu_the_profilers_kernels_are_told() -> None:
     row = {"item": "nms 10,000 boxes", "ok": True, "busy_us": 5.0, "kernels": kernels}
     text = "\n".join(table.lines(report({"profile": part([row])})))
     assert "5.0 in 2: block_kernel<float> 4.0, Memset 1.0" in text
+
+
+def test_what_is_far_from_its_limit_is_profiled(tmp_path: Path) -> None:
+    assert profile.slowest(tmp_path / "gpu.json") == list(profile.DEFAULT)
+    far = {"nms 100 boxes": 300.0, "nms 10 boxes": 900.0, "nms 1,000 boxes": 200.0}
+    far |= {"nms 10,000 boxes": 100.0}
+    works = [CASE | {"work": work, "of_limit": ratio} for work, ratio in far.items()]
+    other = CASE | {"op": "box_iou", "work": "box_iou 4,096 x 4,096", "of_limit": 1.5}
+    (tmp_path / "gpu.json").write_text(json.dumps(report({"figures": part([other, *works])})))
+    wanted = ["nms 100 boxes", "nms 1,000 boxes", "box_iou 4,096 x 4,096"]
+    assert profile.slowest(tmp_path / "gpu.json") == wanted
