@@ -18,13 +18,15 @@ export PATH := $(BIN):$(PATH)
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
 
+# nvvm and crt by name: nvcc's package asks for no version of them, and newer ones write PTX that
+# its own ptxas refuses
 $(VENV)/.ready: pyproject.toml
 	@echo "--- setting up $(VENV) (torch, and a CUDA compiler from PyPI unless DETCORE_CUDA=0)"
 	@test -x $(PY) || $(PYTHON) -m venv $(VENV)
 	$(PIP) $(TORCH)
 	@cuda=$$($(PY) -c "import torch; print(torch.version.cuda or '')"); \
 	if [ -n "$$cuda" ] && [ "$$DETCORE_CUDA" != 0 ]; then \
-		echo "--- CUDA $$cuda compiler"; $(PIP) "cuda-toolkit[nvcc,cccl]==$$cuda.*"; fi
+		echo "--- CUDA $$cuda compiler"; $(PIP) "cuda-toolkit[nvcc,cccl,nvvm,crt]==$$cuda.*"; fi
 	$(PIP) "setuptools>=77" wheel "cmake>=3.24" ninja "pybind11>=3.0" numpy
 	@touch $@
 
