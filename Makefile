@@ -12,19 +12,22 @@ PIP := $(PY) -m pip install --quiet --disable-pip-version-check
 NATIVE = build/$(shell $(PY) -c "import sysconfig; print(sysconfig.get_platform())")
 export PATH := $(BIN):$(PATH)
 
-.PHONY: help build demo test test-all test-oldest test-arm test-cuda12 bench wheel sdist lint format clean native-tests
+.PHONY: help build demo test test-all test-oldest test-arm test-cuda12 bench gpu gpu-dry wheel sdist lint format \
+	clean native-tests
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | expand -t 12
 
+# nvvm and crt by name: nvcc's package asks for no version of them, and newer ones write PTX that
+# its own ptxas refuses
 $(VENV)/.ready: pyproject.toml
 	@echo "--- setting up $(VENV) (torch, and a CUDA compiler from PyPI unless DETCORE_CUDA=0)"
 	@test -x $(PY) || $(PYTHON) -m venv $(VENV)
 	$(PIP) $(TORCH)
 	@cuda=$$($(PY) -c "import torch; print(torch.version.cuda or '')"); \
 	if [ -n "$$cuda" ] && [ "$$DETCORE_CUDA" != 0 ]; then \
-		echo "--- CUDA $$cuda compiler"; $(PIP) "cuda-toolkit[nvcc,cccl]==$$cuda.*"; fi
+		echo "--- CUDA $$cuda compiler"; $(PIP) "cuda-toolkit[nvcc,cccl,nvvm,crt]==$$cuda.*"; fi
 	$(PIP) "setuptools>=77" wheel "cmake>=3.24" ninja "pybind11>=3.0" numpy
 	@touch $@
 
@@ -61,6 +64,23 @@ bench: build  ## every op against its rivals, about six minutes; results in benc
 	$(PY) -m benchmarks.scaling benchmarks/results
 	$(PY) -m pytest benchmarks --benchmark-enable --benchmark-sort=name --benchmark-columns=median,iqr,rounds \
 		--results benchmarks/results
+
+gpu:  ## check and measure on this machine's GPU: eight minutes, no network; results in benchmarks/results/
+	@bash scripts/gpu_check.sh
+
+# What a machine with a GPU typically has, and nothing else: no pycocotools, no supervision
+PYTHON312 ?= python3.12
+GPU_MACHINE := "cuda-toolkit[nvcc,cccl,nvvm,crt]==13.0.*" "cmake>=3.24" ninja "pybind11>=3.0" pytest pytest-benchmark \
+	pytest-xdist timm accelerate torchmetrics safetensors typer rich matplotlib scikit-learn scipy pyyaml
+gpu-dry:  ## the same without a GPU, in a fresh Python 3.12 with torch 2.11 (5 GB, half an hour)
+	@$(PYTHON312) -c "import sys; assert sys.version_info[:2] == (3, 12)" || \
+		{ echo "make: gpu-dry needs Python 3.12: make gpu-dry PYTHON312=path" >&2; exit 2; }
+	@echo "--- setting up build/gpu-dry"
+	@$(PYTHON312) -m venv --clear build/gpu-dry
+	@build/gpu-dry/bin/python -m pip install --quiet --disable-pip-version-check torch==2.11.0 torchvision==0.26.0
+	@build/gpu-dry/bin/python -m pip install --quiet --disable-pip-version-check $(GPU_MACHINE)
+	@DETCORE_GPU_CHECK_DRY=1 OUT="$${OUT:-build/gpu-dry-results}" PYTHON=$(CURDIR)/build/gpu-dry/bin/python \
+		bash scripts/gpu_check.sh
 
 wheel: build  ## a wheel per Python in wheelhouse/, each tried in a fresh environment (PYTHONS="3.11 3.12")
 	@$(PY) scripts/wheels.py $(or $(PYTHONS),$(shell $(PY) -c "import sys; print('%d.%d' % sys.version_info[:2])"))

@@ -22,7 +22,7 @@ function(detcore_find_nvcc)
     return()
   endif()
   set(DETCORE_NVCC_REASON
-      "no nvcc on PATH, in CUDA_HOME, or in this environment (pip install \"cuda-toolkit[nvcc,cccl]==<torch.version.cuda>.*\" brings one)"
+      "no nvcc on PATH, in CUDA_HOME, or in this environment (pip install \"cuda-toolkit[nvcc,cccl,nvvm,crt]==<torch.version.cuda>.*\" brings one)"
       PARENT_SCOPE)
 endfunction()
 

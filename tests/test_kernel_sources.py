@@ -150,7 +150,7 @@ def newest_nvcc() -> str:
     if not folder.exists():
         fresh = folder.with_name(f"{folder.name}.{os.getpid()}")
         fetched = subprocess.run(
-            [*pip, "--target", str(fresh), f"cuda-toolkit[nvcc,cccl]=={version}"],
+            [*pip, "--target", str(fresh), f"cuda-toolkit[nvcc,cccl,nvvm,crt]=={version}"],
             capture_output=True, text=True,
         )  # fmt: skip
         if fetched.returncode:

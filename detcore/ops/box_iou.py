@@ -85,10 +85,12 @@ def _pairwise(
     boxes1: Tensor, boxes2: Tensor, fmt: str, kind: str, eps: float, out: Tensor | None
 ) -> Tensor:
     result = None
-    if boxes1.dtype is not boxes2.dtype or not boxes1.dtype.is_floating_point:
+    dtype = boxes1.dtype
+    if dtype is not boxes2.dtype or not dtype.is_floating_point:
         boxes1, boxes2, result = one_dtype(_NAMES[kind], boxes1, boxes2)
     if out is not None:
-        if torch.is_grad_enabled() and any(t.requires_grad for t in (boxes1, boxes2, out)):
+        needs_grad = boxes1.requires_grad or boxes2.requires_grad or out.requires_grad
+        if needs_grad and torch.is_grad_enabled():
             raise ValueError(f"{_NAMES[kind]}: out must not be given where gradients are needed")
         if result is torch.float32 and boxes1.dtype is torch.float64:  # integers, in between
             return out.copy_(_box_iou(boxes1, boxes2, fmt, kind, eps))

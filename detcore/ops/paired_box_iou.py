@@ -34,7 +34,8 @@ def paired_box_iou(boxes1: Tensor, boxes2: Tensor, kind: str = "iou", eps: float
 
     Deterministic.
     """
-    if boxes1.dtype is not boxes2.dtype or not boxes1.dtype.is_floating_point:
+    dtype = boxes1.dtype
+    if dtype is not boxes2.dtype or not dtype.is_floating_point:
         boxes1, boxes2, result = one_dtype("paired_box_iou", boxes1, boxes2)
         return _paired_box_iou(boxes1, boxes2, kind, eps).to(result)
     return _paired_box_iou(boxes1, boxes2, kind, eps)

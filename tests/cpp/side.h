@@ -36,6 +36,9 @@ namespace {
 
 constexpr int kAnyDirection = 4;  // cudaMemcpyDefault
 
+// Device memory that an entry is to fill is left unwritten, for a tool that sees reads of such.
+bool bare = false;
+
 // Which of a case's two entries is called, and where its memory lies.
 struct Side {
   bool cuda;       // else the CPU entry
@@ -56,7 +59,7 @@ struct Side {
     void* p = nullptr;
     if (on_device) {
       CHECK(cudaMalloc(&p, count + 64) == 0);
-      CHECK(cudaMemcpy(p, from, count, kAnyDirection) == 0);
+      if (from) CHECK(cudaMemcpy(p, from, count, kAnyDirection) == 0);
     } else {
       p = std::aligned_alloc(64, (count + 127) / 64 * 64);
       memcpy(p, from, count);
@@ -71,6 +74,7 @@ struct Side {
   // Filled with what no result is.
   template <class T = char>
   T* room(int64_t count) {
+    if (bare && on_device) return static_cast<T*>(bytes(size_t(count) * sizeof(T), nullptr));
     const std::vector<char> junk(size_t(count) * sizeof(T), 0x5a);
     return static_cast<T*>(bytes(junk.size(), junk.data()));
   }

@@ -18,10 +18,12 @@ from detcore.engine.bench import (
     inputs,
     interleave,
     measure,
+    measure_device,
     open_case,
 )
 from detcore.engine.bench.case import MODULES
 from detcore.engine.bench.ops import STEMS
+from scripts import cuda_limits
 
 
 def gives(result: Any, seconds: float = 0.0) -> Contender:
@@ -194,7 +196,49 @@ def test_cuda_stands_beside_the_cpu() -> None:
     row, _ = measure(case_of(gives(1), {"torchvision": gives(1)}), 0.01)
     table = bench.table_of([row, row | {"device": "cuda"}])
     assert table.row_count == 1
-    assert [str(c.header) for c in table.columns][-3:] == ["CUDA", "torchvision", "times"]
+    heads = [str(column.header) for column in table.columns]
+    assert heads[-5:] == ["CUDA", "torchvision", "times", "call", "limit"]
+
+
+def test_a_device_has_times_of_its_own_and_a_limit_by_bytes() -> None:
+    """Here the clock of the CPU stands for the device's."""
+    inputs = (torch.zeros(1000),)
+    made = case_of(gives(torch.zeros(50), 0.002), {"torchvision": gives(1, 0.01)})
+    case = replace(made, inputs=lambda: inputs, same=lambda *_: True)
+    row, measured = measure_device(case, 0.05, "cpu")
+    assert row["bytes"] == 4 * 1050
+    assert row["limit_ms"] == pytest.approx(1e3 * 4200 / row["bandwidth"])
+    assert row["of_limit"] == pytest.approx(row["runs"]["detcore"]["ms"] / row["limit_ms"])
+    assert 3 < row["times"]["torchvision"] < 7 and 3 < row["call_times"]["torchvision"] < 7
+    assert row["runs"]["detcore"].keys() == {"ms", "spread", "count", "how", "call_ms"}
+    assert row["runs"]["detcore"]["how"] == "clock" and len(measured.samples["torchvision"]) >= 3
+
+
+def test_a_different_result_is_timed_where_that_is_wanted() -> None:
+    case = case_of(gives(1), {"torchvision": gives(2)})
+    row, _ = measure_device(case, 0.01, "cpu", strict=False)
+    assert row["differs"] == "result differs from torchvision's: another result"
+    assert row["runs"].keys() == {"detcore", "torchvision"}
+    with pytest.raises(AssertionError, match="another result"):
+        measure_device(case, 0.01, "cpu")
+
+
+def test_bytes_are_those_of_the_arithmetic() -> None:
+    """`scripts/cuda_limits.py` also counts NMS's order, and as many kept as there may be."""
+    by_work = {case.work: case for case in cases()}
+    compared = 0
+    for work in cuda_limits.works():
+        case = by_work.get(work.name)
+        if case is None or "100,000" in work.name or "NCHW" in work.name:
+            continue
+        contest = open_case(replace(case, rivals={}, truth=None))
+        if "nms" in work.name:
+            assert 0.5 * work.bytes < contest.bytes <= work.bytes, work.name
+        else:
+            # a list of boxes is four numbers for each, RoIs are five
+            assert contest.bytes == pytest.approx(work.bytes, rel=1e-4), work.name
+        compared += 1
+    assert compared >= 8
 
 
 def test_main_prints_and_writes_one_op(tmp_path, capsys, monkeypatch) -> None:

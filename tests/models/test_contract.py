@@ -49,7 +49,8 @@ def target(boxes: list[list[float]], labels: list[int]) -> dict[str, Tensor]:
     }
 
 
-IMAGES = [torch.rand(3, 80, 100), torch.rand(3, 70, 50)]
+_generator = torch.Generator().manual_seed(0)
+IMAGES = [torch.rand(3, *size, generator=_generator) for size in ((80, 100), (70, 50))]
 TARGETS = [target([[10, 10, 50, 60], [60, 20, 90, 50]], [1, 3]), target([], [])]
 
 

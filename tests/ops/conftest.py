@@ -22,6 +22,8 @@ from torch import Tensor
 from detcore.ops import _route
 from detcore.ops._native import _C
 
+from .samples import random_boxes as random_boxes  # where most tests look for it
+
 ROOT = Path(__file__).parents[2]
 ISAS = ("baseline", "avx2", "avx512")
 FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
@@ -35,7 +37,9 @@ def _usable_isas() -> list[str]:
 
 
 def _load_simt() -> ModuleType | None:
-    for path in sorted(ROOT.glob(f"build/{sysconfig.get_platform()}/**/_C_simt*.so")):
+    # of this Python: another's beside it can't be loaded
+    name = f"_C_simt{sysconfig.get_config_var('EXT_SUFFIX')}"
+    for path in sorted(ROOT.glob(f"build/{sysconfig.get_platform()}/**/{name}")):
         loader = ExtensionFileLoader("_C_simt", str(path))
         spec = spec_from_loader("_C_simt", loader)
         assert spec is not None
@@ -110,14 +114,3 @@ def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
         monkeypatch.setattr(_route, "_C", SIMT)
     yield Backend(name, "cuda" if name == "cuda" else "cpu")
     _C.set_isa(widest)
-
-
-def random_boxes(
-    n: int, extent: float = 100.0, side: float = 40.0, seed: int = 0, whole: bool = False
-) -> Tensor:
-    """[n, 4] float64 xyxy boxes; whole: on integer coordinates, so that IoUs hit thresholds."""
-    g = torch.Generator().manual_seed(seed * 1000003 + n)
-    low = torch.rand(n, 2, generator=g, dtype=torch.float64) * extent
-    size = torch.rand(n, 2, generator=g, dtype=torch.float64) * side + 1
-    boxes = torch.cat((low, low + size), dim=1)
-    return boxes.round() if whole else boxes

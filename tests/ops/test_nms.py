@@ -9,14 +9,9 @@ from detcore import ops, reference
 
 from .conftest import FLOATS, Backend, random_boxes
 from .peers import tv
+from .samples import scores_for
 
 SIZES = [0, 1, 2, 3, 31, 63, 64, 65, 95, 96, 97, 127, 257, 1023, 1025]
-
-
-def scores_for(n: int, seed: int = 0, levels: int | None = None) -> Tensor:
-    """[n]; levels: rounded to so many values, so that many tie."""
-    scores = torch.rand(n, generator=torch.Generator().manual_seed(seed + n), dtype=torch.float64)
-    return scores if levels is None else (scores * levels).floor() / levels
 
 
 def clustered(n: int, clusters: int, seed: int = 0) -> Tensor:

@@ -169,6 +169,13 @@ struct BoxGrid {
     return mean_w > T(0) && mean_w < inf && mean_h > T(0) && mean_h < inf;
   }
 
+  // The horizontal axis cut into `count` cells, a power of two.
+  GridAxis<T> columns(int32_t count) const {
+    GridAxis<T> axis;
+    axis.per_cell = T(count) / (extent_x + mean_w), axis.widest = across.widest, axis.count = count;
+    return axis;
+  }
+
   // Cells of a part of the mean box, fewer of them than twice the boxes; finds each box's.
   void file(const RankedBoxes<T>& boxes, T part_w, T part_h, const Executor& executor) {
     across.per_cell = T(1) / (part_w * mean_w), down.per_cell = T(1) / (part_h * mean_h);

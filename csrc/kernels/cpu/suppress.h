@@ -80,8 +80,9 @@ class Suppression {
   void run() {
     if (boxes.m < kGridFrom) return scan_small();
     const bool many = many_overlap();
-    if (many && scan_few()) return;
-    if (!grid.measure(boxes)) return scan_all(scratch.slots);
+    const bool measured = grid.measure(boxes);
+    if (many && scan_few(measured)) return;
+    if (!measured) return scan_all(scratch.slots);
     if (many || !list_pairs()) return scan_kept();
     resolve_pairs();
   }
@@ -111,20 +112,70 @@ class Suppression {
 
   // The same, where few are kept; false if they are not so few. The best eighth is likely to
   // suppress most others: those are struck out by all threads before the rest goes on one by one.
-  bool scan_few() {
+  bool scan_few(bool measured) {
     int64_t kept = 0;
     const int64_t first = boxes.m / 8;
     scratch.slots.clear(0, width);
     for (int64_t i = 0; i < first && kept <= kFewKept; ++i) keep_if_free_of(scratch.slots, i, kept);
     if (kept > kFewKept) return false;
+    Columns columns(*this, kept, measured);
     parallel_for(executor, boxes.m - first, kParallelFrom, [&](int64_t begin, int64_t end) {
       for (int64_t i = first + begin; i < first + end; ++i)
-        alive[i] = !scratch.slots.suppress(boxes[i], 0, kept, decision);
+        alive[i] = !columns.suppress(*this, boxes[i]);
     });
     for (int64_t i = first; i < boxes.m && kept <= kFewKept; ++i)
       if (alive[i]) keep_if_free_of(scratch.slots, i, kept);
     return kept <= kFewKept;
   }
+
+  // A copy of the few kept boxes, sorted by the column in which their centre lies: a box is
+  // compared with those in the columns that it can reach. Of 200 kept boxes that is a tenth.
+  struct Columns {
+    static constexpr int32_t kColumns = 64;
+    static constexpr int64_t kFrom = 4 * width;  // fewer are compared sooner than looked up
+    Slots<T> slots;
+    int64_t kept;
+    bool sorted;
+    GridAxis<T> axis;
+    uint32_t start[kColumns + 1] = {};
+
+    Columns(const Suppression& of, int64_t kept, bool measured)
+        : slots(of.scratch.slots),
+          kept(kept),
+          sorted(measured && kept >= kFrom && of.boxes.m >= 2 * (kFewKept + kSlotPad)) {
+      if (!sorted) return;
+      axis = of.grid.columns(kColumns);
+      const Slots<T> by_rank = slots;
+      const int64_t behind = kFewKept + kSlotPad;
+      slots = {slots.x1 + behind, slots.y1 + behind, slots.x2 + behind, slots.y2 + behind,
+               slots.area + behind};
+      auto column = [&](int64_t k) { return column_of(centre(by_rank.x1[k], by_rank.x2[k])); };
+      for (int64_t k = 0; k < kept; ++k) ++start[column(k)];
+      for (int32_t c = 0, before = 0; c <= kColumns; ++c) {
+        const int32_t count = int32_t(start[c]);
+        start[c] = uint32_t(before);
+        before += count;
+      }
+      // `start` runs ahead while columns fill, and ends one column late
+      for (int64_t k = 0; k < kept; ++k) slots.put(start[column(k)]++, by_rank[k]);
+      memmove(start + 1, start, kColumns * sizeof(uint32_t));
+      start[0] = 0;
+      slots.clear(kept, width);
+    }
+    DETCORE_HD int32_t column_of(T x) const { return int32_t(axis.cell(x)) & (kColumns - 1); }
+
+    DETCORE_HD bool suppress(const Suppression& of, const Box<T>& b) const {
+      if (!sorted) return slots.suppress(b, 0, kept, of.decision);
+      const T x = centre(b.x1, b.x2), dx = of.grid.across.reach(x, b.width(), of.decision.below);
+      const int32_t c0 = int32_t(axis.cell(x - dx)), c1 = int32_t(axis.cell(x + dx));
+      if (c1 - c0 >= kColumns - 1) return slots.suppress(b, 0, kept, of.decision);
+      const int32_t first = c0 & (kColumns - 1), last = c1 & (kColumns - 1);
+      if (first <= last) return slots.suppress(b, start[first], start[last + 1], of.decision);
+      return slots.suppress(b, start[first], kept, of.decision) ||
+             slots.suppress(b, 0, start[last + 1], of.decision);
+    }
+  };
+
   void keep_if_free_of(const Slots<T>& slots, int64_t i, int64_t& kept) {
     const Box<T> b = boxes[i];
     const bool overlaps = has_area(b);

@@ -15,15 +15,17 @@ from rich.progress import track
 import detcore
 
 from .case import Case, Contender, Must, call, open_case
+from .device import bandwidth, measure_device
 from .ops import cases
 from .table import machine, notes, print_rows, table_of
-from .timing import Figures, Measurement, interleave, measure
+from .timing import Figures, Measurement, interleave, measure_cpu
 
 __all__ = [
     "Case",
     "Contender",
     "Measurement",
     "Must",
+    "bandwidth",
     "call",
     "cases",
     "devices",
@@ -31,6 +33,7 @@ __all__ = [
     "machine",
     "main",
     "measure",
+    "measure_device",
     "notes",
     "open_case",
     "print_rows",
@@ -42,6 +45,15 @@ __all__ = [
 def devices() -> list[str]:
     """Where cases can run here."""
     return ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
+
+
+def measure(
+    case: Case, budget: float = 1.0, device: str = "cpu", *, slow_start: bool = True
+) -> tuple[Figures, Measurement]:
+    """`measure_cpu` or `measure_device`: a GPU's times are its own, the CPU's are the calls'."""
+    if device == "cpu":
+        return measure_cpu(case, budget, slow_start=slow_start)
+    return measure_device(case, budget, device)
 
 
 def to_json(rows: list[Figures]) -> str:

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_leaves
 
 Function = Callable[[], Any]
 Same = Callable[..., bool]
@@ -37,6 +38,7 @@ class Contender:
     same: the case's own test of equality if None.
     cpu_only: does not run on CUDA tensors.
     slow_start: seconds go by in prepare; left out of the quick table.
+    waits: reads a number back from the device, so that no CUDA graph can hold it.
     """
 
     prepare: Callable[..., Function]
@@ -44,6 +46,14 @@ class Contender:
     same: Same | None = None
     cpu_only: bool = False
     slow_start: bool = False
+    waits: bool = False
+
+
+def tensors_once(inputs: tuple[Any, ...], result: Any) -> int:
+    """Bytes that are moved if every input is read once and every result written once."""
+    tensors = [t for t in tree_leaves((inputs, result)) if isinstance(t, Tensor)]
+    # an output that is given is a result too
+    return sum({t.data_ptr(): t.numel() * t.element_size() for t in tensors}.values())
 
 
 def call(function: Callable[..., Any], *arguments: Any, **options: Any) -> Contender:
@@ -81,6 +91,7 @@ class Case:
     inputs: makes the tensors. rivals: by name; the first is the peer that ratios are taken to.
     same(ours, theirs, *inputs): whether two results are equal.
     limit: writes with torch what ours writes, and nothing else.
+    moved(inputs, result): bytes that ours can't do without moving.
     truth: what ours is compared with where the peer's own result is known to be wrong at times.
     new_pages: the result is beyond what malloc keeps (32 MiB), so that a program gets pages for it
         that were never touched, call after call; the measurement sees to that.
@@ -94,6 +105,7 @@ class Case:
     rivals: dict[str, Contender]
     same: Same
     limit: Contender | None = None
+    moved: Callable[[tuple[Any, ...], Any], int] = tensors_once
     truth: Contender | None = None
     must: Must | None = None
     new_pages: bool = False
@@ -111,7 +123,8 @@ class Case:
 class Contest:
     """A case with its inputs made and its results compared: what is left is to time it.
 
-    first: seconds of each rival's first call. skipped: why a rival does not take part.
+    first: seconds of each rival's first call. skipped: why a rival does not take part. bytes: the
+    case's `moved`. differs: where the results were not equal and it was not to be an error.
     """
 
     case: Case
@@ -120,30 +133,42 @@ class Contest:
     first: dict[str, float]
     skipped: dict[str, str]
     limit: Function | None
+    bytes: int = 0
+    differs: str = ""
 
 
-def open_case(case: Case, device: str = "cpu", *, slow_start: bool = True) -> Contest:
+def open_case(
+    case: Case, device: str = "cpu", *, slow_start: bool = True, strict: bool = True
+) -> Contest:
     """Makes the inputs, prepares all contenders and compares their results with ours.
 
     A rival that is not installed, cannot be prepared or gives another result is skipped by name;
-    the peer's other result (or the truth's, where the case has one) raises AssertionError.
+    the peer's other result (or the truth's, where the case has one) raises AssertionError, and if
+    not strict is noted in the contest.
     """
-    inputs = tuple(_on(device, x) for x in case.inputs())
+    inputs = on_device(case, device)
     contest = Contest(case, device, {"detcore": case.ours.prepare(*inputs)}, {}, {}, None)
-    ours = case.ours.read(contest.functions["detcore"]())
+    result = contest.functions["detcore"]()
+    contest.bytes = case.moved(inputs, result)
+    ours = case.ours.read(result)
     if case.truth:
         theirs = case.truth.read(case.truth.prepare(*inputs)())
         if not case.same(ours, theirs, *inputs):
-            raise AssertionError(f"{case}: result differs: {_difference(ours, theirs)}")
+            _differ(contest, f"result differs: {_difference(ours, theirs)}", strict)
     for name, rival in case.rivals.items():
         reason = _unfit(name, rival, device, slow_start)
         if not reason:
-            reason = _enter(contest, name, rival, ours, inputs)
+            reason = _enter(contest, name, rival, ours, inputs, strict)
         if reason:
             contest.skipped[name] = reason
     if case.limit:
         contest.limit = case.limit.prepare(*inputs)
     return contest
+
+
+def on_device(case: Case, device: str) -> tuple[Any, ...]:
+    """A case's inputs, made anew."""
+    return tuple(_on(device, x) for x in case.inputs())
 
 
 def _on(device: str, input: Any) -> Any:
@@ -163,7 +188,12 @@ def _unfit(name: str, rival: Contender, device: str, slow_start: bool) -> str:
 
 
 def _enter(
-    contest: Contest, name: str, rival: Contender, ours: Any, inputs: tuple[Any, ...]
+    contest: Contest,
+    name: str,
+    rival: Contender,
+    ours: Any,
+    inputs: tuple[Any, ...],
+    strict: bool,
 ) -> str:
     """Adds a rival to the contest, or says why not."""
     case = contest.case
@@ -175,19 +205,23 @@ def _enter(
         contest.first[name] = time.perf_counter() - begin
         theirs = rival.read(result)
     except Exception as error:  # a rival may fail in any way of its own
-        if name == case.peer:
+        if name == case.peer and strict:
             raise
         said = str(error).strip().splitlines()
         return f"failed: {type(error).__name__}: {said[0] if said else ''}"
     trusted = name == case.peer and case.truth is not None
     if not trusted and not (rival.same or case.same)(ours, theirs, *inputs):
-        if name == case.peer:
-            raise AssertionError(
-                f"{case}: result differs from {name}'s: {_difference(ours, theirs)}"
-            )
-        return f"differs: {_difference(ours, theirs)}"
+        if name != case.peer:
+            return f"differs: {_difference(ours, theirs)}"
+        _differ(contest, f"result differs from {name}'s: {_difference(ours, theirs)}", strict)
     contest.functions[name] = function
     return ""
+
+
+def _differ(contest: Contest, text: str, strict: bool) -> None:
+    if strict:
+        raise AssertionError(f"{contest.case}: {text}")
+    contest.differs = contest.differs or text
 
 
 def _synchronize(device: str) -> None:

@@ -46,7 +46,9 @@ def table_of(rows: list[Figures], *, each_rival: bool = True) -> Table:
     Times are medians in ms, * a single run; times: how many times faster than the peer (torchvision
     where none is named in the first column); limit: what torch needs to write as much, and its
     share of our time; goal: what must hold, and whether it does. Without each_rival a narrow table:
-    the best other rival, the limit's share, whether the goal is met.
+    the best other rival, the limit's share, whether the goal is met. CUDA's are the device's own
+    times; call: ours with all that Python and the launch cost; limit: the share of it that moving
+    the bytes takes, at the bandwidth of a copy.
     """
     on_cuda = {row["work"]: row for row in rows if row["device"] != "cpu"}
     on_cpu = {row["work"]: row for row in rows if row["device"] == "cpu"}
@@ -57,15 +59,17 @@ def table_of(rows: list[Figures], *, each_rival: bool = True) -> Table:
     heads = ["detcore", *names, "times"]
     heads += ["limit", "share", "goal", ""] if each_rival else ["limit", "goal"]
     if on_cuda:
-        heads += ["CUDA", "torchvision", "times"]
+        heads += ["CUDA", "torchvision", "times", "call", "limit"]
     for head in heads:
         table.add_column(head, justify="right", no_wrap=True)
     for cpu, cuda in lines:
         row = cpu or cuda
         assert row is not None
         named = "" if row["peer"] == "torchvision" else f" (peer: {row['peer']})"
-        cells = _cpu_cells(cpu, names, each_rival) if cpu else [""] * (len(heads) - 3)
-        table.add_row(row["work"] + named, *cells, *(_cuda_cells(cuda) if on_cuda else []))
+        on_device = _cuda_cells(cuda) if on_cuda else []
+        blank = [""] * (len(heads) - len(on_device))
+        cells = _cpu_cells(cpu, names, each_rival) if cpu else blank
+        table.add_row(row["work"] + named, *cells, *on_device)
     return table
 
 
@@ -137,8 +141,11 @@ def _cpu_cells(row: Figures, names: list[str], wide: bool) -> list[str]:
 
 def _cuda_cells(row: Figures | None) -> list[str]:
     if row is None:
-        return ["", "", ""]
-    return [_ms(row["runs"]["detcore"]), _ms(row["runs"].get(row["peer"])), _times(row)]
+        return [""] * 5
+    ours = row["runs"]["detcore"]
+    call = f"{ours['call_ms']:.3g}" if "call_ms" in ours else ""
+    share = f"{1 / row['of_limit']:.0%}" if "of_limit" in row else ""
+    return [_ms(ours), _ms(row["runs"].get(row["peer"])), _times(row), call, share]
 
 
 def _times(row: Figures) -> str:

@@ -7,8 +7,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
-
 from .case import Case, Function, open_case
 
 SLOW = 5.0  # seconds: a rival that needs more is run once
@@ -82,8 +80,8 @@ def interleave(
     return measurement
 
 
-def measure(
-    case: Case, budget: float = 1.0, device: str = "cpu", *, slow_start: bool = True
+def measure_cpu(
+    case: Case, budget: float = 1.0, *, slow_start: bool = True
 ) -> tuple[Figures, Measurement]:
     """One case's figures, after its results were found equal, and the runs they come from.
 
@@ -91,16 +89,13 @@ def measure(
     by rival how many times faster ours is; skipped: by rival why it was not timed; where the case
     has them limit_ms and of_limit (ours over the limit's), must, aim and whether they are met.
     """
-    contest = open_case(case, device, slow_start=slow_start)
-    wait = torch.cuda.synchronize if device != "cpu" else None
+    contest = open_case(case, slow_start=slow_start)
     before = _give_pages_back if case.new_pages else None
-    measured = interleave(
-        contest.functions, budget, first=contest.first, synchronize=wait, before=before
-    )
+    measured = interleave(contest.functions, budget, first=contest.first, before=before)
     row: Figures = {
         "op": case.op,
         "work": case.work,
-        "device": device,
+        "device": "cpu",
         "peer": case.peer,
         "runs": {
             name: {"ms": 1e3 * seconds, "spread": measured.spread(name), "count": len(times)}
@@ -114,10 +109,10 @@ def measure(
     if contest.limit:
         # alone with ours: a rival's temporaries would decide whose output meets fresh pages
         both = {"detcore": contest.functions["detcore"], "limit": contest.limit}
-        pair = interleave(both, budget / 2, synchronize=wait, before=before)
+        pair = interleave(both, budget / 2, before=before)
         row["limit_ms"] = 1e3 * pair.seconds["limit"]
         row["of_limit"] = pair.ratio("detcore", ours="limit")
-    if case.must and device == "cpu":
+    if case.must:
         figure = {
             "times": row["times"].get(case.peer),
             "limit": row.get("of_limit"),

@@ -1,4 +1,5 @@
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -52,7 +53,7 @@ def of_boxes(work: str, make: Any, must: Must | None = None, *, quick: bool = Tr
         "nms",
         work,
         make,
-        call(ops.nms, IOU),
+        replace(call(ops.nms, IOU), waits=True),
         {
             "torchvision": call(torchvision.ops.nms, IOU),
             "powerboxes": rivals.powerboxes_nms(IOU),
@@ -89,7 +90,7 @@ def _batched() -> Iterator[Case]:
             "batched_nms",
             work,
             make,
-            call(ops.batched_nms, IOU),
+            replace(call(ops.batched_nms, IOU), waits=True),
             others,
             # torchvision's last sort is not stable
             rivals.same_kept,

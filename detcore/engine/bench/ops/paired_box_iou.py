@@ -1,5 +1,6 @@
 from collections.abc import Callable, Iterator
 from functools import partial
+from typing import Any
 
 import torch
 import torchvision
@@ -8,7 +9,7 @@ from torch import Tensor
 from detcore import ops
 
 from .. import inputs
-from ..case import Case, Contender, Function, Must
+from ..case import Case, Contender, Function, Must, tensors_once
 from .box_iou import close
 
 
@@ -23,12 +24,19 @@ def cases() -> Iterator[Case]:
                 _step(getattr(ops, loss)),
                 {"torchvision": _step(getattr(torchvision.ops, loss))},
                 close,
+                moved=_moves,
                 must=must,
             )
 
 
 def _pairs(n: int) -> tuple[Tensor, Tensor]:
     return inputs.boxes_like(n), inputs.boxes_like(n, seed=5)
+
+
+def _moves(inputs: tuple[Any, ...], gradient: Any) -> int:
+    """Forward boxes in, a number for each pair out; backward both in again, a gradient out."""
+    number = len(inputs[0]) * inputs[0].element_size()
+    return 2 * (tensors_once(inputs, None) + number) + tensors_once((), gradient)
 
 
 def _step(loss: Callable[..., Tensor]) -> Contender:

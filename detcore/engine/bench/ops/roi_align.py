@@ -1,5 +1,6 @@
 from collections.abc import Callable, Iterator
 from functools import partial
+from typing import Any
 
 import torch
 import torchvision
@@ -8,7 +9,7 @@ from torch import Tensor
 from detcore import ops
 
 from .. import inputs, rivals
-from ..case import Case, Contender, Function, Must, call
+from ..case import Case, Contender, Function, Must, call, tensors_once
 from .box_iou import close
 
 SETTINGS = (7, 0.25, 2)  # output size, scale of a map at stride 4, sampling ratio
@@ -39,6 +40,7 @@ def cases() -> Iterator[Case]:
         {"torchvision": _backward(torchvision.ops.roi_align)},
         close,
         limit=Contender(lambda input, rois: partial(torch.full_like, input, 1.0)),
+        moved=_backward_moves,
         must=Must("times", 8, 20),
         new_pages=True,
     )
@@ -69,6 +71,13 @@ def _small() -> tuple[Tensor, Tensor]:
 
 def _full_pooled(input: Tensor, rois: Tensor) -> Function:
     return partial(torch.full, (len(rois), input.shape[1], 7, 7), 1.0, device=input.device)
+
+
+def _backward_moves(inputs: tuple[Any, ...], gradient: Any) -> int:
+    """The pooled gradient and the RoIs in, the map's gradient out; the map itself is not read."""
+    input, rois = inputs
+    pooled = len(rois) * input.shape[1] * 7 * 7 * input.element_size()
+    return pooled + tensors_once((rois,), gradient)
 
 
 def _backward(pool: Callable[..., Tensor]) -> Contender:

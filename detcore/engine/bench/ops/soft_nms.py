@@ -1,4 +1,5 @@
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -21,7 +22,7 @@ def cases() -> Iterator[Case]:
                 "soft_nms",
                 f"soft_nms {n:,} boxes, {method}",
                 partial(inputs.scattered, n),
-                call(ops.soft_nms, method=method),
+                replace(call(ops.soft_nms, method=method), waits=True),
                 # torchvision has none
                 {"plain PyTorch": call(reference.soft_nms, method=method)},
                 same,

@@ -1,0 +1,48 @@
+"""What a profiler looks at: python -m benchmarks.gpu.workload WORK... calls each case's op once."""
+
+import sys
+from collections.abc import Iterator
+
+import torch
+
+from detcore.engine.bench import cases
+from detcore.engine.bench.case import Case, Function, on_device
+
+# where the figures say nothing: one of each kernel that is worth its own look
+DEFAULT = (
+    "nms 10,000 boxes",
+    "nms 1,000 boxes",
+    "batched_nms 10,000 boxes, 80 classes",
+    "multiclass_nms SSDLite's 3,234 anchors x 91 classes",
+    "soft_nms 1,000 boxes, linear",
+    "match_boxes 100 x 200,000",
+    "box_iou 4,096 x 4,096, out=",
+    "roi_align 1,000 RoIs, NCHW",
+    "roi_align 1,000 RoIs, channels-last",
+    "roi_align backward, 1,000 RoIs, NCHW",
+    "multiscale_roi_align 1,000 RoIs, 4 levels",
+    "decode_boxes 200,000",
+)
+
+
+def prepared(works: list[str], device: str) -> Iterator[tuple[str, Function]]:
+    """Ours of each case, called twice already, so that nothing is made at its next call."""
+    by_work: dict[str, Case] = {case.work: case for case in cases()}
+    for work in works:
+        case = by_work[work]
+        function = case.ours.prepare(*on_device(case, device))
+        function(), function()
+        yield work, function
+
+
+def main() -> None:
+    for _, function in prepared(sys.argv[1:], "cuda"):
+        torch.cuda.synchronize()
+        torch.cuda.profiler.start()
+        function()
+        torch.cuda.synchronize()
+        torch.cuda.profiler.stop()
+
+
+if __name__ == "__main__":
+    main()
