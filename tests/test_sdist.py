@@ -4,7 +4,6 @@ import os
 import shutil
 import subprocess
 import sys
-import sysconfig
 import tarfile
 import venv
 from pathlib import Path
@@ -12,7 +11,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-SITE = sysconfig.get_path("purelib")
+# also what .pth files bring, which PYTHONPATH alone would not
+SITES = os.pathsep.join(path for path in sys.path if path.endswith("site-packages"))
 
 
 def run(*command: str | Path, **options: object) -> str:
@@ -71,7 +71,7 @@ def test_builds_and_works(sdist: Path, tmp_path: Path) -> None:
     """pip install of it, in a new environment that sees this one's torch and build tools."""
     venv.create(tmp_path / "env", with_pip=True)
     python = tmp_path / "env" / "bin" / "python"
-    environment = os.environ | {"PYTHONPATH": SITE, "DETCORE_CUDA": "0"}
+    environment = os.environ | {"PYTHONPATH": SITES, "DETCORE_CUDA": "0"}
     pip = [python, "-m", "pip", "install", "--quiet", "--no-build-isolation", "--no-deps"]
     run(*pip, sdist, cwd=tmp_path, env=environment)
     shutil.copy(ROOT / "tests" / "test_installed.py", tmp_path)
