@@ -19,11 +19,7 @@ def pytest_addoption(parser: Any) -> None:
 def pytest_terminal_summary(terminalreporter: Any, config: Any) -> None:
     session = getattr(config, "_benchmarksession", None)
     found = session.benchmarks if session else []
-    rows = [
-        {k: v for k, v in b.extra_info.items() if k not in ("threads", "isa")}
-        for b in found
-        if "times" in b.extra_info
-    ]
+    rows = [dict(b.extra_info) for b in found if "times" in b.extra_info]
     if not rows:
         return
     order = [case.work for case in cases()]  # pytest's is the files' names'

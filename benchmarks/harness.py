@@ -13,9 +13,7 @@ from itertools import chain, repeat
 from typing import Any
 
 import pytest
-import torch
 
-import detcore
 from detcore.engine.bench import Case, Figures, Measurement, cases, devices, measure, open_case
 
 # seconds a case, beyond which no rival runs more than three times; less for a trial of the suite
@@ -69,10 +67,7 @@ def compare(benchmark: Any, case: Case, device: str, who: str) -> None:
         pytest.skip(f"{who}: {row['skipped'][who]}")
     benchmark.group, benchmark.name = _title(case, device), who
     if who == "detcore":
-        benchmark.extra_info |= row | {
-            "threads": torch.get_num_threads(),
-            "isa": detcore.build_info()["isa"],
-        }
+        benchmark.extra_info |= row
     times = measured.samples[who]
     benchmark.pedantic(CLOCK.replay(times), rounds=len(times))
 

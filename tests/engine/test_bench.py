@@ -9,6 +9,7 @@ import pytest
 import torch
 from rich.console import Console
 
+import detcore
 from detcore.engine import bench
 from detcore.engine.bench import (
     Case,
@@ -110,6 +111,11 @@ def test_a_different_result_of_the_peer_is_an_error() -> None:
 def test_with_a_truth_the_peer_may_be_wrong() -> None:
     row, _ = measure(case_of(gives(1), {"rival": gives(2)}, truth=gives(1)), 0.01)
     assert row["times"].keys() == {"rival"}
+
+
+def test_figures_say_what_they_hold_for() -> None:
+    row, _ = measure(case_of(gives(1), {"rival": gives(1)}), 0.01)
+    assert (row["isa"], row["threads"]) == (detcore.build_info()["isa"], torch.get_num_threads())
 
 
 def test_other_rivals_that_differ_or_fail_are_named_and_not_timed() -> None:

@@ -7,6 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
+
+import detcore
+
 from .case import Case, Function, open_case
 
 SLOW = 5.0  # seconds: a rival that needs more is run once
@@ -85,9 +89,10 @@ def measure_cpu(
 ) -> tuple[Figures, Measurement]:
     """One case's figures, after its results were found equal, and the runs they come from.
 
-    The figures: op, work, device, peer; runs: by contender ms (median), spread and how many; times:
-    by rival how many times faster ours is; skipped: by rival why it was not timed; where the case
-    has them limit_ms and of_limit (ours over the limit's), must, aim and whether they are met.
+    The figures: op, work, device, isa (instruction set), threads, peer; runs: by contender ms
+    (median), spread and how many; times: by rival how many times faster ours is; skipped: by rival
+    why it was not timed; where the case has them limit_ms and of_limit (ours over the limit's),
+    must, aim and whether they are met.
     """
     contest = open_case(case, slow_start=slow_start)
     before = _give_pages_back if case.new_pages else None
@@ -96,6 +101,8 @@ def measure_cpu(
         "op": case.op,
         "work": case.work,
         "device": "cpu",
+        "isa": detcore.build_info()["isa"],
+        "threads": torch.get_num_threads(),
         "peer": case.peer,
         "runs": {
             name: {"ms": 1e3 * seconds, "spread": measured.spread(name), "count": len(times)}
