@@ -1,6 +1,6 @@
 """Each op while other programs keep the processor busy, as data-loader workers do all day.
 
-    python -m benchmarks.ops.busy --json benchmarks/results/busy.json
+    python -m benchmarks.ops.busy --json benchmarks/results/busy.json    (about ten minutes)
 
 Beside every op run 0, 1 and 2 spinning processes per core; the op runs at one thread and at all of
 them, torchvision likewise, in turns. A mean over many calls decides: a median hides the call in
@@ -9,10 +9,11 @@ three that waits for a thread which the system runs some milliseconds later.
 
 import argparse
 import json
-import multiprocessing
 import os
 import random
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -61,23 +62,15 @@ Figures = dict[str, Any]
 @contextmanager
 def spinning(count: int) -> Iterator[None]:
     """`count` processes that do nothing but use a core each."""
-    context = multiprocessing.get_context("spawn")
-    processes = [context.Process(target=_spin, daemon=True) for _ in range(count)]
-    for process in processes:
-        process.start()
+    processes = [
+        subprocess.Popen([sys.executable, "-S", "-c", "while True: pass"]) for _ in range(count)
+    ]
     try:
-        if processes:
-            time.sleep(1.0)  # until Python has started in them
         yield
     finally:
         for process in processes:
             process.kill()
-            process.join()
-
-
-def _spin() -> None:
-    while True:
-        pass
+            process.wait()
 
 
 def measure(case: Case, seconds: float) -> dict[str, list[float]]:
