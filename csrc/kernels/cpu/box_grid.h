@@ -7,6 +7,10 @@ namespace detcore {
 inline namespace DETCORE_ISA {
 namespace {  // no code shared between files: each is compiled for several instruction sets
 
+// Boxes that a thread takes at least where each costs some nanoseconds alone: waking a thread takes
+// as long as tens of thousands of them.
+constexpr int64_t kBriefGrain = 32768;
+
 // Boxes of one class, best first.
 template <class T>
 struct RankedBoxes {
@@ -185,7 +189,7 @@ struct BoxGrid {
     while (T(down.count) < rows && down.count <= boxes.m) down.count *= 2;
     while (int64_t(across.count) * down.count >= 2 * boxes.m)
       (across.count > down.count ? across : down).count /= 2;
-    parallel_for(executor, boxes.m, 8192, [&](int64_t begin, int64_t end) {
+    parallel_for(executor, boxes.m, kBriefGrain, [&](int64_t begin, int64_t end) {
       const T inf = T(__builtin_inf());
       for (int64_t i = begin; i < end; ++i) {
         const Box<T> b = boxes[i];

@@ -120,7 +120,7 @@ void nms_of(const NmsParams& p, const Executor& executor) {
   const int64_t valid = rank_by_score<S, ScoreS>(p, w);
   const int64_t classes = group_by_class(p, w, valid);
   auto rank = [&](int64_t i) { return p.ids ? int64_t(value_of(w.by_class[i])) : i; };
-  parallel_for(executor, valid, kLargeClass, [&](int64_t begin, int64_t end) {
+  parallel_for(executor, valid, kBriefGrain, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i)
       w.boxes.put(i, load_box(static_cast<const S*>(p.boxes) + 4 * value_of(w.by_score[rank(i)])));
   });

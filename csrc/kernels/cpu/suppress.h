@@ -118,8 +118,9 @@ class Suppression {
     scratch.slots.clear(0, width);
     for (int64_t i = 0; i < first && kept <= kFewKept; ++i) keep_if_free_of(scratch.slots, i, kept);
     if (kept > kFewKept) return false;
-    Columns columns(*this, kept, measured);
-    parallel_for(executor, boxes.m - first, kParallelFrom, [&](int64_t begin, int64_t end) {
+    const Columns columns(*this, kept, measured);
+    const int64_t grain = columns.sorted ? kBriefGrain / 2 : kParallelFrom;
+    parallel_for(executor, boxes.m - first, grain, [&](int64_t begin, int64_t end) {
       for (int64_t i = first + begin; i < first + end; ++i)
         alive[i] = !columns.suppress(*this, boxes[i]);
     });
@@ -216,7 +217,7 @@ class Suppression {
     const int64_t cells = grid.cells();
     memmove(start + 1, start, cells * sizeof(uint32_t));
     start[0] = 0;
-    parallel_for(executor, filed, 4 * kParallelFrom, [&](int64_t begin, int64_t end) {
+    parallel_for(executor, filed, kBriefGrain, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) scratch.slots.put(i, boxes[scratch.slot_rank[i]]);
     });
     scratch.slots.clear(filed, width);
