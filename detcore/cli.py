@@ -86,7 +86,7 @@ def bench(
     ] = False,
     json_out: JsonOut = None,
 ) -> None:
-    """Compare each op with its rivals on this machine, in under two minutes.
+    """Compare each op with its rivals on this machine, in two to three minutes.
 
     Against torchvision, and what is installed of powerboxes, OpenVINO, ONNX Runtime and lsnms.
 

@@ -63,7 +63,7 @@ def to_json(rows: list[Figures]) -> str:
 
 
 def main(full: bool = False, op: str | None = None, json: Path | None = None) -> None:
-    """Prints the table, in under two minutes unless full, and writes it as JSON if asked to.
+    """Prints the table, in two to three minutes unless full, and writes it as JSON if asked to.
 
     op: cases of this op only. Raises ValueError where there is none.
     """
