@@ -117,8 +117,6 @@ def judge(by_spinners: dict[int, dict[str, Figures]], peer: str, threads: int) -
     ours, theirs, alone = f"detcore, {threads}", f"{peer}, {threads}", "detcore, 1"
     rows = []
     for spinners, limit in IDLE_TIMES.items():
-        if spinners not in by_spinners:
-            continue
         busy = {name: found["mean"] for name, found in by_spinners[spinners].items()}
         idle = by_spinners[0][ours]["mean"]
         row = {
