@@ -16,7 +16,7 @@ import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter
 
-from detcore.engine.bench.table import best_other
+from detcore.bench.table import best_other
 
 OURS, OTHER, GOAL, FAINT = "#0b6e99", "#e0a458", "#222222", "#d8d8d8"
 # a rival keeps its colour in every chart

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from detcore.engine.bench import cases, print_rows, to_json
+from detcore.bench import cases, print_rows, to_json
 
 
 def pytest_addoption(parser: Any) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from detcore.engine.bench import Case, Figures, Measurement, cases, devices, measure, open_case
+from detcore.bench import Case, Figures, Measurement, cases, devices, measure, open_case
 
 # seconds a case, beyond which no rival runs more than three times; less for a trial of the suite
 BUDGET = float(os.environ.get("DETCORE_BENCH_SECONDS", "2"))

@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from detcore.data.digits import Digits
-from detcore.engine.bench.inputs import DIGITS
-from detcore.engine.checkpoint import load
-from detcore.engine.predict import as_float
+from detcore.bench.inputs import DIGITS
+from detcore.checkpoints.checkpoint import load
+from detcore.data.readers.digits import Digits
+from detcore.inference.predictor import as_float
 from detcore.models.yolo import YOLO
 
 IMAGES = 32

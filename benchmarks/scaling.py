@@ -12,9 +12,9 @@ from pathlib import Path
 
 import detcore
 from benchmarks.charts import draw_scaling
-from detcore.engine.bench import Case, interleave, machine, open_case
-from detcore.engine.bench.inputs import scattered
-from detcore.engine.bench.ops.nms import of_boxes
+from detcore.bench import Case, interleave, machine, open_case
+from detcore.bench.inputs import scattered
+from detcore.bench.ops.nms import of_boxes
 
 SIZES = [10**k for k in range(1, 7)]
 MOST = 5.0  # seconds a call, beyond which a rival is not asked for more boxes

@@ -5,7 +5,7 @@ from functools import partial
 
 from benchmarks.gpu.rows import Row, Rows
 from benchmarks.gpu.table import is_small
-from detcore.engine.bench import Case, bandwidth, cases, measure_device
+from detcore.bench import Case, bandwidth, cases, measure_device
 
 SECONDS = 0.5  # of one case on the device, for all contenders; half as much for the calls
 

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 
 import torch
 
-from detcore.engine.bench import cases
-from detcore.engine.bench.case import Case, Function, on_device
+from detcore.bench import cases
+from detcore.bench.case import Case, Function, on_device
 
 # where the figures say nothing: one of each kernel that is worth its own look
 DEFAULT = (

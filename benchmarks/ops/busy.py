@@ -26,7 +26,7 @@ from rich.progress import track
 from rich.table import Table
 
 import detcore
-from detcore.engine.bench import Case, cases, machine, open_case
+from detcore.bench import Case, cases, machine, open_case
 
 # one work or two for each op; the heavy ones run on all threads, the small ones on one anyhow
 WORKS = (

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from detcore.commands.exit_codes import plain_errors
 from detcore.commands.options import (
     DATA_HELP,
     Checkpoint,
@@ -18,7 +19,7 @@ from detcore.commands.options import (
     PublishedModel,
     Weights,
 )
-from detcore.terminal import console, plain_errors, say
+from detcore.utils.printing import console, say
 
 if TYPE_CHECKING:
     from detcore.data import AnyDataset
@@ -64,14 +65,17 @@ def evaluate_command(
 ) -> None:
     """Measure a model, or detections that are there already, and print a table."""
     with plain_errors():
-        from detcore.engine import jobs
-        from detcore.engine import results as files
-        from detcore.engine.evaluate import evaluate, evaluate_results
-        from detcore.engine.figures import save_figures
-        from detcore.engine.html import write_report
-        from detcore.engine.opening import named_as, open_model
-        from detcore.engine.outputs import check_outputs, inputs_of
-        from detcore.engine.report import detail_table, headline, metrics_table, volume
+        from detcore.checkpoints.load_model import named_as, open_model
+        from detcore.commands.console_tables import detail_table, headline, metrics_table, volume
+        from detcore.commands.model_data import data_for, located
+        from detcore.commands.output_paths import check_outputs, inputs_of
+        from detcore.evaluation.coco_results import data_to_score, read_results
+        from detcore.evaluation.eval_plots import save_figures
+        from detcore.evaluation.evaluator import evaluate, evaluate_results
+        from detcore.evaluation.html_report import write_report
+        from detcore.inference.export_formats import write_results
+        from detcore.utils.atomic_write import write_json
+        from detcore.utils.errors import UsageError
 
         files_out = {"--json": json_out, "--report": report, "--save-results": save_results}
         read = inputs_of(results, checkpoint, weights, names, data=data)
@@ -80,22 +84,22 @@ def evaluate_command(
         dataset: AnyDataset
         if results:
             if checkpoint or model or weights or names or limit:
-                raise jobs.UsageError("--results is measured without a model and without --limit")
+                raise UsageError("--results is measured without a model and without --limit")
             if not data:
-                raise jobs.UsageError("--results needs --data, the truth to hold them against")
-            dataset = files.data_to_score(data, split)
+                raise UsageError("--results needs --data, the truth to hold them against")
+            dataset = data_to_score(data, split)
             truth = dataset.to_coco()
-            found = files.read_results(results, truth)
+            found = read_results(results, truth)
             measured = evaluate_results(truth, found, score=score, details=True)
         else:
             net, info = open_model(checkpoint, model, weights, names, device=device, speed=optimize)
             data = data or info.data.get("spec")
             if limit and data != "digits":
-                raise jobs.UsageError("--limit is for digits, which are made to any number")
-            dataset = jobs.data_for(info, data, split, limit)
+                raise UsageError("--limit is for digits, which are made to any number")
+            dataset = data_for(info, data, split, limit)
             if save_results and dataset.task != "detection":
-                raise jobs.UsageError(f"--save-results is for detectors, this is {dataset.task}")
-            if dataset.whole and jobs.located(str(data)) == info.data.get("spec"):
+                raise UsageError(f"--save-results is for detectors, this is {dataset.task}")
+            if dataset.whole and located(str(data)) == info.data.get("spec"):
                 say(f"note: {data} is one split: the model was trained on these pictures")
             net = named_as(net, info, dataset)
             with console.status("evaluating") as status:
@@ -115,9 +119,9 @@ def evaluate_command(
         say(f"{headline(metrics)}  ({volume(metrics)})")
         if json_out:
             named = "results" if results else "checkpoint"
-            jobs.write_json(json_out, {named: source, "split": split, **metrics})
+            write_json(json_out, {named: source, "split": split, **metrics})
         if save_results:
-            files.write_results(save_results, measured.results)
+            write_results(save_results, measured.results)
         if plots:
             drawn = save_figures(metrics, plots)
             say(f"{', '.join(drawn)} {'is' if len(drawn) == 1 else 'are'} in {plots}")

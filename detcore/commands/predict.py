@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from detcore.commands.exit_codes import plain_errors
 from detcore.commands.options import (
     DATA_HELP,
     Checkpoint,
@@ -19,12 +20,12 @@ from detcore.commands.options import (
     PublishedModel,
     Weights,
 )
-from detcore.terminal import console, plain_errors, say
+from detcore.utils.printing import console, say
 
 if TYPE_CHECKING:
-    from detcore.engine.checkpoint import CheckpointInfo
-    from detcore.engine.sources import Frame, Source
-    from detcore.engine.tiles import Tiles
+    from detcore.checkpoints.checkpoint import CheckpointInfo
+    from detcore.inference.input_sources import Frame, Source
+    from detcore.inference.tiles import Tiles
 
 
 def predict_command(
@@ -97,20 +98,22 @@ def predict_command(
     In videos objects keep a number from frame to frame. A camera ends with --frames or Ctrl-C.
     """
     with plain_errors():
-        from detcore.engine import jobs
-        from detcore.engine.annotate import Settings, annotate
-        from detcore.engine.answers import check_format, write_answers
-        from detcore.engine.gallery import Gallery
-        from detcore.engine.opening import open_model
-        from detcore.engine.outputs import inputs_of
+        from detcore.checkpoints.load_model import open_model
+        from detcore.commands.model_data import name_above, name_best
+        from detcore.commands.output_paths import inputs_of
+        from detcore.inference.export_formats import check_format, write_answers
+        from detcore.inference.output_writer import Gallery
+        from detcore.inference.predict_loop import Settings, annotate
+        from detcore.utils.atomic_write import write_json
+        from detcore.utils.errors import UsageError
 
         if bool(photos) == bool(data):
-            raise jobs.UsageError("give photos, or --data")
+            raise UsageError("give photos, or --data")
         net, info = open_model(checkpoint, model, weights, names, device=device, speed=optimize)
         if top_k:
-            jobs.name_best(net, top_k)
+            name_best(net, top_k)
         if score is not None and info.task != "detection":
-            jobs.name_above(net, score)
+            name_above(net, score)
         cut = _tiles(info, tile_size, tile_overlap, wanted=tiles)
         check_format(form, save, info.task)
         work = _of_data(info, data, split, count) if data else _of_files(photos or [], frames)
@@ -140,7 +143,7 @@ def predict_command(
             single = "the video is" if gallery.is_video else "the picture is"
             say(f"{'pictures are in' if gallery.is_folder else single} {out}")
         if json_out:
-            jobs.write_json(json_out, answers)
+            write_json(json_out, answers)
         if save:
             write_answers(save, form, answers, info.classes, category_ids=work.category_ids)
 
@@ -167,9 +170,9 @@ class _Work:
 
 
 def _of_data(info: CheckpointInfo, data: str, split: str, count: int) -> _Work:
+    from detcore.commands.model_data import data_for
     from detcore.data import DetectionDataset
-    from detcore.engine.jobs import data_for
-    from detcore.engine.sources import frames_of, sources_of
+    from detcore.inference.input_sources import frames_of, sources_of
 
     dataset = data_for(info, data, split, count)
     sources = sources_of(dataset, split, count)
@@ -181,7 +184,7 @@ def _of_data(info: CheckpointInfo, data: str, split: str, count: int) -> _Work:
 
 
 def _of_files(photos: list[str], limit: int | None) -> _Work:
-    from detcore.engine.sources import find_sources, read_frames
+    from detcore.inference.input_sources import find_sources, read_frames
 
     found = find_sources(photos)
     files = [Path(source.name) for source in found if not source.endless]
@@ -191,7 +194,8 @@ def _of_files(photos: list[str], limit: int | None) -> _Work:
 def _tiles(
     info: CheckpointInfo, size: int | None, overlap: float | None, *, wanted: bool
 ) -> Tiles | None:
-    from detcore.engine.jobs import UsageError, tiles_for
+    from detcore.commands.model_data import tiles_for
+    from detcore.utils.errors import UsageError
 
     if wanted:
         return tiles_for(info, size or 640, 0.2 if overlap is None else overlap)
@@ -211,9 +215,9 @@ def _check_places(
     json_out: Path | None,
 ) -> None:
     """Raise UsageError for what can't be written, or would overwrite what is read."""
-    from detcore.engine.answers import check_texts
-    from detcore.engine.gallery import check_drawn, is_folder
-    from detcore.engine.outputs import check_outputs
+    from detcore.commands.output_paths import check_not_read, check_outputs
+    from detcore.inference.export_formats import check_texts
+    from detcore.inference.output_writer import drawn_over, is_folder
 
     read = [*read, *work.files]
     files, folders = {"--json": json_out, "--save": save, "--out": out}, {}
@@ -223,6 +227,6 @@ def _check_places(
         folders["--save"] = files.pop("--save")
     check_outputs(files=files, folders=folders, inputs=read)
     if out and "--out" in folders:
-        check_drawn(out, work.sources, read)
+        check_not_read("--out", drawn_over(out, work.sources), read)
     if save and form == "yolo":
         check_texts(save, work.sources)

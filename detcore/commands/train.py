@@ -8,8 +8,9 @@ from typing import Annotated, Any, get_type_hints
 import typer
 
 from detcore.commands import train_flags as flags
+from detcore.commands.exit_codes import plain_errors
 from detcore.commands.options import Data, Device, MaxDamaged, Seed
-from detcore.terminal import console, plain_errors, say
+from detcore.utils.printing import console, say
 
 
 def _from_file(ctx: typer.Context, file: Path | None) -> Path | None:
@@ -109,40 +110,52 @@ def train_command(
     Started by torchrun or accelerate launch, all processes train one model.
     """
     with plain_errors():
-        from detcore.data.transforms import Augment
-        from detcore.engine import jobs
-        from detcore.engine.config import TrainConfig
-        from detcore.engine.devices import (
-            disband,
-            fast_precision,
-            is_main_process,
-            process_count,
+        from detcore.checkpoints.load_model import create_model, is_classifier
+        from detcore.commands.model_data import located, open_data
+        from detcore.commands.run_folder import (
+            begin_run,
+            check_free,
+            check_unchanged,
+            conclude,
+            is_saved,
+            saved_model,
         )
-        from detcore.engine.log import summary_writer
-        from detcore.engine.opening import create_model, is_classifier
-        from detcore.engine.report import TrainProgress, summary
-        from detcore.engine.train import train as run
+        from detcore.commands.train_progress import TrainProgress, summary
+        from detcore.commands.train_setup import (
+            augmentation,
+            digits_as,
+            model_options,
+            validation_data,
+        )
+        from detcore.data.loading.transforms import Augment
+        from detcore.training.config import TrainConfig
+        from detcore.training.distributed import disband, is_main_process, process_count
+        from detcore.training.precision import fast_precision
+        from detcore.training.run_log import summary_writer
+        from detcore.training.trainer import train as run
+        from detcore.utils.arguments import checked_device, one_of
+        from detcore.utils.errors import UsageError
 
         console.quiet = not is_main_process()
-        jobs.one_of("--precision", precision, ("no", "bf16", "fp16", "auto"))
-        jobs.one_of("--optimizer", optimizer, ("adamw", "sgd"))
-        jobs.checked_device(device)
+        one_of("--precision", precision, ("no", "bf16", "fp16", "auto"))
+        one_of("--optimizer", optimizer, ("adamw", "sgd"))
+        checked_device(device)
         if config_file and resume:
-            raise jobs.UsageError("give --config or --resume, not both")
-        data, val_data = jobs.located(data), jobs.located(val_data) if val_data else None
+            raise UsageError("give --config or --resume, not both")
+        data, val_data = located(data), located(val_data) if val_data else None
         settings = {name: ctx.params[name] for name in flags.settings_of(ctx)}
         settings |= {"data": data, "val_data": val_data}
         if resume:
             given = {k: settings[k] for k in flags.given(ctx) if k in settings}
-            jobs.check_unchanged(resume, ctx.default_map or {}, given)
+            check_unchanged(resume, ctx.default_map or {}, given)
         elif is_main_process():
-            jobs.check_free(out, overwrite)
+            check_free(out, overwrite)
         if minutes is None and epochs is None and steps is None:
             settings["epochs"] = 10.0
         chosen: dict[str, Any] = {"spec": data, "seed": seed}
         if data == "digits":
             task = "classification" if is_classifier(model) else "detection"
-            chosen |= jobs.digits_as(task, image_size)
+            chosen |= digits_as(task, image_size)
             image_size = chosen["size"]
         settings |= {
             "image_size": image_size,
@@ -152,17 +165,17 @@ def train_command(
         config.check()
         if tensorboard:
             summary_writer()
-        dataset = jobs.open_data(data, "train", chosen)
-        val = jobs.validation_data(dataset, val_data, chosen, say)
-        if resume and jobs.is_saved(resume):
-            net = jobs.saved_model(resume, model, dataset, data)
+        dataset = open_data(data, "train", chosen)
+        val = validation_data(dataset, val_data, chosen, say)
+        if resume and is_saved(resume):
+            net = saved_model(resume, model, dataset, data)
         else:
             # a cascade works at each picture's own size
             size = None if model == "cascade" else image_size
-            options = jobs.model_options(option or [], backbone, size, pretrained)
+            options = model_options(option or [], backbone, size, pretrained)
             net = create_model(model, dataset, options, seed, weights=weights, trunk=trunk)
         if not resume and is_main_process():
-            jobs.begin_run(out, settings)
+            begin_run(out, settings)
         light = Augment(upside_down=0.5 if upside_down else 0.0) if augment else None
         console.print(summary(net, dataset, val, config, out))
         with TrainProgress(console, config.images_a_step(process_count())) as watcher:
@@ -172,10 +185,10 @@ def train_command(
                 config,
                 out=out,
                 val=val,
-                augment=jobs.augmentation(net, dataset, light, mosaic=mosaic, crops=crops),
+                augment=augmentation(net, dataset, light, mosaic=mosaic, crops=crops),
                 watcher=watcher,
                 resume=resume is not None,
             )
         disband()
         if is_main_process():
-            jobs.conclude(out, result, say)
+            conclude(out, result, say)

@@ -1,6 +1,6 @@
 """The flags of `detcore train` that say how a model is made, learns, is saved and logged.
 
-Those of learning, saving and logging are `detcore.engine.config.TrainConfig`'s, under its names.
+Those of learning, saving and logging are `detcore.training.config.TrainConfig`'s, under its names.
 """
 
 from collections.abc import Mapping
@@ -100,9 +100,9 @@ def settings_in(file: Path, ctx: typer.Context, hints: Mapping[str, Any]) -> dic
     """What a YAML file sets of the command's parameters; hints: the types of these.
 
     Raises:
-        ConfigError: what `detcore.engine.config_file.read` refuses, and a value out of bounds.
+        ConfigError: what `detcore.training.config_file.read` refuses, and a value out of bounds.
     """
-    from detcore.engine import config_file
+    from detcore.training import config_file
 
     known = settings_of(ctx)
 

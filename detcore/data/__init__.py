@@ -17,20 +17,26 @@ except ImportError as error:
     ) from error
 
 from detcore.data.base import ClassificationDataset, DetectionDataset, Item, Record, Target
-from detcore.data.boxes_csv import BoxesCsv
-from detcore.data.cityscapes import Cityscapes
-from detcore.data.coco import Coco
-from detcore.data.digits import DigitPatches, Digits, DigitScenes
 from detcore.data.faults import DamagedImage, DataError
-from detcore.data.folder import Folder
 from detcore.data.images import read_image
-from detcore.data.kitti import Kitti
-from detcore.data.multilabel import MultiLabel
-from detcore.data.openimages import OpenImages
-from detcore.data.packed import caltech256, cifar10, fashion_mnist, imagenet, mnist
-from detcore.data.sources import AnyDataset, load
-from detcore.data.voc import Voc
-from detcore.data.yolo import YoloText
+from detcore.data.loading.registry import AnyDataset, load
+from detcore.data.readers.boxes_csv import BoxesCsv
+from detcore.data.readers.cityscapes import Cityscapes
+from detcore.data.readers.coco import Coco
+from detcore.data.readers.digits import DigitPatches, Digits, DigitScenes
+from detcore.data.readers.folder import Folder
+from detcore.data.readers.kitti import Kitti
+from detcore.data.readers.multilabel import MultiLabel
+from detcore.data.readers.openimages import OpenImages
+from detcore.data.readers.torchvision_sets import (
+    caltech256,
+    cifar10,
+    fashion_mnist,
+    imagenet,
+    mnist,
+)
+from detcore.data.readers.voc import Voc
+from detcore.data.readers.yolo import YoloText
 
 __all__ = [
     "AnyDataset",

@@ -31,8 +31,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from detcore.data.faults import DamagedImage, Faults, Kind, NoSplit, counted
+from detcore.data.faults import DamagedImage, Faults, Kind, NoSplit
 from detcore.data.images import image_size, read_image
+from detcore.utils.text import counted
 
 Target = dict[str, Any]
 Item = tuple[Tensor, Target]
@@ -45,7 +46,7 @@ _SPLIT_NAMES = {
     "test": ("test", "testing"),
 }
 
-log = logging.getLogger("detcore.data")
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -155,7 +156,7 @@ class DetectionDataset(Dataset[Item], ABC):
         """Ground truth as pycocotools takes it, in original pixels; transforms don't touch it.
 
         Objects to be ignored (VOC's "difficult") carry ``ignore: 1``, which
-        `detcore.engine.evaluate` honours.
+        `detcore.evaluation.evaluator` honours.
         """
         images: list[dict[str, Any]] = []
         annotations: list[dict[str, Any]] = []

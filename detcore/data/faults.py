@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
-from detcore.errors import UserError
+from detcore.utils.errors import UserError
 
 
 class DataError(UserError):
@@ -64,11 +64,6 @@ _WARNINGS = frozenset(
         Kind.NO_BOXES,
     )
 )
-
-
-def counted(count: int, one: str, many: str) -> str:
-    """ "1 box", "2 boxes"."""
-    return f"{count} {one if count == 1 else many}"
 
 
 @dataclass(frozen=True)

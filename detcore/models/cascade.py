@@ -9,8 +9,8 @@ from torch.nn import functional as F
 
 from detcore.ops import clip_boxes_to_image, roi_align
 from detcore.ops.roi_align import to_rois
+from detcore.parts.input_checks import Target, check_box_targets, check_classes, check_images
 from detcore.parts.processes import loss_normalizer
-from detcore.parts.targets import Target, check_box_targets, check_classes, check_images
 
 from .config import keeps_config
 

@@ -5,11 +5,11 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from detcore.parts.backbone import DEFAULT_BACKBONE, as_backbone, in_channels
+from detcore.parts.backbones import DEFAULT_BACKBONE, as_backbone, in_channels
 from detcore.parts.heads import ClassifierHead
+from detcore.parts.input_checks import Target, check_class_targets, check_images
 from detcore.parts.losses import classification_loss
 from detcore.parts.preprocess import Preprocess, ShorterTo, StretchTo
-from detcore.parts.targets import Target, check_class_targets, check_images
 
 from .config import keeps_config
 

@@ -6,9 +6,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from detcore.parts.input_checks import Target, check_box_targets, check_classes, check_images
 from detcore.parts.postprocess import Detections, Postprocess
 from detcore.parts.preprocess import ImageBatch, Preprocess
-from detcore.parts.targets import Target, check_box_targets, check_classes, check_images
 
 
 class Detector(nn.Module, ABC):

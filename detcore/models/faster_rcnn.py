@@ -10,16 +10,16 @@ from torch import Tensor, nn
 from detcore.ops import decode_dense, multiscale_roi_align
 from detcore.ops.roi_align import to_rois
 from detcore.parts.anchors import cell_anchors, grid_anchors
-from detcore.parts.backbone import DEFAULT_BACKBONE, as_backbone, in_channels
+from detcore.parts.assignment.iou_matcher import Matcher
+from detcore.parts.assignment.sampler import BalancedSampler
+from detcore.parts.backbones import DEFAULT_BACKBONE, as_backbone, in_channels
 from detcore.parts.box_coder import BoxCoder
 from detcore.parts.heads import BoxHead, RPNHead, dense_to_rows
+from detcore.parts.input_checks import Target
 from detcore.parts.losses import box_head_loss, rpn_loss
-from detcore.parts.matcher import Matcher
-from detcore.parts.neck import FPN
+from detcore.parts.necks import FPN
 from detcore.parts.postprocess import Detections, Postprocess, ProposalSelector
 from detcore.parts.preprocess import FitWithin, ImageBatch, Preprocess
-from detcore.parts.sampler import BalancedSampler
-from detcore.parts.targets import Target
 
 from .config import keeps_config
 from .detector import Detector

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from detcore.parts.targets import Target, check_box_targets, check_images
+from detcore.parts.input_checks import Target, check_box_targets, check_images
 
 from .classifier import Classifier
 from .detector import Detector

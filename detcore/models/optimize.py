@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torchvision.ops import FrozenBatchNorm2d
 
-from detcore.parts.fuse import FusedConv2d, fuse
+from detcore.parts.conv_fusion import FusedConv2d, fuse
 from detcore.parts.preprocess import Preprocess
 
 M = TypeVar("M", bound=nn.Module)
@@ -17,7 +17,8 @@ def optimize(model: M, *, dtype: torch.dtype = torch.float32, winograd: bool = T
     """A copy of a model for inference alone, faster and with the same answers up to rounding.
 
     Batch norms are folded into the convolutions before them, sums and activations done in the
-    convolution's own pass where oneDNN can (see `detcore.parts.fuse`), and maps lie channels-last.
+    convolution's own pass where oneDNN can (see `detcore.parts.conv_fusion`), and maps lie
+    channels-last.
 
     Args:
         model: any of detcore's, on any device. It stays as it was.

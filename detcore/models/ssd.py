@@ -9,13 +9,14 @@ from torch import Tensor, nn
 
 from detcore.ops import decode_dense
 from detcore.parts.anchors import centred, default_boxes, grid_anchors
-from detcore.parts.backbone import DEFAULT_BACKBONE, as_backbone, in_channels
+from detcore.parts.assignment.iou_matcher import ArgmaxMatcher
+from detcore.parts.backbones import DEFAULT_BACKBONE, as_backbone, in_channels
 from detcore.parts.box_coder import BoxCoder
 from detcore.parts.heads import SSDHead, dense_to_rows
+from detcore.parts.input_checks import Target
 from detcore.parts.layers import group_norm
 from detcore.parts.losses import ssd_loss
-from detcore.parts.matcher import ArgmaxMatcher
-from detcore.parts.neck import ExtraLevels, Level, VGGTop, extra_level
+from detcore.parts.necks import ExtraLevels, Level, VGGTop, extra_level
 from detcore.parts.postprocess import Detections, Postprocess
 from detcore.parts.preprocess import (
     FitWithin,
@@ -23,7 +24,6 @@ from detcore.parts.preprocess import (
     Preprocess,
     StretchTo,
 )
-from detcore.parts.targets import Target
 
 from .config import keeps_config
 from .detector import Detector

@@ -8,16 +8,16 @@ import torch
 from torch import Tensor, nn
 
 from detcore.ops import decode_dense
-from detcore.parts.anchor_assigner import AnchorAssigner, Anchors
-from detcore.parts.assigner import OneToOne, SimOTA, grid_centres
-from detcore.parts.backbone import DEFAULT_BACKBONE, as_backbone, in_channels
+from detcore.parts.assignment.anchor_shape import AnchorAssigner, Anchors
+from detcore.parts.assignment.iou_matcher import BETWEEN
+from detcore.parts.assignment.simota import OneToOne, SimOTA, grid_centres
+from detcore.parts.backbones import DEFAULT_BACKBONE, as_backbone, in_channels
 from detcore.parts.heads import YOLOHead, dense_to_rows
+from detcore.parts.input_checks import Target
 from detcore.parts.losses import yolo_loss
-from detcore.parts.matcher import BETWEEN
-from detcore.parts.neck import PAN
+from detcore.parts.necks import PAN
 from detcore.parts.postprocess import Detections, Postprocess
 from detcore.parts.preprocess import FitWithin, ImageBatch, Preprocess
-from detcore.parts.targets import Target
 
 from .config import keeps_config
 from .detector import Detector

@@ -13,9 +13,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from detcore.parts.input_checks import Target, check_images
 from detcore.parts.postprocess import Detections, Postprocess
 from detcore.parts.preprocess import Preprocess, Size, StretchTo
-from detcore.parts.targets import Target, check_images
 
 from .darknet_files import WeightsFile, read_cfg
 from .darknet_layers import IMAGE, Builder, YOLOLayer

@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from detcore.errors import UserError
+from detcore.utils.errors import UserError
 
 
 class WeightsError(UserError):

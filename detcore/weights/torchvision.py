@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from detcore.models import create
-from detcore.parts.torchvision_backbone import TorchvisionBackbone
+from detcore.parts.backbones.torchvision import TorchvisionBackbone
 
 from .files import WeightsError, read_state
 from .torchvision_layouts import LAYOUTS

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from detcore.cli import app
 from detcore.data import DataError
-from detcore.data.check import check
+from detcore.data.validation.check import check
 from tests.data.test_kitti import LABELS
 from tests.data.test_openimages import HEADER, ROWS
 

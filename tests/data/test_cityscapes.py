@@ -4,8 +4,8 @@ import pytest
 from PIL import Image
 
 from detcore.data import Cityscapes, DataError, load
-from detcore.data.cityscapes import CLASSES
 from detcore.data.faults import Faults, Kind, NoSplit
+from detcore.data.readers.cityscapes import CLASSES
 
 # the keys and order of a gtFine file; pictures are 2048 x 1024
 DOCUMENT = {

@@ -5,7 +5,7 @@ from PIL import Image
 
 from detcore.data import Coco, DataError, load
 from detcore.data.faults import NoSplit
-from detcore.engine.evaluate import coco_results
+from detcore.evaluation.evaluator import coco_results
 
 
 def document():

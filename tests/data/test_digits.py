@@ -51,7 +51,7 @@ def test_labels_are_the_source_digits():
 
 def test_boxes_hold_the_ink_tightly(monkeypatch):
     # On a flat ground without noise every pixel that differs from it is ink
-    import detcore.data.digits as module
+    import detcore.data.readers.digits as module
 
     monkeypatch.setattr(
         module, "_background", lambda rng, size: np.full((3, size, size), 0.5, np.float32)
@@ -159,7 +159,7 @@ def test_senseless_arguments_are_named(options, words):
 def test_missing_scikit_learn_is_one_sentence(monkeypatch):
     import sys
 
-    from detcore.data.digits import _glyphs
+    from detcore.data.readers.digits import _glyphs
 
     monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
     _glyphs.cache_clear()

@@ -3,7 +3,7 @@ from PIL import Image
 
 from detcore.data import DataError, Kitti, load
 from detcore.data.faults import Faults, Kind, NoSplit
-from detcore.data.kitti import CLASSES
+from detcore.data.readers.kitti import CLASSES
 
 # training/label_2 as KITTI has it: 15 columns, DontCare with -1 and -10 for what is unknown
 LABELS = """Car 0.00 0 1.85 387.63 181.54 423.81 203.12 1.67 1.87 3.69 -16.53 2.39 58.49 1.57
@@ -36,7 +36,7 @@ def test_objects_and_regions_not_cared_for(root):
 
 
 def test_a_detection_in_such_a_region_is_forgiven_whatever_its_class(root):
-    from detcore.engine.metrics import coco_metrics
+    from detcore.evaluation.coco_metrics import coco_metrics
 
     data = load(root, "all")
     truth = data.to_coco()

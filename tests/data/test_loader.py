@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from detcore.data import DamagedImage, DataError, DetectionDataset, Digits, Record
-from detcore.data.loader import Stream, aspect_groups, evaluation_loader, training_loader
-from detcore.data.transforms import Augment
+from detcore.data.loading.loader import Stream, aspect_groups, evaluation_loader, training_loader
+from detcore.data.loading.transforms import Augment
 
 
 class Numbers(torch.utils.data.Dataset):

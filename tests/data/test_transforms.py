@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from detcore.data.transforms import Augment, mosaic
+from detcore.data.loading.transforms import Augment, mosaic
 
 
 def scene():

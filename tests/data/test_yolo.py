@@ -5,11 +5,11 @@ import yaml
 from PIL import Image
 
 from detcore.data import DataError, YoloText, load
-from detcore.data.check import check
 from detcore.data.faults import Faults, Kind, NoSplit
-from detcore.data.folder import Folder
-from detcore.engine.answers import write_answers
-from tests.test_cli import SMALL, call
+from detcore.data.readers.folder import Folder
+from detcore.data.validation.check import check
+from detcore.inference.export_formats import write_answers
+from tests.commands.test_cli import SMALL, call
 
 NAMES = ["cat", "dog", "owl"]
 OBJECTS = "1 0.5 0.5 0.25 0.5\n0 0.125 0.25 0.25 0.5 0.9\n"

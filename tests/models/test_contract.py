@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from detcore.models import MODELS, create
-from detcore.parts.backbone import Backbone
+from detcore.parts.backbones.timm import Backbone
 
 ANCHORS = [[[8, 12], [20, 10]], [[24, 24], [16, 40]], [[50, 30], [60, 70]]]
 YOLOS = ["yolo", "yolo_anchors", "yolo_one_to_one", "yolo_anchors_one_to_one"]

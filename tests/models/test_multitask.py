@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from detcore.models import MultiTask, create
-from detcore.parts.backbone import Backbone
+from detcore.parts.backbones.timm import Backbone
 
 from .test_contract import BACKBONE, IMAGES, TARGETS, small
 

@@ -9,8 +9,8 @@ from torchvision.ops import FrozenBatchNorm2d
 
 import detcore
 from detcore.models.detector import Detector
-from detcore.parts.backbone import as_backbone
-from detcore.parts.fuse import FusedConv2d, fuse
+from detcore.parts.backbones import as_backbone
+from detcore.parts.conv_fusion import FusedConv2d, fuse
 
 from .test_contract import IMAGES, MODELS, small
 

@@ -1,4 +1,4 @@
-"""tests/engine/test_processes.py has the same with real processes."""
+"""tests/training/test_distributed.py has the same with real processes."""
 
 import pytest
 import torch

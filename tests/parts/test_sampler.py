@@ -2,7 +2,7 @@ import pytest
 import torch
 from torchvision.models.detection._utils import BalancedPositiveNegativeSampler
 
-from detcore.parts.sampler import BalancedSampler
+from detcore.parts.assignment.sampler import BalancedSampler
 
 
 @pytest.mark.parametrize(

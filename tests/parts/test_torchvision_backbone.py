@@ -6,8 +6,9 @@ import torchvision
 from torch import nn
 from torchvision.ops import FrozenBatchNorm2d
 
-from detcore.parts.backbone import Backbone, as_backbone
-from detcore.parts.torchvision_backbone import TorchvisionBackbone
+from detcore.parts.backbones import as_backbone
+from detcore.parts.backbones.timm import Backbone
+from detcore.parts.backbones.torchvision import TorchvisionBackbone
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from detcore.data import load
-from detcore.engine.evaluate import evaluate
+from detcore.evaluation.evaluator import evaluate
 from detcore.weights import Darknet, load_darknet
 
 from .conftest import NET, Floats

@@ -11,10 +11,10 @@ import torch
 from safetensors.torch import save_file
 from torchvision.models import get_model
 
-from detcore.engine import checkpoint
-from detcore.engine.checkpoint import CheckpointInfo
+from detcore.checkpoints import checkpoint
+from detcore.checkpoints.checkpoint import CheckpointInfo
 from detcore.models import create
-from detcore.parts.torchvision_backbone import TorchvisionBackbone
+from detcore.parts.backbones.torchvision import TorchvisionBackbone
 from detcore.weights import PUBLISHED, WeightsError, class_names, load_torchvision, load_trunk
 
 State = dict[str, torch.Tensor]

@@ -1,0 +1,34 @@
+"""detcore bench."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from detcore.commands.exit_codes import plain_errors
+from detcore.commands.options import JsonOut
+
+
+def bench_command(
+    op: Annotated[str | None, typer.Option("--op", help="This op only, say nms.")] = None,
+    full: Annotated[
+        bool,
+        typer.Option("--full", help="Also torch.compile and slow inputs: some minutes."),
+    ] = False,
+    json_out: JsonOut = None,
+) -> None:
+    """Compare each op with its rivals on this machine, in two to three minutes.
+
+    Against torchvision, and what is installed of powerboxes, OpenVINO, ONNX Runtime and lsnms.
+
+    Results are compared before anything is timed, runs are interleaved, times are medians in ms.
+    """
+    with plain_errors():
+        from detcore import bench as benchmark
+        from detcore.utils.errors import UsageError
+
+        try:
+            benchmark.main(full=full, op=op, json=json_out)
+        except ValueError as error:
+            raise UsageError(str(error)) from error

@@ -1,0 +1,38 @@
+"""detcore data check."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from detcore.commands.exit_codes import plain_errors
+from detcore.commands.options import DATA_HELP, JsonOut
+from detcore.utils.printing import console, say
+
+
+def data_check_command(
+    path: Annotated[str, typer.Argument(help=DATA_HELP)],
+    split: Annotated[
+        str | None, typer.Option(help="train, val, test or all; default: every one it has.")
+    ] = None,
+    json_out: JsonOut = None,
+) -> None:
+    """Count, measure and decode a whole data set, and list all that is wrong with it.
+
+    Ends with code 1 if there are errors, with 0 if there are warnings alone.
+    """
+    with plain_errors():
+        from detcore.data.validation import tables
+        from detcore.data.validation.check import check
+        from detcore.utils.atomic_write import write_json
+
+        with console.status("reading") as status:
+            found = check(path, split, lambda n, of: status.update(f"decoding {n}/{of}"))
+        for table in tables.tables(found):
+            console.print(table)
+        say(tables.headline(found))
+        if json_out:
+            write_json(json_out, found)
+        if found["errors"]:
+            raise typer.Exit(1)

@@ -1,0 +1,72 @@
+"""Data for a model, and what a model is asked to answer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+
+from detcore.checkpoints.checkpoint import CheckpointInfo
+from detcore.data import AnyDataset, load
+from detcore.data.loading.registry import named
+from detcore.inference.tiles import Tiles
+from detcore.utils.errors import UsageError
+
+
+def open_data(spec: str, split: str, chosen: dict[str, Any]) -> AnyDataset:
+    """Open data; `chosen` says of which task, size, seed and length the digits are to be."""
+    known = ("task", "size", "seed", "length") if spec == "digits" else ()
+    return load(spec, split, **{k: chosen[k] for k in known if chosen.get(k) is not None})
+
+
+def data_for(info: CheckpointInfo, data: str | None, split: str, length: int | None) -> AnyDataset:
+    """Data to use a model on, by default what it was trained on; UsageError for another task's."""
+    spec = data or info.data.get("spec")
+    if not spec:
+        raise UsageError("the model doesn't say what it was trained on; give --data")
+    dataset = open_data(spec, split, {**info.data, "task": info.task, "length": length})
+    if dataset.task != info.task:
+        raise UsageError(f"{spec} is for {dataset.task}, the model for {info.task}")
+    return dataset
+
+
+def name_best(net: nn.Module, count: int) -> None:
+    """Let a classifier name its `count` best classes; UsageError where it can't."""
+    if not hasattr(net, "top_k"):
+        raise UsageError("--top-k is for classifiers, the checkpoint is another model's")
+    try:
+        net.top_k = count  # type: ignore[assignment]
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+
+
+def name_above(net: nn.Module, score: float) -> None:
+    """Let a classifier of several labels name all classes above a score; UsageError for others."""
+    if not getattr(net, "multilabel", False):
+        raise UsageError(
+            "--score is for detectors and classifiers of several labels; this one names its best "
+            "class, or of --top-k the best ones"
+        )
+    net.score_threshold = score  # type: ignore[assignment]
+
+
+def tiles_for(info: CheckpointInfo, size: int, overlap: float) -> Tiles:
+    """How to cut photos for a checkpoint's detector; UsageError for a classifier."""
+    if info.task != "detection":
+        raise UsageError(f"--tiles is for detectors, the checkpoint is for {info.task}")
+    return Tiles(size, overlap)
+
+
+def located(spec: str) -> str:
+    """Data by its full path, so that a run knows it wherever it goes on."""
+    if spec == "digits":
+        return spec
+    name, path = named(spec)
+    return f"{name}:{path.resolve()}" if name else str(path.resolve())
+
+
+def check_classes(there: list[str], wanted: list[str], spec: str) -> None:
+    if there != wanted:
+        raise UsageError(
+            f"{spec} has the classes {', '.join(there)}, the model {', '.join(wanted)}"
+        )

@@ -1,0 +1,172 @@
+"""Which reader takes what ``--data`` names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from inspect import signature
+from pathlib import Path
+from typing import Any
+
+from detcore.data.base import ClassificationDataset, DetectionDataset
+from detcore.data.faults import DataError, Faults
+from detcore.data.readers.boxes_csv import BoxesCsv, is_boxes_csv
+from detcore.data.readers.cityscapes import Cityscapes, is_cityscapes
+from detcore.data.readers.coco import Coco, annotation_files
+from detcore.data.readers.digits import DigitPatches, Digits, DigitScenes
+from detcore.data.readers.folder import Folder, is_folder
+from detcore.data.readers.kitti import Kitti, is_kitti
+from detcore.data.readers.multilabel import MultiLabel, is_multilabel, is_multilabel_folder
+from detcore.data.readers.openimages import OpenImages, is_openimages
+from detcore.data.readers.torchvision_sets import (
+    caltech256,
+    cifar10,
+    fashion_mnist,
+    imagenet,
+    mnist,
+    recognised,
+)
+from detcore.data.readers.voc import Voc, is_voc
+from detcore.data.readers.yolo import YAML_SUFFIXES, YoloText, is_yolo
+
+AnyDataset = DetectionDataset | ClassificationDataset
+
+
+def load(
+    spec: str | Path, split: str = "train", *, faults: Faults | None = None, **options: Any
+) -> AnyDataset:
+    """Open a data set by name or by what is in a folder.
+
+    Args:
+        spec: ``digits``; ``NAME:PATH`` with a name of `NAMES`; a COCO JSON file, a CSV of
+            `BoxesCsv`'s form, a CSV or JSON file of `MultiLabel`'s forms, or a YAML file as of
+            `YoloText`; or a folder, which is recognised in this order as COCO (an instances JSON
+            in it or in ``annotations/``), VOC (XML annotations), YOLO texts, Open Images, KITTI,
+            Cityscapes, boxes in CSV, CIFAR-10, MNIST, Fashion-MNIST, Caltech-256, labels (a CSV
+            or JSON of `MultiLabel`'s forms, beside its pictures or their ``images/``), or
+            classification (folders of pictures; ImageNet's too).
+        split: ``train``, ``val`` or ``test``, if the data has it; ``all``. A COCO JSON file is one
+            split in itself and is taken whole, whatever is asked for, and so is a CSV that has no
+            column ``split``.
+        faults: given to readers of files: takes up what is wrong with them.
+        options: handed to the reader. For ``digits``: ``task`` ("detection" or
+            "classification"), ``size`` (pixels), ``length``, ``seed``.
+
+    Returns:
+        The data set, see `detcore.data.base` for its items.
+
+    Raises:
+        DataError: nothing readable there; the text says what was looked for.
+    """
+    if str(spec) == "digits":
+        return _digits(split, **options)
+    name, path = named(str(spec))
+    if name and not path.exists():
+        raise DataError(f"{path}: no such file or folder ({name}: was asked for)")
+    reader = NAMES[name] if name else _reader_of(path)
+    if faults is not None and "faults" in signature(reader).parameters:
+        options["faults"] = faults
+    data: AnyDataset = reader(path, split, **options)
+    return data
+
+
+def named(spec: str) -> tuple[str, Path]:
+    """The name of `NAMES` in NAME:PATH, or "", and the path."""
+    name, colon, rest = spec.partition(":")
+    # a path may have a colon in it: C:\data
+    return (name, Path(rest)) if colon and name in NAMES else ("", Path(spec))
+
+
+def _coco(path: Path, split: str, *, faults: Faults | None = None, **options: Any) -> Coco:
+    options["faults"] = faults
+    if path.is_file():
+        data = Coco(path, **options)
+        data.whole = True
+        return data
+    found = annotation_files(path, split)
+    if not found:
+        raise DataError(f"{path}: no COCO .json here or in annotations/")
+    files, share = found
+    return Coco(files, split=share, **options)
+
+
+NAMES: dict[str, Callable[..., Any]] = {
+    "coco": _coco,
+    "voc": Voc,
+    "yolo": YoloText,
+    "openimages": OpenImages,
+    "kitti": Kitti,
+    "cityscapes": Cityscapes,
+    "csv": BoxesCsv,
+    "cifar10": cifar10,
+    "mnist": mnist,
+    "fashion-mnist": fashion_mnist,
+    "caltech256": caltech256,
+    "imagenet": imagenet,
+    "folder": Folder,
+    "multilabel": MultiLabel,
+}
+
+
+def _reader_of(path: Path) -> Callable[..., Any]:
+    if path.is_file():
+        if path.suffix.lower() in YAML_SUFFIXES:
+            return YoloText
+        if path.suffix.lower() not in (".json", ".csv"):
+            raise DataError(
+                f"{path}: wanted a COCO .json, a YOLO .yaml, a .csv of boxes or a .csv or .json "
+                f"of labels"
+            )
+        if is_boxes_csv(path):
+            return BoxesCsv
+        return MultiLabel if is_multilabel(path) else _coco
+    if not path.is_dir():
+        raise DataError(
+            f"{path}: no such data (give 'digits', a COCO .json file, a .csv of boxes or labels, a "
+            f"folder, or NAME:PATH with one of {', '.join(NAMES)})"
+        )
+    if _has_coco(path):
+        return _coco
+    for fits, name in (
+        (is_voc, "voc"),
+        (is_yolo, "yolo"),
+        (is_openimages, "openimages"),
+        (is_kitti, "kitti"),
+        (is_cityscapes, "cityscapes"),
+        (is_boxes_csv, "csv"),
+    ):
+        if fits(path):
+            return NAMES[name]
+    packed = recognised(path)
+    if len(packed) > 1:
+        raise DataError(f"{path}: it holds {' and '.join(packed)}; name one: {packed[0]}:{path}")
+    if packed:
+        return NAMES[packed[0]]
+    if is_multilabel_folder(path):
+        return MultiLabel
+    if is_folder(path):
+        return Folder
+    raise DataError(
+        f"{path}: no data recognised; looked for a COCO .json here and in annotations/, VOC .xml "
+        f"here, in Annotations/ and one folder down, data.yaml or classes.txt (YOLO), "
+        f"class-descriptions-boxable.csv (Open Images), label_2/ (KITTI), gtFine/ (Cityscapes), "
+        f"a .csv with columns filename, class, xmin, ymin, xmax, ymax, "
+        f"cifar-10-batches-py/, MNIST/raw, FashionMNIST/raw, 256_ObjectCategories/, a .csv or "
+        f".json of labels, and folders of pictures"
+    )
+
+
+def _has_coco(root: Path) -> bool:
+    try:
+        return annotation_files(root, "all") is not None
+    except DataError:
+        return True  # there are some, for other splits
+
+
+def _digits(
+    split: str, *, task: str = "detection", size: int | None = None, **options: Any
+) -> AnyDataset:
+    # An epoch of 10,000 fresh pictures costs nothing to store; 500 give AP50 within about 0.01
+    options.setdefault("length", 10_000 if split == "train" else 500)
+    if task == "classification":
+        return DigitPatches(split, size=size or 32, **options)
+    return Digits(split, scenes=DigitScenes(size=size or 128), **options)

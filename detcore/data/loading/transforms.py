@@ -1,0 +1,161 @@
+"""Augmentation of an image with its target, by torchvision.transforms.v2, and mosaics of four.
+
+Randomness comes from torch's global generator; `detcore.data.loading.loader` seeds it for every
+item, so that an item's augmentation doesn't hang on how many workers there are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torchvision import tv_tensors
+from torchvision.transforms import v2
+
+from detcore.data.base import Item, Target
+
+
+@dataclass(frozen=True)
+class Augment:
+    """Mirror, crops, scale and colour jitter; the dtype stays, and the size but for `longest`
+    and `crops`.
+
+    Args:
+        longest: pictures with a longer side than this, in pixels, come out with this one: what a
+            model would do itself, done before all else is four times cheaper at half the size.
+            The sampling (bilinear, no antialiasing) is that of `detcore.parts.preprocess`. None
+            keeps every size.
+        mirror: probability of a left-right flip. 0 for writing.
+        upside_down: probability of a top-bottom flip, for pictures without an up, such as
+            microscopy or aerial views.
+        colour: greatest relative change of brightness, contrast and saturation.
+        scale: the least and greatest factor of a zoom; the result is cropped at random, or set
+            on a mean-coloured ground. (1, 1) switches it off.
+        crops: probability of SSD's crop (Liu et al., ECCV 2016; torchvision's RandomIoUCrop): a
+            part of 0.3 to 1 of each side, that has a box in common with a drawn least IoU, and in
+            one case of seven the whole. Boxes whose centres it leaves out are dropped.
+        mosaic: share of pictures that `mosaic` makes of four. It takes a loader, which has the
+            other three (`detcore.data.loading.loader`); a call alone doesn't do it.
+        least_visible: a box of which a smaller share than this stays in the picture is dropped.
+
+    Called with ``(image, target)``: uint8 or float ``[3, H, W]``, and either form of target from
+    `detcore.data.base`; returns the same. ``area`` is recomputed from the boxes.
+    """
+
+    mirror: float = 0.5
+    upside_down: float = 0.0
+    colour: float = 0.2
+    scale: tuple[float, float] = (0.8, 1.25)
+    least_visible: float = 0.3
+    longest: int | None = None
+    crops: float = 0.0
+    mosaic: float = 0.0
+
+    def __call__(self, image: Tensor, target: Target) -> Item:
+        whole = boxes = target.get("boxes", torch.zeros(0, 4))
+        if len(boxes) and self.crops > 0 and torch.rand(()) < self.crops:
+            image, boxes = _crop(image, boxes)
+        height, width = image.shape[-2:]
+        canvas = _shrunk(height, width, self.longest)
+        factor = _log_uniform(self.scale)
+        scaled = [max(1, round(side * factor)) for side in canvas]
+        steps: list[v2.Transform] = []
+        if scaled != [height, width]:
+            # shrinking and zooming in one: two samplings would blur
+            steps.append(v2.Resize(scaled, antialias=False))
+        if scaled != canvas:
+            fill = [float(c) for c in image[:, ::8, ::8].float().mean((1, 2))]
+            steps.append(v2.RandomCrop(canvas, pad_if_needed=True, fill=fill))
+        uncut = whole * torch.tensor([scaled[1] / width, scaled[0] / height] * 2)
+        steps += [v2.RandomHorizontalFlip(self.mirror), v2.RandomVerticalFlip(self.upside_down)]
+        if self.colour > 0:
+            steps.append(v2.ColorJitter(self.colour, self.colour, self.colour))
+        typed = tv_tensors.BoundingBoxes(boxes, format="XYXY", canvas_size=(height, width))
+        image, moved = v2.Compose(steps)(tv_tensors.Image(image), typed)
+        image = image.as_subclass(Tensor)
+        if "boxes" not in target:
+            return image, target
+        return image, _visible(target, moved.as_subclass(Tensor), uncut, self.least_visible)
+
+
+def mosaic(
+    items: Sequence[Item], *, longest: int | None = None, least_visible: float = 0.3
+) -> Item:
+    """One picture of four, each filling a quarter (Bochkovskiy et al., 2020, YOLOv4).
+
+    Args:
+        items: four of detection's, see `detcore.data.base`.
+        longest, least_visible: as in `Augment`.
+
+    Returns:
+        A picture of the first one's size and dtype, with its ``image_id``. The quarters meet at a
+        point drawn from the middle third; each picture is scaled until it covers its quarter, and
+        cut there at random. Boxes are cut with it.
+    """
+    first, told = items[0]
+    height, width = first.shape[-2:]
+    height, width = (max(2, side) for side in _shrunk(height, width, longest))
+    across, down = ((torch.rand(2) + 1) / 3).tolist()
+    x, y = max(1, int(across * width)), max(1, int(down * height))
+    canvas = first.new_empty(first.shape[0], height, width)
+    quarters = ((0, 0, x, y), (x, 0, width, y), (0, y, x, height), (x, y, width, height))
+    parts = []
+    for (image, target), (x0, y0, x1, y1) in zip(items, quarters, strict=True):
+        part, kept = _cover(image, target, (y1 - y0, x1 - x0), least_visible)
+        canvas[:, y0:y1, x0:x1] = part
+        kept["boxes"] = kept["boxes"] + torch.tensor([x0, y0, x0, y0])
+        parts.append(kept)
+    keys = [k for k in ("boxes", "labels", "iscrowd", "area") if all(k in p for p in parts)]
+    return canvas, {**told, **{k: torch.cat([p[k] for p in parts]) for k in keys}}
+
+
+def _cover(
+    image: Tensor, target: Target, wanted: tuple[int, int], least: float
+) -> tuple[Tensor, Target]:
+    """A random part of the scaled picture, of the (height, width) wanted, and the boxes in it."""
+    height, width = image.shape[-2:]
+    scale = max(wanted[0] / height, wanted[1] / width)
+    scaled = [max(w, round(side * scale)) for w, side in zip(wanted, (height, width), strict=True)]
+    top, left = (int(torch.randint(s - w + 1, ())) for s, w in zip(scaled, wanted, strict=True))
+    # antialiased: pictures are halved and more, thin strokes would break up
+    whole = v2.functional.resize(image, scaled, antialias=True)
+    uncut = target["boxes"] * torch.tensor([scaled[1] / width, scaled[0] / height] * 2)
+    moved = uncut - torch.tensor([left, top, left, top])
+    bounds = torch.tensor([wanted[1], wanted[0]] * 2)
+    boxes = torch.minimum(moved.clamp(min=0), bounds)
+    part = whole[:, top : top + wanted[0], left : left + wanted[1]]
+    return part, _visible(target, boxes, uncut, least)
+
+
+def _crop(image: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
+    """SSD's crop; a box that it drops comes back without area."""
+    height, width = image.shape[-2:]
+    if min(height, width) < 4:
+        return image, boxes  # three tenths of it are no pixel
+    typed = tv_tensors.BoundingBoxes(boxes, format="XYXY", canvas_size=(height, width))
+    cropped, moved = v2.RandomIoUCrop()(tv_tensors.Image(image), typed)
+    return cropped.as_subclass(Tensor), moved.as_subclass(Tensor)
+
+
+def _visible(target: Target, boxes: Tensor, uncut: Tensor, least: float) -> Target:
+    """The target with moved boxes; those mostly outside the picture are dropped."""
+    area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+    whole = (uncut[:, 2] - uncut[:, 0]) * (uncut[:, 3] - uncut[:, 1])
+    keep = (area >= least * whole) & (boxes[:, 2] - boxes[:, 0] >= 1)
+    keep &= boxes[:, 3] - boxes[:, 1] >= 1
+    kept: Target = {k: target[k][keep] for k in ("labels", "iscrowd") if k in target}
+    return {**target, **kept, "boxes": boxes[keep], "area": area[keep]}
+
+
+def _shrunk(height: int, width: int, longest: int | None) -> list[int]:
+    """Height and width with the longer side at most `longest`, other than `FitWithin` never a pixel
+    short of it: the model would resize once more."""
+    shrink = min(1.0, (longest or max(height, width)) / max(height, width))
+    return [max(1, int(side * shrink + 1e-6)) for side in (height, width)]
+
+
+def _log_uniform(bounds: tuple[float, float]) -> float:
+    low, high = bounds
+    return float(low * (high / low) ** torch.rand(()).item())

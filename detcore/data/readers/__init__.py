@@ -1,0 +1,1 @@
+"""Readers: one file per form that data sets come in."""

@@ -1,0 +1,207 @@
+"""COCO detection JSON with its folder of pictures (Lin et al., ECCV 2014)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import isfinite
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from detcore.data.base import FileDetection, Record, Transform, hashed_split
+from detcore.data.faults import DataError, Faults, Kind
+from detcore.data.readers.coco_json import Document, Entry, box_of, read_document
+from detcore.data.readers.file_finder import Pictures, files_of_split, find_pictures
+
+_Object = tuple[Entry, list[float]]  # annotation; x, y, width, height in pixels
+
+
+class Coco(FileDetection):
+    """A detection set in COCO's form.
+
+    Args:
+        annotations: the instances JSON, or several with the same categories, taken as one set.
+        images: the folder of pictures; None looks beside the JSON and where COCO itself and
+            common exporters put them.
+        split: ``all`` takes the whole file; ``train`` or ``val`` takes 80% or 20% of its images
+            by a hash of the file name, for files that hold no split.
+        transforms: applied to each item.
+        faults: takes up what is wrong; the default raises what training can't do without.
+        need_pictures: False takes up images whose files are missing too, for work on annotations
+            alone.
+
+    Category ids, sparse in COCO itself (1..90 with gaps), become labels 1..C in ascending order
+    of id; `category_ids` leads back. Crowd regions (``iscrowd: 1``) are in no item's target and
+    in the evaluation's ground truth. Boxes without area and missing pictures are left out, of
+    training and evaluation, and reported once with the file's name.
+
+    What is null counts as absent. Without ``bbox``, the box is that of ``segmentation`` (polygons
+    or a run-length mask); without ``area``, the box's; without ``width`` and ``height``, the
+    picture's header is read. Pictures are looked for by name, then with ``/`` for ``\\``, then by
+    the name without its folders. Image ids are the file's own; those of a second file are moved
+    past the first's where they meet.
+
+    Raises:
+        DataError: no such file or folder, malformed JSON, annotations that point nowhere, two
+            categories of one name, files whose categories differ.
+        NoSplit: the share of `split` has no pictures.
+    """
+
+    def __init__(
+        self,
+        annotations: str | Path | Sequence[str | Path],
+        images: str | Path | None = None,
+        *,
+        split: str = "all",
+        transforms: Transform | None = None,
+        faults: Faults | None = None,
+        need_pictures: bool = True,
+    ) -> None:
+        files = [annotations] if isinstance(annotations, str | Path) else list(annotations)
+        self.file = Path(files[0])
+        super().__init__([], transforms, faults)
+        documents = [read_document(Path(f), self.faults) for f in files]
+        self.classes = list(documents[0].categories.values())
+        self.category_ids = list(documents[0].categories)
+        self._label_of = {c: i for i, c in enumerate(self.category_ids, start=1)}
+        documents = [d for d in documents if self._agrees(d, documents[0])]
+        for document in documents:
+            if document.images:
+                self._take(document, split, Path(images) if images else None, need_pictures)
+        if not self.records:
+            count = sum(len(d.images) for d in documents)
+            problem = f"none of its {count} pictures can be read" if count else "'images' is empty"
+            raise DataError(f"{self.file}: {problem}")
+        self.report(self.file)
+
+    def _agrees(self, document: Document, first: Document) -> bool:
+        if document.categories == first.categories:
+            return True
+        here, there = (
+            ", ".join(f"{i} {name}" for i, name in d.categories.items()) for d in (document, first)
+        )
+        text = f"its categories are {here}; those of {first.file} {there}"
+        self.faults.refuse(Kind.CLASSES, document.file, text)
+        return False
+
+    def _take(
+        self, document: Document, split: str, folder: Path | None, need_pictures: bool
+    ) -> None:
+        names = [str(info["file_name"]) for info in document.images]
+        keep = set(hashed_split(names, split))
+        # annotations before pictures: what is wrong with them is found where no picture is
+        chosen = [
+            (info, self._objects(document, info))
+            for info in document.images
+            if info["file_name"] in keep
+        ]
+        try:
+            pictures = find_pictures(document.file, names, folder)
+        except DataError:
+            if need_pictures:
+                raise
+            pictures = Pictures(document.file.parent)
+        shift = self._shift(document)
+        for info, objects in chosen:
+            path = pictures.of(info["file_name"])
+            if need_pictures and not path.is_file():
+                self.faults.left_out(Kind.MISSING, path, "picture is missing; left out")
+            elif size := self._size(document, info, path):
+                self.add(self._record(int(info["id"]) + shift, info, size, objects), path)
+
+    def _shift(self, document: Document) -> int:
+        """What to add to a file's image ids, so that they are no earlier file's."""
+        ids = {int(info["id"]) for info in document.images}
+        taken = {record.image_id for record in self.records}
+        return max(taken) + 1 - min(ids) if ids & taken else 0
+
+    def _size(self, document: Document, info: Entry, path: Path) -> tuple[int, int] | None:
+        """(width, height) in pixels as stated, or else of the picture; None if that can't be."""
+        width, height = (int(info.get(k, 0)) for k in ("width", "height"))
+        if width > 0 and height > 0:
+            return width, height
+        if path.is_file():
+            return self.readable_size(path)
+        text = f"image {info['id']} has no 'width' and 'height', and no picture {path} that has"
+        self.faults.refuse(Kind.ENTRY, document.file, text)
+        return None
+
+    def _objects(self, document: Document, info: Entry) -> list[_Object]:
+        """The annotations of an image that have a box with an area."""
+        found = []
+        for a in document.annotations.get(int(info["id"]), []):
+            box = self._box(document, info, a)
+            if box is not None:
+                found.append((a, box))
+        return found
+
+    def _box(self, document: Document, info: Entry, a: Entry) -> list[float] | None:
+        bbox = box_of(a)
+        numbers = _four_numbers(bbox)
+        if not bbox:
+            text = f"annotation {a['id']} has no 'bbox', nor a segmentation to take it from"
+            self.faults.refuse(Kind.ENTRY, document.file, text)
+        elif numbers is None or not all(map(isfinite, numbers)):
+            kind = Kind.ENTRY if numbers is None else Kind.NOT_FINITE
+            text = f"annotation {a['id']} has bbox {bbox}, wanted [x, y, width, height]"
+            self.faults.refuse(kind, document.file, text)
+        elif numbers[2] > 0 and numbers[3] > 0:
+            return numbers
+        else:
+            text = f"box {bbox} of annotation {a['id']} in {document.file.name} has no area"
+            self.faults.left_out(Kind.NO_AREA, info["file_name"], f"{text}; left out")
+        return None
+
+    def _record(
+        self, number: int, info: Entry, size: tuple[int, int], objects: list[_Object]
+    ) -> Record:
+        boxes = np.array([box for _, box in objects], np.float64).reshape(-1, 4)
+        boxes[:, 2:] += boxes[:, :2]
+        return Record(
+            image_id=number,
+            file_name=info["file_name"],
+            width=size[0],
+            height=size[1],
+            boxes=boxes,
+            labels=np.array([self._label_of[int(a["category_id"])] for a, _ in objects], np.int64),
+            area=np.array([a.get("area", box[2] * box[3]) for a, box in objects], np.float64),
+            iscrowd=np.array([int(a.get("iscrowd", 0)) != 0 for a, _ in objects], bool),
+            ignore=np.array([int(a.get("ignore", 0)) != 0 for a, _ in objects], bool),
+        )
+
+
+def annotation_files(root: Path, split: str) -> tuple[list[Path], str] | None:
+    """The JSON files for `split` under a folder, and the split to take of them.
+
+    Returns None where the folder holds no COCO JSON at all.
+
+    Raises:
+        NoSplit: there are COCO files, and none is for this split.
+    """
+    found = sorted(
+        f
+        for pattern in ("*.json", "annotations/*.json", "*/_annotations.coco.json")
+        for f in root.glob(pattern)
+        if _looks_like_coco(f)
+    )
+    return files_of_split(root, found, split, "COCO") if found else None
+
+
+def _looks_like_coco(file: Path) -> bool:
+    """Cheap: a large file is not parsed to find out what it is."""
+    if file.stem.startswith(("instances", "_annotations")):
+        return True
+    with file.open("rb") as stream:
+        if file.stat().st_size > 1 << 24:
+            return b'"images"' in stream.read(1 << 20)
+        text = stream.read()
+    return all(key in text for key in (b'"images"', b'"annotations"', b'"categories"'))
+
+
+def _four_numbers(bbox: Any) -> list[float] | None:
+    try:
+        numbers = [float(number) for number in bbox]
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return numbers if len(numbers) == 4 else None

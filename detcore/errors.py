@@ -1,8 +1,0 @@
-"""The base of all errors that whoever called can put right."""
-
-
-class UserError(ValueError):
-    """Something given can't be used as it is; the text names it, and what was wanted.
-
-    The command line ends with the text alone. Any other error is a bug, and keeps its trace.
-    """

@@ -1,0 +1,1 @@
+"""Evaluation: what a model, or a file of detections, is worth."""

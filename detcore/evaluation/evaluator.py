@@ -1,0 +1,221 @@
+"""Run a model over a data set and measure it, or measure detections that are there already."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from detcore.data import AnyDataset, DetectionDataset
+from detcore.data.base import Target
+from detcore.data.loading.loader import evaluation_loader
+from detcore.evaluation.classification_metrics import classification_metrics
+from detcore.evaluation.coco_metrics import (
+    at_confidence,
+    best_confidence,
+    coco_metrics,
+    operating_point,
+)
+from detcore.evaluation.error_analysis import confusion_matrix, errors_by_kind, mistakes_of
+from detcore.evaluation.matching import match_images
+from detcore.evaluation.voc_metrics import voc_metrics
+from detcore.inference.predictor import Prediction, predict
+from detcore.utils.json_types import Json
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """An evaluation's figures, and what they were made of.
+
+    figures: see `evaluate`. Of a detector `truth`, the COCO document of the pictures measured, and
+    `results`, its detections in COCO's form. Of a classifier `answers`: one a picture: ``index`` in
+    the data set, ``truth`` and ``named``, lists of class numbers, and ``score``, the confidence of
+    the class it is surest of.
+    """
+
+    figures: Json
+    truth: Json = field(default_factory=dict)
+    results: list[Json] = field(default_factory=list)
+    answers: list[Json] = field(default_factory=list)
+
+
+def evaluate(
+    model: nn.Module,
+    dataset: AnyDataset,
+    *,
+    device: torch.device | str = "cpu",
+    batch_size: int = 8,
+    score: float = 0.5,
+    max_damaged: float = 0.05,
+    details: bool = False,
+    progress: Progress | None = None,
+) -> Measured:
+    """Measure a model on a data set; the data set's transforms should be none.
+
+    Args:
+        model: on `device`. dataset: with ground truth.
+        score: confidence at which precision and recall are taken; average precision uses all.
+        max_damaged: share of the pictures that may be damaged; these are left out, of the ground
+            truth too, and named in the log.
+        details: give what `detection_figures` adds, and of a classifier the confusion matrix.
+        progress: called with (images done, images in all).
+
+    Returns:
+        JSON-able ``figures`` and what they were made of. Detection: `detection_figures`.
+        Classification: `classification_metrics`, of the best class of each image, or with several
+        labels an image of the classes that the model named. Both: ``task``, ``images``,
+        ``parameters`` of the model, ``seconds`` in it (reading the data not counted),
+        ``images_per_second``. All but the two of time are deterministic on one device.
+    """
+    predictions: list[Prediction] = []
+    targets: list[Target] = []
+    seconds = 0.0
+    batches = evaluation_loader(dataset, batch_size, max_damaged=max_damaged)
+    for images, truth in batches:
+        started = time.perf_counter()
+        predictions += predict(model, images, device=device, batch_size=batch_size)
+        seconds += time.perf_counter() - started
+        targets += truth
+        if progress:
+            progress(len(targets), len(dataset))
+    batches.damage.report()
+    common = {
+        "task": dataset.task,
+        "images": len(targets),
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "seconds": round(seconds, 3),
+        "images_per_second": round(len(targets) / max(seconds, 1e-9), 2),
+    }
+    if isinstance(dataset, DetectionDataset):
+        document = truth_of(dataset, {t["image_id"] for t in targets})
+        ids = [t["image_id"] for t in targets]
+        results = coco_results(predictions, ids, dataset.category_ids)
+        figures = detection_figures(document, results, score=score, details=details)
+        return Measured({**common, **figures}, document, results)
+    figures = _classification(dataset.classes, predictions, targets)
+    if not details:
+        figures.pop("confusion", None)
+    left = [k for k in range(len(dataset)) if k not in batches.damage.found]
+    return Measured({**common, **figures}, answers=_answers(left, predictions, targets))
+
+
+def evaluate_results(
+    truth: Json, results: list[Json], *, score: float = 0.5, details: bool = False
+) -> Measured:
+    """Measure detections that any tool made; `evaluate`'s figures without those of a model."""
+    figures = detection_figures(truth, results, score=score, details=details)
+    common = {"task": "detection", "images": len(truth["images"])}
+    return Measured({**common, **figures}, truth, results)
+
+
+def detection_figures(
+    truth: Json, results: list[Json], *, score: float = 0.5, details: bool = False
+) -> Json:
+    """All figures of detections.
+
+    Args:
+        truth, results: as in `coco_metrics`. score: confidence of the operating point.
+        details: give all that follows "and".
+
+    Returns:
+        JSON-able: `coco_metrics` and `operating_point`, their ``per_class`` rows joined; and
+        ``curves`` (`coco_metrics`), ``voc`` (`voc_metrics`), ``best_confidence``, and at the
+        operating point ``confusion`` (`confusion_matrix`) and ``errors`` (`errors_by_kind`).
+        Deterministic.
+    """
+    average = coco_metrics(truth, results, curves=details)
+    more: Json = {}
+    if details:
+        categories = truth["categories"]
+        matches = match_images(truth, results, score=score)
+        point = at_confidence(matches, categories, score)
+        more = {
+            "voc": voc_metrics(truth, results),
+            "best_confidence": best_confidence(match_images(truth, results)),
+            "confusion": confusion_matrix(matches, categories),
+            "errors": errors_by_kind([mistakes_of(m) for m in matches], categories),
+        }
+    else:
+        point = operating_point(truth, results, score)
+    # pycocotools orders classes by category id, the operating point as the document does
+    at_point = {row["name"]: row for row in point["per_class"]}
+    per_class = [{**row, **at_point[row["name"]]} for row in average["per_class"]]
+    return {**average, **point, **more, "per_class": per_class}
+
+
+def truth_of(dataset: DetectionDataset, image_ids: set[int]) -> Json:
+    """The data set's COCO document, of these images alone."""
+    truth = dataset.to_coco()
+    truth["images"] = [i for i in truth["images"] if i["id"] in image_ids]
+    truth["annotations"] = [a for a in truth["annotations"] if a["image_id"] in image_ids]
+    return truth
+
+
+def coco_results(
+    predictions: list[Prediction], image_ids: list[int], category_ids: list[int]
+) -> list[dict[str, Any]]:
+    """Detections in COCO's result form: labels become the annotation's category ids again.
+
+    Args:
+        predictions: ``boxes`` ``[n, 4]`` xyxy pixels, ``scores``, ``labels`` from 1.
+        image_ids: one a prediction. category_ids: of label 1, 2, ...
+    """
+    rows = []
+    for image_id, found in zip(image_ids, predictions, strict=True):
+        parts = (found["boxes"].tolist(), found["scores"].tolist(), found["labels"].tolist())
+        for (x0, y0, x1, y1), score, label in zip(*parts, strict=True):
+            rows.append(
+                {
+                    "image_id": image_id,
+                    "category_id": category_ids[label - 1],
+                    "bbox": [x0, y0, x1 - x0, y1 - y0],
+                    "score": score,
+                }
+            )
+    return rows
+
+
+def _classification(
+    classes: list[str], predictions: list[Prediction], targets: list[Target]
+) -> Json:
+    scores = torch.stack([p["scores"] for p in predictions]).float()
+    key = "label" if "label" in targets[0] else "labels"
+    wanted: Tensor = torch.stack([torch.as_tensor(t[key]) for t in targets])
+    named = None
+    if wanted.ndim == 2:
+        # by the model's own thresholds, which need not be one for all classes
+        named = torch.zeros_like(scores)
+        for row, found in zip(named, predictions, strict=True):
+            row[found["labels"]] = 1
+    return classification_metrics(scores, wanted, classes, named=named)
+
+
+def _answers(
+    indices: list[int], predictions: list[Prediction], targets: list[Target]
+) -> list[Json]:
+    rows = []
+    for index, found, target in zip(indices, predictions, targets, strict=True):
+        several = "labels" in target
+        wanted = target["labels"].nonzero()[:, 0] if several else target["label"].reshape(1)
+        named = found["labels"] if several else found["scores"].argmax().reshape(1)
+        rows.append(
+            {
+                "index": index,
+                "truth": wanted.tolist(),
+                "named": sorted(named.tolist()),
+                "score": float(found["scores"].max()),
+            }
+        )
+    return rows
+
+
+def shown_rows(metrics: Json) -> list[Json]:
+    """The rows of the classes, less those of 80 that no object and no detection is of."""
+    rows = metrics["per_class"]
+    return [r for r in rows if r["objects"] or r.get("wrong")] or rows

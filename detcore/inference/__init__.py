@@ -1,0 +1,1 @@
+"""Inference: pictures and videos in; detections, files and drawings out."""

@@ -1,0 +1,201 @@
+"""Predictions in other forms: COCO, YOLO and CSV files, and supervision's detections."""
+
+from __future__ import annotations
+
+import csv
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from detcore.inference.input_sources import Source
+from detcore.inference.output_writer import free_name, overwritten
+from detcore.inference.predictor import Prediction, shortest
+from detcore.utils.arguments import one_of
+from detcore.utils.atomic_write import atomic, write_json
+from detcore.utils.errors import UsageError
+from detcore.utils.json_types import Json
+from detcore.utils.optional_imports import require
+
+FORMATS = ("json", "coco", "yolo", "csv")
+_OF_BOXES = ("coco", "yolo")
+_OWN_TEXTS = _CLASSES, _INDEX = "classes.txt", "index.csv"
+
+log = logging.getLogger(__name__)
+
+
+def check_format(form: str, save: Path | None, task: str) -> None:
+    """Raise UsageError unless `form` can hold a task's answers and there is a place for them."""
+    one_of("--format", form, FORMATS)
+    if form != "json" and save is None:
+        raise UsageError(f"--format {form} needs --save, where to write it")
+    if form in _OF_BOXES and task != "detection":
+        raise UsageError(f"--format {form} is for detectors, the model is for {task}")
+
+
+def check_texts(folder: Path, sources: Sequence[Source]) -> None:
+    """Raise UsageError if a folder holds texts that those in form yolo would replace.
+
+    They may be labels that somebody drew by hand, beside the pictures or apart.
+    """
+    if there := overwritten(folder, sources, ".txt", _OWN_TEXTS):
+        raise UsageError(f"--save would overwrite {there[0]}; give a folder without such texts")
+
+
+def write_answers(
+    path: Path,
+    form: str,
+    answers: Sequence[Json],
+    classes: Sequence[str],
+    *,
+    category_ids: Mapping[str, int] | None = None,
+) -> None:
+    """Write answers, each file whole or not at all; folders are made.
+
+    Args:
+        path: a file; for yolo a folder.
+        form: one of `FORMATS`:
+
+            - json: a list of the answers as they are
+            - coco: detections in COCO's results form (bbox xywh, pixels), each also with its
+              ``category_name`` and ``file_name``, by which `read_results` finds class and
+              picture, and of a video with ``frame`` and ``track_id``
+            - yolo: a text file a picture, a line a detection: class from 0, centre x, centre y,
+              width, height (shares of the picture), confidence, and of a video the track, -1
+              without one; ``classes.txt``; and where pictures of several folders have one
+              name, so that texts got a number, ``index.csv``: which picture's each is
+            - csv: a row a detection (corners, pixels) or a class named
+
+        answers: `detcore.inference.predict_loop.annotate`'s. In coco those without an
+            ``image_id`` are numbered from 1 on.
+        classes: all class names, in order. category_ids: of coco, by name; a class that is not
+            among them is left out; None: from 1 on in the order of `classes`.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if form == "json":
+        write_json(path, answers)
+    elif form == "coco":
+        known = category_ids or {name: k for k, name in enumerate(classes, start=1)}
+        rows = [_coco_rows(a, a.get("image_id", k), known) for k, a in enumerate(answers, start=1)]
+        write_results(path, [row for one in rows for row in one])
+    elif form == "yolo":
+        _write_yolo(path, answers, classes)
+    else:
+        _write_csv(path, answers)
+
+
+def to_supervision(prediction: Prediction, classes: Sequence[str]) -> Any:
+    """A detector's prediction as ``supervision.Detections`` (github.com/roboflow/supervision).
+
+    Args:
+        prediction: ``boxes`` ``[n, 4]`` xyxy in pixels, ``scores``, ``labels`` from 1, and perhaps
+            ``tracks`` as `detcore.inference.tracker.Tracker` numbers them.
+        classes: names without background.
+
+    Returns:
+        ``class_id`` counts from 0; ``data["class_name"]`` are the names; ``tracker_id`` are the
+        tracks, where there are any.
+
+    Raises:
+        MissingPackage: supervision is not installed. It is no requirement of detcore.
+    """
+    supervision: Any = require("supervision", extra=None)
+    labels = prediction["labels"].cpu().numpy().astype(int) - 1
+    tracks = prediction.get("tracks")
+    return supervision.Detections(
+        xyxy=prediction["boxes"].detach().cpu().float().numpy(),
+        confidence=prediction["scores"].detach().cpu().float().numpy(),
+        class_id=labels,
+        tracker_id=None if tracks is None else tracks.cpu().numpy().astype(int),
+        data={"class_name": np.array([classes[k] for k in labels], dtype=str)},
+    )
+
+
+def _coco_rows(answer: Json, image_id: int, category_ids: Mapping[str, int]) -> list[Json]:
+    rows = []
+    for found in answer["detections"]:
+        if found["class"] not in category_ids:
+            continue
+        corners = np.array(found["box"], np.float32)
+        size = corners[2:] - corners[:2]  # in float32, as the model meant the corners
+        row = {
+            "image_id": image_id,
+            "category_id": category_ids[found["class"]],
+            "category_name": found["class"],
+            "bbox": [shortest(number) for number in (*corners[:2], *size)],
+            "score": found["score"],
+            "file_name": answer["file"],
+        }
+        if "frame" in answer:
+            row["frame"] = answer["frame"]
+        if "track" in found:
+            row["track_id"] = found["track"]
+        rows.append(row)
+    return rows
+
+
+def _write_yolo(folder: Path, answers: Sequence[Json], classes: Sequence[str]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    taken = set(_OWN_TEXTS)
+    _write_text(folder / _CLASSES, "".join(f"{name}\n" for name in classes))
+    text_of: list[tuple[str, str]] = []
+    numbered = False
+    place = {name: k for k, name in enumerate(classes)}
+    for answer in answers:
+        width, height, lines = answer["width"], answer["height"], []
+        for found in answer["detections"]:
+            x0, y0, x1, y1 = found["box"]
+            shares = (
+                (x0 + x1) / 2 / width,
+                (y0 + y1) / 2 / height,
+                (x1 - x0) / width,
+                (y1 - y0) / height,
+                found["score"],
+            )
+            numbers = " ".join(f"{share:.6f}" for share in shares)
+            track = f" {found.get('track', -1)}" if "frame" in answer else ""
+            lines.append(f"{place[found['class']]} {numbers}{track}\n")
+        alone = free_name(answer["file"], answer.get("frame"), ".txt", set())
+        name = free_name(answer["file"], answer.get("frame"), ".txt", taken)
+        _write_text(folder / name, "".join(lines))
+        text_of.append((name, answer["file"]))
+        numbered |= name != alone
+    if numbered:
+        with atomic(folder / _INDEX) as aside, aside.open("w", newline="", encoding="utf-8") as f:
+            csv.writer(f).writerows([("text", "file"), *text_of])
+        log.warning("pictures share names; which text is whose is in %s", folder / _INDEX)
+
+
+def _write_csv(path: Path, answers: Sequence[Json]) -> None:
+    boxes = any("detections" in a for a in answers)
+    moving = any("frame" in a for a in answers)
+    columns = ["file", *(["frame"] if moving else []), "class", "score"]
+    if boxes:
+        columns += ["x0", "y0", "x1", "y1", *(["track"] if moving else [])]
+    with atomic(path) as aside, aside.open("w", newline="", encoding="utf-8") as stream:
+        table = csv.DictWriter(stream, columns, extrasaction="ignore")
+        table.writeheader()
+        for answer in answers:
+            for found in answer.get("detections") or answer.get("classes") or ():
+                box = zip(("x0", "y0", "x1", "y1"), found.get("box", ()), strict=False)
+                where = {"file": answer["file"], "frame": answer.get("frame", "")}
+                table.writerow({**where, **found, **dict(box)})
+
+
+def _write_text(path: Path, text: str) -> None:
+    with atomic(path) as aside:
+        aside.write_text(text, encoding="utf-8")
+
+
+def write_results(path: Path, results: list[Json]) -> None:
+    """Write COCO results, a line a detection, whole or not at all; folders are made.
+
+    Numbers are written in full, so that reading them back gives the same figures.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rows = ",\n".join(json.dumps(r, allow_nan=False) for r in results)
+    with atomic(path) as aside:
+        aside.write_text(f"[\n{rows}\n]\n" if rows else "[]\n", encoding="utf-8")

@@ -1,0 +1,173 @@
+"""Prediction over pictures and videos: what is found is said, drawn and returned."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+
+from torch import nn
+
+from detcore.checkpoints.checkpoint import CheckpointInfo
+from detcore.inference.input_sources import Frame
+from detcore.inference.output_writer import Gallery
+from detcore.inference.predictor import Prediction, predict, to_json
+from detcore.inference.tiles import Tiles, predict_tiled
+from detcore.inference.tracker import Tracker
+from detcore.utils.json_types import Json
+from detcore.utils.text import Say, counted
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to predict.
+
+    score: least confidence. batch_size: pictures a call of the model; models fill pictures of
+    different sizes up to one, so what is found may change a little with it. tiles: cut each picture
+    into these. endless: what comes ends with Ctrl-C, after which there is still an answer.
+    """
+
+    score: float = 0.5
+    batch_size: int = 8
+    tiles: Tiles | None = None
+    endless: bool = False
+
+
+def annotate(
+    net: nn.Module,
+    info: CheckpointInfo,
+    frames: Iterable[Frame],
+    *,
+    settings: Settings,
+    gallery: Gallery,
+    say: Say,
+    show: Say,
+    total: int | None = None,
+) -> list[Json]:
+    """Predict picture by picture, say what is in each, and give it to the gallery.
+
+    In a video objects keep a number from frame to frame (`Tracker`). A detection of at least half
+    of the confidence asked for continues a track, though it isn't shown, and starts none.
+
+    Args:
+        net: on its device, in evaluation mode. info: names its classes.
+        frames: as `detcore.inference.input_sources` gives them, all of a video in a row.
+        say: called with a line a picture or video. show: called with how far it is.
+        total: how many pictures come, where that is known.
+
+    Returns:
+        `detcore.inference.predictor.to_json`'s answers, each with its ``file``, and of a video with
+        ``frame``, from 0, and a ``track`` for each detection; of a data set's with ``image_id``.
+        Deterministic on one device.
+    """
+    answers: list[Json] = []
+    video = _Video(settings.score)
+    try:
+        for batch in _batches(frames, settings.batch_size):
+            for frame, found in zip(batch, _predicted(net, batch, settings, show), strict=True):
+                if frame.name != video.name or frame.number == 0:
+                    video.report(say)
+                    video = _Video(settings.score, frame.name)
+                if frame.number is not None:
+                    found = video.follow(found)
+                elif "boxes" in found:
+                    found = _at_least(found, settings.score)
+                answer: Json = {"file": frame.name}
+                if frame.number is not None:
+                    answer["frame"] = frame.number
+                if frame.image_id is not None:
+                    answer["image_id"] = frame.image_id
+                answer |= to_json(found, info.classes, frame.image)
+                answers.append(answer)
+                gallery.add(frame, answer)
+                if frame.number is None:
+                    say(f"{frame.name}: {_sentence(answer)}")
+                    show(f"predicting {len(answers)}/{total}" if total else "predicting")
+                else:
+                    video.count(answer)
+                    show(f"predicting {frame.name}, frame {frame.number + 1}")
+    except KeyboardInterrupt:
+        if not settings.endless:
+            raise
+    video.report(say)
+    return answers
+
+
+@dataclass
+class _Video:
+    """What is known of the video at hand."""
+
+    score: float
+    name: str = ""
+    frames: int = 0
+    objects: dict[int, str] = field(default_factory=dict)  # class by number
+
+    def __post_init__(self) -> None:
+        self.tracker = Tracker(start=self.score)
+
+    def follow(self, found: Prediction) -> Prediction:
+        """The detections that are sure enough, with their ``tracks``."""
+        if "boxes" not in found:
+            return found
+        return _at_least({**found, "tracks": self.tracker.update(found)}, self.score)
+
+    def count(self, answer: Json) -> None:
+        self.frames += 1
+        for found in answer.get("detections", ()):
+            if "track" in found:
+                self.objects[found["track"]] = found["class"]
+
+    def report(self, say: Say) -> None:
+        if self.frames:
+            said = _counted(list(self.objects.values())) or "nothing found"
+            say(f"{self.name}: {counted(self.frames, 'frame', 'frames')}, {said}")
+
+
+def _predicted(
+    net: nn.Module, batch: list[Frame], settings: Settings, show: Say
+) -> list[Prediction]:
+    device = next(net.parameters()).device
+    moving = any(frame.number is not None for frame in batch)
+    score = settings.score / 2 if moving else settings.score
+    if settings.tiles is None:
+        images = [frame.image for frame in batch]
+        return predict(net, images, device=device, batch_size=len(batch), score=score)
+    return [
+        predict_tiled(
+            net,
+            frame.image,
+            tile=settings.tiles.size,
+            overlap=settings.tiles.overlap,
+            device=device,
+            score=score,
+            progress=lambda done, of, name=frame.name: show(  # type: ignore[misc]
+                f"predicting {name}, tile {done}/{of}"
+            ),
+        )
+        for frame in batch
+    ]
+
+
+def _batches(frames: Iterable[Frame], size: int) -> Iterator[list[Frame]]:
+    waiting = iter(frames)
+    while batch := list(islice(waiting, size)):
+        yield batch
+
+
+def _at_least(found: Prediction, score: float) -> Prediction:
+    keep = found["scores"] >= score
+    return {key: value[keep] for key, value in found.items()}
+
+
+def _sentence(answer: Json) -> str:
+    if "detections" not in answer:
+        named = [f"{c['class']} ({c['score']:.2f})" for c in answer["classes"]]
+        return ", ".join(named) or "no class above its threshold"
+    return _counted([found["class"] for found in answer["detections"]]) or "nothing found"
+
+
+def _counted(names: list[str]) -> str:
+    counts: dict[str, int] = {}
+    for name in names:
+        counts[name] = counts.get(name, 0) + 1
+    return ", ".join(f"{n} {name}" for name, n in sorted(counts.items()))

@@ -1,0 +1,1 @@
+"""Which prediction of a network learns which object."""

@@ -1,0 +1,1 @@
+"""What every room of the package may use: errors, files, printing, optional packages."""

@@ -1,0 +1,86 @@
+"""Which room of the package imports which, as the picture that docs/architecture.md shows.
+
+    python scripts/import_graph.py
+
+tests/test_floors.py holds the package to the floors below, and the document to what this prints.
+"""
+
+import json
+import subprocess
+import sys
+from graphlib import TopologicalSorter
+from pathlib import Path, PurePosixPath
+
+ROOT = Path(__file__).parents[1]
+# From the ground up. What is on one floor imports nothing of its neighbours there.
+FLOORS: tuple[tuple[str, ...], ...] = (
+    ("utils",),
+    ("ops", "reference"),
+    ("parts",),
+    ("models",),
+    ("weights", "data"),
+    ("checkpoints",),
+    ("inference",),
+    ("evaluation",),
+    ("training",),
+    ("bench",),
+    ("commands",),
+    ("cli",),
+)
+FLOOR_OF = {room: height for height, rooms in enumerate(FLOORS) for room in rooms}
+# the package's own facts, and old names that go with the next version: they stand beside the house
+OUTSIDE = {"__init__", "_C", "engine"}
+
+
+def imports() -> dict[str, set[str]]:
+    """For every module, by its path in the package without suffix, what it imports of the package.
+
+    Imports inside functions and for type checkers count as well.
+    """
+    ruff = [sys.executable, "-m", "ruff", "analyze", "graph", "detcore"]
+    printed = subprocess.run(ruff, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    return {
+        _name(module): {_name(target) for target in targets}
+        for module, targets in json.loads(printed).items()
+        if module.endswith(".py")
+    }
+
+
+def _name(path: str) -> str:
+    return str(PurePosixPath(path).relative_to("detcore").with_suffix(""))
+
+
+def room_of(module: str) -> str:
+    return module.split("/")[0]
+
+
+def rooms(graph: dict[str, set[str]]) -> dict[str, set[str]]:
+    """For every room the other rooms that it imports."""
+    found: dict[str, set[str]] = {room: set() for room in FLOOR_OF}
+    for module, targets in graph.items():
+        if room_of(module) not in OUTSIDE:
+            found[room_of(module)] |= {room_of(t) for t in targets} - OUTSIDE
+    return {room: targets - {room} for room, targets in found.items()}
+
+
+def direct(edges: dict[str, set[str]]) -> dict[str, set[str]]:
+    """Without the edges that a longer way tells already."""
+    reached: dict[str, set[str]] = {}
+    for room in TopologicalSorter(edges).static_order():
+        reached[room] = edges[room].union(*(reached[target] for target in edges[room]))
+    return {
+        room: {t for t in targets if not any(t in reached[other] for other in targets - {t})}
+        for room, targets in edges.items()
+    }
+
+
+def picture(edges: dict[str, set[str]]) -> str:
+    """A Mermaid flow chart, the highest floor on top."""
+    lines = ["flowchart TD"]
+    for room in sorted(edges, key=lambda r: (-FLOOR_OF[r], r)):
+        lines += [f"    {room} --> {target}" for target in sorted(direct(edges)[room])]
+    return "\n".join(["```mermaid", *lines, "```"])
+
+
+if __name__ == "__main__":
+    print(picture(rooms(imports())))

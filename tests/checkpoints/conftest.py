@@ -1,0 +1,6 @@
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def alone(one_thread):
+    """Every test here on one thread."""

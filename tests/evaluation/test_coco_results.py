@@ -1,0 +1,169 @@
+import json
+
+import pytest
+
+from detcore.data import DataError
+from detcore.evaluation.coco_results import data_to_score, read_results
+from detcore.evaluation.evaluator import evaluate_results
+from detcore.inference.export_formats import write_results
+from tests.helpers.documents import FAR, A, B, found, truth
+
+ENTRY = {"image_id": 1, "category_id": 5, "bbox": [10, 10, 20, 20], "score": 0.9}
+
+
+def named(*file_names):
+    """A truth of two pictures that have names."""
+    document = truth()
+    for image, name in zip(document["images"], file_names, strict=True):
+        image["file_name"] = name
+    return document
+
+
+def read(tmp_path, document, *changes):
+    path = tmp_path / "dets.json"
+    path.write_text(json.dumps([{**ENTRY, **change} for change in changes]))
+    return read_results(path, document)
+
+
+def test_what_is_written_is_read_again_to_the_last_digit(tmp_path):
+    rows = found((1, 5, [1 / 3, 10, 20, 2**0.5], 0.1), (2, 10, A, 1e-9))
+    write_results(tmp_path / "new" / "dets.json", rows)
+    assert read_results(tmp_path / "new" / "dets.json", truth()) == rows
+    write_results(tmp_path / "none.json", [])
+    assert read_results(tmp_path / "none.json", truth()) == []
+
+
+def test_pycocotools_reads_what_is_written(tmp_path):
+    from pycocotools.coco import COCO
+
+    document = truth((1, 5, A))
+    (tmp_path / "truth.json").write_text(json.dumps(document))
+    write_results(tmp_path / "dets.json", found((1, 5, A, 0.9), (1, 5, FAR, 0.8)))
+    loaded = COCO(str(tmp_path / "truth.json")).loadRes(str(tmp_path / "dets.json"))
+    assert [a["bbox"] for a in loaded.dataset["annotations"]] == [A, FAR]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"image_id": 7}, "entry 1 is of image 7, which the data doesn't have"),
+        ({"image_id": "01"}, "entry 1 is of image '01'"),
+        ({"image_id": 1.0}, "entry 1 is of image 1.0"),
+        ({"image_id": "x"}, "entry 1 is of image 'x'"),
+        ({"image_id": [1]}, r"entry 1 is of image \[1\]"),
+        ({"category_id": 1}, "entry 1 is of category 1, which the data doesn't have"),
+        ({"category_id": True}, "entry 1 is of category True"),
+        ({"bbox": [1, 2, 3]}, r"entry 1 has bbox \[1, 2, 3\], wanted \[x, y, width, height\]"),
+        ({"bbox": [[1, 2, 3, 4]]}, "entry 1 has bbox"),
+        ({"bbox": {"x": 1}}, "entry 1 has bbox"),
+        ({"bbox": [1, 2, float("nan"), 4]}, r"entry 1 has bbox \[1, 2, nan, 4\]"),
+        ({"bbox": [1, 2, float("inf"), 4]}, "entry 1 has bbox"),
+        ({"bbox": [1, 2, "3", 4]}, "entry 1 has bbox"),
+        ({"bbox": [1, 2, -3, 4]}, "entry 1 has bbox .* whose width or height is negative"),
+        ({"bbox": [10**400, 2, 3, 4]}, "entry 1 has bbox"),
+        ({"score": float("nan")}, "entry 1 has score nan, wanted a finite number"),
+        ({"score": None}, "entry 1 has score None"),
+        ({"score": 58.5}, "entry 1 has score 58.5, wanted 0..1, not percent"),
+        ({"score": -0.1}, "entry 1 has score -0.1, wanted 0..1"),
+        ({"file_name": "c.jpg"}, "entry 1 is of c.jpg, which the data doesn't have"),
+    ],
+)
+def test_a_wrong_entry_is_named(tmp_path, change, words):
+    path = tmp_path / "dets.json"
+    path.write_text(json.dumps([ENTRY, {**ENTRY, **change}]))
+    with pytest.raises(DataError, match=words):
+        read_results(path, named("a.jpg", "b.jpg"))
+
+
+@pytest.mark.parametrize("key", ["image_id", "category_id", "bbox", "score"])
+def test_a_lacking_key_is_named(tmp_path, key):
+    path = tmp_path / "dets.json"
+    path.write_text(json.dumps([{k: v for k, v in ENTRY.items() if k != key}]))
+    with pytest.raises(DataError, match=f"dets.json: entry 0 has no '{key}'"):
+        read_results(path, truth())
+
+
+def test_a_wrong_file_is_named(tmp_path):
+    path = tmp_path / "dets.json"
+    with pytest.raises(DataError, match=r"dets.json: no such file"):
+        read_results(path, truth())
+    for text, words in (
+        ("[", "not readable as JSON"),
+        ('{"annotations": []}', "must be a list of detections, got dict"),
+        ("[3]", "entry 0 must be an object, got 3"),
+    ):
+        path.write_text(text)
+        with pytest.raises(DataError, match=words):
+            read_results(path, truth())
+
+
+def test_more_keys_are_no_fault(tmp_path):
+    path = tmp_path / "dets.json"
+    path.write_text(json.dumps([{**ENTRY, "segmentation": {}, "id": 3}]))
+    assert read_results(path, truth()) == [ENTRY]
+
+
+def test_a_byte_order_mark_and_numbers_as_text_are_read(tmp_path):
+    path = tmp_path / "dets.json"
+    path.write_text(json.dumps([{**ENTRY, "image_id": "1", "category_id": "5"}]), "utf-8-sig")
+    assert read_results(path, truth()) == [ENTRY]
+
+
+@pytest.mark.parametrize(
+    ("pictures", "name", "image_id"),
+    [
+        (("a.jpg", "b.jpg"), "photos/b.jpg", 2),
+        (("a.jpg", "b.jpg"), "C:\\photos\\b.jpg", 2),
+        (("set/a.jpg", "set/b.jpg"), "b.jpg", 2),
+        (("one/x.jpg", "two/x.jpg"), "/data/two/x.jpg", 2),  # by its folder
+        (("x.jpg", "two/x.jpg"), "/data/two/x.jpg", 2),
+        (("two/x.jpg", "x.jpg"), "x.jpg", 2),
+        (("one/x.jpg", "two/x.jpg"), "x.jpg", 1),  # by its number
+    ],
+)
+def test_pictures_are_known_by_name_before_number(tmp_path, pictures, name, image_id):
+    (found,) = read(tmp_path, named(*pictures), {"image_id": 1, "file_name": name})
+    assert found == {**ENTRY, "image_id": image_id}
+
+
+def test_a_name_of_several_pictures_or_several_names_of_one_are_refused(tmp_path):
+    two = named("one/x.jpg", "two/x.jpg")
+    for change in ({"image_id": 7, "file_name": "x.jpg"}, {"file_name": "three/x.jpg"}):
+        with pytest.raises(DataError, match=r"x\.jpg: the data has 2 pictures of that name"):
+            read(tmp_path, two, change)
+    both = {"file_name": "one/a.jpg"}, {"file_name": "two/a.jpg"}
+    with pytest.raises(DataError, match=r"entry 1 is of two/a\.jpg, one before of one/a\.jpg"):
+        read(tmp_path, named("a.jpg", "b.jpg"), *both)
+
+
+def test_frames_of_a_video_are_known_by_number(tmp_path):
+    rows = read(tmp_path, named("a.jpg", "b.jpg"), {"file_name": "f.mp4", "frame": 0})
+    assert rows == [ENTRY]
+
+
+def test_classes_are_known_by_name_before_number(tmp_path, caplog):
+    rows = read(tmp_path, truth(), {"category_name": "y"}, {"category_name": "cat"}, {})
+    assert [r["category_id"] for r in rows] == [10, 5]
+    (line,) = caplog.messages
+    assert line.endswith("1 detection of classes that the data doesn't have: cat; left out")
+    with pytest.raises(DataError, match="its classes are cat, dog, the data's x, y"):
+        read(tmp_path, truth(), {"category_name": "dog"}, {"category_name": "cat"})
+
+
+def test_a_coco_file_is_scored_without_its_pictures(tmp_path):
+    document = truth((1, 5, A), (2, 10, B))
+    for image in document["images"]:
+        image["file_name"] = f"{image['id']}.jpg"
+    (tmp_path / "truth.json").write_text(json.dumps(document))
+    data = data_to_score(str(tmp_path / "truth.json"), "val")
+    measured = evaluate_results(data.to_coco(), found((1, 5, A, 0.9)), details=True)
+    assert measured.figures["images"] == 2
+    assert measured.figures["AP50"] == pytest.approx(0.5)
+    assert measured.figures["errors"]["counts"]["missed"] == 1
+    with pytest.raises(DataError, match="no such data"):
+        data_to_score(str(tmp_path / "no.json"), "val")
+    for name in ("a", "b"):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        (tmp_path / "photos" / name / "x.png").write_bytes(b"")
+    with pytest.raises(DataError, match="is for classification"):
+        data_to_score(str(tmp_path / "photos"), "all")
