@@ -9,9 +9,11 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
 from benchmarks.gpu.rows import Row, Rows
+from detcore import ops
 from detcore.ops._native import _C
-from tests.ops.samples import BACKWARD, calls
+from detcore.ops.registry import CALLS
 
+_SIZE = 60  # boxes, or what else a sample is of
 # of a number's own size, and absolutely: the same arithmetic in another order
 TOLERANCES = {
     torch.float32: 1e-5,
@@ -28,33 +30,35 @@ def main(rows: Rows, dry: bool) -> None:
 
 def items(device: str) -> Iterator[tuple[str, Callable[[], Row]]]:
     """In float32 all ops, then all gradients, then the other dtypes."""
-    for name in calls():
+    for name in CALLS:
         yield f"{name} float32", partial(_forward, name, device, torch.float32)
-    for name in BACKWARD:
-        yield f"{name} gradient", partial(_gradient, name, device)
+    for name, call in CALLS.items():
+        if call.gradients:
+            yield f"{name} gradient", partial(_gradient, name, device)
     for dtype in list(TOLERANCES)[1:]:
-        for name in calls():
+        for name in CALLS:
             yield f"{name} {str(dtype)[6:]}", partial(_forward, name, device, dtype)
 
 
 def _forward(name: str, device: str, dtype: torch.dtype) -> Row:
-    function, tensors = calls()[name]
-    given = [t.to(dtype) if t.is_floating_point() else t for t in tensors]
-    if name == "box_iou_out" and dtype != torch.float64:
+    call = CALLS[name]
+    given = [t.to(dtype) if t.is_floating_point() else t for t in call.samples(0, _SIZE)]
+    if call.operator == "box_iou_out" and dtype != torch.float64:
         given[-1] = given[-1].float()  # an IoU of half types is float32
-    return _compared(lambda *inputs: function(*inputs), given, device, dtype)
+    return _compared(partial(call.run, ops), given, device, dtype)
 
 
 def _gradient(name: str, device: str) -> Row:
-    function, tensors = calls()[name]
+    call = CALLS[name]
 
-    def gradient(first: Tensor, *rest: Tensor) -> Tensor:
-        leaf = first.detach().requires_grad_()
-        out = function(leaf, *rest)
+    def gradient(*tensors: Tensor) -> tuple[Tensor, ...]:
+        given = [t.detach() for t in tensors]
+        leaves = [given[k].requires_grad_() for k in call.gradients]
+        out = next(iter(tree_leaves(call.run(ops, *given))))
         ramp = torch.linspace(0, 1, out.numel(), device=out.device).view(out.shape)
-        return torch.autograd.grad(out, leaf, ramp)[0]
+        return torch.autograd.grad(out, leaves, ramp)
 
-    return _compared(gradient, tensors, device, torch.float32)
+    return _compared(gradient, call.samples(0, _SIZE), device, torch.float32)
 
 
 def _compared(

@@ -160,8 +160,19 @@ def _to_array(value: Any) -> Any:
 
 def differentiable_once(op: str) -> None:
     """Makes a second derivative through the operator `op` an error instead of a silent zero."""
+    _refuse_gradient(op, f"{op.removesuffix('_backward')}: it can be differentiated once only")
 
+
+def not_differentiable(op: str, instead: str) -> None:
+    """Makes a derivative through the operator `op`, which has none, an error instead of a warning.
+
+    instead: what to do where a gradient is wanted, as a clause.
+    """
+    _refuse_gradient(op, f"{op}: it has no gradient; {instead}")
+
+
+def _refuse_gradient(op: str, words: str) -> None:
     def refuse(ctx: Any, *grads: Tensor) -> Any:
-        raise RuntimeError(f"{op.removesuffix('_backward')}: it can be differentiated once only")
+        raise RuntimeError(words)
 
     torch.library.register_autograd(f"detcore::{op}", refuse)

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ._dtypes import one_dtype, result_dtype
 from ._fake import one_device
-from ._route import bind, numpy_too
+from ._route import bind, not_differentiable, numpy_too
 
 _match_boxes = bind("match_boxes")
 
@@ -55,7 +55,7 @@ def match_boxes(
         overlaps nothing has index 0, and a ground truth whose best IoU is 0 is tied by all
         anchors. A box with a NaN coordinate takes no part: nothing is matched with it, its index
         is -1, its IoU 0, its flag False; so it is for boxes that face none at all (M or N is 0).
-        Nothing is differentiable.
+        Nothing has a gradient: backward through an IoU raises RuntimeError.
 
     Raises:
         ValueError: for a wrong shape, dtype or device; on the CPU also for offsets that don't
@@ -92,3 +92,6 @@ def _(
         gt.new_empty(gt.shape[:1], dtype=result),
         gt.new_empty(shape, dtype=torch.bool),
     )
+
+
+not_differentiable("match_boxes", "take the IoUs of matched pairs from paired_box_iou")

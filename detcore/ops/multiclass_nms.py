@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from ._fake import one_device
-from ._route import bind, numpy_too
+from ._route import bind, not_differentiable, numpy_too
 
 _multiclass_nms = bind("multiclass_nms")
 
@@ -37,7 +37,8 @@ def multiclass_nms(
         labels int64 [B, max_per_image] (columns of scores) and counts int64 [B]. Each image's
         detections come by descending score, equal scores by class and then by box index, as
         among a class's candidates; beyond its count stand boxes and scores of 0 and labels of -1.
-        A NaN score or a box with NaN never comes out and takes nobody's place. Not differentiable.
+        A NaN score or a box with NaN never comes out and takes nobody's place. Backward
+        through boxes or scores raises RuntimeError.
 
     Raises:
         ValueError: for a wrong shape, dtype or device, a negative iou_threshold, a NaN
@@ -68,3 +69,6 @@ def _(
         boxes.new_empty((batch, max_per_image), dtype=torch.int64),
         boxes.new_empty((batch,), dtype=torch.int64),
     )
+
+
+not_differentiable("multiclass_nms", "detach its boxes and scores, and learn from its inputs")

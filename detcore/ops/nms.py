@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from ._fake import one_device
-from ._route import bind, numpy_too
+from ._route import bind, not_differentiable, numpy_too
 
 _nms = bind("nms")
 _batched_nms = bind("batched_nms")
@@ -76,3 +76,7 @@ def _(boxes: Tensor, scores: Tensor, idxs: Tensor, iou_threshold: float) -> Tens
     one_device("batched_nms", boxes=boxes, scores=scores, idxs=idxs)
     kept = torch.library.get_ctx().new_dynamic_size()
     return boxes.new_empty((kept,), dtype=torch.int64)
+
+
+for _op in ("nms", "batched_nms"):
+    not_differentiable(_op, "take boxes and scores by the indices that it gives: boxes[keep]")

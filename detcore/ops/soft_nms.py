@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from ._fake import one_device
-from ._route import bind, numpy_too
+from ._route import bind, not_differentiable, numpy_too
 
 _soft_nms = bind("soft_nms")
 
@@ -38,7 +38,8 @@ def soft_nms(
         int64 [K], indices in order of selection, and [K], their decayed scores in the scores'
         dtype: they never ascend. Boxes and scores with NaN are never selected and decay nothing;
         an IoU that is NaN (two boxes without area, infinite ones) decays nothing. Computed in
-        float64 if boxes or scores are, otherwise in float32. Not differentiable.
+        float64 if boxes or scores are, otherwise in float32. Backward through
+        the scores raises RuntimeError.
 
     Raises:
         ValueError: for a wrong shape, dtype, device, method, a negative threshold or score, or a
@@ -61,3 +62,6 @@ def _(
     one_device("soft_nms", boxes=boxes, scores=scores)
     kept = torch.library.get_ctx().new_dynamic_size()
     return boxes.new_empty((kept,), dtype=torch.int64), scores.new_empty((kept,))
+
+
+not_differentiable("soft_nms", "take scores by the indices that it gives: scores[keep]")

@@ -209,13 +209,14 @@ def test_cuda_stands_beside_the_cpu() -> None:
 def test_a_device_has_times_of_its_own_and_a_limit_by_bytes() -> None:
     """Here the clock of the CPU stands for the device's."""
     inputs = (torch.zeros(1000),)
-    made = case_of(gives(torch.zeros(50), 0.002), {"torchvision": gives(1, 0.01)})
+    made = case_of(gives(torch.zeros(50), 0.01), {"torchvision": gives(1, 0.05)})
     case = replace(made, inputs=lambda: inputs, same=lambda *_: True)
-    row, measured = measure_device(case, 0.05, "cpu")
+    row, measured = measure_device(case, 0.2, "cpu")
     assert row["bytes"] == 4 * 1050
     assert row["limit_ms"] == pytest.approx(1e3 * 4200 / row["bandwidth"])
     assert row["of_limit"] == pytest.approx(row["runs"]["detcore"]["ms"] / row["limit_ms"])
-    assert 3 < row["times"]["torchvision"] < 7 and 3 < row["call_times"]["torchvision"] < 7
+    # what a busy machine adds to a sleep may be as long as the shorter one
+    assert 1.5 < row["times"]["torchvision"] < 7 and 1.5 < row["call_times"]["torchvision"] < 7
     assert row["runs"]["detcore"].keys() == {"ms", "spread", "count", "how", "call_ms"}
     assert row["runs"]["detcore"]["how"] == "clock" and len(measured.samples["torchvision"]) >= 3
 

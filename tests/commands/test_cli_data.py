@@ -101,7 +101,7 @@ def test_a_classifier_has_no_boxes_to_crop(tmp_path, flag):
 
 
 def test_what_augmentation_comes_to():
-    from detcore.commands.run_folder import augmentation
+    from detcore.commands.train_setup import augmentation
     from detcore.data import Digits
     from detcore.data.loading.transforms import Augment
 

@@ -21,12 +21,11 @@ from torch import Tensor
 
 from detcore.ops import _route
 from detcore.ops._native import _C
-
-from .samples import random_boxes as random_boxes  # where most tests look for it
+from detcore.ops.registry import FLOATS as FLOATS
+from detcore.ops.registry import random_boxes as random_boxes  # where most tests look for it
 
 ROOT = Path(__file__).parents[2]
 ISAS = ("baseline", "avx2", "avx512")
-FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 
 
 def _usable_isas() -> list[str]:

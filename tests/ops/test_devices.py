@@ -4,6 +4,7 @@ Most of it needs a GPU, one test needs two; fake tensors show some of it anywher
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -13,34 +14,25 @@ from torch._subclasses import FakeTensorMode
 from torch.fx.experimental.symbolic_shapes import ShapeEnv
 from torch.utils._pytree import tree_leaves
 
-from .samples import BACKWARD, SYNCING, calls
+from detcore import ops
+from detcore.ops.registry import CALLS, OPERATORS
 
-NAMES = list(calls())
-# what is said where the first or second tensor is elsewhere; where the third is; and so on
-PAIRS = {
-    "box_iou": ("box_iou: boxes1 and boxes2",),
-    "complete_box_iou": ("complete_box_iou: boxes1 and boxes2",),
-    "box_iou_out": ("box_iou: boxes1 and boxes2", "box_iou: boxes1 and out"),
-    "paired_box_iou": ("paired_box_iou: boxes1 and boxes2",),
-    "match_boxes": ("match_boxes: gt and anchors",),
-    "match_boxes of images": (
-        "match_boxes: gt and anchors",
-        "match_boxes: gt and gt_offsets",
-        "match_boxes: anchors and anchor_offsets",
-    ),
-    "encode_boxes": ("encode_boxes: boxes and anchors",),
-    "decode_boxes": ("decode_boxes: deltas and anchors",),
-    "decode_dense": ("decode_dense: maps and anchors",),
-    "nms": ("nms: boxes and scores",),
-    "batched_nms": ("batched_nms: boxes and scores", "batched_nms: boxes and idxs"),
-    "soft_nms": ("soft_nms: boxes and scores",),
-    "multiclass_nms": ("multiclass_nms: boxes and scores",),
-    "roi_align": ("roi_align: input and boxes",),
-    "roi_align channels-last": ("roi_align: input and boxes",),
-    "multiscale_roi_align": ("multiscale_roi_align: features and boxes",) * 2,
-}
+NAMES = list(CALLS)
+WITH_GRADIENT = [name for name, call in CALLS.items() if call.gradients]
+BACKWARD = [name for name, operator in OPERATORS.items() if operator.elsewhere]
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 needs_two = pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")
+
+
+def sample(name: str, seed: int = 0) -> tuple[Callable[..., Any], list[Tensor]]:
+    """A function of tensors alone, and those tensors, on the CPU."""
+    return partial(CALLS[name].run, ops), CALLS[name].samples(seed, 60)
+
+
+def with_gradient(name: str) -> tuple[Callable[..., Tensor], list[Tensor]]:
+    """As `sample`, but the function gives the first of several results."""
+    function, tensors = sample(name)
+    return lambda *given: tree_leaves(function(*given))[0], tensors
 
 
 def same(got: Any, want: Any) -> None:
@@ -56,7 +48,7 @@ def same(got: Any, want: Any) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_a_stream_of_its_own(name: str) -> None:
     """The inputs arrive late, on that stream alone: on any other the op would see zeros."""
-    function, tensors = calls()[name]
+    function, tensors = sample(name)
     given = [t.cuda() for t in tensors]
     want = function(*given)
     arriving = [torch.zeros_like(t) for t in given]
@@ -74,9 +66,9 @@ def test_a_stream_of_its_own(name: str) -> None:
 
 @pytest.mark.cuda
 @needs_gpu
-@pytest.mark.parametrize("name", BACKWARD)
+@pytest.mark.parametrize("name", WITH_GRADIENT)
 def test_gradients_on_a_stream_of_their_own(name: str) -> None:
-    function, tensors = calls()[name]
+    function, tensors = with_gradient(name)
     given = [t.cuda() for t in tensors]
     given[0].requires_grad_()
     out = function(*given)
@@ -99,7 +91,7 @@ def test_gradients_on_a_stream_of_their_own(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_the_second_device(name: str) -> None:
     """The tensors' device is used whichever is current, and stays what it was."""
-    function, tensors = calls()[name]
+    function, tensors = sample(name)
     with torch.cuda.device(0):
         want = function(*[t.to("cuda:0") for t in tensors])
         got = function(*[t.to("cuda:1") for t in tensors])
@@ -110,18 +102,18 @@ def test_the_second_device(name: str) -> None:
              [t if t is None else t.cpu() for t in tree_leaves(want)])  # fmt: skip
 
 
-def refusal(pairs: tuple[str, ...], odd: int, here: str, there: str) -> str:
-    """What is said where the tensor `odd` is there and the others are here."""
+def refusal(which: str, here: str, there: str) -> str:
+    """What is said where one of these two tensors is there and the others are here."""
     either = f"({here} and {there}|{there} and {here})"
-    return f"^{pairs[max(odd - 1, 0)]} must be on one device, got {either}$"
+    return f"^{which} must be on one device, got {either}$"
 
 
 def refused(name: str, here: str, there: str) -> None:
     """One tensor after the other on another device than the rest."""
-    function, tensors = calls()[name]
-    for odd in range(len(tensors)):
+    function, tensors = sample(name)
+    for odd, which in enumerate(CALLS[name].elsewhere):
         mixture = [t.to(there if k == odd else here) for k, t in enumerate(tensors)]
-        with pytest.raises(ValueError, match=refusal(PAIRS[name], odd, here, there)):
+        with pytest.raises(ValueError, match=refusal(which, here, there)):
             function(*mixture)
 
 
@@ -142,10 +134,10 @@ def test_two_gpus_are_refused(name: str) -> None:
 
 @pytest.mark.cuda
 @needs_gpu
-@pytest.mark.parametrize("name", [n for n in NAMES if n not in SYNCING])
+@pytest.mark.parametrize("name", [n for n in NAMES if not CALLS[n].syncs])
 def test_a_cuda_graph_holds_it(name: str) -> None:
     """Captured once, replayed on other inputs: nothing in it syncs, allocates or keeps a value."""
-    function, tensors = calls()[name]
+    function, tensors = sample(name)
     static = [t.cuda() for t in tensors]
     warm = torch.cuda.Stream()
     warm.wait_stream(torch.cuda.current_stream())
@@ -156,7 +148,7 @@ def test_a_cuda_graph_holds_it(name: str) -> None:
     with torch.cuda.graph(graph):
         found = function(*static)
     for seed in (0, 1, 2):
-        fresh = [t.cuda() for t in calls(seed)[name][1]]
+        fresh = [t.cuda() for t in sample(name, seed)[1]]
         for to, tensor in zip(static, fresh, strict=True):
             to.copy_(tensor)
         graph.replay()
@@ -165,9 +157,9 @@ def test_a_cuda_graph_holds_it(name: str) -> None:
 
 @pytest.mark.cuda
 @needs_gpu
-@pytest.mark.parametrize("name", BACKWARD)
+@pytest.mark.parametrize("name", WITH_GRADIENT)
 def test_a_cuda_graph_holds_its_gradient(name: str) -> None:
-    function, tensors = calls()[name]
+    function, tensors = with_gradient(name)
     static = [t.cuda() for t in tensors]
     static[0].requires_grad_()
     grad = torch.randn_like(function(*static))
@@ -200,7 +192,7 @@ def fake(tensors: list[Tensor], devices: list[str]) -> list[Tensor]:
 @pytest.mark.parametrize("device", ["cpu", "cuda:0", "cuda:1", "meta"])
 @pytest.mark.parametrize("name", NAMES)
 def test_fake_results_are_on_the_tensors_device(name: str, device: str) -> None:
-    function, tensors = calls()[name]
+    function, tensors = sample(name)
     with FakeTensorMode(shape_env=ShapeEnv()):
         got = tree_leaves(function(*fake(tensors, [device] * len(tensors))))
     want = tree_leaves(function(*tensors))
@@ -209,7 +201,7 @@ def test_fake_results_are_on_the_tensors_device(name: str, device: str) -> None:
         assert (ours is None) == (theirs is None)
         if ours is not None:
             assert ours.device == torch.device(device) and ours.dtype == theirs.dtype
-            if name not in SYNCING:  # their length is not known before
+            if not CALLS[name].syncs:  # their length is not known before
                 assert ours.shape == theirs.shape and ours.stride() == theirs.stride()
 
 
@@ -220,60 +212,32 @@ def test_meta_beside_real_is_refused(name: str) -> None:
 
 
 def fakes_refused(
-    function: Callable[..., Any], tensors: list[Tensor], pairs: tuple[str, ...]
+    function: Callable[..., Any], tensors: list[Tensor], elsewhere: tuple[str, ...]
 ) -> None:
     for here, there in (("cuda:0", "cpu"), ("cuda:0", "cuda:1")):
-        for odd in range(len(tensors)):
+        for odd, which in enumerate(elsewhere):
             devices = [there if k == odd else here for k in range(len(tensors))]
-            words = refusal(pairs, odd, here, there)
+            words = refusal(which, here, there)
             with FakeTensorMode(shape_env=ShapeEnv()), pytest.raises(ValueError, match=words):
                 function(*fake(tensors, devices))
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_fakes_on_two_devices_are_refused(name: str) -> None:
-    fakes_refused(*calls()[name], PAIRS[name])
+    fakes_refused(*sample(name), CALLS[name].elsewhere)
 
 
-def backward_calls() -> dict[str, tuple[Callable[..., Any], list[Tensor], tuple[str, ...]]]:
-    """Every backward operator, its tensors with the gradient last, and their pairs as above."""
-    on, given = torch.ops.detcore, {name: tensors for name, (_, tensors) in calls().items()}
-    weights, matrix = [1.0, 1, 1, 1], torch.ones(60, 60)
-    boxes, settings = torch.ones(60, 4), [8.0, 8, 1, 1, 1, 1, 4, 1, -1, 16]
-    (input, rois), pooled = given["roi_align"], torch.ones(60, 8, 3, 3)
-    return {
-        "encode_boxes": (lambda b, a, g: on.encode_boxes_backward(g, b, a, weights),
-                         [*given["encode_boxes"], boxes],
-                         ("encode_boxes_backward: boxes and anchors",
-                          "box_codec: grad and the input")),
-        "decode_boxes": (lambda d, a, g: on.decode_boxes_backward(g, d, a, weights, 4.0),
-                         [*given["decode_boxes"], boxes],
-                         ("decode_boxes_backward: deltas and anchors",
-                          "box_codec: grad and the input")),
-        "box_iou": (lambda a, b, g: on.box_iou_backward(g, a, b, "giou", 0.0),
-                    [*given["box_iou"], matrix],
-                    ("generalized_box_iou: boxes1 and boxes2",
-                     "generalized_box_iou: grad and the input")),
-        "paired_box_iou": (lambda a, b, g: on.paired_box_iou_backward(g, a, b, "giou", 0.0),
-                           [*given["paired_box_iou"], matrix[0]],
-                           ("paired_box_iou_backward: boxes1 and boxes2",
-                            "paired_box_iou: grad and the input")),
-        "decode_dense": (lambda m, a, g: on.decode_dense_backward(g, m, a, "delta", settings),
-                         [*given["decode_dense"], torch.ones(2, 96, 4)],
-                         ("decode_dense_backward: maps and anchors",
-                          "decode_dense: grad and the input")),
-        "roi_align": (lambda r, g: on.roi_align_backward(
-                          g, r, 0.5, 3, 3, 2, False, list(input.shape), False),
-                      [rois, pooled], ("roi_align_backward: grad and boxes",)),
-        "multiscale_roi_align": (lambda r, g: on.multiscale_roi_align_backward(
-                                     g, r, [0.5], 3, 3, 2, False, 8.0, 1, 2, [24, 24], False),
-                                 [rois, pooled],
-                                 ("multiscale_roi_align_backward: grad and boxes",)),
-    }  # fmt: skip
-
-
-@pytest.mark.parametrize("name", list(backward_calls()))
+@pytest.mark.parametrize("name", BACKWARD)
 def test_fake_gradients_on_two_devices_are_refused(name: str) -> None:
-    function, tensors, pairs = backward_calls()[name]
+    arguments = OPERATORS[name].arguments()
+    places = [k for k, value in enumerate(arguments) if isinstance(value, Tensor)]
+
+    def function(*tensors: Tensor) -> Any:
+        filled = dict(zip(places, tensors, strict=True))
+        return getattr(torch.ops.detcore, name)(
+            *(filled.get(k, v) for k, v in enumerate(arguments))
+        )
+
+    tensors = [arguments[k] for k in places]
     function(*tensors)
-    fakes_refused(function, tensors, pairs)
+    fakes_refused(function, tensors, OPERATORS[name].elsewhere)

@@ -17,10 +17,12 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_leaves
 
 from detcore import ops, reference
 from detcore.ops import _route
 from detcore.ops._native import _C
+from detcore.ops.registry import CALLS, OPERATORS, STEMS
 
 from .conftest import SIMT, Backend
 from .draw import Draw
@@ -292,6 +294,17 @@ def multiscale_roi_align(backend: Backend, draw: Draw) -> None:
     close(got, want, OF_POOLING[dtype], OF_POOLING[dtype])
 
 
+def by_samples(stem: str, backend: Backend, draw: Draw) -> None:
+    """Of a stem that has no check of its own: its calls of the registry, at any size and layout."""
+    call = CALLS[draw(*(name for name, c in CALLS.items() if OPERATORS[c.operator].stem == stem))]
+    tensors, dtype = call.samples(draw.random.randrange(10**6), draw.size(300)), draw(*call.dtypes)
+    tensors = [draw.view(t.to(dtype) if t.is_floating_point() else t) for t in tensors]
+    want = tree_leaves((call.reference or call.run)(reference, *tensors))
+    got = tree_leaves(call.run(ops, *(backend(t) for t in tensors)))
+    for ours, theirs in zip(got, want, strict=True):
+        close(ours, theirs, OF_POOLING[dtype], 10 * OF_POOLING[dtype])
+
+
 CHECKS: dict[str, Callable[[Backend, Draw], None]] = {
     check.__name__: check
     for check in (
@@ -299,6 +312,7 @@ CHECKS: dict[str, Callable[[Backend, Draw], None]] = {
         decode_dense, nms, soft_nms, multiclass_nms, roi_align, multiscale_roi_align,
     )
 }  # fmt: skip
+CHECKS |= {stem: partial(by_samples, stem) for stem in STEMS if stem not in CHECKS}
 
 
 def run_case(op: str, number: int, backend: Backend) -> None:

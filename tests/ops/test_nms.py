@@ -6,10 +6,10 @@ from torch import Tensor
 from torch.library import opcheck
 
 from detcore import ops, reference
+from detcore.ops.registry import scores_for
 
 from .conftest import FLOATS, Backend, random_boxes
 from .peers import tv
-from .samples import scores_for
 
 SIZES = [0, 1, 2, 3, 31, 63, 64, 65, 95, 96, 97, 127, 257, 1023, 1025]
 

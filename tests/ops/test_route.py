@@ -3,6 +3,7 @@
 import resource
 import subprocess
 import sys
+from functools import partial
 
 import numpy as np
 import pytest
@@ -12,9 +13,11 @@ from torch.autograd import forward_ad
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from detcore import ops
 from detcore.ops import _route
+from detcore.ops.registry import CALLS
 
 from .conftest import random_boxes
 
@@ -224,40 +227,15 @@ def test_dispatch_and_function_modes(ways: list[str]) -> None:
     assert sum("box_iou" in s for s in seen) == 2 and ways == []
 
 
-def every_op():
-    x = torch.randn(2, 3, 8, 9)
-    maps, anchors = torch.randn(1, 10, 3, 4), torch.tensor([[-8.0, -8, 8, 8], [-4, -4, 4, 4]])
-    a, b, s = boxes(6), boxes(9), torch.rand(9)
-    r = torch.tensor([[0.0, 1, 1, 6, 6], [1, 0, 0, 8, 8]])
-    return {
-        "box_iou": (lambda a, b: ops.box_iou(a, b, "xywh"), (a, b)),
-        "generalized_box_iou": (ops.generalized_box_iou, (a, b)),
-        "distance_box_iou": (ops.distance_box_iou, (a, b)),
-        "complete_box_iou": (ops.complete_box_iou, (a, b)),
-        "paired_box_iou": (lambda a: ops.paired_box_iou(a, a + 1, "ciou"), (a,)),
-        "encode_boxes": (lambda a: ops.encode_boxes(a, a + 1), (a,)),
-        "decode_boxes": (lambda a: ops.decode_boxes(a / 50, a), (a,)),
-        "decode_dense": (lambda m: ops.decode_dense(m, anchors, 8, "delta")[0], (maps,)),
-        "match_boxes": (lambda a, b: tuple(ops.match_boxes(a, b)), (a, b)),
-        "decode_dense_dfl": (lambda m: ops.decode_dense(m, None, 8, "dfl", bins=2)[0], (maps,)),
-        "nms": (lambda b, s: ops.nms(b, s, 0.3), (b, s)),
-        "batched_nms": (lambda b, s: ops.batched_nms(b, s, torch.arange(9) % 2, 0.3), (b, s)),
-        "soft_nms": (lambda b, s: ops.soft_nms(b, s, method="gaussian"), (b, s)),
-        "multiclass_nms": (
-            lambda b, s: ops.multiclass_nms(b[None], s[None, :, None], 0.1, 0.3, 5, 7),
-            (b, s),
-        ),
-        "roi_align": (lambda x, r: ops.roi_align(x, r, 2, 0.5, 2), (x, r)),
-        "multiscale_roi_align": (
-            lambda x, y, r: ops.multiscale_roi_align([x, y], r, 2, [1, 0.5], 2, 4, 0),
-            (x, x[:, :, ::2, ::2].contiguous(), r),
-        ),
-    }
-
-
-@pytest.mark.parametrize("name", every_op())
+@pytest.mark.parametrize("name", CALLS)
 def test_compile_and_export(name: str) -> None:
-    function, args = every_op()[name]
+    torch._dynamo.reset()  # all these functions are one line of code, which has a limit of versions
+    call = CALLS[name]
+    args = tuple(call.samples(0, 20))
+
+    def function(*tensors: Tensor) -> tuple[Tensor, ...]:
+        return tuple(tree_leaves(call.run(ops, *tensors)))
+
     want = function(*args)
     compiled = torch.compile(function, fullgraph=True, backend="aot_eager")
     torch.testing.assert_close(compiled(*args), want)
@@ -268,18 +246,20 @@ def test_compile_and_export(name: str) -> None:
 
     program = torch.export.export(Module(), args)
     torch.testing.assert_close(program.module()(*args), want)
-    if name not in ("match_boxes", "nms", "batched_nms", "soft_nms", "multiclass_nms"):
-        first = args[0].clone().requires_grad_()
+    if call.gradients:
+        given = [t.clone() for t in args]
+        leaves = [given[k].requires_grad_() for k in call.gradients]
         grads = [
-            torch.autograd.grad(f(first, *args[1:]).sum(), first)[0]
-            for f in (function, torch.compile(function, fullgraph=True, backend="aot_eager"))
+            torch.autograd.grad(f(*given)[0].sum(), leaves, materialize_grads=True)
+            for f in (function, compiled)
         ]
         torch.testing.assert_close(*grads)
 
 
 @pytest.mark.slow
 def test_compile_with_inductor() -> None:
-    function, args = every_op()["roi_align"]
+    function = partial(CALLS["roi_align"].run, ops)
+    args = CALLS["roi_align"].samples(0, 20)
     compiled = torch.compile(function, fullgraph=True)
     torch.testing.assert_close(compiled(*args), function(*args))
 

@@ -1,22 +1,11 @@
-"""All cases, a file a stem: each has cases(), which yields them. A new file is named in STEMS."""
+"""All cases, a file a stem of `detcore.ops.registry`: each has cases(), which yields them."""
 
 from collections.abc import Iterator
 from importlib import import_module
 
-from ..case import Case
+from detcore.ops.registry import STEMS
 
-STEMS = (
-    "nms",
-    "soft_nms",
-    "multiclass_nms",
-    "box_iou",
-    "paired_box_iou",
-    "match_boxes",
-    "box_codec",
-    "decode_dense",
-    "roi_align",
-    "multiscale_roi_align",
-)
+from ..case import Case
 
 
 def cases(op: str | None = None) -> Iterator[Case]:

@@ -1,0 +1,338 @@
+"""The one table of ops: what every test, document and benchmark of all ops goes through.
+
+`OPERATORS` has an entry for each registered operator ``torch.ops.detcore.<name>``, `CALLS` one for
+each way that the public functions use them. A new op is an entry in both, and so gets all tests
+that concern all ops: against its reference, in every dtype, compiled and exported, on devices and
+streams, in any order of threads. Nothing here is imported by ``import detcore.ops``.
+
+Samples are small, on the CPU, and the same for the same seed.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
+
+
+def random_boxes(
+    n: int, extent: float = 100.0, side: float = 40.0, seed: int = 0, whole: bool = False
+) -> Tensor:
+    """[n, 4] float64 xyxy boxes; whole: on integer coordinates, so that IoUs hit thresholds."""
+    g = torch.Generator().manual_seed(seed * 1000003 + n)
+    low = torch.rand(n, 2, generator=g, dtype=torch.float64) * extent
+    size = torch.rand(n, 2, generator=g, dtype=torch.float64) * side + 1
+    boxes = torch.cat((low, low + size), dim=1)
+    return boxes.round() if whole else boxes
+
+
+def scores_for(n: int, seed: int = 0, levels: int | None = None) -> Tensor:
+    """[n] float64 in [0, 1); levels: rounded to so many values, so that many tie."""
+    scores = torch.rand(n, generator=torch.Generator().manual_seed(seed + n), dtype=torch.float64)
+    return scores if levels is None else (scores * levels).floor() / levels
+
+
+def _boxes(n: int, seed: int = 0) -> Tensor:
+    return random_boxes(n, seed=seed).float()
+
+
+def _scores(n: int, seed: int = 0) -> Tensor:
+    return scores_for(n, seed).float()
+
+
+def _normal(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed + sum(shape)))
+
+
+def _map(side: int, seed: int = 0) -> Tensor:
+    return _normal(2, 8, side, side, seed=seed)
+
+
+def _rois(n: int, seed: int = 0) -> Tensor:
+    """[n, 5]: an image's index, 0 or 1, and a box."""
+    return torch.cat((torch.arange(n)[:, None] % 2, _boxes(n, seed) / 6), 1)
+
+
+# --- operators ------------------------------------------------------------------------------------
+@dataclass(frozen=True)
+class Operator:
+    """A registered operator, with both ways to call it: `_C.<name>` and ``torch.ops.detcore``.
+
+    stem: the name of its files in every layer.
+    arguments: makes all of its arguments, in the schema's order.
+    fault: an argument's index, a value that is refused there, and the error's whole text.
+    elsewhere: of a backward operator, for each tensor argument, which two tensors the error names
+        where that one is on another device than the rest. (Of others, see `Call`.)
+    """
+
+    stem: str
+    arguments: Callable[[], list[Any]]
+    fault: tuple[int, Any, str]
+    elsewhere: tuple[str, ...] = ()
+
+
+_WEIGHTS = [10.0, 10.0, 5.0, 5.0]
+_DENSE = [8.0, 8.0, 1.0, 1.0, 1.0, 1.0, 4.0, 1.0, -1.0, 1.0]  # decode_dense's settings
+_CELLS = torch.tensor([[-8.0, -8, 8, 8], [-4, -9, 4, 9], [-6, -6, 6, 6]])
+_LEVELS = [[1.0, 0.5], 2, 2, 2, True, 224.0, 4]  # multiscale_roi_align's, from scales on
+
+
+def _forward_and(other: str, op: str, family: str = "") -> tuple[str, ...]:
+    """Of a backward operator whose arguments are the gradient and the forward's two."""
+    names = f"{op}: {other}"
+    return (f"{family or op.removesuffix('_backward')}: grad and the input", names, names)
+
+
+OPERATORS: dict[str, Operator] = {
+    "box_iou": Operator(
+        "box_iou", lambda: [_boxes(37), _boxes(41, 1), "xyxy", "giou", 1e-7],
+        (3, "iuo", "box_iou: kind must be one of iou, giou, diou, ciou, got 'iuo'"),
+    ),
+    "box_iou_out": Operator(
+        "box_iou", lambda: [_boxes(37), _boxes(41, 1), "xyxy", "iou", 0.0, torch.zeros(37, 41)],
+        (0, random_boxes(37),
+         "box_iou: boxes1 and boxes2 must have one dtype, got float64 and float32"),
+    ),
+    "box_iou_backward": Operator(
+        "box_iou", lambda: [_normal(37, 41), _boxes(37), _boxes(41, 1), "ciou", 1e-7],
+        (0, torch.ones(7, 8), "complete_box_iou: grad must be [37, 41], got [7, 8]"),
+        _forward_and("boxes1 and boxes2", "complete_box_iou"),
+    ),
+    "paired_box_iou": Operator(
+        "paired_box_iou", lambda: [_boxes(500), _boxes(500, 1), "diou", 1e-7],
+        (1, torch.ones(7, 4), "paired_box_iou: boxes1 and boxes2 must have one shape, "
+         "got [500, 4] and [7, 4]"),
+    ),
+    "paired_box_iou_backward": Operator(
+        "paired_box_iou", lambda: [_normal(500), _boxes(500), _boxes(500, 1), "diou", 1e-7],
+        (0, torch.ones(7), "paired_box_iou: grad must be [500], got [7]"),
+        _forward_and("boxes1 and boxes2", "paired_box_iou_backward"),
+    ),
+    "match_boxes": Operator(
+        "match_boxes", lambda: [_boxes(20), _boxes(700, 1), None, None],
+        (0, torch.ones(4, 4, dtype=torch.int32),
+         "match_boxes: gt must be float32, float64, float16 or bfloat16, got int32"),
+    ),
+    "encode_boxes": Operator(
+        "box_codec", lambda: [_boxes(300), _boxes(300, 1), _WEIGHTS],
+        (2, [1.0, 1.0], "encode_boxes: weights must be 4 numbers, got 2"),
+    ),
+    "decode_boxes": Operator(
+        "box_codec", lambda: [_normal(300, 8), _boxes(300), _WEIGHTS, 4.0],
+        (1, torch.ones(6, 4), "decode_boxes: deltas must be [6, 4k], one row an anchor, "
+         "got [300, 8]"),
+    ),
+    "encode_boxes_backward": Operator(
+        "box_codec", lambda: [_normal(300, 4), _boxes(300), _boxes(300, 1), _WEIGHTS],
+        (0, torch.ones(5, 3), "box_codec: grad must be [300, 4], got [5, 3]"),
+        _forward_and("boxes and anchors", "encode_boxes_backward", "box_codec"),
+    ),
+    "decode_boxes_backward": Operator(
+        "box_codec", lambda: [_normal(300, 8), _normal(300, 8), _boxes(300), _WEIGHTS, 4.0],
+        (0, torch.ones(5, 3), "box_codec: grad must be [300, 8], got [5, 3]"),
+        _forward_and("deltas and anchors", "decode_boxes_backward", "box_codec"),
+    ),
+    "decode_dense": Operator(
+        "decode_dense", lambda: [_normal(2, 18, 5, 40), _CELLS, "delta", _DENSE],
+        (1, None, "decode_dense: anchors must be given for codec 'delta'"),
+    ),
+    "decode_dense_backward": Operator(
+        "decode_dense",
+        lambda: [_normal(2, 600, 4), _normal(2, 18, 5, 40), _CELLS, "delta", _DENSE],
+        (4, [8.0], "decode_dense_backward: settings must be 10 numbers, got 1"),
+        _forward_and("maps and anchors", "decode_dense_backward"),
+    ),
+    "nms": Operator(
+        "nms", lambda: [_boxes(300), _scores(300), 0.3],
+        (0, torch.ones(200, 3), "nms: boxes must be [N, 4], got [200, 3]"),
+    ),
+    "batched_nms": Operator(
+        "nms", lambda: [_boxes(300), _scores(300), torch.arange(300) % 7, 0.3],
+        (1, torch.ones(9), "batched_nms: scores must be [300], one a box, got [9]"),
+    ),
+    "soft_nms": Operator(
+        "soft_nms", lambda: [_boxes(300), _scores(300), 0.3, 0.5, 0.001, "gaussian"],
+        (5, "cubic", "soft_nms: method must be one of linear, gaussian, got 'cubic'"),
+    ),
+    "multiclass_nms": Operator(
+        "multiclass_nms",
+        lambda: [_boxes(400).view(2, 200, 4), _scores(1200).view(2, 200, 3), 0.1, 0.5, 50, 40],
+        (4, 0, "multiclass_nms: candidates_per_class must be at least 1, got 0"),
+    ),
+    "roi_align": Operator(
+        "roi_align", lambda: [_map(24), _rois(9), 1.0, 7, 7, 2, False],
+        (0, torch.ones(3, 16, 16), "roi_align: input must be [N, C, H, W], got [3, 16, 16]"),
+    ),
+    "roi_align_backward": Operator(
+        "roi_align",
+        lambda: [_normal(9, 3, 7, 7), _rois(9), 0.25, 7, 7, 2, True, [2, 3, 33, 31], False],
+        (7, [3, 16], "roi_align_backward: map_size must be [N, C, H, W], got [3, 16]"),
+        ("roi_align_backward: grad and boxes",) * 2,
+    ),
+    "multiscale_roi_align": Operator(
+        "multiscale_roi_align", lambda: [[_map(24), _map(12)], _rois(9), *_LEVELS],
+        (2, [1.0], "multiscale_roi_align: scales must be one a feature, 2 of them, got 1"),
+    ),
+    "multiscale_roi_align_backward": Operator(
+        "multiscale_roi_align",
+        lambda: [_normal(9, 3, 2, 2), _rois(9), *_LEVELS, 2, [16, 16, 8, 8], False],
+        (10, [16], "multiscale_roi_align_backward: map_sizes must be pairs of sizes, got [16]"),
+        ("multiscale_roi_align_backward: grad and boxes",) * 2,
+    ),
+}  # fmt: skip
+
+STEMS: tuple[str, ...] = tuple(dict.fromkeys(operator.stem for operator in OPERATORS.values()))
+
+
+# --- the public functions -------------------------------------------------------------------------
+@dataclass(frozen=True)
+class Call:
+    """One way that a public function is called.
+
+    operator: of `OPERATORS`, which it ends in.
+    run: takes `detcore.ops`, and tensors alone.
+    samples: makes these tensors on the CPU, float32 where they are floats, of about n things.
+    elsewhere: for each tensor, which two the error names where it is on another device.
+    reference: as `run`, of `detcore.reference`; None: `run` itself is.
+    gradients: which of the tensors have gradients.
+    syncs: reads a count back from the device, to size its result.
+    dtypes: in which results are the reference's up to rounding.
+    """
+
+    operator: str
+    run: Callable[..., Any]
+    samples: Callable[[int, int], list[Tensor]]
+    elsewhere: tuple[str, ...]
+    reference: Callable[..., Any] | None = None
+    gradients: tuple[int, ...] = ()
+    syncs: bool = False
+    dtypes: tuple[torch.dtype, ...] = FLOATS
+
+
+def _names(op: str, first: str, *others: str) -> tuple[str, ...]:
+    """`Call.elsewhere` of tensors that are each compared with the first."""
+    pairs = tuple(f"{op}: {first} and {other}" for other in others)
+    return (pairs[0], *pairs)
+
+
+def _two_sets(seed: int, n: int) -> list[Tensor]:
+    return [_boxes(n, seed + 1), _boxes(n, seed + 2)]
+
+
+def _rows(seed: int, n: int) -> list[Tensor]:
+    return [_boxes(n, seed + 1), _scores(n, seed)]
+
+
+def _pooled(seed: int, n: int) -> list[Tensor]:
+    return [_map(24, seed), _rois(n, seed + 1)]
+
+
+CALLS: dict[str, Call] = {
+    "box_iou": Call(
+        "box_iou", lambda on, a, b: on.box_iou(a, b), _two_sets,
+        _names("box_iou", "boxes1", "boxes2"), gradients=(0, 1),
+    ),
+    "box_iou xywh": Call(
+        "box_iou", lambda on, a, b: on.box_iou(a, b, "xywh"), _two_sets,
+        _names("box_iou", "boxes1", "boxes2"), gradients=(0, 1),
+    ),
+    "generalized_box_iou": Call(
+        "box_iou", lambda on, a, b: on.generalized_box_iou(a, b), _two_sets,
+        _names("generalized_box_iou", "boxes1", "boxes2"), gradients=(0, 1),
+        reference=lambda on, a, b: on.box_iou(a, b, kind="giou"),
+    ),
+    "distance_box_iou": Call(
+        "box_iou", lambda on, a, b: on.distance_box_iou(a, b), _two_sets,
+        _names("distance_box_iou", "boxes1", "boxes2"), gradients=(0, 1),
+        reference=lambda on, a, b: on.box_iou(a, b, kind="diou", eps=1e-7),
+    ),
+    "complete_box_iou": Call(
+        "box_iou", lambda on, a, b: on.complete_box_iou(a, b), _two_sets,
+        _names("complete_box_iou", "boxes1", "boxes2"), gradients=(0, 1),
+        reference=lambda on, a, b: on.box_iou(a, b, kind="ciou", eps=1e-7),
+    ),
+    "box_iou_out": Call(
+        "box_iou_out", lambda on, a, b, out: on.box_iou(a, b, out=out),
+        lambda seed, n: [*_two_sets(seed, n), torch.zeros(n, n)],
+        _names("box_iou", "boxes1", "boxes2", "out"),
+        reference=lambda on, a, b, out: on.box_iou(a, b), dtypes=(torch.float32, torch.float64),
+    ),
+    "paired_box_iou": Call(
+        "paired_box_iou", lambda on, a, b: on.paired_box_iou(a, b, "giou"), _two_sets,
+        _names("paired_box_iou", "boxes1", "boxes2"), gradients=(0, 1),
+    ),
+    "match_boxes": Call(
+        "match_boxes", lambda on, gt, a: tuple(on.match_boxes(gt, a)),
+        lambda seed, n: [_boxes(n // 8, seed + 1), _boxes(n, seed + 2)],
+        _names("match_boxes", "gt", "anchors"),
+    ),
+    "match_boxes of images": Call(
+        "match_boxes", lambda on, *tensors: tuple(on.match_boxes(*tensors)),
+        lambda seed, n: [_boxes(n // 8, seed + 1), _boxes(n, seed + 2),
+                         torch.tensor([0, n // 20, n // 8]), torch.tensor([0, n // 2, n])],
+        ("match_boxes: gt and anchors", "match_boxes: gt and anchors",
+         "match_boxes: gt and gt_offsets", "match_boxes: anchors and anchor_offsets"),
+        reference=lambda on, gt, a, at, a_at: tuple(torch.cat(parts) for parts in zip(
+            on.match_boxes(gt[:at[1]], a[:a_at[1]]), on.match_boxes(gt[at[1]:], a[a_at[1]:]),
+            strict=True)),
+    ),
+    "encode_boxes": Call(
+        "encode_boxes", lambda on, b, a: on.encode_boxes(b, a, _WEIGHTS), _two_sets,
+        _names("encode_boxes", "boxes", "anchors"), gradients=(0, 1),
+    ),
+    "decode_boxes": Call(
+        "decode_boxes", lambda on, d, a: on.decode_boxes(d, a, _WEIGHTS),
+        lambda seed, n: [_normal(n, 4, seed=seed), _boxes(n, seed + 1)],
+        _names("decode_boxes", "deltas", "anchors"), gradients=(0, 1),
+    ),
+    "decode_dense": Call(
+        "decode_dense", lambda on, m, a: on.decode_dense(m, a, (8, 8), "delta"),
+        lambda seed, n: [_normal(2, 12, 6, max(n // 8, 1), seed=seed), _CELLS[:2].clone()],
+        _names("decode_dense", "maps", "anchors"), gradients=(0,),
+    ),
+    "decode_dense dfl": Call(
+        "decode_dense", lambda on, m: on.decode_dense(m, None, (8, 8), "dfl", bins=2),
+        lambda seed, n: [_normal(1, 10, 6, max(n // 8, 1), seed=seed)], (), gradients=(0,),
+    ),
+    "nms": Call(
+        "nms", lambda on, b, s: on.nms(b, s, 0.4), _rows,
+        _names("nms", "boxes", "scores"), syncs=True,
+    ),
+    "batched_nms": Call(
+        "batched_nms", lambda on, b, s, i: on.batched_nms(b, s, i, 0.4),
+        lambda seed, n: [*_rows(seed, n), torch.arange(n) * (seed + 7) % 3],
+        _names("batched_nms", "boxes", "scores", "idxs"), syncs=True,
+    ),
+    "soft_nms": Call(
+        "soft_nms", lambda on, b, s: on.soft_nms(b, s), _rows,
+        _names("soft_nms", "boxes", "scores"), syncs=True,
+    ),
+    # the last bit of exp may choose between two scores of half types
+    "soft_nms gaussian": Call(
+        "soft_nms", lambda on, b, s: on.soft_nms(b, s, method="gaussian"), _rows,
+        _names("soft_nms", "boxes", "scores"), syncs=True, dtypes=(torch.float64,),
+    ),
+    "multiclass_nms": Call(
+        "multiclass_nms", lambda on, b, s: on.multiclass_nms(b, s, 0.1, 0.4, 50, 30),
+        lambda seed, n: [_boxes(n, seed + 1)[None], _scores(2 * n, seed).view(1, n, 2)],
+        _names("multiclass_nms", "boxes", "scores"),
+    ),
+    "roi_align": Call(
+        "roi_align", lambda on, x, r: on.roi_align(x, r, (3, 3), 0.5, 2), _pooled,
+        _names("roi_align", "input", "boxes"), gradients=(0,),
+    ),
+    "roi_align channels-last": Call(
+        "roi_align", lambda on, x, r: on.roi_align(x, r, (3, 3), 0.5, 2),
+        lambda seed, n: [_map(24, seed).to(memory_format=torch.channels_last), _rois(n, seed + 1)],
+        _names("roi_align", "input", "boxes"), gradients=(0,),
+    ),
+    "multiscale_roi_align": Call(
+        "multiscale_roi_align",
+        lambda on, x, y, r: on.multiscale_roi_align([x, y], r, (3, 3), [0.5, 0.25], 2, 8, 1),
+        lambda seed, n: [_map(24, seed), _map(12, seed), _rois(n, seed + 1)],
+        ("multiscale_roi_align: features and boxes",) * 3, gradients=(0, 1),
+    ),
+}  # fmt: skip

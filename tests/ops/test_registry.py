@@ -1,0 +1,150 @@
+"""What the registry's entries are held to, each on every backend: a new op needs no line here."""
+
+import importlib
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.library import opcheck
+from torch.utils._pytree import tree_leaves
+
+from detcore import ops, reference
+from detcore.ops.registry import CALLS, OPERATORS, STEMS
+
+from .conftest import Backend
+
+ROOT = Path(__file__).parents[2]
+SIZES = (0, 1, 2, 7, 31, 63, 64, 65, 97)
+TOLERANCE = {
+    torch.float32: 2e-5,
+    torch.float64: 1e-10,
+    torch.float16: 5e-3,
+    torch.bfloat16: 3e-2,
+}
+
+
+def leaves(result: Any) -> list[Tensor]:
+    return [t for t in tree_leaves(result) if isinstance(t, Tensor)]
+
+
+def assert_close(got: Any, want: Any, dtype: torch.dtype) -> None:
+    got, want = leaves(got), leaves(want)
+    assert len(got) == len(want)
+    for ours, theirs in zip(got, want, strict=True):
+        assert ours.dtype == theirs.dtype
+        torch.testing.assert_close(
+            ours.cpu(), theirs, rtol=TOLERANCE[dtype], atol=10 * TOLERANCE[dtype],
+            equal_nan=True, check_stride=False,
+        )  # fmt: skip
+
+
+def means(name: str) -> Any:
+    """The call on the reference's functions."""
+    call = CALLS[name]
+    return lambda *tensors: (call.reference or call.run)(reference, *tensors)
+
+
+def given(name: str, dtype: torch.dtype, n: int) -> list[Tensor]:
+    """A call's tensors, its floats in that dtype; what is written into has the result's."""
+    tensors = CALLS[name].samples(n, n)
+    cast = [t.to(dtype) if t.is_floating_point() else t for t in tensors]
+    if CALLS[name].operator == "box_iou_out":
+        cast[-1] = cast[-1].to(torch.promote_types(dtype, torch.float32))
+    return cast
+
+
+def test_every_operator_is_in_the_table() -> None:
+    registered = torch._C._dispatch_get_registrations_for_dispatch_key("CPU")
+    ours = {name.removeprefix("detcore::") for name in registered if name.startswith("detcore::")}
+    assert ours == set(OPERATORS)
+    backward = {name for name in OPERATORS if name.endswith("_backward")}
+    assert backward == {name for name, op in OPERATORS.items() if op.elsewhere}
+    assert {call.operator for call in CALLS.values()} == set(OPERATORS) - backward
+    differentiable = {call.operator for call in CALLS.values() if call.gradients}
+    assert backward == {f"{name}_backward" for name in differentiable}
+
+
+@pytest.mark.parametrize("stem", STEMS)
+def test_a_stem_has_its_file_in_every_layer(stem: str) -> None:
+    for path in (
+        *(f"csrc/kernels/include/detcore/{stem}.h", f"csrc/kernels/cpu/{stem}.cpp"),
+        *(f"csrc/kernels/cuda/{stem}.cu", f"csrc/bindings/{stem}.cpp"),
+        *(f"detcore/ops/{stem}.py", f"detcore/reference/{stem}.py", f"tests/ops/test_{stem}.py"),
+        *(f"detcore/bench/ops/{stem}.py", f"benchmarks/ops/bench_{stem}.py"),
+    ):
+        # a pyramid is pooled by the kernels of one map
+        shared = stem == "multiscale_roi_align" and path.startswith("csrc/kernels")
+        assert shared or (ROOT / path).is_file(), path
+    assert callable(importlib.import_module(f"detcore.bench.ops.{stem}").cases)
+
+
+def test_every_launcher_is_called_from_plain_cpp() -> None:
+    """tests/cpp/test_launchers.cpp calls the kernel library as a program without torch does."""
+    called = (ROOT / "tests/cpp/test_launchers.cpp").read_text(encoding="utf-8")
+    for header in (ROOT / "csrc/kernels/include/detcore").glob("*.h"):
+        for line in header.read_text(encoding="utf-8").splitlines():
+            if line.startswith("Status ") and "_cuda(" in line:
+                launcher = line.removeprefix("Status ").partition("(")[0]
+                assert launcher in called, f"{launcher} of {header.name}"
+
+
+def test_the_readme_names_every_public_op() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    for operator in {call.operator for call in CALLS.values()} - {"box_iou_out"}:
+        assert re.search(rf"`{operator}[`(]", text), operator
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype"), [(name, dtype) for name, call in CALLS.items() for dtype in call.dtypes],
+    ids=str,
+)  # fmt: skip
+def test_equals_reference(backend: Backend, name: str, dtype: torch.dtype) -> None:
+    for n in SIZES[:: 3 if backend.simulated else 1]:
+        tensors = given(name, dtype, n)
+        want = means(name)(*(t.clone() for t in tensors))
+        assert_close(CALLS[name].run(ops, *(backend(t) for t in tensors)), want, dtype)
+
+
+@pytest.mark.parametrize("name", [name for name, call in CALLS.items() if call.gradients])
+def test_gradients_are_the_references(backend: Backend, name: str) -> None:
+    call = CALLS[name]
+    for n in (1, 33):
+        found = []
+        for function, place in (
+            (lambda *t: call.run(ops, *t), backend),
+            (means(name), lambda t: t),
+        ):
+            tensors = [place(t) for t in given(name, torch.float64, n)]
+            inputs = [tensors[k].requires_grad_() for k in call.gradients]
+            out = leaves(function(*tensors))[0]
+            ramp = torch.linspace(0, 1, out.numel(), dtype=torch.float64).view(out.shape)
+            found.append(
+                torch.autograd.grad(out, inputs, ramp.to(out.device), materialize_grads=True)
+            )
+        assert_close(*found, torch.float64)
+
+
+@pytest.mark.parametrize("name", [n for n, c in CALLS.items() if not c.gradients])
+def test_what_has_no_gradient_says_so(name: str) -> None:
+    tensors = given(name, torch.float32, 20)
+    if CALLS[name].operator == "box_iou_out":
+        with pytest.raises(ValueError, match="out must not be given where gradients"):
+            CALLS[name].run(ops, tensors[0].requires_grad_(), *tensors[1:])
+        return
+    learning = [t.requires_grad_() if t.is_floating_point() else t for t in tensors]
+    for result in leaves(CALLS[name].run(ops, *learning)):
+        if result.requires_grad:
+            words = f"^{CALLS[name].operator}: it has no gradient; "
+            with pytest.raises(RuntimeError, match=words):
+                result.sum().backward()
+
+
+@pytest.mark.parametrize("operator", OPERATORS)
+def test_opcheck(operator: str) -> None:
+    """The schema tells what is written, and the fake kernel what comes out."""
+    arguments = tuple(OPERATORS[operator].arguments())
+    checks = ("test_schema", "test_faketensor")
+    opcheck(getattr(torch.ops.detcore, operator).default, arguments, test_utils=checks)
