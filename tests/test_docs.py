@@ -1,5 +1,6 @@
 """What documents say, against what their commands print."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -7,10 +8,27 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 
 
+def printed_by(script: str) -> str:
+    command = [sys.executable, str(ROOT / "scripts" / script)]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    return subprocess.run(
+        command, check=True, capture_output=True, encoding="utf-8", env=environment
+    ).stdout
+
+
 def test_contributing_holds_the_table_of_cuda_limits() -> None:
-    command = [sys.executable, str(ROOT / "scripts/cuda_limits.py")]
-    printed = subprocess.run(command, check=True, capture_output=True, encoding="utf-8").stdout
     text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
     _, after = text.split("<!-- scripts/cuda_limits.py -->\n")
     held, _ = after.split("<!-- end -->\n")
-    assert held == printed
+    assert held == printed_by("cuda_limits.py")
+
+
+def test_stubs_are_the_schemas() -> None:
+    assert (ROOT / "detcore/_C.pyi").read_text(encoding="utf-8") == printed_by("write_stubs.py")
+
+
+def test_contributing_holds_the_table_of_ops() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    _, after = text.split("<!-- scripts/op_table.py -->\n")
+    held, _ = after.split("<!-- end of ops -->\n")
+    assert held == printed_by("op_table.py")

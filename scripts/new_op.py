@@ -1,0 +1,108 @@
+"""Writes the skeleton of a new op into every layer. It compiles; its tests fail until it is right.
+
+    python scripts/new_op.py NAME
+
+One file per layer, from scripts/op_template/, and an entry in each list: the registry, the two
+packages' names, the C++ test of launchers. The skeleton takes boxes [N, 4] and gives [N] zeros;
+what is to be written is marked TODO. CONTRIBUTING.md tells the rest.
+"""
+
+import argparse
+import keyword
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+TEMPLATE = ROOT / "scripts" / "op_template"
+
+OPERATOR = """    "new_op": Operator(
+        "new_op", lambda: [_boxes(300)],
+        (0, torch.ones(7, 5), "new_op: boxes must be [N, 4], got [7, 5]"),
+    ),
+"""
+CALL = """    "new_op": Call(
+        "new_op", lambda on, b: on.new_op(b), lambda seed, n: [_boxes(n, seed)], (),
+    ),
+"""
+LAUNCHER = """void new_op(Side& s, int64_t n) {
+  NewOpParams p{};
+  p.boxes = s.put(boxes(n, 1)), p.n = n;
+  float* out = s.room<float>(n);
+  p.out = out;
+  s.run(new_op_cpu, new_op_cuda, p);
+  s.take(out, n);
+}
+
+"""
+# file, what stands in it once, what goes before that
+ENTRIES = (
+    ("detcore/ops/registry.py", "}  # fmt: skip\n\nSTEMS", OPERATOR),
+    ("detcore/ops/registry.py", "}  # fmt: skip\n$", CALL),
+    ("detcore/ops/__init__.py", "\n__all__ = [\n", "from .new_op import new_op\n"),
+    ("detcore/ops/__init__.py", "]\n$", '    "new_op",\n'),
+    ("detcore/reference/__init__.py", "\n__all__ = [\n", "from .new_op import new_op\n"),
+    ("detcore/reference/__init__.py", "]\n$", '    "new_op",\n'),
+    ("tests/cpp/test_launchers.cpp", '#include "detcore/nms.h"\n', '#include "detcore/new_op.h"\n'),
+    ("tests/cpp/test_launchers.cpp", "struct Case {\n", LAUNCHER),
+    ("tests/cpp/test_launchers.cpp", "};\n\nvoid says", "    CASE(new_op, 1e-5, false),\n"),
+)
+
+
+def named(text: str, name: str) -> str:
+    camel = "".join(part.capitalize() for part in name.split("_"))
+    return text.replace("new_op", name).replace("NewOp", camel)
+
+
+def insert(text: str, mark: str, addition: str, file: str) -> str:
+    """The text with an addition before a mark; a mark that ends in $ is the file's end."""
+    at = text.rfind(mark[:-1]) if mark.endswith("$") else text.find(mark)
+    if at < 0:
+        raise SystemExit(f"new_op: {file} has no {mark!r}, before which an entry belongs")
+    return text[:at] + addition + text[at:]
+
+
+def check(name: str) -> None:
+    if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or keyword.iskeyword(name):
+        raise SystemExit(f"new_op: NAME must be a name such as box_area, got {name!r}")
+    there = [path for path in planned(name) if path.exists()]
+    if there:
+        raise SystemExit(f"new_op: {there[0].relative_to(ROOT)} is there already")
+
+
+def planned(name: str) -> list[Path]:
+    return [
+        ROOT / named(str(path.relative_to(TEMPLATE)), name)
+        for path in sorted(TEMPLATE.rglob("*new_op.*"))
+    ]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("name", help="such as box_area: letters, digits and underscores")
+    name = parser.parse_args().name
+    check(name)
+    texts: dict[str, str] = {}
+    for file, mark, addition in ENTRIES:  # all of them before anything is written
+        text = texts.get(file) or (ROOT / file).read_text(encoding="utf-8")
+        texts[file] = insert(text, mark, named(addition, name), file)
+    for template, path in zip(sorted(TEMPLATE.rglob("*new_op.*")), planned(name), strict=True):
+        path.write_text(named(template.read_text(encoding="utf-8"), name), encoding="utf-8")
+        print(f"wrote  {path.relative_to(ROOT)}")
+    for file, text in texts.items():
+        (ROOT / file).write_text(text, encoding="utf-8")
+        print(f"entry  {file}")
+    touched = [*(p for p in planned(name) if p.suffix == ".py"), *texts]
+    python = [str(p) for p in touched if str(p).endswith(".py")]
+    ruff = [sys.executable, "-m", "ruff"]
+    subprocess.run([*ruff, "check", "--quiet", "--fix", "--select", "I,RUF022", *python], cwd=ROOT)
+    subprocess.run([*ruff, "format", "--quiet", *python], cwd=ROOT)
+    print(
+        f"next   make build, then python scripts/write_stubs.py > detcore/_C.pyi and "
+        f"pytest -k {name}: fails until the TODOs are done"
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,26 @@
+from collections.abc import Iterator
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from detcore import ops, reference
+
+from .. import inputs
+from ..case import Case, call
+
+
+def cases() -> Iterator[Case]:
+    for n in (50_000, 10):
+        yield Case(
+            "new_op",
+            f"new_op {n:,} boxes",
+            partial(_boxes, n),
+            call(ops.new_op),
+            {"reference": call(reference.new_op)},  # TODO: the library that people use today
+            torch.allclose,
+        )
+
+
+def _boxes(n: int) -> tuple[Tensor]:
+    return (inputs.boxes_like(n),)

@@ -1,0 +1,14 @@
+"""What tests/ops/test_registry.py can't know of new_op: its words, its edges, its peers."""
+
+import pytest
+import torch
+
+from detcore import ops
+
+from .conftest import Backend
+
+
+def test_wrong_shapes_are_named(backend: Backend) -> None:
+    with pytest.raises(ValueError) as raised:
+        ops.new_op(backend(torch.zeros(7, 5)))
+    assert str(raised.value) == "new_op: boxes must be [N, 4], got [7, 5]"
