@@ -10,6 +10,9 @@ BIN := $(CURDIR)/$(VENV)/bin
 PY := $(BIN)/python
 PIP := $(PY) -m pip install --quiet --disable-pip-version-check
 NATIVE = build/$(shell $(PY) -c "import sysconfig; print(sysconfig.get_platform())")
+# new files too, before they are added
+NATIVE_SOURCES = $$(git ls-files --cached --others --exclude-standard --deduplicate '*.h' '*.cpp' '*.cu' '*.cuh' | \
+	while read -r file; do test ! -e "$$file" || echo "$$file"; done)
 export PATH := $(BIN):$(PATH)
 
 .PHONY: help build demo test test-all test-oldest test-arm test-cuda12 bench gpu gpu-dry wheel sdist lint format \
@@ -39,7 +42,7 @@ build: $(VENV)/.ready  ## set up .venv and build detcore in place
 demo: build  ## train, evaluate and draw on real digits, about four minutes; results in demo/
 	@sh scripts/demo.sh
 
-native-tests: build
+native-tests: build  ## build and run the C++ tests and the stand-in for CUDA
 	@echo "--- building the C++ tests and the CPU stand-in for CUDA"
 	@cmake -S . -B $(NATIVE) -DDETCORE_TESTS=ON -DDETCORE_SIMT=ON >/dev/null
 	@cmake --build $(NATIVE) | tail -n 1
@@ -107,12 +110,12 @@ lint: build  ## ruff, mypy, clang-format
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/clang-format --dry-run --Werror $$(git ls-files '*.h' '*.cpp' '*.cu' '*.cuh')
+	$(BIN)/clang-format --dry-run --Werror $(NATIVE_SOURCES)
 
 format: build  ## let ruff and clang-format lay out the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
-	$(BIN)/clang-format -i $$(git ls-files '*.h' '*.cpp' '*.cu' '*.cuh')
+	$(BIN)/clang-format -i $(NATIVE_SOURCES)
 
 clean:  ## remove what was built, keep .venv
 	rm -rf build dist wheelhouse detcore.egg-info detcore/_C*.so

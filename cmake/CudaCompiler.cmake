@@ -28,11 +28,17 @@ endfunction()
 
 # TORCH_CUDA_ARCH_LIST ("7.5 9.0a 12.0+PTX", also with ; between, and torch's names of generations) as
 # nvcc's flags. CMAKE_CUDA_ARCHITECTURES takes no families such as 10.0f before CMake 4.
-# Sets DETCORE_CUDA_TARGETS, too: the targets in words.
+# Where the variable is not set, what this build folder was asked for last holds, or a later build would
+# compile all targets again; "default" asks for the default list. Sets DETCORE_CUDA_TARGETS, too: the
+# targets in words.
 function(detcore_cuda_targets flags_result)
   detcore_known_targets(known)
   set(asked "$ENV{TORCH_CUDA_ARCH_LIST}")
   if(asked STREQUAL "")
+    set(asked "${DETCORE_CUDA_ASKED}")
+  endif()
+  set(DETCORE_CUDA_ASKED "${asked}" CACHE INTERNAL "TORCH_CUDA_ARCH_LIST of the last build that named it")
+  if(asked STREQUAL "" OR asked STREQUAL "default")
     detcore_default_targets("${known}" targets)
   else()
     detcore_expand_generations("${asked}" targets)

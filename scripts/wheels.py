@@ -94,7 +94,12 @@ def build(version: str, python: str) -> Path:
         shutil.rmtree(stale)
     out = SCRATCH / f"raw-{version}"
     shutil.rmtree(out, ignore_errors=True)
-    environment = os.environ | {"DETCORE_OLD_SYSTEMS": "ON", "DETCORE_TORCH": str(torch_folder())}
+    environment = {
+        "TORCH_CUDA_ARCH_LIST": "default",  # not what a build in place was asked for
+        **os.environ,
+        "DETCORE_OLD_SYSTEMS": "ON",
+        "DETCORE_TORCH": str(torch_folder()),
+    }
     # not captured: minutes long, and ninja tells how far it is
     command = [builder, "setup.py", "--quiet", "bdist_wheel", "--dist-dir", out]
     if subprocess.run(list(map(str, command)), env=environment, cwd=ROOT).returncode:

@@ -35,3 +35,18 @@ def one_thread() -> Iterable[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Tests that need a GPU are not there where there is none, instead of thousands of skips."""
+    if torch.cuda.is_available():
+        return
+    wanted = [item for item in items if not item.get_closest_marker("cuda")]
+    if len(wanted) < len(items):
+        config.hook.pytest_deselected(items=[i for i in items if i.get_closest_marker("cuda")])
+    items[:] = wanted
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if not torch.cuda.is_available():
+        terminalreporter.write_line("no GPU here: tests marked cuda are not run")

@@ -50,6 +50,31 @@ def read_targets(tmp_path: Path):
     return read
 
 
+def test_a_build_folder_remembers_what_it_was_asked_for(tmp_path: Path) -> None:
+    (tmp_path / "nvcc").write_text(
+        "#!/bin/sh\necho \"Allowed values: 'compute_75','compute_90'.\"\n"
+    )
+    (tmp_path / "nvcc").chmod(0o755)
+    (tmp_path / "CMakeLists.txt").write_text(
+        "cmake_minimum_required(VERSION 3.24)\nproject(remembers NONE)\n"
+        f'include("{ROOT}/cmake/CudaCompiler.cmake")\n'
+        f'set(DETCORE_NVCC "{tmp_path}/nvcc")\n'
+        "detcore_cuda_targets(flags)\n"
+        'message("targets=${DETCORE_CUDA_TARGETS};")\n'
+    )
+    told = []
+    for asked in ({"TORCH_CUDA_ARCH_LIST": "7.5"}, {}, {"TORCH_CUDA_ARCH_LIST": "default"}, {}):
+        done = subprocess.run(
+            [CMAKE, "-S", str(tmp_path), "-B", str(tmp_path / "build"), "-G", "Ninja",
+             f"-DCMAKE_MAKE_PROGRAM={shutil.which('ninja') or 'ninja'}"],
+            env={"PATH": "/usr/bin:/bin"} | asked, capture_output=True, text=True,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        told += re.findall("targets=(.*);", done.stdout + done.stderr)
+    assert told[:2] == ["7.5", "7.5"]
+    assert told[2] == told[3] and "9.0" in told[2]
+
+
 @pytest.mark.parametrize(
     ("asked", "targets", "flags"),
     [
