@@ -12,7 +12,7 @@
 #include "detcore/box_codec.h"
 #include "detcore/box_iou.h"
 #include "detcore/decode_dense.h"
-#include "detcore/device.h"
+#include "detcore/cuda_device.h"
 #include "detcore/match_boxes.h"
 #include "detcore/multiclass_nms.h"
 #include "detcore/nms.h"

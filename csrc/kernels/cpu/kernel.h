@@ -4,8 +4,8 @@
 #pragma once
 
 #include "detcore/dispatch.h"
-#include "lane_math.h"
-#include "vec.h"
+#include "simd_math.h"
+#include "simd.h"
 
 namespace detcore {
 inline namespace DETCORE_ISA {
@@ -32,7 +32,7 @@ DETCORE_HD void store_box(S* p, const Box<arithmetic_t<S>>& b) {
   narrow(b.x1, p[0]), narrow(b.y1, p[1]), narrow(b.x2, p[2]), narrow(b.y2, p[3]);
 }
 
-// `width` boxes that stand one behind the other, as lanes of each corner. vec.h has a shorter way
+// `width` boxes that stand one behind the other, as lanes of each corner. simd.h has a shorter way
 // for floats where there is one.
 template <class S>
 DETCORE_HD Box<Lanes<arithmetic_t<S>>> corners_of(const S* p) {

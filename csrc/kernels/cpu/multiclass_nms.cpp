@@ -4,9 +4,9 @@
 // never looked at again. Where they do not, the long one: the best candidates of every class.
 #include "detcore/multiclass_nms.h"
 
-#include "best_items.h"
+#include "top_k.h"
 #include "kernel.h"
-#include "suppress.h"
+#include "greedy_nms.h"
 
 namespace detcore {
 inline namespace DETCORE_ISA {

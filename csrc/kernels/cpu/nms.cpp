@@ -1,10 +1,10 @@
 // Greedy NMS in four steps: drop NaN, radix sort by score (then, stably, by class), suppress within
-// each class (suppress.h), emit by rank.
+// each class (greedy_nms.h), emit by rank.
 #include "detcore/nms.h"
 
 #include "kernel.h"
 #include "radix_sort.h"
-#include "suppress.h"
+#include "greedy_nms.h"
 
 namespace detcore {
 inline namespace DETCORE_ISA {

@@ -1,7 +1,7 @@
 // ROI-align forward. Planar maps: rows are reduced first, SIMD along the width; the reduced lines
 // of several planes are turned, so that columns are reduced with one plane a lane. Channels-last
 // maps: SIMD along the channels, sums of a bin in registers. No map is copied.
-#include "roi_taps.h"
+#include "roi_align_weights.h"
 
 namespace detcore {
 inline namespace DETCORE_ISA {

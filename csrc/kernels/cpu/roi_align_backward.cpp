@@ -2,7 +2,7 @@
 // order. Planar maps: a block of planes stays in cache while all regions of its image pass over it;
 // columns are spread with one plane a lane, rows SIMD along the width. Channels-last maps: a band
 // of rows stays in cache, SIMD along the channels.
-#include "roi_taps.h"
+#include "roi_align_weights.h"
 
 namespace detcore {
 inline namespace DETCORE_ISA {

@@ -5,7 +5,7 @@
 // shares alone whose best it is.
 #include "detcore/match_boxes.h"
 
-#include "block.cuh"
+#include "block_scan.cuh"
 
 namespace detcore {
 namespace {

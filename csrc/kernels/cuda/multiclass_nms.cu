@@ -3,8 +3,8 @@
 // shared memory where it fits, else in the workspace, by the same code.
 #include "detcore/multiclass_nms.h"
 
-#include "best_items.cuh"
-#include "suppress.cuh"
+#include "block_top_k.cuh"
+#include "greedy_nms.cuh"
 
 namespace detcore {
 namespace {

@@ -5,7 +5,7 @@
 // has always started, and what it waits for is on its way.
 #include "detcore/nms.h"
 
-#include "suppress.cuh"
+#include "greedy_nms.cuh"
 
 namespace detcore {
 namespace {

@@ -5,7 +5,7 @@
 // channels.
 #include "detcore/roi_align.h"
 
-#include "roi.cuh"
+#include "roi_axis.cuh"
 
 namespace detcore {
 namespace {

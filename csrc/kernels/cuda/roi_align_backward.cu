@@ -2,8 +2,8 @@
 // atomics, and the same bits each run. It takes the regions in order, a batch at a time: which of
 // them reach the tile; what each bin takes from each of the tile's rows and columns; and then every
 // thread adds up for its pixel, which meets a few bins alone.
-#include "block.cuh"
-#include "roi.cuh"
+#include "block_scan.cuh"
+#include "roi_axis.cuh"
 
 namespace detcore {
 namespace {

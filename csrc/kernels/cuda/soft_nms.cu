@@ -3,7 +3,7 @@
 // itself, so that a selection costs one barrier.
 #include "detcore/soft_nms.h"
 
-#include "block.cuh"
+#include "block_scan.cuh"
 
 namespace detcore {
 namespace {

@@ -1,5 +1,5 @@
 // The geometry of boxes, written once. T is a lane type: float or double on the host and on the
-// device, or a SIMD vector (cpu/vec.h). Nothing here may be contracted into fused multiply-adds:
+// device, or a SIMD vector (cpu/simd.h). Nothing here may be contracted into fused multiply-adds:
 // NMS compares these quotients with a threshold, and its answer must not depend on the compiler.
 #pragma once
 

@@ -11,7 +11,7 @@
 // order boxes are filed or decided depends on the machine; what is decided does not.
 #pragma once
 
-#include "box_grid.cuh"
+#include "hash_grid.cuh"
 
 namespace detcore {
 

@@ -2,7 +2,7 @@
 // three units of the last place, the same bits on every instruction set.
 #pragma once
 
-#include "vec.h"
+#include "simd.h"
 
 namespace detcore {
 inline namespace DETCORE_ISA {

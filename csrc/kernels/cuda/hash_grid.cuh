@@ -1,7 +1,7 @@
 // When a box suppresses another, and a grid that says which of them can.
 #pragma once
 
-#include "block.cuh"
+#include "block_scan.cuh"
 
 namespace detcore {
 
