@@ -1,3 +1,4 @@
+// nms and batched_nms, which share all but the class ids.
 #include "detcore/nms.h"
 
 #include <cstring>

@@ -28,7 +28,7 @@ struct FloatBits<double> {
 };
 
 template <class T>
-using LaneInts = typename VectorOf<T>::verdict;
+using LaneInts = typename VectorOf<T>::mask;
 
 // 2^n, n within the range of normal exponents.
 template <class T>

@@ -6,6 +6,8 @@
 #include "detcore/match_boxes.h"
 
 #include "block_scan.cuh"
+#include "launch.cuh"
+#include "vector_loads.cuh"
 
 namespace detcore {
 namespace {

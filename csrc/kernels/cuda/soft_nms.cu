@@ -4,6 +4,8 @@
 #include "detcore/soft_nms.h"
 
 #include "block_scan.cuh"
+#include "launch.cuh"
+#include "vector_loads.cuh"
 
 namespace detcore {
 namespace {
