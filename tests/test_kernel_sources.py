@@ -14,6 +14,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 KERNELS = ROOT / "csrc/kernels"
+BINDINGS = ROOT / "csrc/bindings"
 HEADERS = sorted((KERNELS / "include/detcore").glob("*.h"))
 CUDA = sorted((KERNELS / "cuda").glob("*.cu"))
 DEVICE_CODE = sorted((*CUDA, *(KERNELS / "cuda").glob("*.cuh"), *HEADERS))
@@ -81,6 +82,57 @@ def test_launch_cuh_alone_launches_and_knows_the_target(path: Path) -> None:
             )
             == []
         )
+
+
+ALL = sorted(p for p in KERNELS.rglob("*.*") if p.suffix in {".h", ".cpp", ".cu", ".cuh"})
+
+
+@pytest.mark.parametrize("path", ALL, ids=lambda p: p.name)
+def test_intrinsics_are_in_simd_h_alone(path: Path) -> None:
+    found = matches(code(path.read_text()), r"\b_mm\d*_\w+|\b__m\d+\w*|\b_cvts\w+|immintrin")
+    assert bool(found) == (path.name == "simd.h"), found
+
+
+@pytest.mark.parametrize("path", ALL, ids=lambda p: p.name)
+def test_intersections_and_unions_are_box_h_s(path: Path) -> None:
+    """What is right for NaN and infinity is said there, and depends on how the two are combined."""
+    formulas = r"\blane_min\(\w+\.[xy]2, \w+\.[xy]2\) *-|(\barea\w*(\(\))?|\bsize) \+ [\w.()]+ - \w"
+    found = matches(code(path.read_text()), formulas)
+    assert bool(found) == (path.name == "box.h"), found
+
+
+def stem_files(stem: str) -> list[Path]:
+    names = (f"include/detcore/{stem}.h", *(f"{d}/{stem}{b}" for d, b in (
+        ("cpu", ".cpp"), ("cpu", "_backward.cpp"), ("cuda", ".cu"), ("cuda", "_backward.cu"),
+    )))  # fmt: skip
+    return [KERNELS / name for name in names if (KERNELS / name).exists()]
+
+
+def ops_of_stems() -> dict[str, set[str]]:
+    """The operators that bindings register, gradients apart, by the stem of their kernels."""
+    stems = {path.stem for path in CUDA if "__global__" in path.read_text()}
+    ops: dict[str, set[str]] = {}
+    for binding in sorted(BINDINGS.glob("*.cpp")):
+        text = binding.read_text()
+        registered = re.findall(r"^DETCORE_OP\(\s*(\w+)", text, re.M)
+        stem = stems & set(re.findall(r'#include "(?:detcore/)?(\w+)\.h"', text))
+        if registered:
+            assert len(stem) == 1, f"{binding.name} includes the headers of {stem or 'no kernel'}"
+            ops.setdefault(stem.pop(), set()).update(
+                op for op in registered if not op.endswith(("_backward", "_out"))
+            )
+    return ops
+
+
+def test_a_file_of_several_ops_names_them_in_its_first_line() -> None:
+    """Else whoever looks for an op by its name does not find its code."""
+    shared = {stem: ops for stem, ops in ops_of_stems().items() if ops != {stem}}
+    assert "nms" in shared and "roi_align" in shared and "box_codec" in shared
+    for stem, ops in shared.items():
+        for path in (*stem_files(stem), BINDINGS / f"{stem}.cpp"):
+            first = path.read_text().partition("\n")[0]
+            missing = {op for op in ops if not re.search(rf"\b{op}\b", first)}
+            assert not missing, f"{path.relative_to(ROOT)}: its first line names no {missing}"
 
 
 # --- headers -------------------------------------------------------------------------------------

@@ -1,3 +1,4 @@
+// encode_boxes and decode_boxes, forward and backward.
 #include "detcore/box_codec.h"
 
 #include "binding.h"

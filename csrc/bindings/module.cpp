@@ -1,6 +1,6 @@
 // The extension module: build facts, and every binding's own registration.
 #include "binding.h"
-#include "detcore/device.h"
+#include "detcore/cuda_device.h"
 
 namespace detcore {
 namespace {

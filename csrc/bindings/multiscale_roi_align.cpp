@@ -1,3 +1,5 @@
+// multiscale_roi_align: roi_align of several maps, each ROI on the level that fits its size. The
+// kernels are roi_align's.
 #include "detcore/roi_levels.h"
 #include "roi_align.h"
 

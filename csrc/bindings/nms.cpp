@@ -1,9 +1,10 @@
+// nms and batched_nms, which share all but the class ids.
 #include "detcore/nms.h"
 
 #include <cstring>
 
 #include "binding.h"
-#include "detcore/device.h"
+#include "detcore/cuda_device.h"
 
 namespace detcore {
 namespace {

@@ -1,3 +1,4 @@
+// roi_align, and what it shares with multiscale_roi_align: checks, ROIs, gradients (roi_align.h).
 #include "roi_align.h"
 
 namespace detcore {

@@ -1,4 +1,4 @@
-// What ROI-align of one map and of a pyramid's check and prepare alike.
+// What roi_align and multiscale_roi_align check and prepare alike; each has a file beside this one.
 #pragma once
 
 #include "binding.h"

@@ -3,7 +3,7 @@
 #include <cstring>
 
 #include "binding.h"
-#include "detcore/device.h"
+#include "detcore/cuda_device.h"
 
 namespace detcore {
 namespace {

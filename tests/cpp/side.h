@@ -11,7 +11,7 @@
 
 #include "check.h"
 #include "detcore/core.h"
-#include "detcore/device.h"
+#include "detcore/cuda_device.h"
 
 #if defined(DETCORE_SIMT)
 #include "simt.h"

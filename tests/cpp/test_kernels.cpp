@@ -8,7 +8,7 @@
 
 #include "check.h"
 #include "detcore/box_iou.h"
-#include "detcore/device.h"
+#include "detcore/cuda_device.h"
 #include "detcore/multiclass_nms.h"
 #include "detcore/nms.h"
 #include "detcore/roi_align.h"

@@ -1,7 +1,9 @@
-// A uniform grid over box centres, and the test of a box against many: what suppression is made of.
+// A uniform grid over box centres, and the test of one box against many: what greedy NMS is made
+// of.
 #pragma once
 
-#include "kernel.h"
+#include "box_arrays.h"
+#include "detcore/nms_decision.h"
 
 namespace detcore {
 inline namespace DETCORE_ISA {
@@ -13,84 +15,52 @@ constexpr int64_t kBriefGrain = 32768;
 
 // Boxes of one class, best first.
 template <class T>
-struct RankedBoxes {
-  T *x1, *y1, *x2, *y2;  // [m] each
+struct RankedBoxes : BoxArrays<T> {
   int64_t m;
 
-  DETCORE_HD Box<T> operator[](int64_t i) const { return {x1[i], y1[i], x2[i], y2[i]}; }
-  DETCORE_HD void put(int64_t i, const Box<T>& b) const {
-    x1[i] = b.x1, y1[i] = b.y1, x2[i] = b.x2, y2[i] = b.y2;
-  }
   RankedBoxes from(int64_t begin, int64_t count) const {
-    return {x1 + begin, y1 + begin, x2 + begin, y2 + begin, count};
+    return {BoxArrays<T>::from(begin), count};
   }
 };
 
-// The decision `double(inter / union) > threshold`, for floats and lanes of them.
+// Boxes with their areas, for tests of one box against many: those of a grid, cell by cell, or the
+// kept ones. Slots not filled hold boxes that overlap nothing.
 template <class T>
-struct Decision {
-  T below;     // the largest T not above the threshold: q > threshold just when q > below
-  T surely;    // inter < surely * union can't reach it, whatever the quotient's rounding
-  T strictly;  // nor can inter <= strictly * union, where areas and the product keep their digits
+struct BoxSlots : BoxArrays<T> {
+  T* area;
 
-  explicit Decision(double threshold) {
-    below = T(threshold);
-    if (double(below) > threshold) below = ::nextafterf(float(below), 0.0f);
-    surely = below * T(1 - 1e-6);
-    strictly = below > T(1e-6) ? surely : T(0);
-  }
-  DETCORE_HD bool of(const Box<T>& a, const Box<T>& b) const {
-    const T inter = intersection(a, b);
-    return inter / (a.area() + b.area() - inter) > below;
-  }
-  // A bit a lane: where the box is above the threshold with the one there.
-  DETCORE_HD uint32_t bits(const Box<Lanes<T>>& there, Lanes<T> there_area,
-                           const Box<Lanes<T>>& box, Lanes<T> area) const {
-    const Lanes<T> inter = intersection(there, box);
-    const Lanes<T> uni = there_area + area - inter;
-    if (!lane_any(inter >= Lanes<T>(surely) * uni)) return 0;
-    return lane_bits(inter / uni > Lanes<T>(below));
-  }
-};
-
-// Boxes laid out for lanes. Slots not filled hold boxes that overlap nothing.
-template <class T>
-struct Slots {
-  T *x1, *y1, *x2, *y2, *area;
-
+  BoxSlots from(int64_t begin) const { return {BoxArrays<T>::from(begin), area + begin}; }
   DETCORE_HD void clear(int64_t begin, int64_t count) const {
     const T inf = T(__builtin_inf());
     for (int64_t i = begin; i < begin + count; ++i)
-      x1[i] = y1[i] = inf, x2[i] = y2[i] = -inf, area[i] = T(0);
+      BoxArrays<T>::put(i, {inf, inf, -inf, -inf}), area[i] = T(0);
   }
   DETCORE_HD void put(int64_t i, const Box<T>& b) const {
-    x1[i] = b.x1, y1[i] = b.y1, x2[i] = b.x2, y2[i] = b.y2, area[i] = b.area();
+    BoxArrays<T>::put(i, b);
+    area[i] = b.area();
   }
-  DETCORE_HD Box<T> operator[](int64_t i) const { return {x1[i], y1[i], x2[i], y2[i]}; }
   // Bits of the lanes from `i` on that are above the threshold with this box.
-  DETCORE_HD uint32_t overlapping(int64_t i, const Box<Lanes<T>>& box, Lanes<T> box_area,
-                                  const Decision<T>& decision) const {
-    const Box<Lanes<T>> there{Lanes<T>::load(x1 + i), Lanes<T>::load(y1 + i),
-                              Lanes<T>::load(x2 + i), Lanes<T>::load(y2 + i)};
-    return decision.bits(there, Lanes<T>::load(area + i), box, box_area);
+  DETCORE_HD uint32_t bits_above(int64_t i, const Box<Lanes<T>>& box, Lanes<T> box_area,
+                                 const NmsDecision<T>& decision) const {
+    const Lanes<T> inter = intersection(this->lanes(i), box);
+    const Lanes<T> uni = union_area(Lanes<T>::load(area + i), box_area, inter);
+    if (!lane_any(decision.may_be_above(inter, uni))) return 0;
+    return lane_bits(decision.is_above(inter, uni));
   }
   // Bits of the lanes from `i` on that may be above the threshold with the box in slot `box`: where
   // no area is so small that it lost digits.
-  DETCORE_HD uint32_t candidates(int64_t i, int64_t box, const Decision<T>& decision) const {
-    const Box<Lanes<T>> there{Lanes<T>::load(x1 + i), Lanes<T>::load(y1 + i),
-                              Lanes<T>::load(x2 + i), Lanes<T>::load(y2 + i)};
-    const Box<Lanes<T>> wide{x1[box], y1[box], x2[box], y2[box]};
-    const Lanes<T> inter = intersection(there, wide);
-    const Lanes<T> uni = Lanes<T>::load(area + i) + Lanes<T>(area[box]) - inter;
-    return lane_bits(inter > Lanes<T>(decision.strictly) * uni);
+  DETCORE_HD uint32_t candidates(int64_t i, int64_t box, const NmsDecision<T>& decision) const {
+    const Lanes<T> inter = intersection(this->lanes(i), in_all_lanes((*this)[box]));
+    const Lanes<T> uni = union_area(Lanes<T>::load(area + i), Lanes<T>(area[box]), inter);
+    return lane_bits(inter > Lanes<T>(decision.strictly_below) * uni);
   }
   // Is a box in [begin, end), or one that stands right after it, above the threshold with this one?
-  DETCORE_HD bool suppress(const Box<T>& box, int64_t begin, int64_t end,
-                           const Decision<T>& decision) const {
-    const Box<Lanes<T>> wide{box.x1, box.y1, box.x2, box.y2};
-    const Lanes<T> area = box.area();
+  DETCORE_HD bool any_above(const Box<T>& box, int64_t begin, int64_t end,
+                            const NmsDecision<T>& decision) const {
+    const Box<Lanes<T>> wide = in_all_lanes(box);
+    const Lanes<T> own_area = box.area();
     for (int64_t i = begin; i < end; i += Lanes<T>::width)
-      if (overlapping(i, wide, area, decision)) return true;
+      if (bits_above(i, wide, own_area, decision)) return true;
     return false;
   }
 };
@@ -114,7 +84,7 @@ struct GridAxis {
   // o along the axis, IoU <= o / max(w, w'), and the distance is at most (w + w') / 2 - o <
   // (w + w') / 2 - t max(w, w'), w' <= w / t. Widened by far more than rounding.
   template <class U>
-  DETCORE_HD U reach(U x, U w, T t) const {
+  DETCORE_HD U search_radius(U x, U w, T t) const {
     const T eps = sizeof(T) == 8 ? T(2.3e-16) : T(1.2e-7);
     const U partner = lane_min(U(widest), w * U(T(1.001) / t));
     U r = w * U(T(1) - t);
@@ -133,25 +103,24 @@ DETCORE_HD bool has_area(const Box<T>& b) {
 template <class T>
 struct BoxGrid {
   static constexpr int width = Lanes<T>::width;
-  int32_t* cell;    // [m] by rank; -1: overlaps nothing, stands nowhere
-  uint32_t* start;  // [2 m] how many boxes stand in the cells before each, and in all
+  int32_t* cell;         // [m] by rank; -1: overlaps nothing, stands nowhere
+  uint32_t* cell_start;  // [2 m] prefix sum: the boxes in all cells before each, and in all
   GridAxis<T> across, down;
 
-  BoxGrid(int32_t* cell, uint32_t* start) : cell(cell), start(start) {}
+  BoxGrid(int32_t* cell, uint32_t* cell_start) : cell(cell), cell_start(cell_start) {}
   DETCORE_HD int64_t cells() const { return int64_t(across.count) * down.count; }
 
-  // Sizes the grid. False if areas are so small that their products lose digits: `reach` proves
-  // nothing then. Areas that overflow are harmless: they overlap nothing in the arithmetic used.
+  // Sizes the grid. False if areas are so small that their products lose digits: search_radius
+  // proves nothing then. Areas that overflow are harmless: they overlap nothing in the arithmetic
+  // used.
   bool measure(const RankedBoxes<T>& boxes) {
-    const T smallest = sizeof(T) == 8 ? T(1e-280) : T(1e-30), inf = T(__builtin_inf());
+    const T inf = T(__builtin_inf());
     const Lanes<T> zero(T(0));
     Lanes<T> wide = zero, tall = zero, sum_w = zero, sum_h = zero, area = inf;
     Lanes<T> left = inf, top = inf, right = -inf, bottom = -inf;
     for (int64_t i = 0; i < boxes.m; i += width) {
       const int64_t lanes = at_most(width, boxes.m - i);
-      const Box<Lanes<T>> b{
-          Lanes<T>::load(boxes.x1 + i, lanes), Lanes<T>::load(boxes.y1 + i, lanes),
-          Lanes<T>::load(boxes.x2 + i, lanes), Lanes<T>::load(boxes.y2 + i, lanes)};
+      const Box<Lanes<T>> b = boxes.lanes(i, lanes);
       const Lanes<T> w = b.width(), h = b.height(), own = w * h;
       // a box without area, or with one beyond counting, overlaps nothing
       const auto counts = (w > zero) & (h > zero) & (own < Lanes<T>(inf));
@@ -165,7 +134,7 @@ struct BoxGrid {
       right = lane_max(right, lane_select(counts, x, Lanes<T>(-inf)));
       bottom = lane_max(bottom, lane_select(counts, y, Lanes<T>(-inf)));
     }
-    if (lane_least(area) < smallest) return false;
+    if (lane_least(area) < kLeastExactArea<T>) return false;
     across.widest = lane_most(wide), down.widest = lane_most(tall);
     mean_w = lane_sum(sum_w) / T(boxes.m), mean_h = lane_sum(sum_h) / T(boxes.m);
     extent_x = lane_most(right) - lane_least(left);
@@ -180,8 +149,9 @@ struct BoxGrid {
     return axis;
   }
 
-  // Cells of a part of the mean box, fewer of them than twice the boxes; finds each box's.
-  void file(const RankedBoxes<T>& boxes, T part_w, T part_h, const Executor& executor) {
+  // Cells of a part of the mean box, fewer of them than twice the boxes; finds each box's cell,
+  // counts the boxes of each (a histogram), and sums the counts up.
+  void count_boxes(const RankedBoxes<T>& boxes, T part_w, T part_h, const Executor& executor) {
     across.per_cell = T(1) / (part_w * mean_w), down.per_cell = T(1) / (part_h * mean_h);
     const T columns = extent_x * across.per_cell + T(1), rows = extent_y * down.per_cell + T(1);
     across.count = down.count = 1;
@@ -199,9 +169,9 @@ struct BoxGrid {
       }
     });
     const int64_t cells = this->cells();
-    memset(start, 0, (cells + 1) * sizeof(uint32_t));
-    for (int64_t i = 0; i < boxes.m; ++i) start[cell[i] + 1] += cell[i] >= 0;
-    for (int64_t c = 0; c < cells; ++c) start[c + 1] += start[c];
+    memset(cell_start, 0, (cells + 1) * sizeof(uint32_t));
+    for (int64_t i = 0; i < boxes.m; ++i) cell_start[cell[i] + 1] += cell[i] >= 0;
+    for (int64_t c = 0; c < cells; ++c) cell_start[c + 1] += cell_start[c];
   }
   DETCORE_HD int32_t cell_at(int32_t row, int32_t column) const {
     return (row & (down.count - 1)) * across.count + (column & (across.count - 1));

@@ -1,6 +1,6 @@
 #include "detcore/box_iou.h"
 
-#include "kernel.h"
+#include "box_arrays.h"
 
 namespace detcore {
 inline namespace DETCORE_ISA {
@@ -9,25 +9,8 @@ namespace {
 constexpr int64_t kRows = 16;      // rows that share one measured tile of columns
 constexpr int64_t kColumns = 512;  // 6 arrays of them fit L1 beside the rows written
 
-// Boxes measured and laid out for lanes.
-template <class T>
-struct Tile {
-  static constexpr int64_t padded = kColumns + Lanes<T>::width;
-  alignas(64) T x1[padded], y1[padded], x2[padded], y2[padded], size[padded], angle[padded];
-
-  DETCORE_HD MeasuredBox<Lanes<T>> at(int64_t i) const {
-    MeasuredBox<Lanes<T>> m;
-    m.x1 = Lanes<T>::load(x1 + i), m.y1 = Lanes<T>::load(y1 + i);
-    m.x2 = Lanes<T>::load(x2 + i), m.y2 = Lanes<T>::load(y2 + i);
-    m.size = Lanes<T>::load(size + i), m.angle = Lanes<T>::load(angle + i);
-    return m;
-  }
-  DETCORE_HD MeasuredBox<Lanes<T>> in_all_lanes(int64_t i) const {
-    MeasuredBox<Lanes<T>> m;
-    m.x1 = x1[i], m.y1 = y1[i], m.x2 = x2[i], m.y2 = y2[i], m.size = size[i], m.angle = angle[i];
-    return m;
-  }
-};
+template <IouKind kind, class T>
+using Tile = BoxTile<kind, T, kColumns>;
 
 template <class T>
 DETCORE_HD Box<Lanes<T>> to_xyxy(const Box<Lanes<T>>& b, BoxFormat format) {
@@ -35,13 +18,11 @@ DETCORE_HD Box<Lanes<T>> to_xyxy(const Box<Lanes<T>>& b, BoxFormat format) {
 }
 
 template <IouKind kind, class S, class T = arithmetic_t<S>>
-void fill(Tile<T>& tile, const S* boxes, int64_t count, BoxFormat format) {
+void fill(Tile<kind, T>& tile, const S* boxes, int64_t count, BoxFormat format) {
   constexpr int width = Lanes<T>::width;
   for (int64_t i = 0; i < count; i += width) {
-    const auto m =
-        measure<kind>(to_xyxy(load_boxes(boxes + 4 * i, at_most(width, count - i)), format));
-    m.x1.store(tile.x1 + i), m.y1.store(tile.y1 + i), m.x2.store(tile.x2 + i);
-    m.y2.store(tile.y2 + i), m.size.store(tile.size + i), m.angle.store(tile.angle + i);
+    const auto b = load_boxes(boxes + 4 * i, at_most(width, count - i));
+    tile.put_lanes(i, measure<kind>(to_xyxy(b, format)));
   }
 }
 
@@ -57,7 +38,7 @@ void forward(const BoxIouParams& p, const Executor& executor) {
   const int64_t row_tiles = divide_up(p.n, kRows), column_tiles = divide_up(p.m, kColumns);
   const IouEps<Lanes<T>> eps{T(0), T(p.eps)};
   parallel_for(executor, p.batch * row_tiles * column_tiles, 4, [&](int64_t begin, int64_t end) {
-    Tile<T> tile;
+    Tile<kind, T> tile;
     for (int64_t unit = begin; unit < end; ++unit) {
       const int64_t batch = unit / (row_tiles * column_tiles);
       const int64_t row0 = unit / column_tiles % row_tiles * kRows;
@@ -71,8 +52,8 @@ void forward(const BoxIouParams& p, const Executor& executor) {
         T* out = static_cast<T*>(p.out) + (batch * p.n + i) * p.m + column0;
         int64_t j = 0;
         for (; j + Lanes<T>::width <= columns; j += Lanes<T>::width)
-          overlap<kind>(row, tile.at(j), eps).store(out + j);
-        if (j < columns) overlap<kind>(row, tile.at(j), eps).store(out + j, columns - j);
+          overlap<kind>(row, tile.lanes(j), eps).store(out + j);
+        if (j < columns) overlap<kind>(row, tile.lanes(j), eps).store(out + j, columns - j);
       }
     }
   });
@@ -84,14 +65,15 @@ DETCORE_HD void add(Box<Lanes<T>>& sum, const Box<Lanes<T>>& part) {
   sum.x2 = sum.x2 + part.x2, sum.y2 = sum.y2 + part.y2;
 }
 
-// Gradients of boxes1: a box a row of grad_out, which sums along the row in lanes, then as a tree.
+// Gradients of boxes1: one box per row of grad_out, which sums along the row in lanes, then as a
+// tree.
 template <IouKind kind, class S, class T = arithmetic_t<S>>
 void backward_rows(const BoxIouBackwardParams& p, const Executor& executor) {
   const BoxIouParams& f = p.forward;
   const IouEps<Lanes<T>> eps{T(0), T(f.eps)};
   constexpr int width = Lanes<T>::width;
   parallel_for(executor, f.batch * f.n, 1 + 4096 / (f.m + 1), [&](int64_t begin, int64_t end) {
-    Tile<T> tile;
+    Tile<kind, T> tile;
     for (int64_t i = begin; i < end; ++i) {
       const S* boxes2 = static_cast<const S*>(f.boxes2) + 4 * (i / f.n) * f.m;
       const T* grad = static_cast<const T*>(p.grad_out) + i * f.m;
@@ -104,10 +86,10 @@ void backward_rows(const BoxIouBackwardParams& p, const Executor& executor) {
           const int64_t lanes = at_most(width, count - j);
           const auto g = Lanes<T>::load(grad + first + j, lanes);
           Box<Lanes<T>> part{T(0), T(0), T(0), T(0)};
-          overlap_backward<kind>(own, tile.at(j), eps, g, part, ignored);
+          overlap_backward<kind>(own, tile.lanes(j), eps, g, part, ignored);
           if (lanes < width) {  // a padding lane's 0 / 0 must not reach the sum
             const Lanes<T> zero(T(0));
-            const Mask<T> inside = lane_numbers<T>() < Lanes<T>(T(lanes));
+            const Mask<T> inside = lane_indices<T>() < Lanes<T>(T(lanes));
             part = {lane_select(inside, part.x1, zero), lane_select(inside, part.y1, zero),
                     lane_select(inside, part.x2, zero), lane_select(inside, part.y2, zero)};
           }
@@ -121,8 +103,8 @@ void backward_rows(const BoxIouBackwardParams& p, const Executor& executor) {
   });
 }
 
-// Gradients of boxes2: a box a lane, which sums down its column of grad_out. Some vectors abreast
-// read whole cache lines of each row.
+// Gradients of boxes2: one box per lane, which sums down its column of grad_out. Some vectors
+// abreast read whole cache lines of each row.
 template <IouKind kind, class S, class T = arithmetic_t<S>>
 void backward_columns(const BoxIouBackwardParams& p, const Executor& executor) {
   const BoxIouParams& f = p.forward;
@@ -130,7 +112,7 @@ void backward_columns(const BoxIouBackwardParams& p, const Executor& executor) {
   constexpr int width = Lanes<T>::width, abreast = 4;
   const int64_t strips = divide_up(f.m, width * abreast);
   parallel_for(executor, f.batch * strips, 1 + 256 / (f.n + 1), [&](int64_t begin, int64_t end) {
-    Tile<T> tile;
+    Tile<kind, T> tile;
     for (int64_t unit = begin; unit < end; ++unit) {
       const int64_t batch = unit / strips, column0 = unit % strips * width * abreast;
       const int64_t columns = at_most(width * abreast, f.m - column0);

@@ -35,7 +35,7 @@ struct CellLanes {
       geometry.anchor[v] = T(static_cast<const double*>(p.anchors)[anchor * values + v]);
     const L one = T(1), end = T(p.width);
     geometry.row = T(pixel / p.width);
-    geometry.column = L(T(pixel % p.width)) + lane_numbers<T>();
+    geometry.column = L(T(pixel % p.width)) + lane_indices<T>();
     for (auto over = geometry.column >= end; lane_any(over); over = geometry.column >= end) {
       geometry.row = lane_select(over, geometry.row + one, geometry.row);
       geometry.column = lane_select(over, geometry.column - end, geometry.column);

@@ -7,7 +7,7 @@
 // it and the last that equalled it: seldom more than a few groups.
 #include "detcore/match_boxes.h"
 
-#include "kernel.h"
+#include "box_arrays.h"
 
 namespace detcore {
 inline namespace DETCORE_ISA {
@@ -19,12 +19,10 @@ constexpr int64_t kBlock =
 constexpr int64_t kLeastChunk = 2048;
 constexpr int64_t kMostChunks = 32;  // of one image's anchors: bounds the memory for their bests
 
-// Boxes laid out for lanes. A box with NaN is stored as one that overlaps nothing.
+// A box with NaN is stored as one that overlaps nothing.
 template <class T, int64_t capacity>
-struct Tile {
-  static constexpr int64_t padded = capacity + Lanes<T>::width;
-  alignas(64) T x1[padded], y1[padded], x2[padded], y2[padded], size[padded];
-  bool valid[padded];
+struct Tile : BoxTile<IouKind::iou, T, capacity> {
+  bool valid[capacity + Lanes<T>::width];  // no NaN
 
   template <class S>
   void fill(const S* boxes, int64_t count) {
@@ -37,27 +35,15 @@ struct Tile {
   DETCORE_HD void put(int64_t i, const Box<T>& b, bool is_valid) {
     const T inf = T(__builtin_inf());
     valid[i] = is_valid;
-    x1[i] = is_valid ? b.x1 : inf, y1[i] = is_valid ? b.y1 : inf;
-    x2[i] = is_valid ? b.x2 : -inf, y2[i] = is_valid ? b.y2 : -inf;
-    size[i] = is_valid ? b.area() : T(0);
-  }
-  DETCORE_HD MeasuredBox<Lanes<T>> at(int64_t i) const {
-    MeasuredBox<Lanes<T>> m;
-    m.x1 = Lanes<T>::load(x1 + i), m.y1 = Lanes<T>::load(y1 + i);
-    m.x2 = Lanes<T>::load(x2 + i), m.y2 = Lanes<T>::load(y2 + i);
-    m.size = Lanes<T>::load(size + i), m.angle = T(0);
-    return m;
-  }
-  DETCORE_HD MeasuredBox<Lanes<T>> spread(int64_t i) const {
-    MeasuredBox<Lanes<T>> m;
-    m.x1 = x1[i], m.y1 = y1[i], m.x2 = x2[i], m.y2 = y2[i], m.size = size[i], m.angle = T(0);
-    return m;
+    this->x1[i] = is_valid ? b.x1 : inf, this->y1[i] = is_valid ? b.y1 : inf;
+    this->x2[i] = is_valid ? b.x2 : -inf, this->y2[i] = is_valid ? b.y2 : -inf;
+    this->size[i] = is_valid ? b.area() : T(0);
   }
   Box<Lanes<T>> hull(int64_t count) const {
     const T inf = T(__builtin_inf());
     Box<Lanes<T>> h{inf, inf, -inf, -inf};
     for (int64_t i = 0; i < count; i += Lanes<T>::width) {
-      const MeasuredBox<Lanes<T>> m = at(i);
+      const MeasuredBox<Lanes<T>> m = this->lanes(i);
       h.x1 = lane_min(h.x1, m.x1), h.y1 = lane_min(h.y1, m.y1);
       h.x2 = lane_max(h.x2, m.x2), h.y2 = lane_max(h.y2, m.y2);
     }
@@ -167,16 +153,16 @@ struct Chunk {
     own.iou += block, own.first += block, own.last += block;
     for (int64_t v = 0; near_count && v < size; v += Lanes<T>::width) {
       const int64_t lanes = at_most(Lanes<T>::width, size - v);
-      const MeasuredBox<Lanes<T>> anchor = group.at(v);
+      const MeasuredBox<Lanes<T>> anchor = group.lanes(v);
       Lanes<T> best = Lanes<T>::load(iou_of_anchor() + base + v, lanes), which = T(-1);
       int64_t meet_count = 0;
       for (int64_t k = 0; k < near_count; ++k) {  // no branch: what meets what can't be foreseen
         meet[meet_count] = near[k];
-        meet_count += lane_any(overlapping<T>(gts.spread(near[k]), anchor));
+        meet_count += lane_any(overlapping<T>(gts.in_all_lanes(near[k]), anchor));
       }
       for (int64_t k = 0; k < meet_count; ++k) {
         const int64_t g = meet[k];
-        const Lanes<T> q = iou_of(gts.spread(g), anchor);
+        const Lanes<T> q = iou_of(gts.in_all_lanes(g), anchor);
         const Mask<T> better = q > best;
         best = lane_select(better, q, best);
         which = lane_select(better, Lanes<T>(T(g)), which);
@@ -195,7 +181,7 @@ struct Chunk {
                           int32_t* near) {
     int64_t found = 0;
     for (int64_t i = 0; i < count; i += Lanes<T>::width) {
-      uint32_t bits = lane_bits(overlapping<T>(gts.at(i), hull));
+      uint32_t bits = lane_bits(overlapping<T>(gts.lanes(i), hull));
       for (; bits; bits &= bits - 1) near[found++] = int32_t(i + __builtin_ctz(bits));
     }
     return found;
@@ -230,11 +216,9 @@ struct Chunk {
 
   void flag_group(const Box<T>& gt, T best, const Tile<T, kGroup>& group, int64_t base,
                   int64_t size) {
-    MeasuredBox<Lanes<T>> wide;
-    wide.x1 = gt.x1, wide.y1 = gt.y1, wide.x2 = gt.x2, wide.y2 = gt.y2;
-    wide.size = gt.area(), wide.angle = T(0);
+    const MeasuredBox<Lanes<T>> wide = measure<IouKind::iou>(in_all_lanes(gt));
     for (int64_t v = 0; v < size; v += Lanes<T>::width) {
-      const Mask<T> ties = iou_of(wide, group.at(v)) == Lanes<T>(best);
+      const Mask<T> ties = iou_of(wide, group.lanes(v)) == Lanes<T>(best);
       for (uint32_t bits = lane_bits(ties); bits; bits &= bits - 1) {
         const int64_t i = v + __builtin_ctz(bits);
         if (i < size) is_best()[base + i] = true;

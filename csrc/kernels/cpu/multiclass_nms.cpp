@@ -4,9 +4,9 @@
 // never looked at again. Where they do not, the long one: the best candidates of every class.
 #include "detcore/multiclass_nms.h"
 
-#include "best_items.h"
+#include "greedy_nms.h"
 #include "kernel.h"
-#include "suppress.h"
+#include "top_k.h"
 
 namespace detcore {
 inline namespace DETCORE_ISA {
@@ -30,11 +30,10 @@ template <class T>
 struct ClassScratch {
   RankedBoxes<T> boxes;  // [most]
   bool* alive;           // [most]
-  SuppressScratch<T> suppress;
+  GreedyNmsScratch<T> suppress;
 
   ClassScratch(int64_t most, Arena& arena)
-      : boxes{arena.take<T>(most), arena.take<T>(most), arena.take<T>(most), arena.take<T>(most),
-              most},
+      : boxes{BoxArrays<T>::take(arena, most), most},
         alive(arena.take<bool>(most)),
         suppress(most, arena) {}
 };
@@ -93,7 +92,7 @@ struct Workspace {
   bool* done;                                  // [batch] by the short way
   int64_t task_count;
   Scratches<TaskScratch<T, ScoreT>> tasks;  // [task_count]
-  BestItems<ScoreT>* best;                  // [classes]
+  TopK<ScoreT>* best;                       // [classes]
   item_t<ScoreT>* items;                    // [classes, capacity_for(most_of_class)]
   ScoreT* floors;                           // [classes + kWidest]
 
@@ -102,7 +101,7 @@ struct Workspace {
         done(arena.take<bool>(p.batch)),
         task_count(at_most(kMostTasks, p.classes)),
         tasks(p, task_count, arena),
-        best(arena.take<BestItems<ScoreT>>(p.classes)),
+        best(arena.take<TopK<ScoreT>>(p.classes)),
         items(arena.take<item_t<ScoreT>>(p.classes * capacity_for(most_of_class(p), p.n))),
         floors(arena.take<ScoreT>(p.classes + kWidest)) {}
 };
@@ -177,7 +176,7 @@ class MulticlassNms {
   const ScoreS* end_of(int64_t b) const { return score_at(b, p.n - 1, p.classes - 1) + 1; }
 
   // The best of all of an image's candidates.
-  void collect(int64_t b, BestItems<ScoreT>& best) const {
+  void collect(int64_t b, TopK<ScoreT>& best) const {
     const ScoreS* end = end_of(b);
     auto floor = [&](int64_t) { return Lanes<ScoreT>(*best.floor); };
     if (by_class) {
@@ -189,14 +188,14 @@ class MulticlassNms {
         if (is_sound(b, i, c)) best.push(item_of(score, uint32_t(c * p.n + i)));
       });
   }
-  void collect_class(int64_t b, int64_t c, BestItems<ScoreT>& best) const {
+  void collect_class(int64_t b, int64_t c, TopK<ScoreT>& best) const {
     auto floor = [&](int64_t) { return Lanes<ScoreT>(*best.floor); };
     scan(score_at(b, 0, c), p.n, end_of(b), floor, [&](int64_t i, ScoreT score) {
       if (is_sound(b, i, c)) best.push(item_of(score, uint32_t(c * p.n + i)));
     });
   }
   // The best of each class in [first, last), whose floors stand in a row.
-  void collect_classes(int64_t b, int64_t first, int64_t last, BestItems<ScoreT>* best,
+  void collect_classes(int64_t b, int64_t first, int64_t last, TopK<ScoreT>* best,
                        const ScoreT* floors) const {
     if (by_class) {
       for (int64_t c = first; c < last; ++c) collect_class(b, c, best[c]);
@@ -213,8 +212,8 @@ class MulticlassNms {
 
   void suppress(const ClassScratch<T>& s, int64_t begin, int64_t count,
                 const Executor& executor) const {
-    Suppression<T>(s.boxes.from(begin, count), p.iou_threshold, s.suppress.from(begin),
-                   s.alive + begin, executor)
+    GreedyNms<T>(s.boxes.from(begin, count), p.iou_threshold, s.suppress.from(begin),
+                 s.alive + begin, executor)
         .run();
   }
 
@@ -226,7 +225,7 @@ class MulticlassNms {
       return true;
     }
     ScoreT floor = threshold;
-    BestItems<ScoreT> best{s.items, capacity_for(prefix_of(p), all), prefix_of(p), &floor};
+    TopK<ScoreT> best{s.items, capacity_for(prefix_of(p), all), prefix_of(p), &floor};
     collect(b, best);
     best.trim();
     const Item* items = sort_items(s.items, s.other, best.count);
@@ -283,15 +282,15 @@ class MulticlassNms {
     const PrefixScratch<T, ScoreT> s = w.images.at(p, b);
     ScoreT floor = threshold;
     const int64_t all = scores_of(p);
-    BestItems<ScoreT> best{s.items, capacity_for(prefix_of(p), all),
-                           at_most(prefix_of(p), p.max_per_image), &floor};
+    TopK<ScoreT> best{s.items, capacity_for(prefix_of(p), all),
+                      at_most(prefix_of(p), p.max_per_image), &floor};
     for (int64_t c = 0; c < p.classes; ++c)
       for (int64_t k = 0; k < w.best[c].count; ++k) best.push(w.best[c].items[k]);
     best.trim();
     emit(b, sort_items(s.items, s.other, best.count), best.count);
   }
   // Of a class's items those that survive its NMS, at most max_per_image, best first.
-  void keep_survivors(int64_t b, BestItems<ScoreT>& best, const TaskScratch<T, ScoreT>& s,
+  void keep_survivors(int64_t b, TopK<ScoreT>& best, const TaskScratch<T, ScoreT>& s,
                       const Executor& executor) const {
     best.trim();
     if (best.count == 0) return;

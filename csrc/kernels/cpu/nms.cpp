@@ -1,10 +1,10 @@
-// Greedy NMS in four steps: drop NaN, radix sort by score (then, stably, by class), suppress within
-// each class (suppress.h), emit by rank.
+// nms and batched_nms: greedy NMS in four steps: drop NaN, radix sort by score (then, stably, by
+// class), suppress within each class (greedy_nms.h), emit by rank.
 #include "detcore/nms.h"
 
+#include "greedy_nms.h"
 #include "kernel.h"
 #include "radix_sort.h"
-#include "suppress.h"
 
 namespace detcore {
 inline namespace DETCORE_ISA {
@@ -19,14 +19,14 @@ struct Workspace {
   int64_t* segments;                      // [n + 1] where each class begins
   RankedBoxes<T> boxes;                   // [n] by class, then by score
   bool *alive, *alive_by_rank;            // [n] in the order of `boxes`; by score
-  SuppressScratch<T> scratch;
+  GreedyNmsScratch<T> scratch;
 
   Workspace(const NmsParams& p, Arena& arena)
       : by_score(arena.take<uint64_t>(p.n)),
         by_class(p.ids ? arena.take<uint64_t>(p.n) : nullptr),
         other(arena.take<uint64_t>(p.n)),
         segments(arena.take<int64_t>(p.n + 1)),
-        boxes{arena.take<T>(p.n), arena.take<T>(p.n), arena.take<T>(p.n), arena.take<T>(p.n), p.n},
+        boxes{BoxArrays<T>::take(arena, p.n), p.n},
         alive(arena.take<bool>(p.n)),
         alive_by_rank(p.ids ? arena.take<bool>(p.n) : alive),
         scratch(p.n, arena) {}
@@ -93,8 +93,8 @@ template <class T>
 void suppress_class(const NmsParams& p, const Workspace<T>& w, int64_t c,
                     const Executor& executor) {
   const int64_t begin = w.segments[c], end = w.segments[c + 1];
-  Suppression<T>(w.boxes.from(begin, end - begin), p.iou_threshold, w.scratch.from(begin),
-                 w.alive + begin, executor)
+  GreedyNms<T>(w.boxes.from(begin, end - begin), p.iou_threshold, w.scratch.from(begin),
+               w.alive + begin, executor)
       .run();
 }
 

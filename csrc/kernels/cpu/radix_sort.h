@@ -1,6 +1,7 @@
 // A stable sort of pairs packed into 64 bits: the key in the upper 32, what it belongs to below.
 #pragma once
 
+#include "detcore/float_bits.h"
 #include "kernel.h"
 
 namespace detcore {
@@ -9,16 +10,6 @@ namespace {  // no code shared between files: each is compiled for several instr
 
 DETCORE_HD uint64_t packed(uint32_t key, uint32_t value) { return uint64_t(key) << 32 | value; }
 DETCORE_HD uint32_t value_of(uint64_t item) { return uint32_t(item); }
-
-// Ascending keys are descending scores; -0 counts as +0.
-DETCORE_HD uint32_t descending_key(float x) {
-  const uint32_t bits = bit_cast<uint32_t>(x + 0.0f);
-  return ~(bits ^ (bits >> 31 ? 0xffffffffu : 0x80000000u));
-}
-DETCORE_HD uint64_t descending_key(double x) {
-  const uint64_t bits = bit_cast<uint64_t>(x + 0.0);
-  return ~(bits ^ (bits >> 63 ? ~uint64_t(0) : uint64_t(1) << 63));
-}
 
 // Below this many items the digit tables cost more than they save.
 constexpr int64_t kRadixFrom = 48;

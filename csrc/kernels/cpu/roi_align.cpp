@@ -1,7 +1,8 @@
-// ROI-align forward. Planar maps: rows are reduced first, SIMD along the width; the reduced lines
-// of several planes are turned, so that columns are reduced with one plane a lane. Channels-last
-// maps: SIMD along the channels, sums of a bin in registers. No map is copied.
-#include "roi_taps.h"
+// roi_align and multiscale_roi_align, forward. Planar maps: rows are reduced first, SIMD along the
+// width; the reduced lines of several planes are turned, so that columns are reduced with one plane
+// a lane. Channels-last maps: SIMD along the channels, sums of a bin in registers. No map is
+// copied.
+#include "roi_align_weights.h"
 
 namespace detcore {
 inline namespace DETCORE_ISA {
@@ -38,8 +39,8 @@ struct Planar {
   static constexpr int64_t W = L::width;
 
   const RoiAlignParams& p;
-  alignas(64) T lines[W * (kTaps + W)];   // [plane, x]
-  alignas(64) T turned[(kTaps + W) * W];  // [x, plane]
+  alignas(64) T lines[W * (kMostEntries + W)];   // [plane, x]
+  alignas(64) T turned[(kMostEntries + W) * W];  // [x, plane]
 
   DETCORE_HD explicit Planar(const RoiAlignParams& params) : p(params) {}
 
@@ -72,7 +73,7 @@ struct Planar {
   }
 
   // lines[l, x] = sum of weight * plane l's row[x], for output row `by`, four map rows at a time.
-  void reduce_rows(const S* from, int64_t plane, int64_t stride, const AxisTaps<T>& rows,
+  void reduce_rows(const S* from, int64_t plane, int64_t stride, const AxisWeights<T>& rows,
                    int64_t by, int64_t planes, int64_t width) {
     const int32_t begin = rows.begin[by], end = rows.begin[by + 1];
     int32_t e = begin;
@@ -96,7 +97,7 @@ struct Planar {
   struct Group {
     const S* from;
     int64_t plane, stride;
-    const AxisTaps<T>& rows;
+    const AxisWeights<T>& rows;
     int32_t first;
     int64_t planes, width;
   };
@@ -121,7 +122,7 @@ struct Planar {
   }
 
   // One plane's line without a read past the region.
-  static void reduce_rows_exactly(const S* from, int64_t stride, const AxisTaps<T>& rows,
+  static void reduce_rows_exactly(const S* from, int64_t stride, const AxisWeights<T>& rows,
                                   int64_t by, int64_t span, T* to) {
     for (int64_t x = 0; x < span; x += W) {
       L sum(T(0)), value;
@@ -144,7 +145,8 @@ struct Planar {
   }
 
   // An output row of `planes` planes, which lie `outputs` apart.
-  void reduce_columns(const AxisTaps<T>& columns, S* out, int64_t outputs, int64_t planes) const {
+  void reduce_columns(const AxisWeights<T>& columns, S* out, int64_t outputs,
+                      int64_t planes) const {
     for (int64_t b = 0; b < p.out_width; b += W) {
       const int64_t some = at_most(W, p.out_width - b);
       L square[W];
@@ -252,7 +254,7 @@ Status roi_align(const RoiAlignParams& p, const Executor& executor) {
       const int64_t end = at_most(p.n, begin + kChunk);
       regions.keep(begin, end, executor);
       const auto pool_all = [&](auto& pooling, int64_t c0, int64_t c1, int64_t k0, int64_t k1) {
-        TapScratch<T> scratch;
+        WeightScratch<T> scratch;
         for (int64_t k = k0; k < k1; ++k) pooling.pool(regions.at(k, scratch), c0, c1);
       };
       if (p.channels_last)

@@ -1,8 +1,8 @@
-// ROI-align backward. Every element of the gradient has one writer, which adds the regions in their
-// order. Planar maps: a block of planes stays in cache while all regions of its image pass over it;
-// columns are spread with one plane a lane, rows SIMD along the width. Channels-last maps: a band
-// of rows stays in cache, SIMD along the channels.
-#include "roi_taps.h"
+// roi_align and multiscale_roi_align, backward. Every element of the gradient has one writer, which
+// adds the regions in their order. Planar maps: a block of planes stays in cache while all regions
+// of its image pass over it; columns are spread with one plane a lane, rows SIMD along the width.
+// Channels-last maps: a band of rows stays in cache, SIMD along the channels.
+#include "roi_align_weights.h"
 
 namespace detcore {
 inline namespace DETCORE_ISA {
@@ -22,8 +22,8 @@ struct Planar {
 
   const RoiAlignParams& p;
   const S* grad_out;
-  alignas(64) T turned[(kTaps + W) * W];  // [x, plane]
-  alignas(64) T lines[W * (kTaps + W)];   // [plane, x]
+  alignas(64) T turned[(kMostEntries + W) * W];  // [x, plane]
+  alignas(64) T lines[W * (kMostEntries + W)];   // [plane, x]
 
   DETCORE_HD Planar(const RoiAlignParams& params, const S* grad) : p(params), grad_out(grad) {}
 
@@ -53,7 +53,7 @@ struct Planar {
     }
   }
 
-  static bool reaches(const AxisTaps<T>& rows, int64_t by, const Block& block) {
+  static bool reaches(const AxisWeights<T>& rows, int64_t by, const Block& block) {
     for (int32_t e = rows.begin[by]; e < rows.begin[by + 1]; ++e) {
       const int64_t y = rows.low + rows.pixel[e];
       if (y >= block.y0 && y < block.y1) return true;
@@ -62,7 +62,7 @@ struct Planar {
   }
 
   // turned[x, l] = sum of weight * gradient of plane l's bins, which lie `outputs` apart.
-  void spread_columns(const S* grad, int64_t outputs, int64_t planes, const AxisTaps<T>& columns,
+  void spread_columns(const S* grad, int64_t outputs, int64_t planes, const AxisWeights<T>& columns,
                       int64_t width) {
     const S* end = grad_out + p.n * p.channels * int64_t(p.out_height) * p.out_width;
     for (int64_t x = 0; x < width; ++x) L(T(0)).store(turned + x * W);
@@ -105,7 +105,8 @@ struct Planar {
   };
 
   // The block's rows of output row `by`, four at a time.
-  void spread_rows(const AxisTaps<T>& rows, int64_t by, const Block& block, const Lines& to) const {
+  void spread_rows(const AxisWeights<T>& rows, int64_t by, const Block& block,
+                   const Lines& to) const {
     int64_t row[4];
     T weight[4];
     int count = 0;
@@ -179,7 +180,7 @@ struct ChannelsLast {
       }
   }
 
-  DETCORE_HD void spread_bin(const S* grad, const AxisTaps<T>& columns, int64_t bx, T row_weight,
+  DETCORE_HD void spread_bin(const S* grad, const AxisWeights<T>& columns, int64_t bx, T row_weight,
                              const Block& block, T* row) const {
     const int32_t begin = columns.begin[bx], end = columns.begin[bx + 1];
     int64_t c = block.c0;
@@ -258,7 +259,7 @@ void spread_level(const RoiAlignBackwardParams& p, const Regions<T>& regions, in
   // images in turn, so that one with many regions does not fall to one thread
   const int64_t units = f.images * cut.blocks * cut.bands;
   parallel_for(executor, units, grain_of(work), [&](int64_t begin, int64_t end) {
-    TapScratch<T> scratch;
+    WeightScratch<T> scratch;
     const auto pass = [&](auto& pooling, int64_t unit) {
       const int64_t image = unit % f.images, within = unit / f.images;
       const int64_t c0 = within / cut.bands * cut.channels, y0 = within % cut.bands * cut.rows;

@@ -1,12 +1,13 @@
-// A selection changes little: the boxes around the selected one. So boxes are filed by place into
-// blocks of 64, and each block knows its hull and its best score. A selection reads the bests,
+// A selection changes little: the boxes around the selected one. So boxes are sorted by position
+// into blocks of 64, and each block knows its hull and its best score. A selection reads the bests,
 // tests the hulls, and decays the few blocks that are hit, which find their new best on the way.
 //
 // Within a block boxes stand by index, and blocks tell the index of their best: ties go to the
-// lowest whatever the filing. A removed box has score -inf, which no decay brings back.
+// lowest in whatever order boxes were sorted. A removed box has score -inf, which no decay brings
+// back.
 #include "detcore/soft_nms.h"
 
-#include "kernel.h"
+#include "box_arrays.h"
 
 namespace detcore {
 inline namespace DETCORE_ISA {
@@ -15,44 +16,25 @@ namespace {
 constexpr int64_t kBlock = 64;
 constexpr int64_t kPad = 16;  // slots and blocks read past the last one, any lane width
 
-// Boxes laid out for lanes.
-template <class T>
-struct BoxArrays {
-  T *x1, *y1, *x2, *y2;
-
-  void take(Arena& arena, int64_t count) {
-    x1 = arena.take<T>(count), y1 = arena.take<T>(count);
-    x2 = arena.take<T>(count), y2 = arena.take<T>(count);
-  }
-  DETCORE_HD void put(int64_t i, const Box<T>& b) {
-    x1[i] = b.x1, y1[i] = b.y1, x2[i] = b.x2, y2[i] = b.y2;
-  }
-  DETCORE_HD Box<T> one(int64_t i) const { return {x1[i], y1[i], x2[i], y2[i]}; }
-  DETCORE_HD Box<Lanes<T>> at(int64_t i) const {
-    return {Lanes<T>::load(x1 + i), Lanes<T>::load(y1 + i), Lanes<T>::load(x2 + i),
-            Lanes<T>::load(y2 + i)};
-  }
-};
-
 template <class T>
 struct Workspace {
-  BoxArrays<T> boxes;             // [blocks * kBlock + kPad] by slot
-  T* score;                       // likewise; -inf: removed
-  int64_t* index;                 // [blocks * kBlock] of the box in a slot
-  BoxArrays<T> hulls;             // [blocks + kPad]
-  T* best;                        // [blocks + kPad] the highest score of a block
-  int64_t* best_slot;             // [blocks] where that is
-  int64_t *order, *filed, *cell;  // [n] indices of boxes that take part, before and after filing
-  int64_t* start;                 // [n + 8] where a cell begins
+  BoxArrays<T> boxes;              // [blocks * kBlock + kPad] by slot
+  T* score;                        // likewise; -inf: removed
+  int64_t* index;                  // [blocks * kBlock] of the box in a slot
+  BoxArrays<T> hulls;              // [blocks + kPad]
+  T* best;                         // [blocks + kPad] the highest score of a block
+  int64_t* best_slot;              // [blocks] where that is
+  int64_t *order, *sorted, *cell;  // [n] indices of boxes that take part, by index and by cell
+  int64_t* cell_start;             // [n + 8] where a cell's boxes begin in `sorted`
 
   Workspace(int64_t n, Arena& arena) {
     const int64_t blocks = divide_up(n, kBlock), slots = blocks * kBlock;
-    boxes.take(arena, slots + kPad), score = arena.take<T>(slots + kPad);
+    boxes = BoxArrays<T>::take(arena, slots + kPad), score = arena.take<T>(slots + kPad);
     index = arena.take<int64_t>(slots);
-    hulls.take(arena, blocks + kPad), best = arena.take<T>(blocks + kPad);
+    hulls = BoxArrays<T>::take(arena, blocks + kPad), best = arena.take<T>(blocks + kPad);
     best_slot = arena.take<int64_t>(blocks);
-    order = arena.take<int64_t>(n), filed = arena.take<int64_t>(n), cell = arena.take<int64_t>(n);
-    start = arena.take<int64_t>(n + 8);
+    order = arena.take<int64_t>(n), sorted = arena.take<int64_t>(n), cell = arena.take<int64_t>(n);
+    cell_start = arena.take<int64_t>(n + 8);
   }
 };
 
@@ -62,11 +44,11 @@ DETCORE_HD Box<T> load_as(const S* p) {
   return {T(b.x1), T(b.y1), T(b.x2), T(b.y2)};
 }
 
-// Orders boxes by cells of about a block's boxes each, row by row, there and back, so that
-// neighbours in the order are neighbours in the image. Only speed depends on it.
+// A counting sort of boxes by cells of about a block's boxes each, row by row, there and back, so
+// that neighbours in the order are neighbours in the image. Only speed depends on it.
 template <class S>
-void file_by_place(const S* boxes, int64_t count, int64_t*& order, int64_t* filed, int64_t* cell,
-                   int64_t* start) {
+void sort_by_cell(const S* boxes, int64_t count, int64_t*& order, int64_t* sorted, int64_t* cell,
+                  int64_t* cell_start) {
   double left = 1e300, top = 1e300, right = -1e300, bottom = -1e300;
   for (int64_t k = 0; k < count; ++k) {
     const auto b = load_box(boxes + 4 * order[k]);
@@ -84,17 +66,17 @@ void file_by_place(const S* boxes, int64_t count, int64_t*& order, int64_t* file
   auto index = [](double at, int64_t limit) {
     return !(at > 0) ? 0 : at >= double(limit - 1) ? limit - 1 : int64_t(at);
   };
-  for (int64_t c = 0; c <= columns * rows; ++c) start[c] = 0;
+  for (int64_t c = 0; c <= columns * rows; ++c) cell_start[c] = 0;
   for (int64_t k = 0; k < count; ++k) {
     const auto b = load_box(boxes + 4 * order[k]);
     const int64_t column = index((centre<double>(b.x1, b.x2) - left) / size, columns);
     const int64_t row = index((centre<double>(b.y1, b.y2) - top) / size, rows);
     cell[k] = row * columns + (row % 2 ? columns - 1 - column : column);
-    ++start[cell[k] + 1];
+    ++cell_start[cell[k] + 1];
   }
-  for (int64_t c = 0; c < columns * rows; ++c) start[c + 1] += start[c];
-  for (int64_t k = 0; k < count; ++k) filed[start[cell[k]]++] = order[k];
-  order = filed;
+  for (int64_t c = 0; c < columns * rows; ++c) cell_start[c + 1] += cell_start[c];
+  for (int64_t k = 0; k < count; ++k) sorted[cell_start[cell[k]]++] = order[k];
+  order = sorted;
 }
 
 void sort_ascending(int64_t* values, int64_t n) {
@@ -124,9 +106,9 @@ struct Pool {
         w.order[count++] = i;
     }
     int64_t* order = w.order;
-    if (count > 2 * kBlock) file_by_place(boxes, count, order, w.filed, w.cell, w.start);
+    if (count > 2 * kBlock) sort_by_cell(boxes, count, order, w.sorted, w.cell, w.cell_start);
     blocks = divide_up(count, kBlock);
-    BoxArrays<T> slots = w.boxes, hulls = w.hulls;
+    const BoxArrays<T> slots = w.boxes, hulls = w.hulls;
     for (int64_t slot = count; slot < blocks * kBlock; ++slot)
       slots.put(slot, {inf, inf, -inf, -inf}), w.score[slot] = -inf;
     for (int64_t block = 0; block < blocks; ++block) {
@@ -156,9 +138,8 @@ struct Pool {
 
   void set_best(int64_t block, T best) {
     w.best[block] = best;
-    BoxArrays<T> hulls = w.hulls;
     // nothing is left to decay
-    if (best == -inf) return hulls.put(block, {inf, inf, -inf, -inf});
+    if (best == -inf) return w.hulls.put(block, {inf, inf, -inf, -inf});
     int64_t i = block * kBlock;
     while (!lane_any(Lanes<T>::load(w.score + i) == Lanes<T>(best))) i += Lanes<T>::width;
     while (w.score[i] != best) ++i;
@@ -185,11 +166,10 @@ struct Pool {
   // Takes a box out of the pool and decays those around it.
   void remove(int64_t slot) {
     w.score[slot] = -inf;
-    const Box<T> b = w.boxes.one(slot);
-    const Box<Lanes<T>> wide{b.x1, b.y1, b.x2, b.y2};
+    const Box<Lanes<T>> wide = in_all_lanes(w.boxes[slot]);
     const int64_t own = slot / kBlock;
     for (int64_t first = 0; first < blocks; first += Lanes<T>::width) {
-      uint32_t bits = lane_bits(overlapping<T>(w.hulls.at(first), wide));
+      uint32_t bits = lane_bits(overlapping<T>(w.hulls.lanes(first), wide));
       for (; bits; bits &= bits - 1) {
         const int64_t block = first + __builtin_ctz(bits);
         if (block != own) decay(block, wide);
@@ -202,7 +182,7 @@ struct Pool {
     const auto s = measure<IouKind::iou>(selected);
     Lanes<T> highest = -inf;
     for (int64_t i = block * kBlock; i < (block + 1) * kBlock; i += Lanes<T>::width) {
-      const Box<Lanes<T>> box = w.boxes.at(i);
+      const Box<Lanes<T>> box = w.boxes.lanes(i);
       Lanes<T> score = Lanes<T>::load(w.score + i);
       if (lane_any(overlapping<T>(box, selected))) {
         const IouEps<Lanes<T>> eps{T(0), T(0)};

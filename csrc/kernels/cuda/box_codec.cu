@@ -1,6 +1,8 @@
+// encode_boxes and decode_boxes, forward and backward: one thread per box.
 #include "detcore/box_codec.h"
 
 #include "launch.cuh"
+#include "vector_loads.cuh"
 
 namespace detcore {
 namespace {

@@ -6,6 +6,7 @@
 #include "detcore/box_iou.h"
 
 #include "launch.cuh"
+#include "vector_loads.cuh"
 
 namespace detcore {
 namespace {

@@ -4,6 +4,7 @@
 #include "detcore/decode_dense.h"
 
 #include "launch.cuh"
+#include "vector_loads.cuh"
 
 namespace detcore {
 namespace {

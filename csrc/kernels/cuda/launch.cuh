@@ -3,12 +3,9 @@
 // that they also compile for, and run on, a stand-in for the device.
 #pragma once
 
-#include <cuda_bf16.h>
-#include <cuda_fp16.h>
 #include <cuda_runtime.h>
 
 #include "detcore/core.h"
-#include "detcore/dispatch.h"
 
 // Compute capability that device code is compiled for, times ten. A fast path that is newer than
 // sm_75 stands behind `#if DETCORE_SM >= ...`, so that the stand-in can run both sides of it.
@@ -75,83 +72,8 @@ Status launch(void (*kernel)(Params...), LaunchShape shape, Stream stream, Param
                                     static_cast<cudaStream_t>(stream)));
 }
 
-inline bool aligned_to_16(const void* p) { return reinterpret_cast<uintptr_t>(p) % 16 == 0; }
-
 inline Status clear(void* from, size_t bytes, Stream stream) {
   return to_status(cudaMemsetAsync(from, 0, bytes, static_cast<cudaStream_t>(stream)));
-}
-
-// f(S{}) with S the device's storage type of `dtype`.
-template <class F>
-Status with_storage(DType dtype, F&& f) {
-  switch (dtype) {
-    case DType::f32: return f(float{});
-    case DType::f64: return f(double{});
-    case DType::f16: return f(__half{});
-    case DType::bf16: return f(__nv_bfloat16{});
-  }
-  return {"unknown dtype"};
-}
-
-DETCORE_HD float widen(float x) { return x; }
-DETCORE_HD double widen(double x) { return x; }
-DETCORE_HD float widen(__half x) { return __half2float(x); }
-DETCORE_HD float widen(__nv_bfloat16 x) { return __bfloat162float(x); }
-DETCORE_HD void narrow(float x, float& out) { out = x; }
-DETCORE_HD void narrow(double x, double& out) { out = x; }
-DETCORE_HD void narrow(float x, __half& out) { out = __float2half_rn(x); }
-DETCORE_HD void narrow(float x, __nv_bfloat16& out) { out = __float2bfloat16_rn(x); }
-
-// n values moved by one access of up to 16 bytes; the pointer is aligned to as many.
-template <class S, int n>
-struct alignas(sizeof(S) * n) Wide {
-  S v[n];
-};
-template <int n, class S>
-__device__ inline Wide<S, n> load_wide(const S* from) {
-#if defined(DETCORE_SIMT)
-  Wide<S, n> wide;
-  simt::load(&wide, from, sizeof wide);
-  return wide;
-#else
-  return *reinterpret_cast<const Wide<S, n>*>(from);
-#endif
-}
-template <int n, class S>
-__device__ inline void store_wide(S* to, const Wide<S, n>& wide) {
-#if defined(DETCORE_SIMT)
-  simt::store(to, &wide, sizeof wide);
-#else
-  *reinterpret_cast<Wide<S, n>*>(to) = wide;
-#endif
-}
-
-// A box that may begin anywhere; those of the ops' inputs begin at multiples of their size, or of
-// 16 bytes, and are moved by accesses of up to 16 bytes.
-template <class S>
-DETCORE_HD Box<arithmetic_t<S>> load_box_anywhere(const S* p) {
-  return {widen(p[0]), widen(p[1]), widen(p[2]), widen(p[3])};
-}
-template <class S>
-__device__ inline Box<arithmetic_t<S>> load_box(const S* p) {
-  if constexpr (sizeof(S) == 8) {
-    const auto low = load_wide<2>(p), high = load_wide<2>(p + 2);
-    return {low.v[0], low.v[1], high.v[0], high.v[1]};
-  } else {
-    return load_box_anywhere(load_wide<4>(p).v);
-  }
-}
-
-template <class S>
-__device__ inline void store_box(S* p, const Box<arithmetic_t<S>>& b) {
-  if constexpr (sizeof(S) == 8) {
-    store_wide(p, Wide<S, 2>{b.x1, b.y1}), store_wide(p + 2, Wide<S, 2>{b.x2, b.y2});
-  } else {
-    Wide<S, 4> wide;
-    narrow(b.x1, wide.v[0]), narrow(b.y1, wide.v[1]);
-    narrow(b.x2, wide.v[2]), narrow(b.y2, wide.v[3]);
-    store_wide(p, wide);
-  }
 }
 
 // Dynamic shared memory of the calling block, as elements of T.
@@ -164,10 +86,6 @@ __device__ inline T* dynamic_shared() {
   return reinterpret_cast<T*>(detcore_dynamic_shared);
 #endif
 }
-
-// a * b + c, rounded once: only where no IoU is compared.
-DETCORE_HD float multiply_add(float a, float b, float c) { return ::fmaf(a, b, c); }
-DETCORE_HD double multiply_add(double a, double b, double c) { return ::fma(a, b, c); }
 
 // Memory that other threads of the same launch write and read meanwhile: not cached, not moved.
 template <class T>

@@ -5,7 +5,9 @@
 // shares alone whose best it is.
 #include "detcore/match_boxes.h"
 
-#include "block.cuh"
+#include "block_scan.cuh"
+#include "launch.cuh"
+#include "vector_loads.cuh"
 
 namespace detcore {
 namespace {

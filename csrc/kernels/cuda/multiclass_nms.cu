@@ -1,10 +1,12 @@
-// One block a class of an image: selects its best candidates, sorts them, and suppresses among them
-// in a grid. One block an image then merges what the classes kept. All that a block needs is in
-// shared memory where it fits, else in the workspace, by the same code.
+// One block per class of an image selects its best candidates, sorts them, and suppresses among
+// them in a grid. One block per image then merges what the classes kept. All that a block needs is
+// in shared memory where it fits, else in the workspace, by the same code.
 #include "detcore/multiclass_nms.h"
 
-#include "best_items.cuh"
-#include "suppress.cuh"
+#include "block_top_k.cuh"
+#include "greedy_nms.cuh"
+#include "launch.cuh"
+#include "vector_loads.cuh"
 
 namespace detcore {
 namespace {
@@ -35,7 +37,7 @@ struct Sizes {
     segments = keep > 0 ? p.batch * p.classes : 0, blocks = blocks_for(segments, 1);
     buckets = lesser(keep_room > kLeastBuckets ? keep_room : kLeastBuckets, kMostBuckets);
     room = size_t(keep_room) * (item + box + sizeof(uint32_t) + 1) +
-           begins_of(uint32_t(buckets)) * sizeof(uint32_t);
+           bucket_start_entries(uint32_t(buckets)) * sizeof(uint32_t);
     room = (room + 63) / 64 * 64;
     keep_shared = room <= kMostShared;
     merge_shared = size_t(result_room) * item <= kMostShared;
@@ -60,8 +62,8 @@ struct Sizes {
   }
 };
 
-// What the kernels share; K: a score's key, T: the boxes' arithmetic.
-template <class T, class K>
+// What the kernels share; K: a score's key.
+template <class K>
 struct Scratch {
   Item<K>* survivors;  // [segments, per_class] places are boxes
   uint32_t* counts;    // [segments]
@@ -97,34 +99,35 @@ struct Candidates {
 };
 
 template <class S, class ScoreS, class T, class K>
-__global__ void select_kernel(MulticlassNmsParams p, Scratch<T, K> scratch,
-                              arithmetic_t<ScoreS> threshold, Decision<T> decision) {
+__global__ void select_kernel(MulticlassNmsParams p, Scratch<K> scratch,
+                              arithmetic_t<ScoreS> threshold, NmsDecision<T> decision) {
   char* room = scratch.rooms ? scratch.rooms + blockIdx.x * scratch.room : dynamic_shared<char>();
   Box<T>* boxes = reinterpret_cast<Box<T>*>(room);
   Item<K>* items = reinterpret_cast<Item<K>*>(boxes + scratch.keep_room);
-  uint32_t* filed = reinterpret_cast<uint32_t*>(items + scratch.keep_room);
-  uint32_t* begin = filed + scratch.keep_room;
-  uint8_t* verdicts = reinterpret_cast<uint8_t*>(begin + begins_of(scratch.buckets));
+  uint32_t* bucket_ranks = reinterpret_cast<uint32_t*>(items + scratch.keep_room);
+  uint32_t* bucket_start = bucket_ranks + scratch.keep_room;
+  uint8_t* verdicts =
+      reinterpret_cast<uint8_t*>(bucket_start + bucket_start_entries(scratch.buckets));
   for (int64_t segment = blockIdx.x; segment < p.batch * p.classes; segment += gridDim.x) {
     const int64_t b = segment / p.classes, c = segment % p.classes;
     const Candidates<S, ScoreS> candidates{element<S>(p.boxes, p.box_strides, b, 0, c),
                                            element<ScoreS>(p.scores, p.score_strides, b, 0, c),
                                            p.box_strides[1], p.score_strides[1], threshold};
-    const uint32_t count = select_best<K>(candidates, p.n, scratch.keep, items);
+    const uint32_t count = block_top_k<K>(candidates, p.n, scratch.keep, items);
     sort_items(items, count);
     for (uint32_t r = threadIdx.x; r < count; r += blockDim.x) {
       boxes[r] = candidates.box(items[r].place);
       verdicts[r] = overlaps_nothing(boxes[r]) ? kKept : kUndecided;
     }
     __syncthreads();
-    const Ranked<T, uint32_t> ranked{boxes, nullptr, verdicts,       filed,
-                                     begin, count,   scratch.buckets};
-    const uint32_t decided = count > 0 ? suppress(ranked, decision, scratch.per_class) : 0;
+    const RankedBoxes<T, uint32_t> ranked{boxes,        nullptr, verdicts,       bucket_ranks,
+                                          bucket_start, count,   scratch.buckets};
+    const uint32_t decided = count > 0 ? greedy_nms(ranked, decision, scratch.per_class) : 0;
     uint32_t kept = 0, more;
     for (uint32_t first = 0; first < decided; first += blockDim.x) {
       const uint32_t r = first + threadIdx.x;
       const bool keep = r < decided && verdicts[r] == kKept;
-      const uint32_t at = kept + count_before(keep, more);
+      const uint32_t at = kept + exclusive_count(keep, more);
       if (keep && at < scratch.per_class)
         scratch.survivors[segment * scratch.per_class + at] = items[r];
       kept += more;
@@ -136,7 +139,7 @@ __global__ void select_kernel(MulticlassNmsParams p, Scratch<T, K> scratch,
 }
 
 // An image's survivors: places are slots, class after class, each class's best first.
-template <class T, class K>
+template <class K>
 struct Survivors {
   const Item<K>* items;    // [classes, per_class]
   const uint32_t* counts;  // [classes]
@@ -149,16 +152,16 @@ struct Survivors {
   }
 };
 
-template <class S, class ScoreS, class T, class K>
-__global__ void merge_kernel(MulticlassNmsParams p, Scratch<T, K> scratch) {
+template <class S, class ScoreS, class K>
+__global__ void merge_kernel(MulticlassNmsParams p, Scratch<K> scratch) {
   for (int64_t b = blockIdx.x; b < p.batch; b += gridDim.x) {
     Item<K>* merged =
         scratch.merged ? scratch.merged + b * scratch.result_room : dynamic_shared<Item<K>>();
-    const Survivors<T, K> survivors{scratch.survivors + b * p.classes * scratch.per_class,
-                                    scratch.counts + b * p.classes, scratch.per_class};
+    const Survivors<K> survivors{scratch.survivors + b * p.classes * scratch.per_class,
+                                 scratch.counts + b * p.classes, scratch.per_class};
     uint32_t count = 0;
     if (scratch.result > 0) {
-      count = select_best<K>(survivors, p.classes * scratch.per_class, scratch.result, merged);
+      count = block_top_k<K>(survivors, p.classes * scratch.per_class, scratch.result, merged);
       sort_items(merged, count);
     }
     S* out_boxes = static_cast<S*>(p.out_boxes) + 4 * b * p.max_per_image;
@@ -187,7 +190,7 @@ Status run(const MulticlassNmsParams& p, Stream stream) {
   if (size.keep > kMostKept || size.result > kMostKept)
     return {"at most 2^30 candidates a class and detections an image"};
   char* base = static_cast<char*>(p.workspace);
-  const Scratch<T, K> scratch{
+  const Scratch<K> scratch{
       reinterpret_cast<Item<K>*>(base + size.at_survivors),
       reinterpret_cast<uint32_t*>(base + size.at_counts),
       size.keep_shared ? nullptr : base + size.at_rooms,
@@ -202,14 +205,14 @@ Status run(const MulticlassNmsParams& p, Stream stream) {
   ScoreS rounded;
   narrow(arithmetic_t<ScoreS>(p.score_threshold), rounded);
   const arithmetic_t<ScoreS> threshold = widen(rounded);
-  const Decision<T> decision(p.iou_threshold);
+  const NmsDecision<T> decision(p.iou_threshold);
   const size_t select_bytes = size.keep_shared ? size.room : 0;
   Status status = launch(select_kernel<S, ScoreS, T, K>, {size.blocks, kThreads, select_bytes},
                          stream, p, scratch, threshold, decision);
   if (!status) return status;
   const size_t merge_bytes = size.merge_shared ? size.result_room * size.item : 0;
-  return launch(merge_kernel<S, ScoreS, T, K>, {blocks_for(p.batch, 1), kThreads, merge_bytes},
-                stream, p, scratch);
+  return launch(merge_kernel<S, ScoreS, K>, {blocks_for(p.batch, 1), kThreads, merge_bytes}, stream,
+                p, scratch);
 }
 
 }  // namespace

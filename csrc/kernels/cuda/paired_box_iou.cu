@@ -1,6 +1,7 @@
 #include "detcore/paired_box_iou.h"
 
 #include "launch.cuh"
+#include "vector_loads.cuh"
 
 namespace detcore {
 namespace {

@@ -1,11 +1,13 @@
-// A block pools one region into a window of bins, for some channels. What a bin takes from the
-// pixels is separable, so two warps list each row's and each column's pixels and weights once, in
-// shared memory, and all threads go through the lists: pixels that samples share are read once.
-// Planar maps: neighbouring threads are neighbouring bins; channels-last: sixteen bytes of
-// channels.
+// roi_align and multiscale_roi_align, forward. A block pools one region into a window of bins, for
+// some channels. What a bin takes from the pixels is separable, so two warps list each row's and
+// each column's pixels and weights once, in shared memory, and all threads go through the lists:
+// pixels that samples share are read once. Planar maps: neighbouring threads are neighbouring bins;
+// channels-last: sixteen bytes of channels.
 #include "detcore/roi_align.h"
 
-#include "roi.cuh"
+#include "launch.cuh"
+#include "roi_axis.cuh"
+#include "vector_loads.cuh"
 
 namespace detcore {
 namespace {

@@ -1,9 +1,12 @@
-// A block owns a tile of 8 x 8 pixels of one image's map and some channels, in registers: no
-// atomics, and the same bits each run. It takes the regions in order, a batch at a time: which of
-// them reach the tile; what each bin takes from each of the tile's rows and columns; and then every
-// thread adds up for its pixel, which meets a few bins alone.
-#include "block.cuh"
-#include "roi.cuh"
+// roi_align and multiscale_roi_align, backward. A block owns a tile of 8 x 8 pixels of one image's
+// map and some channels, in registers: no atomics, and the same bits each run. It takes the regions
+// in order, a batch at a time: which of them reach the tile; what each bin takes from each of the
+// tile's rows and columns; and then every thread adds up for its pixel, which meets a few bins
+// alone.
+#include "block_scan.cuh"
+#include "launch.cuh"
+#include "roi_axis.cuh"
+#include "vector_loads.cuh"
 
 namespace detcore {
 namespace {
@@ -159,7 +162,7 @@ __global__ __launch_bounds__(kThreads, blocks_an_sm) void backward_kernel(RoiAli
           base + threadIdx.x < f.n &&
           place.reached_by(f, static_cast<const T*>(f.rois) + 5 * (base + threadIdx.x));
       uint32_t total;
-      const uint32_t at = count_before(hit, total);
+      const uint32_t at = exclusive_count(hit, total);
       if (hit) hits[at] = threadIdx.x;
       __syncthreads();
       for (int h0 = 0; h0 < int(total); h0 += kHits) {

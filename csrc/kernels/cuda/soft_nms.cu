@@ -3,7 +3,9 @@
 // itself, so that a selection costs one barrier.
 #include "detcore/soft_nms.h"
 
-#include "block.cuh"
+#include "block_scan.cuh"
+#include "launch.cuh"
+#include "vector_loads.cuh"
 
 namespace detcore {
 namespace {

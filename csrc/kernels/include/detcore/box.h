@@ -1,5 +1,5 @@
 // The geometry of boxes, written once. T is a lane type: float or double on the host and on the
-// device, or a SIMD vector (cpu/vec.h). Nothing here may be contracted into fused multiply-adds:
+// device, or a SIMD vector (cpu/simd.h). Nothing here may be contracted into fused multiply-adds:
 // NMS compares these quotients with a threshold, and its answer must not depend on the compiler.
 #pragma once
 
@@ -13,7 +13,7 @@
 #define DETCORE_HD inline __attribute__((always_inline))
 #endif
 
-// One name an instruction set: code inlined for a wide one must never serve a narrow one.
+// One name per instruction set: code inlined for a wide one must never serve a narrow one.
 #ifndef DETCORE_ISA
 #define DETCORE_ISA generic
 #endif
@@ -70,14 +70,39 @@ DETCORE_HD Box<T> to_xyxy(BoxFormat format, T a, T b, T c, T d) {
   return {a, b, c, d};
 }
 
+// The sides of what two boxes share. One that is not positive, or NaN: they share nothing.
+template <class T>
+DETCORE_HD T shared_width(const Box<T>& a, const Box<T>& b) {
+  return lane_min(a.x2, b.x2) - lane_max(a.x1, b.x1);
+}
+template <class T>
+DETCORE_HD T shared_height(const Box<T>& a, const Box<T>& b) {
+  return lane_min(a.y2, b.y2) - lane_max(a.y1, b.y1);
+}
+
+// Never NaN, whatever the boxes hold: lane_max(NaN, 0) and lane_min(NaN, x) give their second
+// argument, so that a NaN corner, and inf - inf of two infinite boxes, become 0 or a finite number
+// that means nothing. Only the areas of the same two boxes still know: theirs are NaN or infinite,
+// and by union_area() the quotient comes out as NaN or 0, which is above no threshold. So whoever
+// divides or compares an intersection must form the union from both areas, each taken from the very
+// box that was intersected; where NaN was dropped before (has_nan), `intersection > 0` alone is
+// right too.
 template <class T>
 DETCORE_HD T intersection(const Box<T>& a, const Box<T>& b) {
-  T w = lane_max(lane_min(a.x2, b.x2) - lane_max(a.x1, b.x1), T(0));
-  T h = lane_max(lane_min(a.y2, b.y2) - lane_max(a.y1, b.y1), T(0));
+  T w = lane_max(shared_width(a, b), T(0));
+  T h = lane_max(shared_height(a, b), T(0));
   return w * h;
 }
 
-// A box with what every pair asks of it: taken once a box instead of once a pair.
+// The area of the union, from both areas and the intersection. It is NaN or infinite where one of
+// the areas is: the one place that tells of what intersection() swallows. 0 for two boxes without
+// area, whose IoU is then 0 / 0 = NaN.
+template <class T>
+DETCORE_HD T union_area(T area_a, T area_b, T inter) {
+  return area_a + area_b - inter;
+}
+
+// A box with what every pair asks of it: computed once per box instead of once per pair.
 template <class T>
 struct MeasuredBox : Box<T> {
   T size;   // area
@@ -108,7 +133,7 @@ constexpr double kInvPiSquared4 = 0.40528473456935108577551785283891;  // 4 / pi
 template <IouKind kind, class T>
 DETCORE_HD T overlap(const MeasuredBox<T>& a, const MeasuredBox<T>& b, const IouEps<T>& eps) {
   T inter = intersection<T>(a, b);
-  T uni = a.size + b.size - inter;
+  T uni = union_area(a.size, b.size, inter);
   T iou = inter / (uni + eps.area);
   if (kind == IouKind::iou) return iou;
 
@@ -139,11 +164,10 @@ DETCORE_HD T share_if_greater(T a, T b) {
 template <IouKind kind, class T>
 DETCORE_HD void overlap_backward(const MeasuredBox<T>& a, const MeasuredBox<T>& b,
                                  const IouEps<T>& eps, T g, Box<T>& da, Box<T>& db) {
-  T w = lane_min(a.x2, b.x2) - lane_max(a.x1, b.x1);
-  T h = lane_min(a.y2, b.y2) - lane_max(a.y1, b.y1);
+  T w = shared_width<T>(a, b), h = shared_height<T>(a, b);
   T inter_w = lane_max(w, T(0)), inter_h = lane_max(h, T(0));
   T inter = inter_w * inter_h;
-  T uni = a.size + b.size - inter;
+  T uni = union_area(a.size, b.size, inter);
   T inv = T(1) / (uni + eps.area);
   T iou = inter * inv;
   // with respect to the intersection, and to either area

@@ -1,4 +1,5 @@
-// The delta codec of R-CNN and SSD: boxes to deltas against anchors, and back.
+// encode_boxes and decode_boxes: the delta codec of R-CNN and SSD, boxes to deltas against anchors,
+// and back.
 //
 // encode: dx = wx (bx - ax) / aw, dw = ww log(bw / aw). decode is its inverse, with the log sizes
 // cut at `clip` from above so that exp cannot overflow. Deterministic; NaN gives NaN.

@@ -1,4 +1,5 @@
-// Pairwise overlap of boxes: one pass, no temporaries.
+// box_iou and its kin generalized_, distance_ and complete_box_iou (IouKind): pairwise overlap of
+// boxes in one pass, no temporaries.
 //
 // out[b, i, j] = overlap(boxes1[b, i], boxes2[b, j]). Two boxes of zero area give 0 / 0 = NaN in
 // IoU, as the formula has it; NaN coordinates give NaN. Deterministic: every output is computed by

@@ -1,4 +1,4 @@
-// Greedy non-maximum suppression, within classes where class ids are given.
+// nms and batched_nms: greedy non-maximum suppression, within classes where class ids are given.
 //
 // Boxes are taken by descending score, ties by ascending index. A box is kept unless a kept box of
 // its class overlaps it with double(inter / union) > iou_threshold, inter and union in the
@@ -30,7 +30,7 @@ struct NmsParams {
 size_t nms_workspace_cpu(const NmsParams&);
 Status nms_cpu(const NmsParams&, const Executor&);
 
-// Boxes are filed in a hashed grid of their corners and classes, and each is decided once the
+// Boxes are put into a hashed grid of their corners and classes, and each is decided once the
 // better boxes that would suppress it are. Up to 1,024 boxes, with class ids 2,048 (f64: 1,024):
 // one launch of one block of 1,024 threads (f64: 512), in shared memory. More: a memset and six
 // launches of blocks of 256, O(n) memory (about 60 bytes a box), O(n) bytes moved on spread boxes;

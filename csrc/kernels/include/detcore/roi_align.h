@@ -1,5 +1,6 @@
-// ROI-align (He et al., Mask R-CNN, ICCV 2017) with torchvision's sampling rule, from one map or
-// from the levels of a pyramid (Lin et al., Feature Pyramid Networks, CVPR 2017).
+// roi_align and multiscale_roi_align, forward and backward: ROI-align (He et al., Mask R-CNN, ICCV
+// 2017) with torchvision's sampling rule, from one map or from the levels of a pyramid (Lin et al.,
+// Feature Pyramid Networks, CVPR 2017).
 //
 // Each output bin is the mean of samples_y x samples_x bilinear samples; a sample beyond one pixel
 // outside the map counts as 0. The rule is separable: a sample's weight is a product of a row's and

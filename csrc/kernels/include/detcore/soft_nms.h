@@ -61,9 +61,9 @@ DETCORE_HD T decayed_score(const SoftNmsRule<T>& rule, T score, T q) {
 
 }  // namespace DETCORE_ISA
 
-// Boxes are filed by place in blocks of 64; each block knows its hull and its best score, so a
-// selection reads the bests and touches only blocks that overlap the selected box. One thread: each
-// selection waits for the last. Memory O(n).
+// Boxes are sorted by position into blocks of 64; each block knows its hull and its best score, so
+// a selection reads the bests and touches only blocks that overlap the selected box. One thread:
+// each selection waits for the last. Memory O(n).
 size_t soft_nms_workspace_cpu(const SoftNmsParams&);
 Status soft_nms_cpu(const SoftNmsParams&, const Executor&);
 

@@ -1,5 +1,6 @@
-// SIMD lanes and half-precision storage: the only file with intrinsics. Everything lives in the
-// instruction set's own namespace, and stays inline, so that no wide code serves a narrow caller.
+// SIMD lanes and half-precision storage: the only file with intrinsics (simd_shuffle.h, simd_math.h
+// and simd_boxes.h build on it without any). Everything lives in the instruction set's own
+// namespace, and stays inline, so that no wide code serves a narrow caller.
 #pragma once
 
 #include <cstdint>
@@ -11,6 +12,7 @@
 
 #include "detcore/box.h"
 #include "detcore/core.h"
+#include "detcore/float_bits.h"
 
 namespace detcore {
 inline namespace DETCORE_ISA {
@@ -28,18 +30,18 @@ struct VectorOf;
 template <>
 struct VectorOf<float> {
   typedef float type __attribute__((vector_size(kLaneBytes)));
-  typedef int32_t verdict __attribute__((vector_size(kLaneBytes)));
+  typedef int32_t mask __attribute__((vector_size(kLaneBytes)));
 };
 template <>
 struct VectorOf<double> {
   typedef double type __attribute__((vector_size(kLaneBytes)));
-  typedef int64_t verdict __attribute__((vector_size(kLaneBytes)));
+  typedef int64_t mask __attribute__((vector_size(kLaneBytes)));
 };
 
-// The verdict of a comparison, lane by lane.
+// The result of a comparison, lane by lane.
 template <class T>
 struct Mask {
-  typename VectorOf<T>::verdict v;
+  typename VectorOf<T>::mask v;
   DETCORE_HD friend Mask operator&(Mask a, Mask b) { return {a.v & b.v}; }
   DETCORE_HD friend Mask operator|(Mask a, Mask b) { return {a.v | b.v}; }
 };
@@ -101,7 +103,7 @@ struct Lanes {
 
 // 0, 1, 2, ...
 template <class T>
-DETCORE_HD Lanes<T> lane_numbers() {
+DETCORE_HD Lanes<T> lane_indices() {
   Lanes<T> r;
   for (int i = 0; i < Lanes<T>::width; ++i) r.v[i] = T(i);
   return r;
@@ -193,14 +195,6 @@ struct f16 {
 struct bf16 {
   uint16_t bits;
 };
-
-template <class To, class From>
-DETCORE_HD To bit_cast(From from) {
-  static_assert(sizeof(To) == sizeof(From), "bit_cast keeps the size");
-  To to;
-  memcpy(&to, &from, sizeof(To));
-  return to;
-}
 
 DETCORE_HD float widen(float x) { return x; }
 DETCORE_HD double widen(double x) { return x; }
@@ -326,49 +320,9 @@ DETCORE_HD void store_lanes(Lanes<float> x, float* p, int64_t count) {
 }
 #endif
 
-// Numbers 0 to n - 1 as a pack, for shuffles: their patterns must be constants.
-template <int... i>
-struct Pack {};
-template <int n, int... i>
-struct CountTo : CountTo<n - 1, n - 1, i...> {};
-template <int... i>
-struct CountTo<0, i...> {
-  using type = Pack<i...>;
-};
-template <class T>
-using AllLanes = typename CountTo<Lanes<T>::width>::type;
-
-template <int begin, class T, int... i>
-DETCORE_HD Lanes<T> zip(Lanes<T> a, Lanes<T> b, Pack<i...>) {
-  return Lanes<T>(__builtin_shufflevector(a.v, b.v, (begin + i / 2 + i % 2 * Lanes<T>::width)...));
-}
-template <int begin, class T, int... i>
-DETCORE_HD Lanes<T> every_second(Lanes<T> a, Lanes<T> b, Pack<i...>) {
-  return Lanes<T>(__builtin_shufflevector(a.v, b.v, (begin + 2 * i)...));
-}
-
-// a0 b0 a1 b1 ... of the first halves of a and b, and of their second halves.
-template <class T>
-DETCORE_HD Lanes<T> zip_low(Lanes<T> a, Lanes<T> b) {
-  return zip<0>(a, b, AllLanes<T>{});
-}
-template <class T>
-DETCORE_HD Lanes<T> zip_high(Lanes<T> a, Lanes<T> b) {
-  return zip<Lanes<T>::width / 2>(a, b, AllLanes<T>{});
-}
-// Of a and b behind each other, the lanes at even and at odd places.
-template <class T>
-DETCORE_HD Lanes<T> even_lanes(Lanes<T> a, Lanes<T> b) {
-  return every_second<0>(a, b, AllLanes<T>{});
-}
-template <class T>
-DETCORE_HD Lanes<T> odd_lanes(Lanes<T> a, Lanes<T> b) {
-  return every_second<1>(a, b, AllLanes<T>{});
-}
-
 #if defined(__AVX2__) && !defined(__AVX512F__)
 // Eight boxes as lanes of each corner, and back, by shuffles within 128 bits: half as many as the
-// general way takes (kernel.h), whose shuffles cross them.
+// general way takes (simd_boxes.h), whose shuffles cross them.
 DETCORE_HD Box<Lanes<float>> corners_of(const float* p) {
   auto rows = [p](int i) {  // boxes i and i + 4
     return _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(p + 4 * i)),
@@ -396,23 +350,6 @@ DETCORE_HD void store_corners(const Box<Lanes<float>>& boxes, float* p) {
   _mm256_storeu_ps(p + 24, _mm256_permute2f128_ps(c, d, 0x31));
 }
 #endif
-
-// A square of lanes, turned: log2(width) perfect shuffles of all its elements.
-template <class T>
-DETCORE_HD void transpose(Lanes<T> (&rows)[Lanes<T>::width]) {
-  constexpr int half = Lanes<T>::width / 2;
-#pragma GCC unroll 4
-  for (int done = 1; done < Lanes<T>::width; done *= 2) {
-    Lanes<T> next[Lanes<T>::width];
-#pragma GCC unroll 8
-    for (int i = 0; i < half; ++i) {
-      next[2 * i] = zip_low(rows[i], rows[i + half]);
-      next[2 * i + 1] = zip_high(rows[i], rows[i + half]);
-    }
-#pragma GCC unroll 16
-    for (int i = 0; i < Lanes<T>::width; ++i) rows[i] = next[i];
-  }
-}
 
 }  // namespace DETCORE_ISA
 }  // namespace detcore

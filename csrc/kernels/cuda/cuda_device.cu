@@ -1,4 +1,4 @@
-#include "detcore/device.h"
+#include "detcore/cuda_device.h"
 
 #include "launch.cuh"
 

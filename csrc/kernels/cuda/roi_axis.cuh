@@ -2,8 +2,9 @@
 // columns.
 #pragma once
 
+#include <cuda_runtime.h>
+
 #include "detcore/roi_align.h"
-#include "launch.cuh"
 
 namespace detcore {
 

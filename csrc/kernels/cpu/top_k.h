@@ -104,7 +104,7 @@ unsigned __int128* sort_items(unsigned __int128* items, unsigned __int128* other
 // The `keep` best of what is pushed, and perhaps some more. `floor` rises to just below the worst
 // that still counts: what is not above it need not be pushed.
 template <class T>
-struct BestItems {
+struct TopK {
   item_t<T>* items;  // [capacity], more than `keep` or room for all that can come
   int64_t capacity, keep;
   T* floor;

@@ -1,39 +1,44 @@
-// What the threads of a block find out together.
+// Prefix sums over the threads of a warp or a block, and over an array that a block shares.
 #pragma once
 
-#include "launch.cuh"
+#include <cuda_runtime.h>
+
+#include <cstdint>
 
 namespace detcore {
 
 constexpr unsigned kAllLanes = 0xffffffffu;
 constexpr int kMostWarps = 32;
 
-// The sum of what the threads before this one bring; `total`: of what all do. Called by all
-// threads of the block, whose number is a multiple of 32.
-__device__ inline uint32_t sum_before(uint32_t own, uint32_t& total) {
+// The sum of the values of this lane and of those before it. Called by all lanes of the warp.
+__device__ inline uint32_t warp_inclusive_sum(uint32_t own) {
+  const int lane = threadIdx.x % 32;
+  uint32_t sum = own;
+  for (int step = 1; step < 32; step *= 2) {
+    const uint32_t lower = __shfl_up_sync(kAllLanes, sum, step);
+    if (lane >= step) sum += lower;
+  }
+  return sum;
+}
+
+// The sum of the values of the threads before this one; `total`: of all. Called by all threads of
+// the block, whose number is a multiple of 32.
+__device__ inline uint32_t exclusive_sum(uint32_t own, uint32_t& total) {
   __shared__ uint32_t warp_sums[kMostWarps];
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, warps = blockDim.x / 32;
-  uint32_t upto = own;
-  for (int step = 1; step < 32; step *= 2) {
-    const uint32_t lower = __shfl_up_sync(kAllLanes, upto, step);
-    if (lane >= step) upto += lower;
-  }
+  const uint32_t upto = warp_inclusive_sum(own);
   __syncthreads();  // the last call's sums have been read
   if (lane == 31) warp_sums[warp] = upto;
   __syncthreads();
   // every warp scans the warps' sums for itself, which saves a barrier
-  uint32_t sums = lane < warps ? warp_sums[lane] : 0;
-  for (int step = 1; step < 32; step *= 2) {
-    const uint32_t lower = __shfl_up_sync(kAllLanes, sums, step);
-    if (lane >= step) sums += lower;
-  }
+  const uint32_t sums = warp_inclusive_sum(lane < warps ? warp_sums[lane] : 0);
   total = __shfl_sync(kAllLanes, sums, 31);
   const uint32_t before = __shfl_sync(kAllLanes, sums, warp > 0 ? warp - 1 : 0);
   return (warp > 0 ? before : 0) + upto - own;
 }
 
-// The same for one bit a thread.
-__device__ inline uint32_t count_before(bool own, uint32_t& total) {
+// The same for one bit per thread.
+__device__ inline uint32_t exclusive_count(bool own, uint32_t& total) {
   __shared__ uint32_t warp_counts[kMostWarps];
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, warps = blockDim.x / 32;
   const unsigned votes = __ballot_sync(kAllLanes, own);
@@ -52,13 +57,13 @@ __device__ inline uint32_t count_before(bool own, uint32_t& total) {
 
 // Replaces each of `count` values, which the block shares, by the sum of those before it.
 template <class N>
-__device__ void scan_block(N* values, uint32_t count) {
+__device__ void exclusive_scan(N* values, uint32_t count) {
   const uint32_t each = (count + blockDim.x - 1) / blockDim.x;
   const uint32_t begin = threadIdx.x * each < count ? threadIdx.x * each : count;
   const uint32_t end = begin + each < count ? begin + each : count;
   uint32_t own = 0, total;
   for (uint32_t i = begin; i < end; ++i) own += values[i];
-  uint32_t before = sum_before(own, total);
+  uint32_t before = exclusive_sum(own, total);
   for (uint32_t i = begin; i < end; ++i) {
     const uint32_t value = values[i];
     values[i] = N(before);

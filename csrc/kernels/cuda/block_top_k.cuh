@@ -1,8 +1,10 @@
-// The best of many scored items, by one block: a radix selection of the last one that counts, eight
-// bits a pass, then a bitonic sort. Items are distinct, so that the result is, however threads run.
+// The best k of many scored items, by one block: a radix selection of the last one that counts,
+// eight bits per pass, then a bitonic sort. Items are distinct, so that the result is too, however
+// threads run.
 #pragma once
 
-#include "launch.cuh"
+#include "block_scan.cuh"
+#include "detcore/float_bits.h"
 
 namespace detcore {
 
@@ -17,18 +19,6 @@ __device__ bool comes_before(const Item<Key>& a, const Item<Key>& b) {
   return a.key < b.key || (a.key == b.key && a.place < b.place);
 }
 
-DETCORE_HD uint32_t descending_key(float x) {
-  x += 0.0f;  // -0 counts as +0
-  uint32_t bits;
-  memcpy(&bits, &x, sizeof bits);
-  return ~(bits ^ (bits >> 31 ? 0xffffffffu : 0x80000000u));
-}
-DETCORE_HD uint64_t descending_key(double x) {
-  x += 0.0;
-  uint64_t bits;
-  memcpy(&bits, &x, sizeof bits);
-  return ~(bits ^ (bits >> 63 ? ~uint64_t(0) : uint64_t(1) << 63));
-}
 template <class T>
 using key_t = decltype(descending_key(T{}));
 
@@ -70,11 +60,7 @@ __device__ inline void find_bin(const uint32_t* histogram, uint32_t wanted, Bin&
   const int lane = threadIdx.x;
   uint32_t own = 0;
   for (int k = 0; k < per_lane; ++k) own += histogram[lane * per_lane + k];
-  uint32_t upto = own;
-  for (int step = 1; step < 32; step *= 2) {
-    const uint32_t lower = __shfl_up_sync(0xffffffffu, upto, step);
-    if (lane >= step) upto += lower;
-  }
+  const uint32_t upto = warp_inclusive_sum(own);
   uint32_t before = upto - own;
   if (upto < wanted || before >= wanted) return;
   int digit = lane * per_lane;
@@ -85,7 +71,7 @@ __device__ inline void find_bin(const uint32_t* histogram, uint32_t wanted, Bin&
 // The best `keep` >= 1 of the items that source(i, item) gives for i < n (false: none there), in
 // any order; returns how many. source is asked once where no more are there, else again and again.
 template <class Key, class Source>
-__device__ uint32_t select_best(const Source& source, int64_t n, uint32_t keep, Item<Key>* out) {
+__device__ uint32_t block_top_k(const Source& source, int64_t n, uint32_t keep, Item<Key>* out) {
   __shared__ uint32_t histogram[kBins], taken;
   __shared__ Bin bin;
   Item<Key> last{~Key(0), ~uint32_t(0)}, item;  // the last that counts, digit by digit

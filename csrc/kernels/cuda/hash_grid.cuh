@@ -1,44 +1,23 @@
-// When a box suppresses another, and a grid that says which of them can.
+// A grid over box corners, its rows hashed into buckets: where to search for the boxes that can
+// overlap one by more than the threshold.
 #pragma once
 
-#include "block.cuh"
+#include "block_scan.cuh"
+#include "detcore/nms_decision.h"
 
 namespace detcore {
-
-// The decision `double(inter / union) > threshold`. A multiplication decides where rounding cannot
-// matter, which is nearly always; the quotient decides the rest.
-template <class T>
-struct Decision {
-  T below;   // the largest T not above the threshold: q > threshold just when q > below
-  T surely;  // inter < surely * union: not above
-  T above;   // inter > above * union: above
-
-  explicit Decision(double threshold) {
-    below = T(threshold);
-    if (double(below) > threshold) below = T(::nextafterf(float(below), 0.0f));
-    surely = below * T(1 - 1e-6);
-    // a quotient might underflow under a threshold next to 0: it is then always taken
-    above = below > T(1e-6) ? below * T(1 + 1e-6) : T(HUGE_VAL);
-  }
-  __device__ bool operator()(const Box<T>& a, const Box<T>& b) const {
-    const T inter = intersection(a, b);
-    const T uni = a.area() + b.area() - inter;
-    if (!(inter >= surely * uni)) return false;
-    return inter > above * uni || inter / uni > below;
-  }
-};
 
 // The grid. A pair above the threshold t overlaps along each axis by more than t times its longer
 // side. So of two boxes a and b with low corners in this order, b's corner is less than 1 - t times
 // a's side away; and a's side is at most b's through t.
 template <class T>
-struct Grid {
-  T x0, y0;           // of some box: positions count from there, so that they keep their digits
-  T per_x, per_y;     // cells a pixel
-  T widest, tallest;  // pixels; 0: no box can be filed
-  T reach;            // 1 - t, and a little
-  T longer;           // 1 / t
-  uint32_t last;      // buckets - 1; their number is a power of two
+struct HashGrid {
+  T x0, y0;             // of some box: positions count from there, so that they keep their digits
+  T per_x, per_y;       // cells per pixel
+  T widest, tallest;    // pixels; 0: no box has a cell
+  T reach;              // of a side: 1 - t, and a little
+  T inverse_threshold;  // 1 / t
+  uint32_t last;        // buckets - 1; their number is a power of two
 };
 constexpr uint32_t kLeastBuckets = 64;
 constexpr int32_t kMostCells = 1 << 17;  // from the origin: a float's rounding is 1/64 of a cell
@@ -65,21 +44,23 @@ struct Cell {
 // False where the box must be compared with all: too large, too far out, or so small that its area
 // has lost digits.
 template <class T>
-__device__ bool cell_of(const Grid<T>& grid, const Box<T>& b, Cell& cell) {
-  const T least = sizeof(T) == 8 ? T(1e-280) : T(1e-30), limit = T(kMostCells);
+__device__ bool cell_of(const HashGrid<T>& grid, const Box<T>& b, Cell& cell) {
+  const T limit = T(kMostCells);
   const T x = (b.x1 - grid.x0) * grid.per_x, y = (b.y1 - grid.y0) * grid.per_y;
-  const bool fits = b.width() <= grid.widest && b.height() <= grid.tallest && b.area() > least &&
-                    x < limit && x > -limit && y < limit && y > -limit;
+  const bool fits = b.width() <= grid.widest && b.height() <= grid.tallest &&
+                    b.area() > kLeastExactArea<T> && x < limit && x > -limit && y < limit &&
+                    y > -limit;
   cell = {fits ? int32_t(floor_of(x)) : 0, fits ? int32_t(floor_of(y)) : 0};
   return fits;
 }
 
-// The cells from `low` on in which the partners of a filed box can be; returns how many, on an axis
-// on which its low corner is at `at`.
+// The cells from `low` on in which the partners of a box in the grid can be; returns how many, on
+// an axis on which its low corner is at `at`.
 template <class T>
-__device__ int32_t cells_near(T at, T side, T longest, const Grid<T>& grid, T per_pixel,
+__device__ int32_t cells_near(T at, T side, T longest, const HashGrid<T>& grid, T per_pixel,
                               int32_t& low) {
-  const T before = lane_min(longest, side * grid.longer) * grid.reach, after = side * grid.reach;
+  const T before = lane_min(longest, side * grid.inverse_threshold) * grid.reach,
+          after = side * grid.reach;
   low = int32_t(floor_of((at - before) * per_pixel - T(kSlack)));
   return int32_t(floor_of((at + after) * per_pixel + T(kSlack))) - low + 1;
 }
@@ -100,14 +81,15 @@ __device__ inline uint32_t count_one(uint16_t* counters, uint32_t i) {
   const uint32_t shift = i % 2 * 16;
   return atomicAdd(reinterpret_cast<uint32_t*>(counters) + i / 2, 1u << shift) >> shift & 0xffffu;
 }
-// Entries of `begin`: one a bucket, one for the end of the last, and what 16 bits need for company.
-constexpr size_t begins_of(uint32_t buckets) { return buckets + 2; }
+// Entries of a `bucket_start`: one per bucket, one for the end of the last, and what 16 bits need
+// for company.
+constexpr size_t bucket_start_entries(uint32_t buckets) { return buckets + 2; }
 
 // A grid for these boxes, by all threads of a block, for a size that all but a few of them keep to,
 // and about a place where they are. Of 32 samples of 32 boxes the largest sides and a corner are
 // taken, and of those the median, of the sides an eighth more: outliers do not spoil it.
 template <class T>
-__device__ Grid<T> make_grid(const Box<T>* boxes, uint32_t n, T below, uint32_t buckets) {
+__device__ HashGrid<T> make_grid(const Box<T>* boxes, uint32_t n, T below, uint32_t buckets) {
   __shared__ T samples[4][32], median[4];  // of width, height, x1, y1; no width: an empty sample
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, warps = blockDim.x / 32;
   const uint32_t stride = n > 1024 ? n / 1024 : 1;

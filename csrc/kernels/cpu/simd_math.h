@@ -2,7 +2,7 @@
 // three units of the last place, the same bits on every instruction set.
 #pragma once
 
-#include "vec.h"
+#include "simd.h"
 
 namespace detcore {
 inline namespace DETCORE_ISA {
@@ -28,7 +28,7 @@ struct FloatBits<double> {
 };
 
 template <class T>
-using LaneInts = typename VectorOf<T>::verdict;
+using LaneInts = typename VectorOf<T>::mask;
 
 // 2^n, n within the range of normal exponents.
 template <class T>

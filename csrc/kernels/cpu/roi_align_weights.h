@@ -1,5 +1,5 @@
-// What regions take from their maps, made once a region and shared by all channels: along each axis
-// a bin takes a short list of (pixel, weight). Samples that meet in a pixel are one entry.
+// What regions take from their maps, made once per region and shared by all channels: along each
+// axis a bin takes a short list of (pixel, weight). Samples that meet in a pixel are one entry.
 #pragma once
 
 #include "detcore/roi_align.h"
@@ -9,16 +9,17 @@ namespace detcore {
 inline namespace DETCORE_ISA {
 namespace {
 
-constexpr int64_t kTaps = 1536;      // entries an axis may need, or a region is pooled by samples
-constexpr int64_t kBins = 256;       // output bins an axis, likewise
-constexpr int64_t kShortTaps = 160;  // entries an axis that are kept from one use to the next
-constexpr int64_t kTiles = 16;       // a side, by which the regions of a map are sorted
-constexpr int64_t kChunk = 4096;     // regions kept at a time, so that scratch is bounded
+constexpr int64_t kMostEntries =
+    1536;                              // entries an axis may need, or a region is pooled by samples
+constexpr int64_t kBins = 256;         // output bins an axis, likewise
+constexpr int64_t kKeptEntries = 160;  // entries an axis that are kept from one use to the next
+constexpr int64_t kTiles = 16;         // a side, by which the regions of a map are sorted
+constexpr int64_t kChunk = 4096;       // regions kept at a time, so that scratch is bounded
 
 // The lists of one axis: bin b takes weight[i] * pixel low + pixel[i], i in [begin[b], begin[b +
 // 1]).
 template <class T>
-struct AxisTaps {
+struct AxisWeights {
   int64_t low, span;  // the first pixel used, and how many there are up to the last
   const int32_t* begin;
   const int32_t* pixel;
@@ -27,7 +28,7 @@ struct AxisTaps {
 
 // Where lists are written.
 template <class T>
-struct AxisStore {
+struct AxisWeightBuffer {
   int32_t* begin;  // [bins + 1]
   int32_t* pixel;  // [capacity]
   T* weight;       // [capacity]
@@ -46,8 +47,8 @@ struct AxisStore {
   }
 
   // False if the lists do not fit.
-  bool fill(const RoiAxis<T>& axis, int64_t bins, AxisTaps<T>& taps) const {
-    int64_t count = 0, origin = 0, low = kTaps, high = -kTaps;
+  bool fill(const RoiAxis<T>& axis, int64_t bins, AxisWeights<T>& taps) const {
+    int64_t count = 0, origin = 0, low = kMostEntries, high = -kMostEntries;
     for (int64_t b = 0; b < bins; ++b) {
       const int64_t first_entry = count;
       begin[b] = int32_t(count);
@@ -60,7 +61,7 @@ struct AxisStore {
         if (count == 0) origin = tap.low;
         const int64_t at = tap.low - origin;
         low = at_most(at, low), high = at_least(at + (tap.far > T(0)), high);
-        if (count + 2 > capacity || high - low >= kTaps) return false;
+        if (count + 2 > capacity || high - low >= kMostEntries) return false;
         count = add(first_entry, count, at, tap.near * axis.weight());
         if (tap.far > T(0)) count = add(first_entry, count, at + 1, tap.far * axis.weight());
       }
@@ -91,10 +92,10 @@ DETCORE_HD RoiAxis<T> y_axis(const RoiAlignParams& p, const T* roi, const RoiLev
 
 // Room for the lists of one region that are not kept.
 template <class T>
-struct TapScratch {
+struct WeightScratch {
   int32_t begin[2][kBins + 1];
-  int32_t pixel[2][kTaps];
-  T weight[2][kTaps];
+  int32_t pixel[2][kMostEntries];
+  T weight[2][kMostEntries];
 };
 
 template <class T>
@@ -102,7 +103,7 @@ struct Region {
   int64_t roi, image;
   int level;
   bool listed;  // else there are no lists, and it is pooled by samples
-  AxisTaps<T> rows, columns;
+  AxisWeights<T> rows, columns;
 };
 
 // All regions in the order they are worked on: those of one map (level and image) together, so that
@@ -137,7 +138,7 @@ struct Regions {
   DETCORE_HD bool listable() const { return p.out_height <= kBins && p.out_width <= kBins; }
   DETCORE_HD int64_t entries(int64_t bins) const {
     if (!listable()) return 0;
-    return p.sampling_ratio > 0 ? at_most(kShortTaps, 2 * p.sampling_ratio * bins) : kShortTaps;
+    return p.sampling_ratio > 0 ? at_most(kKeptEntries, 2 * p.sampling_ratio * bins) : kKeptEntries;
   }
 
   DETCORE_HD int64_t map_of(int64_t i) const {
@@ -172,7 +173,8 @@ struct Regions {
   // Where the regions of a map begin in `order`.
   DETCORE_HD int64_t begin_of(int64_t map) const { return first[map * tiles * tiles]; }
 
-  bool list(Region<T>& r, const AxisStore<T>& rows, const AxisStore<T>& columns) const {
+  bool list(Region<T>& r, const AxisWeightBuffer<T>& rows,
+            const AxisWeightBuffer<T>& columns) const {
     const RoiLevel& level = p.levels[r.level];
     const T* roi = roi_of<T>(p, r.roi);
     return listable() && rows.fill(y_axis(p, roi, level), p.out_height, r.rows) &&
@@ -199,11 +201,11 @@ struct Regions {
 
   // Region k of the order, with its lists: those of a large one are made anew, which is little
   // beside what they are for.
-  DETCORE_HD Region<T> at(int64_t k, TapScratch<T>& scratch) const {
+  DETCORE_HD Region<T> at(int64_t k, WeightScratch<T>& scratch) const {
     Region<T> r = kept[k - chunk_begin];
     if (!r.listed)
-      r.listed = list(r, {scratch.begin[0], scratch.pixel[0], scratch.weight[0], kTaps},
-                      {scratch.begin[1], scratch.pixel[1], scratch.weight[1], kTaps});
+      r.listed = list(r, {scratch.begin[0], scratch.pixel[0], scratch.weight[0], kMostEntries},
+                      {scratch.begin[1], scratch.pixel[1], scratch.weight[1], kMostEntries});
     return r;
   }
 };
