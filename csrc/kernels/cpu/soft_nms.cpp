@@ -166,7 +166,8 @@ struct Pool {
   // Takes a box out of the pool and decays those around it.
   void remove(int64_t slot) {
     w.score[slot] = -inf;
-    const Box<Lanes<T>> wide = in_all_lanes(w.boxes[slot]);
+    const Box<T> b = w.boxes[slot];
+    const Box<Lanes<T>> wide{b.x1, b.y1, b.x2, b.y2};  // GCC 12 makes more of in_all_lanes here
     const int64_t own = slot / kBlock;
     for (int64_t first = 0; first < blocks; first += Lanes<T>::width) {
       uint32_t bits = lane_bits(overlapping<T>(w.hulls.lanes(first), wide));
