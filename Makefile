@@ -35,7 +35,8 @@ $(VENV)/.ready: pyproject.toml
 	@touch $@
 
 build: $(VENV)/.ready  ## set up .venv and build detcore in place
-	@echo "--- building detcore (about four minutes the first time, seconds after)"
+	@echo "--- building detcore; the first time takes 7 minutes of processor time for one CUDA target, about 13 for"
+	@echo "    the default list (TORCH_CUDA_ARCH_LIST=7.5 asks for one, and is remembered); [done/all] counts files"
 	@$(PY) setup.py --quiet build_ext --inplace
 	@$(PIP) --no-build-isolation -e ".[test]"
 
@@ -43,9 +44,9 @@ demo: build  ## train, evaluate and draw on real digits, about four minutes; res
 	@sh scripts/demo.sh
 
 native-tests: build  ## build and run the C++ tests and the stand-in for CUDA
-	@echo "--- building the C++ tests and the CPU stand-in for CUDA"
+	@echo "--- building the C++ tests and the CPU stand-in for CUDA: 6 minutes of processor time the first time"
 	@cmake -S . -B $(NATIVE) -DDETCORE_TESTS=ON -DDETCORE_SIMT=ON >/dev/null
-	@cmake --build $(NATIVE) | tail -n 1
+	@cmake --build $(NATIVE)
 	@ctest --test-dir $(NATIVE) --output-on-failure --no-tests=error
 
 test: native-tests  ## all tests but the long ones
@@ -100,7 +101,7 @@ test-arm: $(VENV)/.ready  ## the kernels on 64-bit ARM under qemu, NEON lanes to
 	@cmake -S . -B build/aarch64 -G Ninja -DCMAKE_TOOLCHAIN_FILE=cmake/aarch64-linux-gnu.cmake \
 		-DDETCORE_TESTS=ON -DDETCORE_SIMT=ON -DDETCORE_CUDA=0 \
 		-DDETCORE_PYTHON_SITE=$$($(PY) -c "import sysconfig; print(sysconfig.get_path('purelib'))") >/dev/null
-	@cmake --build build/aarch64 | tail -n 1
+	@cmake --build build/aarch64
 	@ctest --test-dir build/aarch64 --output-on-failure --no-tests=error
 
 test-cuda12: $(VENV)/.ready  ## the CUDA sources read with CUDA 12's headers by clang-19 (Debian; installs as root)
