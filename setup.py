@@ -21,6 +21,9 @@ class CMakeBuild(build_ext):
         build = ROOT / "build" / sysconfig.get_platform()
         build.mkdir(parents=True, exist_ok=True)
         target.parent.mkdir(parents=True, exist_ok=True)
+        torch = os.environ.get("DETCORE_TORCH", "")
+        # PyPI's CUDA compiler lies beside the torch that is built with
+        site = Path(torch).parent if torch else sysconfig.get_path("purelib")
         configure = [
             "cmake",
             "-S", str(ROOT),
@@ -30,8 +33,8 @@ class CMakeBuild(build_ext):
             "-DDETCORE_PYTHON=ON",
             f"-DDETCORE_CUDA={os.environ.get('DETCORE_CUDA', '')}",
             f"-DDETCORE_OLD_SYSTEMS={os.environ.get('DETCORE_OLD_SYSTEMS', 'OFF')}",
-            f"-DDETCORE_TORCH={os.environ.get('DETCORE_TORCH', '')}",
-            f"-DDETCORE_PYTHON_SITE={sysconfig.get_path('purelib')}",
+            f"-DDETCORE_TORCH={torch}",
+            f"-DDETCORE_PYTHON_SITE={site}",
             f"-DPython_EXECUTABLE={sys.executable}",
         ]  # fmt: skip
         if ninja := shutil.which("ninja"):

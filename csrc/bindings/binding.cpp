@@ -13,6 +13,17 @@ namespace detcore {
 
 Registration* Registration::first = nullptr;
 
+namespace {
+thread_local std::string last_refusal;
+}
+
+void refuse(const std::string& words) {
+  last_refusal = words;
+  throw std::invalid_argument(words);
+}
+
+bool was_refused(const std::string& words) { return words == last_refusal; }
+
 std::string text(double x) {
   char buffer[32];
   snprintf(buffer, sizeof buffer, "%g", x);

@@ -57,10 +57,16 @@ std::string shape_of(const Tensor&);
 std::string dtype_of(const Tensor&);   // "float32"
 std::string device_of(const Tensor&);  // "cuda:0"
 
-// A ValueError on the way through pybind11 and through the operator alike.
+// Throws a std::invalid_argument, and keeps its words for was_refused(). pybind11 makes it a
+// ValueError; torch's dispatcher does so up to 2.14, and from 2.15 on makes it a RuntimeError.
+[[noreturn]] void refuse(const std::string& words);
+// Whether these were the last words of a refusal on this thread, so that Python can tell the
+// dispatcher's RuntimeError for wrong arguments from all others.
+bool was_refused(const std::string& words);
+
 template <class... Parts>
 [[noreturn]] void fail(const Parts&... parts) {
-  throw std::invalid_argument((text(parts) + ...));
+  refuse((text(parts) + ...));
 }
 
 // --- checks ------------------------------------------------------------------------------------

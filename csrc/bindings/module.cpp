@@ -48,6 +48,7 @@ PYBIND11_MODULE(DETCORE_MODULE, m) {
   find_handover();
   m.def("build_facts", &build_facts);
   m.def("handover", &handover);
+  m.def("was_refused", &was_refused);
   m.def("cuda_error", &cuda_error, py::call_guard<py::gil_scoped_release>());
   m.def("isa", [] { return isa_name(active_isa()); });
   m.def("set_isa", &set_isa);

@@ -38,6 +38,7 @@ with ThreadPoolExecutor(1) as _pool:
     _C.set_plain_keys(*_pool.submit(_plain_keys).result())
 # whether torch itself has nothing to do with these arguments: see csrc/bindings/plain.cpp
 _plain = _C.plain
+_was_refused = _C.was_refused
 # whether the extension's entries can take tensors under this torch; the operators always can
 _ENTRIES = bool(_C.handover())
 
@@ -57,7 +58,13 @@ def bind(op: str) -> Callable[..., Any]:
                 if not any(map(_unreadable, args)):
                     raise
         _refuse_duals(op, args)
-        return operator(*args)
+        try:
+            return operator(*args)
+        except RuntimeError as error:
+            # torch 2.15's dispatcher makes one of every C++ exception that is not torch's own
+            if _was_refused(str(error)):
+                raise ValueError(str(error)) from None
+            raise
 
     return call
 

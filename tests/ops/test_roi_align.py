@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.library import opcheck
 
 from detcore import ops, reference
+from detcore.ops._route import bind
 
 from .conftest import FLOATS, Backend
 from .peers import tv
@@ -347,15 +348,11 @@ def test_opcheck(layout, grad: bool) -> None:
             "roi_align: boxes must list one tensor an image, 1 of them, got 2",
         ),
         (
-            lambda x, r: torch.ops.detcore.roi_align_backward(
-                x, r, 1.0, 3, 3, 2, False, [1, 2, 6, 6], False
-            ),
+            lambda x, r: bind("roi_align_backward")(x, r, 1.0, 3, 3, 2, False, [1, 2, 6, 6], False),
             "roi_align_backward: grad must be [2, 2, 3, 3], got [1, 2, 6, 6]",
         ),
         (
-            lambda x, r: torch.ops.detcore.roi_align_backward(
-                x, r, 1.0, 3, 3, 2, False, [1, 2], False
-            ),
+            lambda x, r: bind("roi_align_backward")(x, r, 1.0, 3, 3, 2, False, [1, 2], False),
             "roi_align_backward: map_size must be [N, C, H, W], got [1, 2]",
         ),
         (
