@@ -68,7 +68,7 @@ def test_errors_come_in_their_own_words(op: str, route: str) -> None:
 @pytest.mark.parametrize("requires_grad", [False, True])
 def test_a_public_function_s_refusal_is_a_value_error(requires_grad: bool) -> None:
     with pytest.raises(ValueError, match=r"fmt must be one of xyxy, .* got 'yxyx'"):
-        ops.box_iou(boxes(7).requires_grad_(requires_grad), boxes(9), "yxyx")
+        ops.box_iou(random_boxes(7).requires_grad_(requires_grad), random_boxes(9), "yxyx")
 
 
 @both_routes
