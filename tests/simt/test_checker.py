@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch.utils._pytree import tree_leaves
 
 from detcore.ops.registry import OPERATORS
 
@@ -46,7 +47,7 @@ def run(op: str) -> Any:
 
 
 def assert_same(got: Any, wanted: Any) -> None:
-    for a, b in zip(*((x if isinstance(x, tuple) else (x,)) for x in (got, wanted)), strict=True):
+    for a, b in zip(tree_leaves(got), tree_leaves(wanted), strict=True):
         assert torch.equal(a, b)
 
 
