@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.helpers.threads import single_thread
+
 SHARED = Path(__file__).resolve().parents[1].parent / "shared"
 
 
@@ -31,10 +33,8 @@ def one_thread() -> Iterable[None]:
     Tests that run side by side with two threads each wait for each other's: of a tiny training
     loop they left 10 steps of 250.
     """
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+    with single_thread():
+        yield
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -135,7 +135,9 @@ def test_what_has_no_gradient_says_so(name: str) -> None:
             CALLS[name].run(ops, tensors[0].requires_grad_(), *tensors[1:])
         return
     learning = [t.requires_grad_() if t.is_floating_point() else t for t in tensors]
-    for result in leaves(CALLS[name].run(ops, *learning)):
+    results = leaves(CALLS[name].run(ops, *learning))
+    assert any(r.requires_grad for r in results) == any(r.is_floating_point() for r in results)
+    for result in results:
         if result.requires_grad:
             words = f"^{CALLS[name].operator}: it has no gradient; "
             with pytest.raises(RuntimeError, match=words):
