@@ -135,7 +135,8 @@ MACHINES = {
     100: Machine(2048, 32, 228),
     120: Machine(1536, 24, 100),
 }
-MOST_SHARED = 48 << 10  # what a block may have, static and dynamic, without asking the driver
+SHARED_UNASKED = 48 << 10  # what a block may have, static and dynamic, without asking the driver
+SHARED_ASKED = 64 << 10  # if a launcher asks for more dynamic memory than that; of sm_75
 
 
 def resident_warps(use: Use, threads: int, dynamic: int) -> int:
@@ -177,16 +178,18 @@ BOUNDS = {
     # a class is selected, sorted and suppressed in one kernel, in shared memory where 40 KiB do
     "multiclass_nms.select_kernel": Bound(registers=(96, 112), warps=(8, 8), dynamic=40 << 10),
     "multiclass_nms.merge_kernel": Bound(warps=(8, 8), dynamic=40 << 10),
-    # 2,048 boxes, 4,098 begins of buckets, and 3 bytes a box
+    # 2,048 boxes, 4,104 ends of buckets, and 11 bytes per box
     "nms.block_kernel": Bound(
-        block=(1024, 512), warps=ONE_BLOCK, dynamic=2048 * 16 + 4098 * 2 + 2048 * 3
+        block=(1024, 512), warps=ONE_BLOCK, dynamic=2048 * 16 + 4104 * 2 + 2048 * 11
     ),
     "nms.decide_kernel": Bound(registers=(72, 128), warps=(24, 16)),
+    # 16 pixels of four channels, or of 16 bytes of them, are on their way together
+    "roi_align.bin_kernel": Bound(registers=(152, 192), warps=(12, 8)),
     # sums of 16 bytes of channels, widened, by row and in all; 8 KiB of taps (f64: 16)
-    "roi_align.forward_kernel": Bound(registers=(96, 128), warps=(20, 12)),
-    "roi_align.direct_kernel": Bound(registers=(96, 128), warps=(20, 16)),
-    # sums of 8 channels, and 18 KiB of weights (f64: 34)
-    "roi_align_backward.backward_kernel": Bound(registers=(80, 160), warps=(24, 8)),
+    "roi_align.forward_kernel": Bound(block=(128, 128), registers=(96, 128), warps=(20, 12)),
+    "roi_align.direct_kernel": Bound(block=(128, 128), registers=(96, 128), warps=(20, 16)),
+    # sums of 8 channels, 8 values on their way; 19 KiB of weights and gradients (f64: 36)
+    "roi_align_backward.backward_kernel": Bound(registers=(80, 176), warps=(24, 8)),
     "soft_nms.select_kernel": Bound(block="kMostThreads", warps=ONE_BLOCK),
 }
 
@@ -240,12 +243,13 @@ def test_registers_shared_memory_and_occupancy(family: str) -> None:
             continue
         registers, warps = bound.registers[use.kernel.f64], bound.warps[use.kernel.f64]
         threads = block_of(use.kernel)
+        most = SHARED_ASKED if bound.dynamic > SHARED_UNASKED else SHARED_UNASKED
         resident = resident_warps(use, threads, bound.dynamic)
         for what, fine, wanted, got in (
             ("registers a thread", use.registers <= registers, f"at most {registers}",
              use.registers),
-            ("bytes of shared memory", use.shared + bound.dynamic <= MOST_SHARED,
-             f"at most {MOST_SHARED}", use.shared + bound.dynamic),
+            ("bytes of shared memory", use.shared + bound.dynamic <= most,
+             f"at most {most}", use.shared + bound.dynamic),
             (f"resident warps in blocks of {threads} threads, {use.registers} registers each",
              resident >= warps, f"at least {warps}", resident),
         ):  # fmt: skip

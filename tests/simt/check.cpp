@@ -170,9 +170,12 @@ void check(Fiber& f, const Touch& t) {
   const Time oldest = r->shared ? m.block_began : m.launch_began;
   const Look look{m, f, t, *r, stamp_of(f.now, t.kind, f.number), stamp_of(oldest, Kind::plain, 0)};
   if (!t.maybe_padded && (t.address & (t.bytes - 1))) misaligned(look);
-  if (m.counting && t.kind != Kind::atomic)
-    f.log.push_back(
-        {reinterpret_cast<uintptr_t>(t.pc), t.address, uint32_t(t.bytes), t.write, r->shared});
+  if (m.counting) {
+    const auto pc = reinterpret_cast<uintptr_t>(t.pc);
+    f.steps.push_back(pc);
+    if (t.kind != Kind::atomic)
+      f.log.push_back({pc, t.address, uint32_t(t.bytes), t.write, r->shared});
+  }
   const uintptr_t base = r->begin / kWord * kWord, end = t.address + t.bytes;
   unsigned unwritten = 0;
   for (uintptr_t a = t.address; a < end;) {

@@ -15,6 +15,7 @@ namespace simt {
 namespace {
 
 constexpr uintptr_t kSector = 32;
+constexpr unsigned kFewLanes = 8;
 constexpr uintptr_t kBanks = 32, kBankBytes = 4;
 
 using Lockstep = std::vector<const Logged*>;  // what lanes do at once
@@ -63,11 +64,29 @@ void count_lockstep(Counters& c, const Lockstep& lanes) {
   lanes[0]->shared ? count_shared(c, lanes) : count_global(c, lanes);
 }
 
+// Runs the lanes' basic blocks and accesses as a warp: those at the lowest address go first, and
+// together. So lanes that left a loop wait behind it for the others.
+void replay(Counters& c, Fiber* fibers, unsigned lanes) {
+  size_t at[kLanes] = {};
+  for (;;) {
+    uintptr_t lowest = UINTPTR_MAX;
+    for (unsigned l = 0; l < lanes; ++l)
+      if (at[l] < fibers[l].steps.size()) lowest = std::min(lowest, fibers[l].steps[at[l]]);
+    if (lowest == UINTPTR_MAX) break;
+    unsigned active = 0;
+    for (unsigned l = 0; l < lanes; ++l)
+      if (at[l] < fibers[l].steps.size() && fibers[l].steps[at[l]] == lowest) ++at[l], ++active;
+    ++c.steps, c.step_lanes += active, c.narrow_steps += active <= kFewLanes;
+  }
+  for (unsigned l = 0; l < lanes; ++l) fibers[l].steps.clear();
+}
+
 }  // namespace
 
 void count_warp(Machine& m, unsigned warp) {
   Fiber* fibers = &m.fiber(warp * kLanes);
   const unsigned lanes = std::min(kLanes, m.count - warp * kLanes);
+  replay(m.counters, fibers, lanes);
   Lockstep together;
   // as long as all lanes that do anything do the same, position by position
   size_t at = 0;

@@ -23,6 +23,14 @@ inline void see(const void* p, size_t bytes, bool write, Kind kind, bool maybe_p
   check(*f, {address, bytes, write, kind, maybe_padded, pc});
 }
 
+// A basic block of a kernel begins.
+inline void enter(const void* pc) {
+  Fiber* f = current;
+  if (!f || !f->machine->counting || !on_fiber(*f)) return;
+  Inside inside;
+  f->steps.push_back(reinterpret_cast<uintptr_t>(pc));
+}
+
 }  // namespace
 
 void load(void* to, const void* from, size_t bytes) {
@@ -74,6 +82,7 @@ HIDDEN void __tsan_read_range(void* p, long bytes) {
 HIDDEN void __tsan_write_range(void* p, long bytes) {
   simt::see(p, size_t(bytes), true, simt::Kind::plain, true, PC);
 }
+HIDDEN void __sanitizer_cov_trace_pc() { simt::enter(PC); }
 HIDDEN void __tsan_vptr_update(void**, void*) {}
 HIDDEN void __tsan_vptr_read(void**) {}
 HIDDEN void __tsan_func_entry(void*) {}

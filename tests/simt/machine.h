@@ -55,7 +55,10 @@ struct Fiber {
   Release release;
   unsigned restless = 0;  // volatile and atomic accesses since it last gave way
 
-  std::vector<Logged> log;  // accesses since the warp's last sync, while they are counted
+  // since the warp's last sync, while it is counted: accesses, and these and the basic
+  // blocks that were entered by their places in the code
+  std::vector<Logged> log;
+  std::vector<uintptr_t> steps;
 };
 
 // A block of this launch that released something: from `begin` on, what came before `released`.

@@ -13,6 +13,7 @@ py::dict counters() {
   out["load_bytes"] = c.load_bytes, out["store_bytes"] = c.store_bytes;
   out["shared_accesses"] = c.shared_accesses, out["bank_conflicts"] = c.bank_conflicts;
   out["int_atomics"] = c.int_atomics, out["float_atomics"] = c.float_atomics;
+  out["steps"] = c.steps, out["step_lanes"] = c.step_lanes, out["narrow_steps"] = c.narrow_steps;
   return out;
 }
 

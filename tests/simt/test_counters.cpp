@@ -51,6 +51,33 @@ __global__ void atomics(int* count, float* sum) {
   if (threadIdx.x % 2) atomicAdd(sum, 1.0f);
 }
 
+// An exit from inside the loop: each lane ends in a block of its own, and does not wait.
+__global__ void leaving(const float* in, float* out) {
+  for (unsigned i = 0; i < 32; ++i) {
+    if (i == threadIdx.x % 32) {
+      float sum = 0;
+      for (unsigned k = 0; k < 32; ++k) sum += in[i + k];
+      out[threadIdx.x] = sum;
+      return;
+    }
+  }
+}
+
+// The same work after the loop, where all lanes meet.
+__global__ void meeting(const float* in, float* out) {
+  unsigned found = 0;
+  for (unsigned i = 0; i < 32; ++i)
+    if (i == threadIdx.x % 32) found = i;
+  float sum = 0;
+  for (unsigned k = 0; k < 32; ++k) sum += in[found + k];
+  out[threadIdx.x] = sum;
+}
+
+__global__ void half_of_a_warp(const float* in, float* out) {
+  if (threadIdx.x % 32 < 8)
+    for (unsigned k = 0; k < 100; ++k) out[threadIdx.x] += in[k];
+}
+
 template <class Launch>
 simt::Counters counted(const Launch& launch) {
   simt::count(true);
@@ -108,12 +135,28 @@ void test_atomics() {
   CHECK(c.int_atomics == 3 * 64 && c.float_atomics == 3 * 32 && c.blocks == 3);
 }
 
+void test_divergence() {
+  Device<float> in(128, 1.0f), out(64, 0.0f);
+  const auto lanes = [&](auto kernel, double& narrow) {
+    const simt::Counters c = counted([&] { return go(kernel, 1, kThreads, in, out); });
+    narrow = double(c.narrow_steps) / double(c.steps);
+    return double(c.step_lanes) / double(c.steps);
+  };
+  double narrow;
+  CHECK(lanes(copy<1>, narrow) == 32 && narrow == 0);
+  CHECK(lanes(meeting, narrow) > 28 && narrow < 0.1);
+  CHECK(lanes(leaving, narrow) < 4 && narrow > 0.9);
+  const double few = lanes(half_of_a_warp, narrow);
+  CHECK(few > 7.9 && few < 9 && narrow > 0.9);
+}
+
 }  // namespace
 
 int main() {
   test_global();
   test_shared();
   test_atomics();
+  test_divergence();
   std::printf(failures ? "%d checks failed\n" : "all checks passed\n", failures);
   return failures != 0;
 }

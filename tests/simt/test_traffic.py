@@ -120,3 +120,47 @@ def test_match_boxes_sees_each_anchor_twice_and_no_matrix() -> None:
     shares = -(-n // 512)
     assert counts["load_sectors"] * SECTOR < 2 * 16 * n + m * 512 * 16 + 3 * 32 * m * 4 * shares
     assert counts["store_bytes"] < 13 * n + 16 * m * (shares + 2)
+
+
+def _lanes(counts: dict[str, int]) -> float:
+    return counts["step_lanes"] / counts["steps"]
+
+
+def test_lanes_of_a_warp_go_side_by_side() -> None:
+    """What a loop left from within would cost: see CONTRIBUTING, "CUDA kernels".
+
+    The host's compiler branches where a device's would select, so that these are lower bounds.
+    """
+    native = _native()
+    with counted() as counts:
+        native.box_iou(
+            random_boxes(64, 1000, 100).float(),
+            random_boxes(1024, 1000, 100, 1).float(),
+            "xyxy",
+            "iou",
+            1e-7,
+        )
+    assert _lanes(counts) > 28
+    with counted() as counts:
+        native.nms(random_boxes(1024, 1000, 100).float(), _rand(1024), 0.5)
+    assert _lanes(counts) > 12
+    rois = torch.cat((torch.zeros(16, 1), random_boxes(16, 500, 300).float()), 1)
+    for layout in (torch.contiguous_format, torch.channels_last):
+        maps = _rand(1, 16, 50, 68).contiguous(memory_format=layout)
+        for ratio, least in ((1, 30), (2, 20)):
+            with counted() as counts:
+                native.roi_align(maps, rois, 1 / 16, 7, 7, ratio, True)
+            assert _lanes(counts) > least
+        with counted() as counts:
+            native.roi_align_backward(
+                _rand(16, 16, 7, 7),
+                rois,
+                1 / 16,
+                7,
+                7,
+                2,
+                True,
+                [1, 16, 50, 68],
+                layout is torch.channels_last,
+            )
+        assert _lanes(counts) > 20

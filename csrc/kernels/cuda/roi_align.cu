@@ -1,238 +1,222 @@
-// roi_align and multiscale_roi_align, forward. A block pools one region into a window of bins, for
-// some channels. What a bin takes from the pixels is separable, so two warps list each row's and
-// each column's pixels and weights once, in shared memory, and all threads go through the lists:
-// pixels that samples share are read once. Planar maps: neighbouring threads are neighbouring bins;
-// channels-last: sixteen bytes of channels.
+// roi_align and multiscale_roi_align, forward. With one or two samples per bin and axis, which
+// models use, a thread owns a bin: it works out once what the bin takes from which pixels, keeps
+// that in registers, and walks over some of the channels with nothing but an offset added. All
+// loads of a channel are in flight together, and all lanes are busy: bins, channels and regions are
+// one range, shared out evenly. Any other number of samples: roi_align_lists.cuh.
 #include "detcore/roi_align.h"
 
+#include "block_scan.cuh"
+#include "divider.cuh"
 #include "launch.cuh"
+#include "roi_align_lists.cuh"
 #include "roi_axis.cuh"
 #include "vector_loads.cuh"
 
 namespace detcore {
 namespace {
 
-constexpr int kThreads = 128;
-constexpr int kWindow = 32;                    // bins an axis, one a lane
-constexpr int kTaps = 512;                     // an axis, shared by the window's bins
-constexpr int64_t kEnoughBlocks = 1024;        // to fill a large device
-constexpr int kMostChannels = 64;              // of a block
-constexpr int64_t kLeastItems = 2 * kThreads;  // below that the lists cost more than their use
+constexpr int kThreads = 64;                 // few, so that small work is shared out evenly
+constexpr int64_t kEnoughThreads = 1 << 17;  // to fill a large device
+constexpr int64_t kMostThreads = 0x7fffffff;
 
-// What a bin takes from one pixel of an axis.
-template <class T>
-struct BinTap {
-  T weight;
-  int32_t pixel;
-};
+// What a bin takes along one axis: from two pixels per sample.
+template <class T, int kSamples>
+struct BinTaps {
+  T weight[2 * kSamples];
+  int32_t pixel[2 * kSamples];
+  bool any;  // false: all samples lie outside
 
-// Adds a sample to a bin's list. Neighbouring samples meet in a pixel: one of the last two.
-template <class T>
-__device__ void add_tap(BinTap<T>* taps, int& count, int64_t pixel, T weight) {
-  if (weight == T(0)) return;  // the pixel may lie past the edge
-  for (int k = count - 1; k >= 0 && k >= count - 2; --k)
-    if (taps[k].pixel == pixel) {
-      taps[k].weight += weight;
-      return;
+  __device__ BinTaps(RoiAxis<T> axis, int32_t bin) : any(false) {
+    const int32_t size = int32_t(axis.size);
+    const bool finite = axis.samples > 0;
+    axis.samples = kSamples;  // a constant: no division
+    bool inside[kSamples];
+    for (int s = 0; s < kSamples; ++s) {
+      Tap<T, int32_t> tap{0, T(0), T(0)};
+      inside[s] = make_tap(axis.position(bin, s), size, tap) && finite;
+      any = any || inside[s];
+      // A weight of 0 would still make NaN of an infinite pixel, and the pixel may lie past the
+      // edge: such a tap shares its neighbour's pixel and weight.
+      const bool near = tap.near != T(0), far = tap.far != T(0), both = near && far;
+      const T half = T(0.5) * (tap.near + tap.far);
+      weight[2 * s] = T(1.0 / kSamples) * (both ? tap.near : half);
+      weight[2 * s + 1] = T(1.0 / kSamples) * (both ? tap.far : half);
+      pixel[2 * s] = tap.low + (far && !near);
+      pixel[2 * s + 1] = tap.low + far;
     }
-  taps[count++] = {weight, int32_t(pixel)};
-}
-
-// The list of bin b, its weights as shares of the mean; returns how many pixels there are.
-template <class T>
-__device__ int list_taps(const RoiAxis<T>& axis, int64_t b, BinTap<T>* taps) {
-  int64_t first, last;
-  axis.inside(b, first, last);
-  int count = 0;
-  const T share = axis.weight();
-  for (int64_t s = first; s < last; ++s) {
-    Tap<T> tap;
-    if (!make_tap(axis.position(b, s), axis.size, tap)) continue;
-    add_tap(taps, count, tap.low, tap.near * share);
-    add_tap(taps, count, tap.low + 1, tap.far * share);
+    // Likewise a sample outside: it shares those of the other one.
+    if constexpr (kSamples == 2) {
+      for (int k = 0; k < 2; ++k) {
+        const T shared = T(0.5) * (weight[k] + weight[2 + k]);
+        if (inside[0] != inside[1]) weight[k] = weight[2 + k] = shared;
+        pixel[k] = inside[0] ? pixel[k] : pixel[2 + k];
+        pixel[2 + k] = inside[1] ? pixel[2 + k] : pixel[k];
+      }
+    }
   }
-  return count;
-}
 
-// How blocks share out the work: regions, windows of bins, channels; the last changes first.
-struct Blocks {
-  int64_t rows, columns;  // windows of a region
-  int64_t channel_blocks;
-  int channels, window;  // of a block, at most
-  int pitch;             // taps a bin
-
-  // A sample takes from two pixels.
-  template <class T>
-  __device__ bool fit(const RoiAxis<T>& axis) const {
-    return 2 * axis.samples <= pitch;
+  // Samples less than a pixel apart meet in one: three pixels do, and merge() puts them first.
+  __device__ bool three_do() const {
+    return !any || pixel[0] == pixel[1] || pixel[1] == pixel[2] || pixel[2] == pixel[3] ||
+           pixel[0] == pixel[2];
+  }
+  __device__ void merge() {
+    const bool same = pixel[0] == pixel[2] && pixel[1] == pixel[3];  // both pixels of the samples
+    const bool low = pixel[0] == pixel[1], high = pixel[2] == pixel[3];
+    const T half = T(0.5) * (weight[1] + weight[3]);  // again no weight of 0
+    const T first = weight[0] + (same ? weight[2] : low ? weight[1] : T(0));
+    const T middle = same ? half : low ? weight[2] : high ? weight[1] : weight[1] + weight[2];
+    const T last = same ? half : low ? weight[3] : high ? weight[2] + weight[3] : weight[3];
+    weight[0] = first, weight[1] = middle, weight[2] = last;
+    pixel[1] = !same && low ? pixel[2] : pixel[1];
+    pixel[2] = pixel[3];
   }
 };
 
-template <class S, int kWide>
-__global__ void forward_kernel(RoiAlignParams p, Blocks blocks) {
+// How threads share out the work. Planar maps: bins change first, then channels, then regions;
+// channels-last: channels, bins, regions.
+struct Share {
+  uint32_t threads;
+  uint32_t groups, parts;  // of kWide channels: all; those that threads begin with
+  Divider inner, outer, columns;
+};
+
+// Where a thread reads and writes; steps are from group to group of channels.
+template <class S>
+struct Walk {
+  const S* map;
+  S* out;  // null: nowhere
+  int64_t pixel_step, group_step, out_step;
+  uint32_t first;  // group
+};
+
+// Pools the groups of one thread, from so many rows and columns of pixels.
+template <int kRows, int kColumns, int kAtOnce, int kWide, class S, class Taps>
+__device__ void walk_groups(const Walk<S>& walk, const Share& share, const Taps& ys, const Taps& xs,
+                            int64_t width) {
   using T = arithmetic_t<S>;
-  __shared__ BinTap<T> taps[2][kTaps];
-  __shared__ int counts[2][kWindow];
-  __shared__ bool fits[2];
-  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
-  const int64_t windows = blocks.rows * blocks.columns;
-  for (int64_t unit = blockIdx.x; unit < p.n * windows * blocks.channel_blocks; unit += gridDim.x) {
-    const int64_t channel0 = unit % blocks.channel_blocks * blocks.channels;
-    const int64_t window = unit / blocks.channel_blocks % windows;
-    const int64_t roi = unit / blocks.channel_blocks / windows;
-    const int by0 = int(window / blocks.columns) * blocks.window;
-    const int bx0 = int(window % blocks.columns) * blocks.window;
-    const int rows = p.out_height - by0 < blocks.window ? p.out_height - by0 : blocks.window;
-    const int columns = p.out_width - bx0 < blocks.window ? p.out_width - bx0 : blocks.window;
-    const int channels =
-        p.channels - channel0 < blocks.channels ? int(p.channels - channel0) : blocks.channels;
-    const T* r = static_cast<const T*>(p.rois) + 5 * roi;
-    const int level = level_of(p, r);
-    const int64_t image = image_of(p, r);
-
-    __syncthreads();  // the last unit's lists have been read
-    if (warp < 2) {
-      const RoiAxis<T> axis = axis_of(p, r, level, warp == 1);
-      const bool fit = blocks.fit(axis);
-      const bool listed = lane < (warp == 1 ? columns : rows) && fit && image >= 0;
-      counts[warp][lane] =
-          listed ? list_taps(axis, (warp == 1 ? bx0 : by0) + lane, taps[warp] + lane * blocks.pitch)
-                 : 0;
-      if (lane == 0) fits[warp] = fit;
+  int64_t offset[kRows][kColumns];  // bytes
+  for (int y = 0; y < kRows; ++y)
+    for (int x = 0; x < kColumns; ++x)
+      offset[y][x] = (ys.pixel[y] * width + xs.pixel[x]) * walk.pixel_step * int64_t(sizeof(S));
+  for (uint32_t first = walk.first; first < share.groups; first += kAtOnce * share.parts) {
+    Wide<S, kWide> values[kAtOnce][kRows][kColumns];
+    for (int n = 0; n < kAtOnce; ++n) {
+      // beyond the last one the first once more, which is not stored
+      const uint32_t group =
+          first + n * share.parts < share.groups ? first + n * share.parts : first;
+      const char* from = reinterpret_cast<const char*>(walk.map + group * walk.group_step);
+      for (int y = 0; y < kRows; ++y)
+        for (int x = 0; x < kColumns; ++x)
+          values[n][y][x] = load_wide<kWide>(reinterpret_cast<const S*>(from + offset[y][x]));
     }
-    __syncthreads();
-    if (!fits[0] || !fits[1]) continue;
-
-    const int64_t height = p.levels[level].height, width = p.levels[level].width;
-    const int64_t step = p.channels_last ? p.channels : 1;       // from pixel to pixel
-    const int64_t plane = p.channels_last ? 1 : height * width;  // from channel to channel
-    const int64_t bins = int64_t(p.out_height) * p.out_width;
-    const S* map = static_cast<const S*>(p.levels[level].map) +
-                   (image < 0 ? 0 : image) * p.channels * height * width + channel0 * plane;
-    S* out =
-        static_cast<S*>(p.out) + roi * p.channels * bins + channel0 * (p.channels_last ? 1 : bins);
-    // an item is a bin and a channel, the one that memory goes by being the inner
-    const int inner = p.channels_last ? channels / kWide : rows * columns;
-    const int outer = p.channels_last ? rows * columns : channels / kWide;
-    const int outer_step = kThreads / inner, inner_step = kThreads % inner;
-    const int row_magic = 65536 / columns + 1;  // exact for 32 x 32 bins
-    int o = threadIdx.x / inner, i = threadIdx.x % inner;
-    for (; o < outer; o += outer_step, i += inner_step) {
-      if (i >= inner) i -= inner, ++o;
-      if (o >= outer) break;
-      const int b = p.channels_last ? o : i, c = (p.channels_last ? i : o) * kWide;
-      const int by = b * row_magic >> 16, bx = b - by * columns;
-      const S* from = map + c * plane;
-      T sum[kWide];
-      for (int k = 0; k < kWide; ++k) sum[k] = T(0);
-      const BinTap<T>*ys = taps[0] + by * blocks.pitch, *xs = taps[1] + bx * blocks.pitch;
-      for (int y = 0; y < counts[0][by]; ++y) {
-        const S* row = from + ys[y].pixel * width * step;
-        T row_sum[kWide];
-        for (int k = 0; k < kWide; ++k) row_sum[k] = T(0);
-        for (int x = 0; x < counts[1][bx]; ++x) {
-          const auto values = load_wide<kWide>(row + xs[x].pixel * step);
-          for (int k = 0; k < kWide; ++k)
-            row_sum[k] = multiply_add(xs[x].weight, widen(values.v[k]), row_sum[k]);
+    for (int n = 0; n < kAtOnce; ++n) {
+      const uint32_t group = first + n * share.parts;
+      Wide<S, kWide> to;
+      for (int k = 0; k < kWide; ++k) {
+        T sum = T(0);
+        for (int y = 0; y < kRows; ++y) {
+          T row = T(0);
+          for (int x = 0; x < kColumns; ++x)
+            row = multiply_add(xs.weight[x], widen(values[n][y][x].v[k]), row);
+          sum = multiply_add(ys.weight[y], row, sum);
         }
-        for (int k = 0; k < kWide; ++k) sum[k] = multiply_add(ys[y].weight, row_sum[k], sum[k]);
+        narrow(sum, to.v[k]);
       }
-      Wide<S, kWide> to;
-      for (int k = 0; k < kWide; ++k) narrow(sum[k], to.v[k]);
-      const int64_t bin = int64_t(by0 + by) * p.out_width + bx0 + bx;
-      store_wide(out + (p.channels_last ? bin * p.channels + c : c * bins + bin), to);
+      if (group < share.groups && walk.out) store_wide(walk.out + group * walk.out_step, to);
     }
   }
 }
 
-template <class S, int kWide>
-__device__ void pool_directly(const RoiAxis<arithmetic_t<S>>& rows,
-                              const RoiAxis<arithmetic_t<S>>& columns, int64_t by, int64_t bx,
-                              const S* map, int64_t step, arithmetic_t<S> (&sum)[kWide]) {
+template <class S, int kWide, int kSamples, int kAtOnce>
+__device__ void pool_bin(const RoiAlignParams& p, const Share& share, uint32_t own) {
   using T = arithmetic_t<S>;
-  int64_t y0, y1, x0, x1;
-  rows.inside(by, y0, y1);
-  columns.inside(bx, x0, x1);
-  for (int64_t sy = y0; sy < y1; ++sy) {
-    Tap<T> ty;
-    if (!make_tap(rows.position(by, sy), rows.size, ty)) continue;
-    for (int64_t sx = x0; sx < x1; ++sx) {
-      Tap<T> tx;
-      if (!make_tap(columns.position(bx, sx), columns.size, tx)) continue;
-      for (int corner = 0; corner < 4; ++corner) {
-        const T wy = corner & 2 ? ty.far : ty.near, wx = corner & 1 ? tx.far : tx.near;
-        if (wy == T(0) || wx == T(0)) continue;  // the pixel may lie past the edge
-        const int64_t pixel = (ty.low + (corner >> 1)) * columns.size + tx.low + (corner & 1);
-        const auto from = load_wide<kWide>(map + pixel * step);
-        for (int k = 0; k < kWide; ++k) sum[k] += wy * wx * widen(from.v[k]);
-      }
-    }
+  constexpr int kTaps = 2 * kSamples;
+  // beyond the last one a thread does the same, and stores nothing
+  const uint32_t last = share.threads - 1;
+  uint32_t inner, outer, bx;
+  const uint32_t roi = share.outer(share.inner(own < last ? own : last, inner), outer);
+  const uint32_t bin = p.channels_last ? outer : inner, part = p.channels_last ? inner : outer;
+  const uint32_t by = share.columns(bin, bx);
+
+  const T* r = static_cast<const T*>(p.rois) + 5 * int64_t(roi);
+  const int level = level_of(p, r);
+  const int64_t image = image_of(p, r);
+  const RoiAxis<T> rows = axis_of(p, r, level, false, kSamples),
+                   columns = axis_of(p, r, level, true, kSamples);
+  BinTaps<T, kSamples> ys(rows, int32_t(by)), xs(columns, int32_t(bx));
+
+  const int64_t width = columns.size, plane = rows.size * width;
+  const int64_t bins = int64_t(p.out_height) * p.out_width;
+  Walk<S> walk;
+  walk.pixel_step = p.channels_last ? p.channels : 1;
+  walk.group_step = p.channels_last ? kWide : kWide * plane;
+  walk.out_step = p.channels_last ? kWide : kWide * bins;
+  walk.map = static_cast<const S*>(p.levels[level].map) + image * p.channels * plane;
+  S* out = static_cast<S*>(p.out) + roi * p.channels * bins + bin * walk.pixel_step;
+  walk.out = own <= last ? out : nullptr;
+  walk.first = part;
+  // the lanes of a warp load side by side: all of them three, or all four
+  bool three_rows = false, three_columns = false;
+  if constexpr (kSamples == 2) {
+    three_rows = __all_sync(kAllLanes, ys.three_do());
+    three_columns = __all_sync(kAllLanes, xs.three_do());
+    if (three_rows) ys.merge();
+    if (three_columns) xs.merge();
   }
-  for (int k = 0; k < kWide; ++k) sum[k] *= rows.weight() * columns.weight();
+  if (!ys.any || !xs.any || image < 0) {
+    if (walk.out)
+      for (uint32_t group = part; group < share.groups; group += share.parts)
+        store_wide(out + group * walk.out_step, Wide<S, kWide>{});
+  } else if (kSamples == 2 && three_rows && three_columns) {
+    walk_groups<3, 3, kAtOnce, kWide>(walk, share, ys, xs, width);
+  } else if (kSamples == 2 && three_rows) {
+    walk_groups<3, 4, kAtOnce, kWide>(walk, share, ys, xs, width);
+  } else if (kSamples == 2 && three_columns) {
+    walk_groups<4, 3, kAtOnce, kWide>(walk, share, ys, xs, width);
+  } else {
+    walk_groups<kTaps, kTaps, kAtOnce, kWide>(walk, share, ys, xs, width);
+  }
 }
 
-// Every sample of a bin by itself, for the regions that are left. Several blocks share a region.
-template <class S, int kWide>
-__global__ void direct_kernel(RoiAlignParams p, Blocks blocks, int64_t shares) {
-  using T = arithmetic_t<S>;
+template <class S, int kWide, int kSamples, int kAtOnce>
+__global__ __launch_bounds__(kThreads) void bin_kernel(RoiAlignParams p, Share share) {
+  for (uint32_t first = blockIdx.x * kThreads; first < share.threads; first += gridDim.x * kThreads)
+    pool_bin<S, kWide, kSamples, kAtOnce>(p, share, first + threadIdx.x);
+}
+
+template <class S, int kWide, int kSamples>
+Status pool_by_bins(const RoiAlignParams& p, Stream stream) {
+  constexpr int at_once = kWide == 1 ? 4 : 1;
   const int64_t bins = int64_t(p.out_height) * p.out_width, groups = p.channels / kWide;
-  for (int64_t unit = blockIdx.x; unit < p.n * shares; unit += gridDim.x) {
-    const int64_t roi = unit / shares;
-    const T* r = static_cast<const T*>(p.rois) + 5 * roi;
-    const int level = level_of(p, r);
-    const RoiAxis<T> rows = axis_of(p, r, level, false), columns = axis_of(p, r, level, true);
-    const int64_t image = image_of(p, r), plane = rows.size * columns.size;
-    if (blocks.fit(rows) && blocks.fit(columns)) continue;
-    const int64_t step = p.channels_last ? p.channels : 1;
-    const S* map =
-        static_cast<const S*>(p.levels[level].map) + (image < 0 ? 0 : image) * p.channels * plane;
-    S* out = static_cast<S*>(p.out) + roi * p.channels * bins;
-    for (int64_t i = unit % shares * kThreads + threadIdx.x; i < bins * groups;
-         i += shares * kThreads) {
-      const int64_t bin = p.channels_last ? i / groups : i % bins;
-      const int64_t c = (p.channels_last ? i % groups : i / bins) * kWide;
-      T sum[kWide];
-      for (int k = 0; k < kWide; ++k) sum[k] = T(0);
-      if (image >= 0)
-        pool_directly<S, kWide>(rows, columns, bin / p.out_width, bin % p.out_width,
-                                map + c * (p.channels_last ? 1 : plane), step, sum);
-      Wide<S, kWide> to;
-      for (int k = 0; k < kWide; ++k) narrow(sum[k], to.v[k]);
-      store_wide(out + (p.channels_last ? bin * p.channels + c : c * bins + bin), to);
-    }
+  int64_t each = at_once, parts = 0;
+  if (p.n * bins * groups == 0) return {};
+  const auto threads = [&] { return p.n * bins * parts; };
+  for (;; each *= 2) {
+    parts = (groups + each - 1) / each;
+    if (parts <= 1 || (threads() < 2 * kEnoughThreads && threads() <= kMostThreads)) break;
   }
+  const uint32_t inner = uint32_t(p.channels_last ? parts : bins);
+  const uint32_t outer = uint32_t(p.channels_last ? bins : parts);
+  const Share share{uint32_t(threads()), uint32_t(groups), uint32_t(parts),
+                    Divider(inner),      Divider(outer),   Divider(uint32_t(p.out_width))};
+  return launch(bin_kernel<S, kWide, kSamples, at_once>,
+                {blocks_for(threads(), kThreads), kThreads}, stream, p, share);
 }
 
-// Few regions are parted by channels, so that they fill the device.
-Blocks blocks_of(const RoiAlignParams& p, int wide) {
-  Blocks b{};
-  const int larger = p.out_height > p.out_width ? p.out_height : p.out_width;
-  b.window = larger < kWindow ? larger : kWindow;
-  b.rows = (p.out_height + b.window - 1) / b.window;
-  b.columns = (p.out_width + b.window - 1) / b.window;
-  b.channels = kMostChannels;
-  const auto parts = [&] { return (p.channels + b.channels - 1) / b.channels; };
-  while (b.channels / 2 >= wide && p.n * b.rows * b.columns * parts() < kEnoughBlocks &&
-         int64_t(b.window) * b.window * b.channels / wide > kLeastItems)
-    b.channels /= 2;
-  b.channel_blocks = parts();
-  b.pitch = kTaps / b.window;
-  return b;
+// Threads, channels and pixels of an axis are counted in 32 bits there.
+bool fits_bins(const RoiAlignParams& p) {
+  bool fits = p.n * p.out_height * p.out_width <= kMostThreads && p.channels <= kMostThreads;
+  for (int l = 0; l < p.level_count; ++l)
+    fits = fits && p.levels[l].height <= kMostThreads && p.levels[l].width <= kMostThreads;
+  return fits;
 }
 
 template <class S, int kWide>
 Status run(const RoiAlignParams& p, Stream stream) {
-  const Blocks blocks = blocks_of(p, kWide);
-  const int64_t units = p.n * blocks.rows * blocks.columns * blocks.channel_blocks;
-  Status status =
-      launch(forward_kernel<S, kWide>, {blocks_for(units, 1), kThreads}, stream, p, blocks);
-  // a sampling ratio tells here already that all lists fit
-  if (!status || (p.sampling_ratio > 0 && 2 * p.sampling_ratio <= blocks.pitch)) return status;
-  const int64_t items = p.out_height * (p.out_width * p.channels / kWide);
-  int64_t shares = kEnoughBlocks / (p.n + 1) + 1;
-  if (shares * kThreads > items) shares = items / kThreads + 1;
-  return launch(direct_kernel<S, kWide>, {blocks_for(p.n * shares, 1), kThreads}, stream, p, blocks,
-                shares);
+  if (p.sampling_ratio == 1 && fits_bins(p)) return pool_by_bins<S, kWide, 1>(p, stream);
+  if (p.sampling_ratio == 2 && fits_bins(p)) return pool_by_bins<S, kWide, 2>(p, stream);
+  return pool_by_lists<S, kWide>(p, stream);
 }
 
 }  // namespace

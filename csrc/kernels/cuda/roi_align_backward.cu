@@ -1,8 +1,9 @@
 // roi_align and multiscale_roi_align, backward. A block owns a tile of 8 x 8 pixels of one image's
 // map and some channels, in registers: no atomics, and the same bits each run. It takes the regions
 // in order, a batch at a time: which of them reach the tile; what each bin takes from each of the
-// tile's rows and columns; and then every thread adds up for its pixel, which meets a few bins
-// alone.
+// tile's rows and columns; and then, region after region, the gradient of its bins comes to shared
+// memory, in whole sectors and one region ahead, and every thread adds up for its pixel, which
+// meets a few bins alone.
 #include "block_scan.cuh"
 #include "launch.cuh"
 #include "roi_axis.cuh"
@@ -12,44 +13,48 @@ namespace detcore {
 namespace {
 
 constexpr int kThreads = 256;
-constexpr int kTile = 8;  // pixels a side
-constexpr int kPixels = kTile * kTile;
-constexpr int kGroups = kThreads / kPixels;  // threads that share a pixel
+constexpr int kTile = 8;             // pixels a side
+constexpr int kGroups = 32 / kTile;  // threads that share a pixel
 constexpr int kChannelsPerThread = 8;
 constexpr int kChannels = kGroups * kChannelsPerThread;  // a block
-constexpr int kWindow = 16;                              // bins an axis at a time
+constexpr int kFewSamples = 4;                           // of a bin: all are looked at
+constexpr int kWindow = 8;                               // bins an axis at a time
 constexpr int kHits = kThreads / (2 * kTile);            // regions whose weights are held at a time
+
+// The channels of a bin in shared memory, so that neighbouring bins are in different banks.
+constexpr int kBinStride = kChannels + 4;
 
 template <class S>
 constexpr int kBlocks =
     sizeof(S) == 8 ? 1 : 3;  // of an SM, as its registers and shared memory allow
 
-// The samples of bin b that can lie within a pixel of `at`.
+// What bin b takes from each of the tile's pixels along an axis, from `tile` on.
 template <class T>
-__device__ void samples_near(const RoiAxis<T>& axis, int64_t b, int64_t at, int64_t& first,
-                             int64_t& last) {
-  const T step = axis.bin / T(axis.samples), from = axis.start + T(b) * axis.bin;
-  axis.inside(b, first, last);
-  if (!(step > T(0))) return;
-  // the first and the last pixel also take samples from a pixel outside, which is as near
-  const T low = (T(at - 1) - from) / step - T(2), high = (T(at + 1) - from) / step + T(2);
-  if (low > T(first)) first = low < T(last) ? int64_t(low) : last;
-  if (high < T(last)) last = high > T(first) ? int64_t(high) : first;
-}
-
-// What bin b takes from pixel `at` of an axis.
-template <class T>
-__device__ T bin_weight(const RoiAxis<T>& axis, int64_t b, int64_t at) {
-  int64_t first, last;
-  samples_near(axis, b, at, first, last);
-  T sum = T(0);
-  for (int64_t s = first; s < last; ++s) {
-    Tap<T> tap;
-    if (!make_tap(axis.position(b, s), axis.size, tap)) continue;
-    if (tap.low == at) sum += tap.near;
-    if (tap.low + 1 == at) sum += tap.far;
+__device__ void weigh_bin(const RoiAxis<T>& axis, int32_t b, int64_t tile, T* weights) {
+  for (int k = 0; k < kTile; ++k) weights[k] = T(0);
+  int64_t first = 0, last = axis.samples;
+  if (last > kFewSamples) {
+    // those that can lie within a pixel of the tile; its first and last pixel also take samples
+    // from a pixel outside the map, which is as near
+    const T step = axis.bin / T(axis.samples), from = axis.start + T(b) * axis.bin;
+    axis.inside(b, first, last);
+    if (step > T(0)) {
+      const T low = (T(tile - 1) - from) / step - T(2);
+      const T high = (T(tile + kTile) - from) / step + T(2);
+      if (low > T(first)) first = low < T(last) ? int64_t(low) : last;
+      if (high < T(last)) last = high > T(first) ? int64_t(high) : first;
+    }
   }
-  return sum * axis.weight();
+  const T share = axis.weight();
+  const int32_t size = int32_t(axis.size), begin = int32_t(tile);
+  for (int64_t s = first; s < last; ++s) {
+    Tap<T, int32_t> tap{0, T(0), T(0)};
+    if (make_tap(axis.position(int64_t(b), s), size, tap)) {
+      const int32_t at = tap.low - begin;
+      if (at >= 0 && at < kTile) weights[at] += tap.near * share;
+      if (at >= -1 && at < kTile - 1) weights[at + 1] += tap.far * share;
+    }
+  }
 }
 
 // Whether samples between the edges `low` and `high` of a region can reach pixels from `tile` on.
@@ -109,51 +114,135 @@ struct Weights {
   int8_t first[kHits][2][kTile], last[kHits][2][kTile];
 };
 
-// A thread a region, axis and pixel.
+// One thread per region, axis and bin; then one per region, axis and pixel.
 template <class T>
 __device__ void weigh(const RoiAlignParams& p, const Place& place, const int* hits, int count,
                       int64_t base, int by0, int bx0, Weights<T>& weights) {
-  const int hit = threadIdx.x / (2 * kTile), axis = threadIdx.x / kTile % 2;
-  const int pixel = threadIdx.x % kTile;
+  const int bins[2] = {p.out_height - by0 < kWindow ? p.out_height - by0 : kWindow,
+                       p.out_width - bx0 < kWindow ? p.out_width - bx0 : kWindow};
+  for (int i = threadIdx.x; i < count * 2 * kWindow; i += kThreads) {
+    const int b = i % kWindow, axis = i / kWindow % 2, hit = i / (2 * kWindow);
+    const T* roi = static_cast<const T*>(p.rois) + 5 * (base + hits[hit]);
+    if (b < (axis ? bins[1] : bins[0]))
+      weigh_bin(axis_of(p, roi, place.level, axis == 1), (axis ? bx0 : by0) + b,
+                axis ? place.x : place.y, weights.of[hit][axis][b]);
+  }
+  __syncthreads();
+  const int pixel = threadIdx.x % kTile, axis = threadIdx.x / kTile % 2;
+  const int hit = threadIdx.x / (2 * kTile);
   if (hit >= count) return;
-  const T* roi = static_cast<const T*>(p.rois) + 5 * (base + hits[hit]);
-  const RoiAxis<T> along = axis_of(p, roi, place.level, axis == 1);
-  const int bin0 = axis == 1 ? bx0 : by0;
-  const int bins = (axis == 1 ? p.out_width : p.out_height) - bin0;
   int first = kWindow, last = 0;
-  if (along.samples > 0)
-    for (int b = 0; b < kWindow && b < bins; ++b) {
-      const T weight = bin_weight(along, bin0 + b, (axis == 1 ? place.x : place.y) + pixel);
-      weights.of[hit][axis][b][pixel] = weight;
-      if (weight == T(0)) continue;
-      if (first == kWindow) first = b;
-      last = b + 1;
-    }
+  for (int b = 0; b < (axis ? bins[1] : bins[0]); ++b) {
+    const bool some = weights.of[hit][axis][b][pixel] != T(0);
+    first = some && first == kWindow ? b : first;
+    last = some ? b + 1 : last;
+  }
   weights.first[hit][axis][pixel] = int8_t(first);
   weights.last[hit][axis][pixel] = int8_t(last);
 }
 
-template <class S, bool wide, int blocks_an_sm>
+// Adds what a region's bins give to one pixel, for the channels from `grads` on.
+template <class T>
+__device__ void add_region(const Weights<T>& weights, int h, int py, int px, const T* grads,
+                           T (&sum)[kChannelsPerThread]) {
+  constexpr int together = 16 / int(sizeof(T));
+  for (int y = weights.first[h][0][py]; y < weights.last[h][0][py]; ++y)
+    for (int x = weights.first[h][1][px]; x < weights.last[h][1][px]; ++x) {
+      const T weight = weights.of[h][0][y][py] * weights.of[h][1][x][px];
+      if (weight != T(0)) {  // else what it would meet may be infinite
+        const T* from = grads + (y * kWindow + x) * kBinStride;
+        for (int c = 0; c < kChannelsPerThread; c += together) {
+          const auto g = load_wide<together>(from + c);
+          for (int k = 0; k < together; ++k) sum[c + k] = multiply_add(weight, g.v[k], sum[c + k]);
+        }
+      }
+    }
+}
+
+// How a thread brings the gradient of a window of bins to shared memory, region after region.
+// Planar: neighbouring threads read neighbouring bins; channels-last: neighbouring channels.
+template <class S>
+struct Loader {
+  static constexpr int kLoads = kWindow * kWindow * kChannels / kThreads;
+  const S* from;  // the first of this thread's, of region 0
+  int64_t step, region_step;
+  int count, to, to_step;
+
+  // rows, columns: of the window, whose first bin is by0, bx0; channels: of the block, from c0 on.
+  __device__ Loader(const RoiAlignBackwardParams& p, int by0, int bx0, int rows, int columns,
+                    int64_t c0, int channels) {
+    const RoiAlignParams& f = p.forward;
+    const int64_t bins = int64_t(f.out_height) * f.out_width;
+    const int t = threadIdx.x;
+    constexpr int window = kWindow * kWindow, apart = kThreads / window;
+    const bool last = f.channels_last;
+    const int bx = last ? t / kChannels : t % kWindow, by = last ? 0 : t % window / kWindow;
+    const int channel = last ? t % kChannels : t / window;
+    to = (by * kWindow + bx) * kBinStride + channel;
+    to_step = last ? kWindow * kBinStride : apart;
+    count = last ? rows : (channels - channel + apart - 1) / apart;
+    const bool any = by < rows && bx < columns && channel < channels;
+    if (!any) count = 1;
+    const int64_t bin = int64_t(by0 + (any ? by : 0)) * f.out_width + bx0 + (any ? bx : 0);
+    const int64_t c = c0 + (any ? channel : 0);
+    from = static_cast<const S*>(p.grad_out) + (last ? bin * f.channels + c : c * bins + bin);
+    step = last ? f.out_width * f.channels : apart * bins;
+    region_step = f.channels * bins;
+  }
+  // Beyond its last one a thread reads that again: nobody asks for what it stores there.
+  __device__ void load(int64_t region, S (&values)[kLoads]) const {
+    const S* at = from + region * region_step;
+    for (int k = 0; k < kLoads; ++k) {
+      values[k] = *at;
+      at += k + 1 < count ? step : 0;
+    }
+  }
+  __device__ void store(const S (&values)[kLoads], arithmetic_t<S>* grads) const {
+    for (int k = 0; k < kLoads; ++k) grads[to + k * to_step] = widen(values[k]);
+  }
+};
+
+// A pixel's sums for some channels go to the map's gradient.
+template <class T>
+__device__ void store_sums(const RoiAlignBackwardParams& p, const Place& place, int py, int px,
+                           int64_t c0, const T (&sum)[kChannelsPerThread], bool wide) {
+  const RoiAlignParams& f = p.forward;
+  const int64_t y = place.y + py, x = place.x + px;
+  const int64_t height = f.levels[place.level].height, width = f.levels[place.level].width;
+  if (y >= height || x >= width) return;
+  T* out = static_cast<T*>(p.grad_inputs[place.level]) + place.image * f.channels * height * width +
+           (f.channels_last ? (y * width + x) * f.channels + c0 : (c0 * height + y) * width + x);
+  const int64_t step = f.channels_last ? 1 : height * width;
+  constexpr int together = 16 / int(sizeof(T));
+  for (int c = 0; c < kChannelsPerThread; c += together) {
+    if (wide) {
+      Wide<T, together> some;
+      for (int k = 0; k < together; ++k) some.v[k] = sum[c + k];
+      if (c0 + c < f.channels) store_wide(out + c, some);
+    } else {
+      for (int k = c; k < c + together; ++k)
+        if (c0 + k < f.channels) out[k * step] = sum[k];
+    }
+  }
+}
+
+template <class S, int blocks_an_sm>
 __global__ __launch_bounds__(kThreads, blocks_an_sm) void backward_kernel(RoiAlignBackwardParams p,
-                                                                          Tiles tiles) {
+                                                                          Tiles tiles, bool wide) {
   using T = arithmetic_t<S>;
-  constexpr int group_size = wide ? 16 / int(sizeof(S)) : 1;  // channels an access
   __shared__ int hits[kThreads];  // regions of this batch that reach the tile, in order
   __shared__ Weights<T> weights;
+  alignas(16) __shared__ T grads[kWindow * kWindow * kBinStride];
   const RoiAlignParams& f = p.forward;
-  const int64_t bins = int64_t(f.out_height) * f.out_width;
-  const int64_t step = wide ? f.channels : f.channels_last ? f.channels : 1;  // from bin to bin
-  const int64_t plane = f.channels_last ? 1 : bins;
-  const int pixel = threadIdx.x % kPixels, py = pixel / kTile, px = pixel % kTile;
+  // a warp is a row of the tile, so that its lanes meet the same rows of bins
+  const int px = threadIdx.x % kTile, py = threadIdx.x / 32;
+  const int own = threadIdx.x / kTile % kGroups * kChannelsPerThread;  // channel of the block
 
   for (int64_t unit = blockIdx.x; unit < tiles.first[f.level_count] * tiles.channel_blocks;
        unit += gridDim.x) {
     const Place place(tiles, unit / tiles.channel_blocks);
-    const int64_t c0 =
-        unit % tiles.channel_blocks * kChannels + threadIdx.x / kPixels * kChannelsPerThread;
-    const int channels = f.channels - c0 < kChannelsPerThread
-                             ? (f.channels > c0 ? int(f.channels - c0) : 0)
-                             : kChannelsPerThread;
+    const int64_t c0 = unit % tiles.channel_blocks * kChannels;
+    const int channels = f.channels - c0 < kChannels ? int(f.channels - c0) : kChannels;
     T sum[kChannelsPerThread];
     for (int k = 0; k < kChannelsPerThread; ++k) sum[k] = T(0);
 
@@ -169,46 +258,24 @@ __global__ __launch_bounds__(kThreads, blocks_an_sm) void backward_kernel(RoiAli
         const int count = int(total) - h0 < kHits ? int(total) - h0 : kHits;
         for (int by0 = 0; by0 < f.out_height; by0 += kWindow)
           for (int bx0 = 0; bx0 < f.out_width; bx0 += kWindow) {
+            const int rows = f.out_height - by0 < kWindow ? f.out_height - by0 : kWindow;
+            const int columns = f.out_width - bx0 < kWindow ? f.out_width - bx0 : kWindow;
+            const Loader<S> loader(p, by0, bx0, rows, columns, c0, channels);
+            S values[Loader<S>::kLoads];  // of a region, while the one before is used
+            loader.load(base + hits[h0], values);
             weigh(f, place, hits + h0, count, base, by0, bx0, weights);
-            __syncthreads();
             for (int h = 0; h < count; ++h) {
-              const S* grad = static_cast<const S*>(p.grad_out) +
-                              (base + hits[h0 + h]) * f.channels * bins + c0 * plane;
-              for (int y = weights.first[h][0][py]; y < weights.last[h][0][py]; ++y)
-                for (int x = weights.first[h][1][px]; x < weights.last[h][1][px]; ++x) {
-                  const T weight = weights.of[h][0][y][py] * weights.of[h][1][x][px];
-                  if (weight == T(0)) continue;  // also: what it would meet may be infinite
-                  const S* from = grad + (int64_t(by0 + y) * f.out_width + bx0 + x) * step;
-                  for (int c = 0; c < kChannelsPerThread; c += group_size)
-                    if (c < channels) {
-                      const auto g = load_wide<group_size>(from + c * plane);
-                      for (int k = 0; k < group_size; ++k)
-                        sum[c + k] = multiply_add(weight, widen(g.v[k]), sum[c + k]);
-                    }
-                }
+              __syncthreads();  // the last region has been used
+              loader.store(values, grads);
+              __syncthreads();
+              loader.load(base + hits[h0 + (h + 1 < count ? h + 1 : h)], values);
+              add_region(weights, h, py, px, grads + own, sum);
             }
             __syncthreads();  // before the next weights overwrite these
           }
       }
     }
-
-    const int64_t y = place.y + py, x = place.x + px;
-    const int64_t height = f.levels[place.level].height, width = f.levels[place.level].width;
-    if (y >= height || x >= width) continue;
-    T* out = static_cast<T*>(p.grad_inputs[place.level]) +
-             place.image * f.channels * height * width +
-             (f.channels_last ? (y * width + x) * f.channels + c0 : (c0 * height + y) * width + x);
-    if constexpr (wide) {
-      constexpr int together = 16 / int(sizeof(T));
-      for (int c = 0; c < kChannelsPerThread; c += together) {
-        Wide<T, together> some;
-        for (int k = 0; k < together; ++k) some.v[k] = sum[c + k];
-        if (c < channels) store_wide(out + c, some);
-      }
-    } else {
-      for (int c = 0; c < kChannelsPerThread; ++c)
-        if (c < channels) out[f.channels_last ? c : c * height * width] = sum[c];
-    }
+    store_sums(p, place, py, px, c0 + own, sum, wide);
   }
 }
 
@@ -221,11 +288,9 @@ Status roi_align_backward_cuda(const RoiAlignBackwardParams& p, Stream stream) {
                           kThreads};
   return with_storage(f.dtype, [&](auto storage) {
     using S = decltype(storage);
-    constexpr int group_size = 16 / int(sizeof(S));
-    bool wide = f.channels_last && f.channels % group_size == 0 && aligned_to_16(p.grad_out);
+    bool wide = f.channels_last && f.channels % (16 / int(sizeof(arithmetic_t<S>))) == 0;
     for (int l = 0; l < f.level_count; ++l) wide = wide && aligned_to_16(p.grad_inputs[l]);
-    return wide ? launch(backward_kernel<S, true, kBlocks<S>>, shape, stream, p, tiles)
-                : launch(backward_kernel<S, false, kBlocks<S>>, shape, stream, p, tiles);
+    return launch(backward_kernel<S, kBlocks<S>>, shape, stream, p, tiles, wide);
   });
 }
 

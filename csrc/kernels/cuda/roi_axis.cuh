@@ -8,13 +8,20 @@
 
 namespace detcore {
 
-// roi: image, x1, y1, x2, y2 in pixels of the image.
+// roi: image, x1, y1, x2, y2 in pixels of the image. samples: p.sampling_ratio, or the constant
+// that it is known to be.
 template <class T>
-__device__ RoiAxis<T> axis_of(const RoiAlignParams& p, const T* roi, int level, bool columns) {
+__device__ RoiAxis<T> axis_of(const RoiAlignParams& p, const T* roi, int level, bool columns,
+                              int32_t samples) {
   const RoiLevel& l = p.levels[level];
   const T low = columns ? roi[1] : roi[2], high = columns ? roi[3] : roi[4];
-  return roi_axis(low, high, T(l.spatial_scale), p.aligned, p.sampling_ratio,
+  return roi_axis(low, high, T(l.spatial_scale), p.aligned, samples,
                   columns ? p.out_width : p.out_height, columns ? l.width : l.height);
+}
+
+template <class T>
+__device__ RoiAxis<T> axis_of(const RoiAlignParams& p, const T* roi, int level, bool columns) {
+  return axis_of(p, roi, level, columns, p.sampling_ratio);
 }
 
 // -1: there is none of this number.

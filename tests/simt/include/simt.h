@@ -87,7 +87,10 @@ void set_most_blocks(unsigned);
 
 // What was done since count() was called. Loads, stores and shared accesses are counted by the
 // warp: lanes that come to an instruction the same number of times after the warp's last sync are
-// taken to execute it together. That is exact where lanes do not diverge.
+// taken to execute it together. That is exact where lanes do not diverge. How far they do is told
+// by the steps: between two syncs the basic blocks and the accesses of a warp's lanes are run
+// through again as a device would, the lanes that stand at the lowest address going first, and
+// together.
 struct Counters {
   uint64_t launches, blocks, barriers;       // barriers: once a block
   uint64_t global_loads, global_stores;      // instructions of a warp
@@ -95,6 +98,7 @@ struct Counters {
   uint64_t load_bytes, store_bytes;          // asked for by the lanes
   uint64_t shared_accesses, bank_conflicts;  // instructions of a warp; cycles beyond the first
   uint64_t int_atomics, float_atomics;       // by threads, on global and shared memory
+  uint64_t steps, step_lanes, narrow_steps;  // of a warp; their lanes; by 8 lanes or fewer
 };
 void count(bool);  // starts from zero, or stops
 const Counters& counters();

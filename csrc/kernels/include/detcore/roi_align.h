@@ -67,19 +67,23 @@ Status roi_align_cpu(const RoiAlignParams&, const Executor&);
 // Threads share out blocks of planes (channels-last: bands of rows), so an element has one writer.
 Status roi_align_backward_cpu(const RoiAlignBackwardParams&, const Executor&);
 
-// Forward, all levels in one launch: a block of 128 threads pools one ROI's window of up to 32 x 32
-// bins for up to 64 channels. Each bin's pixels and weights along either axis are listed once, in
-// shared memory, so that a pixel is read once a bin however many samples meet in it; a thread takes
-// an output (NCHW) or 16 bytes of channels (channels-last; C * element a multiple of 16 bytes, maps
-// and out aligned to 16). Adaptive sampling launches a second kernel for ROIs of more than 512
-// samples an axis and window, whose lists don't fit. Bytes: what the bins touch of the maps, n * C
-// * out_height * out_width elements out. Bound by L2's and L1's rate of sectors.
+// Forward, all levels in one launch. With a sampling ratio of 1 or 2 a thread owns a bin for some
+// channels: it places the samples once, keeps pixels and weights in registers, and reads 16 (or 9,
+// where the samples of a warp's bins meet in pixels) values per channel, all of them in flight. A
+// thread takes an output (NCHW) or 16 bytes of channels (channels-last; C * element a multiple of
+// 16 bytes, maps and out aligned to 16). Other ratios: a block of 128 threads pools one ROI's
+// window of up to 32 x 32 bins for up to 64 channels; each bin's pixels and weights along either
+// axis are listed once, in shared memory, so that a pixel is read once per bin however many samples
+// meet in it. Adaptive sampling launches another kernel for ROIs of more than 512 samples per axis
+// and window, whose lists don't fit. Bytes: what the bins touch of the maps, n * C * out_height *
+// out_width elements out. Bound by L2's and L1's rate of sectors.
 Status roi_align_cuda(const RoiAlignParams&, Stream);
 // Backward, one launch: a block of 256 threads owns a tile of 8 x 8 pixels of one image's map and
 // 32 channels in registers, takes the ROIs in order and skips those that miss the tile: O(tiles * n
-// * C / 32) tests of a dozen operations, no atomics. Row and column weights are made once for 16
-// ROIs at a time, and a pixel meets only the bins that weigh something there. Bytes: every element
-// of the maps' gradient once; grad_out once a tile that its bins reach.
+// * C / 32) tests of a dozen operations, no atomics. Each bin's samples are placed once for 16 ROIs
+// at a time; the gradient of up to 8 x 8 bins is brought to shared memory while the ROI before it
+// is added up, and a pixel meets only the bins that weigh something there. Bytes: every element of
+// the maps' gradient once; grad_out once per tile that the ROI reaches.
 Status roi_align_backward_cuda(const RoiAlignBackwardParams&, Stream);
 
 }  // namespace detcore

@@ -18,7 +18,8 @@ struct RoiAxis {
   int64_t samples;  // a bin; none: the region pools to zeros
   int64_t size;     // of the map
 
-  DETCORE_HD T position(int64_t b, int64_t s) const {
+  template <class I>
+  DETCORE_HD T position(I b, I s) const {
     return start + T(b) * bin + (T(s) + T(0.5)) * bin / T(samples);
   }
   DETCORE_HD T weight() const { return T(1) / T(samples); }
@@ -55,18 +56,19 @@ DETCORE_HD RoiAxis<T> roi_axis(T low, T high, T scale, bool aligned, int64_t rat
 }
 
 // A sample's two pixels: `low` and low + 1, weighing `near` and `far` (far = 0 at the last pixel).
-template <class T>
+// I: an integer that holds the size of the axis.
+template <class T, class I = int64_t>
 struct Tap {
-  int64_t low;
+  I low;
   T near, far;
 };
 
 // False for a sample that counts as zero: more than a pixel outside.
-template <class T>
-DETCORE_HD bool make_tap(T at, int64_t size, Tap<T>& tap) {
+template <class T, class I>
+DETCORE_HD bool make_tap(T at, I size, Tap<T, I>& tap) {
   if (!(at >= T(-1) && at <= T(size))) return false;
   if (at < T(0)) at = T(0);
-  tap.low = int64_t(at);
+  tap.low = I(at);
   if (tap.low >= size - 1) {
     tap = {size - 1, T(1), T(0)};
   } else {
