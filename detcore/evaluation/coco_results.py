@@ -11,9 +11,9 @@ from typing import Any
 
 from detcore.data import AnyDataset, DataError, DetectionDataset, load
 from detcore.data.readers.coco import Coco
-from detcore.data.readers.json_file import read_json
 from detcore.utils.json_types import Json
 from detcore.utils.text import counted
+from detcore.utils.user_files import read_json
 
 _KEYS = ("image_id", "category_id", "bbox", "score")
 

@@ -15,11 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from detcore.data.base import SPLITS, ClassificationDataset, DetectionDataset, Record
+from detcore.data.base import ClassificationDataset, DetectionDataset, Record
 from detcore.data.faults import DamagedImage, DataError, Faults, Kind, NoSplit
 from detcore.data.images import image_size, read_image
 from detcore.data.loading.registry import AnyDataset, load, named
 from detcore.data.readers.torchvision_sets import Packed
+from detcore.data.splits import SPLITS
 from detcore.utils.text import counted
 
 ENORMOUS_SIDE = 20_000  # pixels; a side of this or more is reported
