@@ -6,12 +6,14 @@ import io
 import stat
 import struct
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
+from torchvision.transforms.v2.functional import resize
 
 from detcore.data.faults import DamagedImage
 
@@ -32,6 +34,7 @@ _DAMAGE = (
     zlib.error,
     Image.DecompressionBombError,
 )
+_TINY = 4  # pixels
 _ORIENTATION = 0x0112  # EXIF tag
 _SIDEWAYS = 5  # orientations from here on swap the axes
 _WAYS = {
@@ -74,6 +77,15 @@ def read_image(path: Path, size: tuple[int, int] | None = None) -> Tensor:
     except _DAMAGE as error:
         raise _damaged(path, error) from error
     return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
+
+
+def resized(image: Tensor, size: Sequence[int]) -> Tensor:
+    """A picture ``[3, H, W]`` at another (height, width), antialiased, in its own dtype."""
+    if image.dtype == torch.uint8 and max(image.shape[-2:]) <= _TINY:
+        # torch takes a uint8 image of 3 x 3 pixels for a channels-last one, and asserts
+        whole = resize(image.float(), list(size), antialias=True)
+        return whole.round().clamp(0, 255).byte()
+    return resize(image, list(size), antialias=True)
 
 
 def image_size(path: Path, size: tuple[int, int] | None = None) -> tuple[int, int]:

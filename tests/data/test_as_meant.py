@@ -5,11 +5,13 @@ import os
 import struct
 
 import pytest
+import torch
 from PIL import Image, PngImagePlugin
 
 from detcore.data import DataError, load
 from detcore.data.faults import Faults, Kind, NoSplit
 from detcore.data.images import image_size, read_image
+from detcore.data.loading.transforms import mosaic
 from detcore.data.readers.folder import Folder
 from detcore.data.readers.voc import Voc
 from tests.data.test_coco import document, write
@@ -316,3 +318,14 @@ def test_what_a_missing_split_says(tmp_path):
         annotate(tmp_path, split, [("x", (1, 1, 9, 9))], folder=split, pictures=split)
     with pytest.raises(NoSplit, match=r"no split 'val' \(there are test, train\).*--split test"):
         load(tmp_path, "val", val_share=0)
+
+
+@pytest.mark.parametrize("size", [(3, 3), (1, 1), (3, 4), (1, 50)])
+def test_mosaics_of_tiny_pictures(size):
+    target = {"boxes": torch.tensor([[0.0, 0, size[1], size[0]]]), "labels": torch.tensor([1])}
+    item = (torch.full((3, *size), 7, dtype=torch.uint8), target)
+    for seed in range(5):
+        torch.manual_seed(seed)
+        image, _ = mosaic([item] * 4)
+        assert image.dtype == torch.uint8
+        assert image.unique().tolist() == [7]
