@@ -14,6 +14,7 @@ from detcore.checkpoints.checkpoint import CheckpointInfo
 from detcore.data import AnyDataset
 from detcore.utils.arguments import checked_device, one_of
 from detcore.utils.errors import UsageError
+from detcore.utils.user_files import read_text
 from detcore.weights import (
     PUBLISHED,
     WeightsError,
@@ -82,8 +83,7 @@ def _published(model: str, weights: str, names: Path | None) -> tuple[nn.Module,
     task = "classification" if isinstance(net, models.Classifier) else "detection"
     count = int(net.num_classes) - (task == "detection")  # type: ignore[arg-type]
     if names is not None:
-        known = names.read_text(encoding="utf-8").split("\n")
-        known = [line.strip() for line in known if line.strip()]
+        known = [line.strip() for line in read_text(names).split("\n") if line.strip()]
         if len(known) != count:
             raise UsageError(f"{names}: {count} names wanted, one a class, got {len(known)}")
     elif len(known) != count:

@@ -85,9 +85,9 @@ class Record:
 
     def target(self) -> Target:
         """The training target: boxes clipped to the image; no crowds, nothing outside it."""
-        boxes = self.boxes.astype(np.float32).reshape(-1, 4)
-        boxes[:, 0::2] = boxes[:, 0::2].clip(0, self.width)
-        boxes[:, 1::2] = boxes[:, 1::2].clip(0, self.height)
+        # clipped first: a corner at 1e308 is none in float32
+        bounds = np.array([self.width, self.height] * 2, np.float64)
+        boxes = self.boxes.reshape(-1, 4).clip(0, bounds).astype(np.float32)
         # after rounding to float32: a loss that divides by a width must not meet 0
         seen = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
         keep = seen & ~self.iscrowd

@@ -13,6 +13,8 @@ import yaml
 
 from detcore.training.config import ConfigError
 from detcore.utils.atomic_write import atomic
+from detcore.utils.errors import DataError
+from detcore.utils.user_files import compose_yaml
 
 NAME = "config.yaml"
 
@@ -37,12 +39,12 @@ def read(
         ConfigError: no such file or no YAML; an unknown name, one given twice, a value of another
             type. The text has file, line and name, and of an unknown name the nearest known one.
     """
+    if not path.exists():
+        raise ConfigError(f"{path}: no such configuration")
     try:
-        root = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
-    except OSError as error:
-        raise ConfigError(f"{path}: no such configuration ({error.strerror})") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: no YAML ({' '.join(str(error).split())})") from error
+        root = compose_yaml(path)
+    except DataError as error:
+        raise ConfigError(str(error)) from error
     if root is None:
         return {}
     if not isinstance(root, yaml.MappingNode):
@@ -59,7 +61,7 @@ def read(
             settings[name] = _value(node, kinds[name])
             if check:
                 check(name, settings[name])
-        except (ValueError, yaml.YAMLError) as error:
+        except (ValueError, TypeError, OverflowError, yaml.YAMLError) as error:
             raise ConfigError(f"{place}: {name}: {' '.join(str(error).split())}") from error
     return settings
 

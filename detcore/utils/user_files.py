@@ -39,6 +39,15 @@ _NULL = "tag:yaml.org,2002:null"
 log = logging.getLogger(__name__)
 
 
+def check_regular(path: Path) -> int:
+    """The bytes of a file; DataError for a folder, pipe or device, OSError where there is none."""
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        kind = "folder" if stat.S_ISDIR(status.st_mode) else "pipe or device"
+        raise DataError(f"{path}: wanted a file, this is a {kind}")
+    return status.st_size
+
+
 def read_bytes(path: Path, largest: int | None = LARGEST) -> bytes:
     """The content of a regular file.
 
@@ -47,12 +56,9 @@ def read_bytes(path: Path, largest: int | None = LARGEST) -> bytes:
             `largest` bytes.
     """
     try:
-        status = path.stat()
-        if not stat.S_ISREG(status.st_mode):
-            kind = "folder" if stat.S_ISDIR(status.st_mode) else "pipe or device"
-            raise DataError(f"{path}: wanted a file, this is a {kind}")
-        if largest is not None and status.st_size > largest:
-            raise DataError(f"{path}: a text of {status.st_size} bytes; up to {largest} are read")
+        size = check_regular(path)
+        if largest is not None and size > largest:
+            raise DataError(f"{path}: a text of {size} bytes; up to {largest} are read")
         with path.open("rb") as stream:
             return stream.read() if largest is None else stream.read(largest + 1)
     except FileNotFoundError as error:

@@ -169,7 +169,8 @@ class Coco(FileDetection):
         self, number: int, info: Entry, size: tuple[int, int], objects: list[_Object]
     ) -> Record:
         boxes = np.array([box for _, box in objects], np.float64).reshape(-1, 4)
-        boxes[:, 2:] += boxes[:, :2]
+        with np.errstate(over="ignore"):  # past a float's range it is infinite, and clipped
+            boxes[:, 2:] += boxes[:, :2]
         return Record(
             image_id=number,
             file_name=info["file_name"],
