@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from detcore import models
 from detcore.checkpoints.header import FORMAT, CheckpointError, CheckpointInfo, parse_header
-from detcore.utils.atomic_write import atomic
+from detcore.utils.atomic_write import atomic, unwritten, write_text
 from detcore.utils.errors import DataError
 from detcore.utils.user_files import read_text
 
@@ -39,11 +39,17 @@ def save(path: Path, model: nn.Module, info: CheckpointInfo) -> None:
         info: goes into the JSON and into the header of the weights.
     """
     text = json.dumps({"format": FORMAT, **vars(info)}, indent=2)
-    tensors = unshared(model.state_dict())
+    write_tensors(path, model.state_dict(), {"detcore": text})
+    write_text(path.with_suffix(".json"), text + "\n")
+
+
+def write_tensors(path: Path, tensors: dict[str, Tensor], texts: dict[str, str]) -> None:
+    """Write tensors and the header's texts, whole or not at all; WriteError where that fails."""
     with atomic(path) as aside:
-        save_file(tensors, str(aside), metadata={"detcore": text})
-    with atomic(path.with_suffix(".json")) as aside:
-        aside.write_text(text + "\n", encoding="utf-8")
+        try:
+            save_file(unshared(tensors), str(aside), metadata=texts)
+        except SafetensorError as error:  # which is no OSError where the disk is full
+            raise unwritten(path, error) from error
 
 
 def load(path: str | Path, **options: Any) -> tuple[nn.Module, CheckpointInfo]:

@@ -26,8 +26,10 @@ def bench_command(
     """
     with plain_errors():
         from detcore import bench as benchmark
+        from detcore.commands.output_paths import check_outputs
         from detcore.utils.errors import UsageError
 
+        check_outputs(files={"--json": json_out}, folders={}, inputs=[])
         try:
             benchmark.main(full=full, op=op, json=json_out)
         except ValueError as error:

@@ -114,14 +114,15 @@ def evaluate_command(
                     progress=lambda done, of: status.update(f"evaluating {done}/{of}"),
                 )
         metrics, title = measured.figures, f"{data} ({split})"
-        console.print(metrics_table(metrics, title))
-        console.print(detail_table(metrics))
-        say(f"{headline(metrics)}  ({volume(metrics)})")
+        # files first: what was measured must not be lost to what comes after
         if json_out:
             named = "results" if results else "checkpoint"
             write_json(json_out, {named: source, "split": split, **metrics})
         if save_results:
             write_results(save_results, measured.results)
+        console.print(metrics_table(metrics, title))
+        console.print(detail_table(metrics))
+        say(f"{headline(metrics)}  ({volume(metrics)})")
         if plots:
             drawn = save_figures(metrics, plots)
             say(f"{', '.join(drawn)} {'is' if len(drawn) == 1 else 'are'} in {plots}")

@@ -10,21 +10,30 @@ from typing import NoReturn
 import typer
 
 from detcore.utils.errors import UserError
-from detcore.utils.printing import say_error
+from detcore.utils.printing import print_any_name, say_error
+
+INTERRUPTED = 130  # as shells have it: 128 and the number of SIGINT
 
 
 @contextmanager
 def plain_errors() -> Iterator[None]:
     """Turn what a user can put right into one sentence and exit code 2; bugs keep their trace."""
+    print_any_name()
     logger = logging.getLogger("detcore")
     if not any(isinstance(h, _Notes) for h in logger.handlers):
         logger.addHandler(_Notes())
     try:
         yield
-    except (ImportError, OSError) as error:
-        _fail(str(error))
     except UserError as error:
         _fail(str(error))
+    except ImportError as error:
+        _fail(str(error))
+    except OSError as error:
+        _fail(_sentence(error))
+    except RecursionError:
+        _fail("what was given is nested too deeply")
+    except KeyboardInterrupt:
+        _fail("interrupted", code=INTERRUPTED)
     except RuntimeError as error:
         from detcore.training.train_step import TrainingDiverged
 
@@ -34,8 +43,14 @@ def plain_errors() -> Iterator[None]:
 
 
 def _fail(text: str, code: int = 2) -> NoReturn:
-    say_error("[bold red]error:[/]", text)
+    say_error("error:", text, "bold red")
     raise typer.Exit(code)
+
+
+def _sentence(error: OSError) -> str:
+    """What the system says, behind the file's name instead of a number."""
+    reason = error.strerror or str(error)
+    return f"{error.filename}: {reason}" if error.filename is not None else reason
 
 
 class _Notes(logging.Handler):

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.text import Text
 
 from detcore.commands.exit_codes import plain_errors
 from detcore.commands.options import (
@@ -136,7 +137,7 @@ def predict_command(
                 settings=settings,
                 gallery=gallery,
                 say=say,
-                show=status.update,
+                show=lambda text: status.update(Text(text)),
                 total=None if work.videos else len(work.sources),
             )
         if out:

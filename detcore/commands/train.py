@@ -128,6 +128,7 @@ def train_command(
             validation_data,
         )
         from detcore.data.loading.transforms import Augment
+        from detcore.training import run_lock
         from detcore.training.config import TrainConfig
         from detcore.training.distributed import disband, is_main_process, process_count
         from detcore.training.precision import fast_precision
@@ -145,6 +146,9 @@ def train_command(
         data, val_data = located(data), located(val_data) if val_data else None
         settings = {name: ctx.params[name] for name in flags.settings_of(ctx)}
         settings |= {"data": data, "val_data": val_data}
+        if is_main_process():
+            run_lock.hold(out)
+            ctx.call_on_close(lambda: run_lock.release(out))
         if resume:
             given = {k: settings[k] for k in flags.given(ctx) if k in settings}
             check_unchanged(resume, ctx.default_map or {}, given)

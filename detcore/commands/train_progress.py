@@ -33,7 +33,7 @@ class TrainProgress:
         self.bar = Progress(
             # bar and text together fit 80 characters
             BarColumn(bar_width=10),
-            TextColumn("{task.percentage:>3.0f}%  {task.fields[text]}"),
+            TextColumn("{task.percentage:>3.0f}%  {task.fields[text]}", markup=False),
             console=console,
             disable=not console.is_terminal,
         )

@@ -21,7 +21,7 @@ from detcore.evaluation.error_analysis import Mistakes, mistakes_of, worst
 from detcore.evaluation.evaluator import Measured, shown_rows
 from detcore.evaluation.matching import FORGIVEN, match_images
 from detcore.inference.draw import Colour, Row, draw_boxes, overview
-from detcore.utils.atomic_write import atomic
+from detcore.utils.atomic_write import write_text
 from detcore.utils.json_types import Json
 from detcore.utils.text import counted
 
@@ -110,8 +110,7 @@ def write_report(
         + "\n</body>\n</html>\n"
     )
     path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic(path) as aside:
-        aside.write_text(page, encoding="utf-8")
+    write_text(path, page)
 
 
 def _head(title: str, facts: Json, metrics: Json) -> str:

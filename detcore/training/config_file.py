@@ -12,7 +12,7 @@ from typing import Any, get_args, get_origin
 import yaml
 
 from detcore.training.config import ConfigError
-from detcore.utils.atomic_write import atomic
+from detcore.utils.atomic_write import write_text
 from detcore.utils.errors import DataError
 from detcore.utils.user_files import compose_yaml
 
@@ -70,8 +70,7 @@ def write(path: Path, settings: Mapping[str, Any]) -> None:
     """Write settings as `read` takes them, whole or not at all; folders are made."""
     plain = {k: as_plain(v) for k, v in settings.items()}
     path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic(path) as aside:
-        aside.write_text(yaml.safe_dump(plain, sort_keys=False), encoding="utf-8")
+    write_text(path, yaml.safe_dump(plain, sort_keys=False))
 
 
 def as_plain(value: Any) -> Any:

@@ -18,13 +18,11 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from detcore.checkpoints.checkpoint import CheckpointError, stored, unshared
+from detcore.checkpoints.checkpoint import CheckpointError, stored, write_tensors
 from detcore.training.ema import Ema
-from detcore.utils.atomic_write import atomic
 from detcore.utils.json_types import Json
 
 FORMAT = 1
@@ -89,8 +87,7 @@ def save(
     for rank, state in enumerate(randoms):
         tensors |= {f"random.{rank}.{k}": v for k, v in state.items() if isinstance(v, Tensor)}
         rest["randoms"].append({k: v for k, v in state.items() if not isinstance(v, Tensor)})
-    with atomic(path) as aside:
-        save_file(unshared(tensors), str(aside), metadata={"detcore_state": json.dumps(rest)})
+    write_tensors(path, tensors, {"detcore_state": json.dumps(rest)})
 
 
 def load(path: Path, trainee: Trainee, facts: dict[str, Any]) -> tuple[Progress, list[RandomState]]:

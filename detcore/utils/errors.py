@@ -14,3 +14,7 @@ class UsageError(UserError):
 
 class DataError(UserError):
     """A file or a data set can't be read as asked; the text names the file and what was wanted."""
+
+
+class WriteError(UserError, OSError):
+    """The system can't write a file; the text names it and says what is left of it."""
