@@ -31,9 +31,14 @@ def evaluate_command(
     weights: Weights = None,
     names: Names = None,
     data: Annotated[
-        str | None, typer.Option(help=DATA_HELP + " Default: what it was trained on.")
+        str | None, typer.Option(help=DATA_HELP + " Default: the run's own validation data.")
     ] = None,
-    split: Annotated[str, typer.Option(help="train, val, test or all.")] = "val",
+    split: Annotated[
+        str | None,
+        typer.Option(
+            help="train, val, test or all; val unless given, and all of data that isn't divided."
+        ),
+    ] = None,
     results: Annotated[
         Path | None,
         typer.Option(
@@ -67,7 +72,7 @@ def evaluate_command(
     with plain_errors():
         from detcore.checkpoints.load_model import named_as, open_model
         from detcore.commands.console_tables import detail_table, headline, metrics_table, volume
-        from detcore.commands.model_data import data_for, located
+        from detcore.commands.model_data import data_for, located, own_data
         from detcore.commands.output_paths import check_outputs, inputs_of
         from detcore.evaluation.coco_results import data_to_score, read_results
         from detcore.evaluation.eval_plots import save_figures
@@ -93,7 +98,7 @@ def evaluate_command(
             measured = evaluate_results(truth, found, score=score, details=True)
         else:
             net, info = open_model(checkpoint, model, weights, names, device=device, speed=optimize)
-            data = data or info.data.get("spec")
+            data = data or own_data(info)
             if limit and data != "digits":
                 raise UsageError("--limit is for digits, which are made to any number")
             dataset = data_for(info, data, split, limit)
@@ -113,11 +118,11 @@ def evaluate_command(
                     details=True,
                     progress=lambda done, of: status.update(f"evaluating {done}/{of}"),
                 )
-        metrics, title = measured.figures, f"{data} ({split})"
+        metrics, title = measured.figures, f"{data} ({split or 'val'})"
         # files first: what was measured must not be lost to what comes after
         if json_out:
             named = "results" if results else "checkpoint"
-            write_json(json_out, {named: source, "split": split, **metrics})
+            write_json(json_out, {named: source, "split": split or "val", **metrics})
         if save_results:
             write_results(save_results, measured.results)
         console.print(metrics_table(metrics, title))

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 import logging
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import typer
 
-from detcore.utils.errors import UserError
+from detcore.utils.errors import UsageError, UserError
 from detcore.utils.printing import print_any_name, say_error
 
+_LARGEST = 2**31 - 1  # number that an option takes
 INTERRUPTED = 130  # as shells have it: 128 and the number of SIGINT
 
 
@@ -40,6 +43,30 @@ def plain_errors() -> Iterator[None]:
         if not isinstance(error, TrainingDiverged):
             raise
         _fail(str(error), code=1)
+
+
+def refusing_nonsense(command: Callable[..., None]) -> Callable[..., None]:
+    """A command that first refuses what no option means: NaN, infinity, huge numbers, nothing."""
+
+    @functools.wraps(command)
+    def checked(*args: Any, **given: Any) -> None:
+        with plain_errors():
+            for name, value in given.items():
+                for one in value if isinstance(value, list | tuple) else (value,):
+                    _check_value(name, one)
+            command(*args, **given)
+
+    return checked
+
+
+def _check_value(name: str, value: Any) -> None:
+    option = f"--{name.replace('_', '-')}"
+    if isinstance(value, str) and not value.strip():
+        raise UsageError(f"{option} must not be empty")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise UsageError(f"{option} must be a finite number, got {value}")
+    if isinstance(value, int | float) and abs(value) > _LARGEST:
+        raise UsageError(f"{option} must be at most {_LARGEST}, got {value}")
 
 
 def _fail(text: str, code: int = 2) -> NoReturn:

@@ -43,8 +43,10 @@ def predict_command(
     data: Annotated[
         str | None, typer.Option(help="Take pictures from a data set instead: " + DATA_HELP)
     ] = None,
-    split: Annotated[str, typer.Option(help="Of --data.")] = "val",
-    count: Annotated[int, typer.Option(help="How many of --data.", min=1)] = 8,
+    split: Annotated[str | None, typer.Option(help="Of --data; val unless given.")] = None,
+    count: Annotated[
+        int | None, typer.Option(help="How many of --data; 8 unless given.", min=1)
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(help="A .png or .jpg for one photo, .mp4 or .avi for one video, else folder."),
@@ -110,6 +112,9 @@ def predict_command(
 
         if bool(photos) == bool(data):
             raise UsageError("give photos, or --data")
+        for option, given in (("--split", split), ("--count", count)):
+            if given is not None and not data:
+                raise UsageError(f"{option} needs --data, of which it is")
         net, info = open_model(checkpoint, model, weights, names, device=device, speed=optimize)
         if top_k:
             name_best(net, top_k)
@@ -117,7 +122,11 @@ def predict_command(
             name_above(net, score)
         cut = _tiles(info, tile_size, tile_overlap, wanted=tiles)
         check_format(form, save, info.task)
-        work = _of_data(info, data, split, count) if data else _of_files(photos or [], frames)
+        work = (
+            _of_data(info, data, split or "val", count or 8)
+            if data
+            else _of_files(photos or [], frames)
+        )
         read = inputs_of(checkpoint, weights, names, data=data)
         _check_places(work, read, out=out, save=save, form=form, json_out=json_out)
         settings = Settings(

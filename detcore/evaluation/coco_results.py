@@ -69,7 +69,7 @@ def read_results(path: Path, truth: Json) -> list[Json]:
     return results
 
 
-def data_to_score(spec: str, split: str) -> DetectionDataset:
+def data_to_score(spec: str, split: str | None) -> DetectionDataset:
     """Detection data for results that are there already: a COCO file needs no pictures for it.
 
     Raises:
@@ -78,7 +78,8 @@ def data_to_score(spec: str, split: str) -> DetectionDataset:
     path = Path(spec)
     if path.suffix.lower() == ".json" and path.is_file():
         return Coco(path, need_pictures=False)
-    data: AnyDataset = load(spec, split)
+    # without a split all that isn't divided: it is given for evaluation
+    data: AnyDataset = load(spec, split or "val", val_share=None if split else 1.0)
     if not isinstance(data, DetectionDataset):
         raise DataError(f"{spec} is for {data.task}, results in COCO's form are for detection")
     return data

@@ -2,10 +2,8 @@
 
 from detcore.training import resume_state
 
-CHECKPOINTS = (
-    *("best.safetensors", "best.json", "last.safetensors", "last.json"),
-    resume_state.NAME,
-)
+WEIGHTS = ("best.safetensors", "last.safetensors")
+CHECKPOINTS = (*WEIGHTS, "best.json", "last.json", resume_state.NAME)
 TABLES = ("log.csv", "val.csv")
 RESULTS = ("metrics.json", "loss.png")
 SETTINGS = "config.yaml"

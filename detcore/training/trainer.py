@@ -23,7 +23,7 @@ from detcore.training import resume_state, run_lock
 from detcore.training.config import RESUMABLE, ConfigError, TrainConfig
 from detcore.training.lr_schedule import Schedule
 from detcore.training.precision import own_forward
-from detcore.training.run_files import CHECKPOINTS, RUN_FILES
+from detcore.training.run_files import CHECKPOINTS, RUN_FILES, WEIGHTS
 from detcore.training.run_log import Log
 from detcore.training.stop_signal import StopSignal
 from detcore.training.train_step import Learner, TrainingDiverged
@@ -175,7 +175,7 @@ class _Run:
             self.progress, randoms = resume_state.load(file, self.learner.trainee, self._facts())
             resume_state.set_random_state(randoms[self.learner.rank])
             self.saved_step = self.progress.step
-        elif resume and self.out and any((self.out / n).exists() for n in CHECKPOINTS):
+        elif resume and self.out and any((self.out / n).exists() for n in WEIGHTS):
             raise CheckpointError(
                 f"{self.out}: there are weights, but no {resume_state.NAME} to go on from; begin a "
                 "new run in another folder"

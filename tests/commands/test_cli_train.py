@@ -118,7 +118,7 @@ def test_a_signal_is_answered_with_how_to_go_on(tmp_path, monkeypatch):
             os.kill(os.getpid(), signal.SIGINT)
 
     monkeypatch.setattr(module._Run, "_step", signalled)
-    text = call("train", "--steps", 9, "--out", tmp_path, *TINY)
+    text = call("train", "--steps", 9, "--out", tmp_path, *TINY, code=130)
     assert "interrupted after 2 steps" in text
     assert f"go on with: detcore train --resume {tmp_path}" in text
     monkeypatch.undo()
