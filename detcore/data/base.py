@@ -21,6 +21,7 @@ import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from os.path import isfile
 from pathlib import Path
 from typing import Any
 
@@ -248,7 +249,7 @@ class FileDetection(DetectionDataset):
         path: of its file; None if there is none. named: what a missing one is called. record_of:
         gives its record for its size, see `size_of`.
         """
-        if path is None or not path.is_file():
+        if path is None or not isfile(path):
             # an annotation's picture, of no known name, or the picture itself
             what = "its picture" if path is None else "picture"
             self.faults.left_out(Kind.MISSING, named, f"{what} is missing; left out")

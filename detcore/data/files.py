@@ -1,6 +1,7 @@
 """The files of a data set: which count, and each folder walked once.
 
-Hidden entries and what systems leave in folders are no data, in any reader.
+Hidden entries and what systems leave in folders are no data, in any reader. Whether a file that an
+annotation names is there is asked of os.path, which says no to a name that no system takes.
 """
 
 from __future__ import annotations

@@ -179,3 +179,13 @@ def test_names_are_never_used_twice():
     assert free_name("overview.jpg", None, ".png", taken) == "overview-2.png"
     assert free_name("camera:0", 3, ".png", taken) == "camera-0-000003.png"
     assert free_name("rtsp://host/live", 0, ".txt", taken) == "live-000000.txt"
+
+
+def test_a_weak_model_says_how_near_it_came():
+    shots = [Frame("a.png", pixels(scene(red=(4, 4))))]
+    _, said, _ = run(shots, net=Finder(scores=(0.316, 0.2)))
+    assert said == ["a.png: nothing found (the best has a score of 0.32; --score 0.31 shows it)"]
+    _, said, _ = run(shots, net=Finder(scores=(0.316, 0.2)), score=0.31)
+    assert said == ["a.png: 1 red"]
+    _, said, _ = run([Frame("b.png", pixels(scene()))])
+    assert said == ["b.png: nothing found"]

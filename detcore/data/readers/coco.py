@@ -5,6 +5,7 @@ from __future__ import annotations
 import mmap
 from collections.abc import Sequence
 from math import isfinite
+from os.path import isfile
 from pathlib import Path
 from typing import Any
 
@@ -107,7 +108,7 @@ class Coco(FileDetection):
         shift = self._shift(document)
         for info, objects in chosen:
             path = pictures.of(info["file_name"])
-            if need_pictures and not path.is_file():
+            if need_pictures and not isfile(path):
                 self.faults.left_out(Kind.MISSING, path, "picture is missing; left out")
             elif size := self._size(document, info, path):
                 self.add(self._record(int(info["id"]) + shift, info, size, objects), path)
@@ -122,7 +123,7 @@ class Coco(FileDetection):
         """(width, height) in pixels of the picture, or else as stated; None if that can't be."""
         width, height = (int(info.get(k, 0)) for k in ("width", "height"))
         stated = (width, height) if width > 0 and height > 0 else None
-        if path.is_file():
+        if isfile(path):
             return self.size_of(path, stated)
         if stated:
             return stated

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from os.path import isfile
 from pathlib import Path
 
 from detcore.data.faults import DataError
@@ -70,7 +71,7 @@ class Pictures:
         """The file of a picture, or where it would be if it were there."""
         for folder, k in (self.last, *self._ways()):
             spelled = self._spelled(name, k)
-            if spelled is not None and (path := folder / spelled).is_file():
+            if spelled is not None and isfile(path := folder / spelled):
                 self.last = folder, k
                 return path
         return self.last[0] / _with_slashes(name)
@@ -112,7 +113,7 @@ def find_pictures(
     root = file.parent.parent if file.parent.name == "annotations" else file.parent
     likely = [root / tail, root / "images" / tail, root / "images", root, file.parent]
     pictures = Pictures([folder] if folder else likely, names)
-    if needed and not any(pictures.of(name).is_file() for name in names):
+    if needed and not any(isfile(pictures.of(name)) for name in names):
         tried = ", ".join(map(str, pictures.folders))
         raise DataError(
             f"{file}: its pictures were not found, the first is {names[0]} (in {tried})"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from functools import partial
+from os.path import isfile
 from pathlib import Path
 
 import numpy as np
@@ -67,7 +68,7 @@ class Kitti(FileDetection):
             # listed by ImageSets and not there: as good as a label file that is missing
             found = lines[stem] if stem in lines else self._lines(base / f"label_2/{stem}.txt")
             names = [base / "image_2" / (stem + suffix) for suffix in (".png", *IMAGE_SUFFIXES)]
-            picture = next((p for p in names if p.is_file()), None)
+            picture = next((p for p in names if isfile(p)), None)
             self.take(
                 picture or names[0], names[0], partial(self._record, found, picture or names[0])
             )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from os.path import isfile
 from pathlib import Path
 from typing import Any
 
@@ -130,7 +131,7 @@ class _Row:
 
 def _picture(file: Path, name: str) -> Path | None:
     folders = (file.parent, file.parent / "images")
-    return next((p for f in folders if (p := f / name).is_file()), None)
+    return next((p for f in folders if isfile(p := f / name)), None)
 
 
 def is_multilabel(file: Path) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 from itertools import islice
+from os.path import isfile
 from pathlib import Path
 
 import numpy as np
@@ -142,8 +143,8 @@ def _text_of(picture: Path) -> Path | None:
     if "images" in folders:
         last = len(folders) - 1 - folders[::-1].index("images")
         folders[last] = "labels"
-    for file in (Path(*folders) / f"{picture.stem}.txt", picture.with_suffix(".txt")):
-        if file.is_file():
+    for file in (Path(*folders) / f"{picture.stem}.txt", picture.parent / f"{picture.stem}.txt"):
+        if isfile(file):
             return file
     return None
 

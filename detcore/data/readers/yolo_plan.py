@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from os.path import exists, isdir, isfile
 from pathlib import Path
 from typing import Any
 
@@ -49,12 +50,12 @@ class Plan:
         return [p for entry in self.places[split] for p in self._pictures(self._place(entry))]
 
     def _is_there(self, split: str) -> bool:
-        return any(place.exists() for e in self.places[split] for place in self._candidates(e))
+        return any(exists(place) for e in self.places[split] for place in self._candidates(e))
 
     def _place(self, entry: str) -> Path:
         tried = self._candidates(entry)
         for place in tried:
-            if place.exists():
+            if exists(place):
                 return place
         looked = ", ".join(dict.fromkeys(map(str, tried)))
         raise DataError(f"{self.base}: {entry} is not there (looked for {looked})")
@@ -65,7 +66,7 @@ class Plan:
 
     def _pictures(self, place: Path) -> list[Path]:
         """Those in a folder, at any depth, or those that a list names."""
-        if place.is_dir():
+        if isdir(place):
             return pictures_under(place)
         lines = [line.strip() for line in read_text(place).splitlines() if line.strip()]
         inside = place.resolve().is_relative_to(self.home.resolve())
@@ -83,7 +84,7 @@ class Plan:
         inside = name.removeprefix("data/")
         beside, above = listing.parent, self.base.parent
         places = (beside / line, beside / name, self.base / name, above / name, self.base / inside)
-        return next((p for p in places if p.is_file()), places[0])
+        return next((p for p in places if isfile(p)), places[0])
 
 
 def plan_of(root: Path, split: str = "train") -> Plan:
@@ -135,7 +136,7 @@ def _described(file: Path, split: str) -> Plan:
     if "names" not in said:
         raise DataError(f"{file}: wanted a key names, as a set in YOLO's form has it")
     roots = [file.parent / str(said.get("path") or ""), file.parent]
-    base = next(root for root in roots if root.is_dir())
+    base = next(root for root in roots if isdir(root))
     places = {}
     for wanted in dict.fromkeys((*SPLITS, split)):
         entries: Any = next((said[n] for n in said if is_named(n, wanted) and said[n]), None)
@@ -195,7 +196,7 @@ def _darknet(root: Path) -> dict[str, str]:
 def _near(root: Path, entry: str) -> Path | None:
     """A file that Darknet's paths name, which are from where it was started."""
     places = (root / entry, root.parent / entry, root / entry.removeprefix("data/"))
-    return next((p for p in (*places, root / Path(entry).name) if p.is_file()), None)
+    return next((p for p in (*places, root / Path(entry).name) if isfile(p)), None)
 
 
 def _listed_in(root: Path, data: dict[str, str]) -> dict[str, list[str]]:

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from os.path import exists
 from pathlib import Path
 from typing import Any
 
@@ -120,7 +121,7 @@ def _open(
 def _file_and_text(error: DataError, path: Path | None) -> tuple[Path | None, str]:
     """Errors begin with the file or folder that they are about; else it is the data set."""
     file, _, text = str(error).partition(": ")
-    return (Path(file), text) if text and Path(file).exists() else (path, str(error))
+    return (Path(file), text) if text and exists(file) else (path, str(error))
 
 
 def _empty_files(path: Path | None) -> list[Path]:
