@@ -90,7 +90,8 @@ def test_an_unsure_sighting_keeps_the_number_and_is_not_shown():
 
 def test_below_the_confidence_nothing_is_shown():
     answers, said, _ = run([Frame("x.png", pixels(scene(red=(1, 1))))], score=0.95)
-    assert answers[0]["detections"] == [] and said == ["x.png: nothing found"]
+    assert answers[0]["detections"] == []
+    assert said == ["x.png: nothing found (the best has a score of 0.90; --score 0.89 shows it)"]
 
 
 def test_a_camera_ends_with_ctrl_c_and_still_answers():
@@ -125,7 +126,7 @@ def test_a_video_is_drawn_into_a_video(tmp_path, monkeypatch):
     first = written["frames"][0]
     assert first.shape == (384, 512, 3)
     assert first[200, 120].tolist() == [255, 0, 0]
-    with pytest.raises(DataError, match=r"refused\.mp4: OpenCV can't write a video there"):
+    with pytest.raises(DataError, match=r"refused\.mp4: OpenCV can't write a video of 10 frames"):
         run(film, out=tmp_path / "refused.mp4", videos=1)
 
 
