@@ -17,6 +17,7 @@ from detcore.commands.options import (
     Names,
     Optimize,
     PublishedModel,
+    Threads,
     Weights,
 )
 from detcore.utils.printing import console, say
@@ -67,6 +68,7 @@ def evaluate_command(
     ] = None,
     optimize: Optimize = "no",
     device: Device = "auto",
+    threads: Threads = None,
 ) -> None:
     """Measure a model, or detections that are there already, and print a table."""
     with plain_errors():
@@ -74,6 +76,7 @@ def evaluate_command(
         from detcore.commands.console_tables import detail_table, headline, metrics_table, volume
         from detcore.commands.model_data import data_for, located, own_data
         from detcore.commands.output_paths import check_outputs, inputs_of
+        from detcore.commands.threads import set_threads
         from detcore.evaluation.coco_results import data_to_score, read_results
         from detcore.evaluation.eval_plots import save_figures
         from detcore.evaluation.evaluator import evaluate, evaluate_results
@@ -82,6 +85,7 @@ def evaluate_command(
         from detcore.utils.atomic_write import write_json
         from detcore.utils.errors import UsageError
 
+        set_threads(threads)
         files_out = {"--json": json_out, "--report": report, "--save-results": save_results}
         read = inputs_of(results, checkpoint, weights, names, data=data)
         check_outputs(files=files_out, folders={"--plots": plots}, inputs=read)

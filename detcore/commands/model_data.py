@@ -9,7 +9,7 @@ from torch import nn
 from detcore.checkpoints.checkpoint import CheckpointInfo
 from detcore.data import AnyDataset, load
 from detcore.data.loading.registry import named
-from detcore.data.splits import SPLITS
+from detcore.data.splits import SPLITS, VAL_SHARE
 from detcore.inference.tiles import Tiles
 from detcore.utils.errors import UsageError
 
@@ -19,11 +19,11 @@ def open_data(
 ) -> AnyDataset:
     """Open data; `chosen` says of which task, size, seed and length the digits are to be.
 
-    val_share: as in `detcore.data.load`.
+    val_share: as in `detcore.data.load`; None: a fifth, of a part ``train`` too.
     """
     known = ("task", "size", "seed", "length") if spec == "digits" else ()
     options = {k: chosen[k] for k in known if chosen.get(k) is not None}
-    return load(spec, split, val_share=val_share, **options)
+    return load(spec, split, val_share=VAL_SHARE if val_share is None else val_share, **options)
 
 
 def data_for(

@@ -19,6 +19,7 @@ from detcore.commands.options import (
     Names,
     Optimize,
     PublishedModel,
+    Threads,
     Weights,
 )
 from detcore.utils.printing import console, say
@@ -95,6 +96,7 @@ def predict_command(
     ] = "json",
     optimize: Optimize = "no",
     device: Device = "auto",
+    threads: Threads = None,
 ) -> None:
     """Find objects in photos and videos, or name what they show: pictures and data come out.
 
@@ -104,12 +106,14 @@ def predict_command(
         from detcore.checkpoints.load_model import open_model
         from detcore.commands.model_data import name_above, name_best
         from detcore.commands.output_paths import inputs_of
+        from detcore.commands.threads import set_threads
         from detcore.inference.export_formats import check_format, write_answers
         from detcore.inference.output_writer import Gallery
         from detcore.inference.predict_loop import Settings, annotate
         from detcore.utils.atomic_write import write_json
         from detcore.utils.errors import UsageError
 
+        set_threads(threads)
         if bool(photos) == bool(data):
             raise UsageError("give photos, or --data")
         for option, given in (("--split", split), ("--count", count)):

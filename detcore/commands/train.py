@@ -9,7 +9,7 @@ import typer
 
 from detcore.commands import train_flags as flags
 from detcore.commands.exit_codes import INTERRUPTED, plain_errors
-from detcore.commands.options import Data, Device, MaxDamaged, Seed
+from detcore.commands.options import Data, Device, MaxDamaged, Seed, Threads
 from detcore.utils.printing import console, say
 
 
@@ -117,6 +117,7 @@ def train_command(
     workers: flags.Workers = 0,
     precision: flags.Precision = "no",
     device: Device = "auto",
+    threads: Threads = None,
     seed: Seed = 0,
 ) -> None:
     """Train a model; without --minutes, --epochs or --steps for 10 epochs.
@@ -134,6 +135,7 @@ def train_command(
             is_saved,
             saved_model,
         )
+        from detcore.commands.threads import set_threads
         from detcore.commands.train_progress import TrainProgress, summary
         from detcore.commands.train_setup import (
             augmentation,
@@ -154,6 +156,7 @@ def train_command(
         from detcore.utils.errors import UsageError
 
         console.quiet = not is_main_process()
+        set_threads(threads)
         one_of("--precision", precision, ("no", "bf16", "fp16", "auto"))
         one_of("--optimizer", optimizer, ("adamw", "sgd"))
         checked_device(device)

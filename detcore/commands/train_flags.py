@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 # these say nothing of the run itself
-_NO_SETTINGS = ("config_file", "resume", "overwrite")
+_NO_SETTINGS = ("config_file", "resume", "overwrite", "threads")
 
 ImageSize = Annotated[
     int | None, typer.Option(help="Longer side inside the model, pixels.", min=32, max=16384)

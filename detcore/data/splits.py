@@ -2,7 +2,7 @@
 
 A set may have parts of its own, by folders, files or lists. ``train``, ``val`` and ``test`` go by
 the names that people use, in any letter case. Where no part is for validation, a share of the
-training part is, by a hash of the pictures' names; the log says so.
+training part may be, by a hash of the pictures' names; the log says so.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def part(
     source: Path,
     *,
     name_of: Callable[[Entry], str],
-    val_share: float = VAL_SHARE,
+    val_share: float | None = None,
 ) -> list[Entry]:
     """The entries of a split.
 
@@ -71,7 +71,8 @@ def part(
         split: its name. ``all`` takes every part's.
         source: the set's file or folder, as messages name it.
         name_of: of an entry the name that its side hangs on where parts are divided.
-        val_share: of the training part that is held out where no part is for validation.
+        val_share: of the training part that is held out where no part is for validation; None: a
+            fifth of a set that isn't divided or of ``trainval``, nothing of a part ``train``.
 
     Raises:
         NoSplit: there is no such part; the text has those that there are.
@@ -88,13 +89,15 @@ def part(
     has_val = any(is_named(name, "val") for name in own)
     if is_there and (asked != "train" or has_val):
         return found
-    if asked not in ("train", "val") or has_val or (asked == "val" and not 0 < val_share < 1):
+    has_train = any(is_named(name, "train") for name in own)
+    share = (0.0 if has_train else VAL_SHARE) if val_share is None else val_share
+    if asked not in ("train", "val") or has_val or (asked == "val" and not 0 < share < 1):
         raise no_split(source, split, own)
     whole = [e for name in own if is_named(name, "train") for e in own[name]]
     whole = whole or [e for name in own if name.lower() == _BOTH for e in own[name]]
-    if not whole and not any(is_named(name, "train") for name in own):
+    if not whole and not has_train:
         raise no_split(source, split, own)
-    return _shared_out(whole, asked, source, name_of, val_share if val_share < 1 else 0)
+    return _shared_out(whole, asked, source, name_of, share if share < 1 else 0)
 
 
 def _shared_out(
@@ -102,7 +105,7 @@ def _shared_out(
     split: str,
     source: Path,
     name_of: Callable[[Entry], str],
-    val_share: float,
+    val_share: float | None,
 ) -> list[Entry]:
     keep = set(hashed_split(map(name_of, entries), split, source, val_share))
     return [entry for entry in entries if name_of(entry) in keep]
@@ -120,7 +123,7 @@ def no_split(source: Path, split: str, there: Iterable[str], what: str = "") -> 
 
 
 def hashed_split(
-    names: Iterable[str], split: str, source: Path, val_share: float = VAL_SHARE
+    names: Iterable[str], split: str, source: Path, val_share: float | None = None
 ) -> list[str]:
     """Share names out where a data set has no split of its own, by default 80% train, 20% val.
 
@@ -132,6 +135,7 @@ def hashed_split(
         NoSplit: any other split is asked for, or its share of the names is none.
     """
     names = list(names)
+    val_share = VAL_SHARE if val_share is None else val_share
     if split == "all" or (split == "val" and val_share >= 1):
         return names
     if split == "train" and val_share <= 0:

@@ -37,12 +37,16 @@ def test_a_part_of_its_own_counts_whole():
 @pytest.mark.parametrize("name", ["train", "trainval"])
 def test_without_a_part_for_validation_a_share_of_training_is(name, caplog):
     own = {name: NAMES, "test": ["t.jpg"]}
-    train, val = taken(own, "train"), taken(own, "val")
+    train, val = (taken(own, s, val_share=0.2) for s in ("train", "val"))
     assert sorted(train + val) == sorted(NAMES)
     assert 10 < len(val) < 30
     assert f"set: no pictures set apart for validation; val is {len(val)} of 100" in caplog.text
     assert taken(own, "test") == ["t.jpg"]
     assert len(taken(own, "val", val_share=0.5)) > 35
+    if name == "train":  # of a part of its own nothing is taken unasked
+        assert taken(own, "train") == NAMES
+        with pytest.raises(NoSplit):
+            taken(own, "val")
     # data that is for evaluation alone, and training whose validation data is elsewhere
     assert taken(own, "train", val_share=0) == NAMES
     with pytest.raises(NoSplit, match=r"no split 'val' .*--split"):

@@ -30,7 +30,6 @@ from detcore.data.readers.torchvision_sets import (
 from detcore.data.readers.voc import Voc, is_voc
 from detcore.data.readers.yolo import YoloText, is_yolo
 from detcore.data.readers.yolo_plan import YAML_SUFFIXES
-from detcore.data.splits import VAL_SHARE
 
 AnyDataset = DetectionDataset | ClassificationDataset
 
@@ -60,7 +59,8 @@ def load(
             column ``split``.
         faults: given to readers of files: takes up what is wrong with them.
         val_share: of the training pictures that is held out for ``val`` where the data has none
-            for validation; None: a fifth. 1 takes data without splits whole for ``val``, 0 holds
+            for validation; None: a fifth of data that isn't divided, nothing of a part ``train``.
+            1 takes data without splits whole for ``val``, 0 holds
             nothing out. See `detcore.data.splits`.
         options: handed to the reader. For ``digits``: ``task`` ("detection" or
             "classification"), ``size`` (pixels), ``length``, ``seed``.
@@ -97,7 +97,7 @@ def _coco(
     split: str,
     *,
     faults: Faults | None = None,
-    val_share: float = VAL_SHARE,
+    val_share: float | None = None,
     **options: Any,
 ) -> Coco:
     options |= {"faults": faults, "val_share": val_share}

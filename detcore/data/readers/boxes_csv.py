@@ -14,7 +14,7 @@ from detcore.data.base import FileDetection, Record, Transform
 from detcore.data.faults import DataError, Faults, Kind
 from detcore.data.files import files_in
 from detcore.data.readers.file_finder import files_of_split, find_pictures
-from detcore.data.splits import VAL_SHARE, hashed_split
+from detcore.data.splits import hashed_split
 from detcore.utils.user_files import csv_rows
 
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
@@ -62,7 +62,7 @@ class BoxesCsv(FileDetection):
         split: str = "train",
         *,
         classes: Sequence[str] | None = None,
-        val_share: float = VAL_SHARE,
+        val_share: float | None = None,
         transforms: Transform | None = None,
         faults: Faults | None = None,
     ) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 from detcore.data.base import FileDetection, Record, Transform
 from detcore.data.faults import DataError, Faults, Kind
 from detcore.data.files import files_in, folders_in
-from detcore.data.splits import VAL_SHARE, part
+from detcore.data.splits import part
 from detcore.utils.user_files import read_json
 
 CLASSES = ("person", "rider", "car", "truck", "bus", "train", "motorcycle", "bicycle")
@@ -51,7 +51,7 @@ class Cityscapes(FileDetection):
         split: str = "train",
         *,
         classes: Sequence[str] | None = None,
-        val_share: float = VAL_SHARE,
+        val_share: float | None = None,
         transforms: Transform | None = None,
         faults: Faults | None = None,
     ) -> None:
@@ -131,7 +131,7 @@ def is_cityscapes(root: Path) -> bool:
     return bool(files_in(root / "gtFine", f"*/*/*{_TAIL}"))
 
 
-def _annotations(root: Path, split: str, val_share: float) -> list[Path]:
+def _annotations(root: Path, split: str, val_share: float | None) -> list[Path]:
     base = root / "gtFine"
     if not base.is_dir():
         raise DataError(f"{root}: no folder gtFine (looked for gtFine/<split>/<city>/*{_TAIL})")

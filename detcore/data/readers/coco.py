@@ -16,7 +16,7 @@ from detcore.data.faults import DataError, Faults, Kind
 from detcore.data.files import files_in
 from detcore.data.readers.coco_json import Document, Entry, box_of, read_document
 from detcore.data.readers.file_finder import files_of_split, find_pictures
-from detcore.data.splits import VAL_SHARE, hashed_split
+from detcore.data.splits import hashed_split
 
 _LISTS = (b'"images"', b'"annotations"', b'"categories"')
 _Object = tuple[Entry, list[float]]  # annotation; x, y, width, height in pixels
@@ -61,7 +61,7 @@ class Coco(FileDetection):
         images: str | Path | None = None,
         *,
         split: str = "all",
-        val_share: float = VAL_SHARE,
+        val_share: float | None = None,
         transforms: Transform | None = None,
         faults: Faults | None = None,
         need_pictures: bool = True,
@@ -186,7 +186,7 @@ class Coco(FileDetection):
 
 
 def annotation_files(
-    root: Path, split: str, val_share: float = VAL_SHARE
+    root: Path, split: str, val_share: float | None = None
 ) -> tuple[list[Path], str] | None:
     """The JSON files for `split` under a folder, and the split to take of them.
 

@@ -8,11 +8,11 @@ from os.path import isfile
 from pathlib import Path
 
 from detcore.data.faults import DataError
-from detcore.data.splits import SPLITS, VAL_SHARE, is_named, no_split
+from detcore.data.splits import SPLITS, is_named, no_split
 
 
 def files_of_split(
-    root: Path, found: Sequence[Path], split: str, form: str, val_share: float = VAL_SHARE
+    root: Path, found: Sequence[Path], split: str, form: str, val_share: float | None = None
 ) -> tuple[list[Path], str]:
     """Which files of labels under a folder are for `split`, and the split to take of them.
 
@@ -31,7 +31,7 @@ def files_of_split(
         NoSplit: none is for this split.
     """
     named = {s: file for s in SPLITS if (file := _named(root, found, s))}
-    held_out = "train" in named and "val" not in named and 0 < val_share < 1
+    held_out = "train" in named and "val" not in named and 0 < (val_share or 0) < 1
     if own := _named(root, found, split):
         return [own], split if split == "train" and held_out else "all"
     if named and split == "all":

@@ -18,7 +18,7 @@ from detcore.data.files import (
     tell_of_others,
 )
 from detcore.data.images import read_image
-from detcore.data.splits import VAL_SHARE, hashed_split, part, split_folders, split_of
+from detcore.data.splits import hashed_split, part, split_folders, split_of
 
 _Sample = tuple[int, Path, int]  # number from 1, file, class from 0
 
@@ -49,7 +49,7 @@ class Folder(ClassificationDataset):
         split: str = "train",
         *,
         leave: Sequence[str] = (),
-        val_share: float = VAL_SHARE,
+        val_share: float | None = None,
         transforms: Transform | None = None,
     ) -> None:
         self.root = Path(root)

@@ -13,7 +13,7 @@ from detcore.data.base import FileDetection, Record, Transform, log
 from detcore.data.faults import DataError, Faults, Kind
 from detcore.data.files import files_in
 from detcore.data.images import IMAGE_SUFFIXES
-from detcore.data.splits import VAL_SHARE, hashed_split, is_named, lists_in, part
+from detcore.data.splits import hashed_split, is_named, lists_in, part
 
 CLASSES = ("Car", "Van", "Truck", "Pedestrian", "Person_sitting", "Cyclist", "Tram", "Misc")
 _DONT_CARE = "dontcare"  # in any letter case
@@ -50,7 +50,7 @@ class Kitti(FileDetection):
         root: str | Path,
         split: str = "train",
         *,
-        val_share: float = VAL_SHARE,
+        val_share: float | None = None,
         transforms: Transform | None = None,
         faults: Faults | None = None,
     ) -> None:
@@ -129,7 +129,9 @@ def _classes(root: Path, lines: Iterable[Sequence[_Line]]) -> Sequence[str]:
     return sorted(there)
 
 
-def _chosen(root: Path, base: Path, stems: list[str], split: str, val_share: float) -> list[str]:
+def _chosen(
+    root: Path, base: Path, stems: list[str], split: str, val_share: float | None
+) -> list[str]:
     lists = lists_in(root / "ImageSets") or lists_in(base / "ImageSets")
     # KITTI's test list names pictures that have no labels
     own = {name: of for name, of in lists.items() if not is_named(name, "test")}

@@ -16,7 +16,7 @@ from detcore.data.faults import DataError, Faults, Kind
 from detcore.data.files import files_in
 from detcore.data.images import IMAGE_SUFFIXES, read_image
 from detcore.data.readers.file_finder import files_of_split
-from detcore.data.splits import VAL_SHARE, hashed_split, no_split, part
+from detcore.data.splits import hashed_split, no_split, part
 from detcore.utils.user_files import csv_rows, read_json
 
 _LISTS = ("labels", "label", "tags")  # columns of names
@@ -62,7 +62,7 @@ class MultiLabel(ClassificationDataset):
         split: str = "train",
         *,
         classes: Sequence[str] | None = None,
-        val_share: float = VAL_SHARE,
+        val_share: float | None = None,
         transforms: Transform | None = None,
         faults: Faults | None = None,
     ) -> None:
@@ -172,7 +172,7 @@ def _lists_pictures(file: Path) -> bool:
     return any(path is not None and path.parent in places for path in found)
 
 
-def _file_for(source: Path, split: str, val_share: float) -> tuple[Path, str]:
+def _file_for(source: Path, split: str, val_share: float | None) -> tuple[Path, str]:
     """The file, and the split to take of it."""
     if source.is_file():
         return source, "all"
@@ -187,7 +187,7 @@ def _file_for(source: Path, split: str, val_share: float) -> tuple[Path, str]:
     return found[0], share
 
 
-def _of_split(file: Path, rows: list[_Row], split: str, val_share: float) -> list[_Row]:
+def _of_split(file: Path, rows: list[_Row], split: str, val_share: float | None) -> list[_Row]:
     if split == "all":
         return rows
     own: dict[str, list[_Row]] = {}

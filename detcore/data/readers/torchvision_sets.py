@@ -22,7 +22,7 @@ from detcore.data.base import ClassificationDataset, Transform
 from detcore.data.faults import DataError, NoSplit
 from detcore.data.files import folders_in
 from detcore.data.readers.folder import Folder
-from detcore.data.splits import VAL_SHARE, is_named, split_of
+from detcore.data.splits import is_named, split_of
 
 _WORDNET = re.compile(r"n\d{8}")
 _TEN = tuple(str(digit) for digit in range(10))
@@ -117,7 +117,7 @@ def caltech256(
     split: str = "train",
     *,
     clutter: bool = True,
-    val_share: float = VAL_SHARE,
+    val_share: float | None = None,
     transforms: Transform | None = None,
 ) -> Folder:
     """Caltech-256 (Griffin et al., 2007), from ``256_ObjectCategories``.
@@ -148,7 +148,7 @@ def imagenet(
     root: str | Path,
     split: str = "train",
     *,
-    val_share: float = VAL_SHARE,
+    val_share: float | None = None,
     transforms: Transform | None = None,
 ) -> Folder:
     """ImageNet's 1,000 classes (Russakovsky et al., IJCV 2015) in folders.

@@ -19,7 +19,7 @@ from detcore.data.base import FileDetection, Record, Transform, box_areas
 from detcore.data.faults import DataError, Faults, Kind
 from detcore.data.files import files_in, is_picture
 from detcore.data.images import IMAGE_SUFFIXES
-from detcore.data.splits import VAL_SHARE, is_named, lists_in, part
+from detcore.data.splits import is_named, lists_in, part
 from detcore.utils.user_files import read_text
 
 _Box = tuple[float, float, float, float]
@@ -64,7 +64,7 @@ class Voc(FileDetection):
         *,
         classes: Sequence[str] | None = None,
         one_based: bool = False,
-        val_share: float = VAL_SHARE,
+        val_share: float | None = None,
         transforms: Transform | None = None,
         faults: Faults | None = None,
     ) -> None:
@@ -168,7 +168,7 @@ def _annotation_files(root: Path, needed: bool = True) -> list[Path]:
 
 
 def _of_split(
-    root: Path, files: list[Path], split: str, faults: Faults, val_share: float
+    root: Path, files: list[Path], split: str, faults: Faults, val_share: float | None
 ) -> list[Path]:
     if split == "all":
         return files

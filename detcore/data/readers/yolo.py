@@ -20,7 +20,6 @@ from detcore.data.readers.yolo_plan import (
     name_from,
     plan_of,
 )
-from detcore.data.splits import VAL_SHARE
 from detcore.utils.user_files import read_text, read_yaml
 
 _TEXTS = ("*.txt", "labels/*.txt", "labels/*/*.txt", "*/labels/*.txt")
@@ -61,7 +60,7 @@ class YoloText(FileDetection):
         root: str | Path,
         split: str = "train",
         *,
-        val_share: float = VAL_SHARE,
+        val_share: float | None = None,
         transforms: Transform | None = None,
         faults: Faults | None = None,
     ) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from detcore.data.faults import DataError
 from detcore.data.files import files_in, folders_in, is_picture, pictures_under
-from detcore.data.splits import SPLITS, is_named, part, split_of
+from detcore.data.splits import SPLITS, VAL_SHARE, is_named, part, split_of
 from detcore.utils.user_files import read_text, read_yaml
 
 YAML_SUFFIXES = (".yaml", ".yml")
@@ -34,8 +34,10 @@ class Plan:
     roots: Sequence[Path]
     keypoints: int = 0
 
-    def pictures(self, split: str, val_share: float) -> list[Path]:
+    def pictures(self, split: str, val_share: float | None) -> list[Path]:
         """The pictures of a split, by name or in a list's order; see `detcore.data.splits`."""
+        if val_share is None and set(self.places) == {"train"}:
+            val_share = VAL_SHARE  # a description must name pictures to learn from, divided or not
         asked = [s for s in self.places if is_named(s, split)]
         if split == "all":
             # descriptions often name test pictures that nobody has
