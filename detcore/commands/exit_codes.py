@@ -14,7 +14,8 @@ import typer
 from detcore.utils.errors import UsageError, UserError
 from detcore.utils.printing import print_any_name, say_error
 
-_LARGEST = 2**31 - 1  # number that an option takes
+_LARGEST = 2**31 - 1  # whole number that an option takes
+_LARGEST_REAL = 1e19  # the same of other numbers: learning rates to see a run diverge, say
 INTERRUPTED = 130  # as shells have it: 128 and the number of SIGINT
 
 
@@ -65,8 +66,9 @@ def _check_value(name: str, value: Any) -> None:
         raise UsageError(f"{option} must not be empty")
     if isinstance(value, float) and not math.isfinite(value):
         raise UsageError(f"{option} must be a finite number, got {value}")
-    if isinstance(value, int | float) and abs(value) > _LARGEST:
-        raise UsageError(f"{option} must be at most {_LARGEST}, got {value}")
+    most = _LARGEST if isinstance(value, int) else _LARGEST_REAL
+    if isinstance(value, int | float) and abs(value) > most:
+        raise UsageError(f"{option} must be at most {most}, got {value}")
 
 
 def _fail(text: str, code: int = 2) -> NoReturn:

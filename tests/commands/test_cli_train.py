@@ -142,7 +142,8 @@ def test_a_resumed_run_fetches_no_weights(tmp_path, monkeypatch):
     for saved in tmp_path.glob("*.safetensors"):  # as if killed before anything was saved
         saved.unlink()
     call("train", "--resume", tmp_path)
-    assert asked == [False, True]
+    # a saved model is planned without memory, and built
+    assert asked == [False, False, True]
 
 
 def test_weights_without_their_state_are_not_begun_anew(tmp_path):
