@@ -63,7 +63,9 @@ class CheckpointFuzz:
             "metrics": {},
         }
         save_file(model.state_dict(), str(self.file), metadata={"detcore": json.dumps(self.said)})
-        self.tensors, self.content = load_file(str(self.file)), self.file.read_bytes()
+        # copies: what was loaded lies in the file, which is written over
+        self.tensors = {k: v.clone() for k, v in load_file(str(self.file)).items()}
+        self.content = self.file.read_bytes()
         load(self.file)
 
     def case(self, rng: random.Random) -> None:
