@@ -36,11 +36,12 @@ Tensor order_by_score(const Tensor& scores) {
 }
 
 Tensor keep_on_cuda(NmsParams& p, const Tensor& boxes, const Tensor& scores) {
-  const Tensor order = order_by_score(scores);
+  const std::optional<Tensor> order =
+      nms_needs_order_cuda(p) ? std::optional<Tensor>(order_by_score(scores)) : std::nullopt;
   Tensor workspace = allocate({int64_t(nms_workspace_cuda(p))}, ScalarType::Byte, boxes);
   Tensor keep = allocate({p.n}, ScalarType::Long, boxes);
   Tensor device_count = allocate({1}, ScalarType::Long, boxes);
-  p.order = data<const int64_t>(order);
+  p.order = order ? data<const int64_t>(*order) : nullptr;
   p.workspace = data(workspace);
   p.keep = data<int64_t>(keep);
   p.count = data<int64_t>(device_count);

@@ -170,10 +170,11 @@ void nms(Side& s, int64_t n) {
   std::stable_sort(order.begin(), order.end(),
                    [&](int64_t a, int64_t b) { return scores[a] > scores[b]; });
   for (int64_t i = 0; i < n; ++i) ids[i] = i % 3;
-  for (bool classes : {false, true}) {
+  for (bool sorts : {false, true}) {
+    const bool classes = sorts;
     NmsParams p{};
-    p.boxes = s.put(boxes(n, 1)), p.scores = s.put(scores), p.order = s.put(order);
-    p.ids = classes ? s.put(ids) : nullptr;
+    p.boxes = s.put(boxes(n, 1)), p.scores = s.put(scores);
+    p.order = sorts ? nullptr : s.put(order), p.ids = classes ? s.put(ids) : nullptr;
     p.n = n, p.iou_threshold = 0.3;
     p.keep = s.room<int64_t>(n), p.count = s.room<int64_t>(1);
     p.workspace = s.room(s.cuda ? nms_workspace_cuda(p) : nms_workspace_cpu(p));

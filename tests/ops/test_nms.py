@@ -119,9 +119,13 @@ def test_hard_inputs_equal_torchvision(backend: Backend, name: str, threshold: f
     ],
 )
 def test_more_boxes_than_one_block_takes(backend: Backend, name: str, threshold: float) -> None:
-    """On CUDA one block takes up to 1,024 boxes; more go through a grid in global memory."""
-    for n in (1024, 1025, 2700) if name == "uniform" else (1300,):
-        boxes, scores = HARD[name](n).float(), scores_for(n, levels=200).float()
+    """On CUDA one block takes up to 2,048 boxes, or 1,024 of float64.
+
+    More go through a grid in global memory.
+    """
+    for n in (2048, 2049, 2700) if name == "uniform" else (1100,):
+        dtype = torch.float32 if name == "uniform" else torch.float64
+        boxes, scores = HARD[name](n).to(dtype), scores_for(n, levels=200).to(dtype)
         want = tv.nms(boxes, scores, threshold)
         assert torch.equal(ops.nms(backend(boxes), backend(scores), threshold).cpu(), want)
 

@@ -149,10 +149,11 @@ void note_static(Machine& m, uintptr_t address, const void* pc) {
   if (v.index < 0 || m.statics_touched[size_t(v.index)] == m.launch_began) return;
   m.statics_touched[size_t(v.index)] = m.launch_began;
   m.static_bytes += v.end - v.begin;
-  if (m.static_bytes + m.shared_bytes > kMostShared)
+  if (m.static_bytes + m.shared_bytes > m.most_shared())
     fault(m,
           "invalid configuration: " + std::to_string(m.static_bytes) + " bytes of static and " +
-              std::to_string(m.shared_bytes) + " of dynamic shared memory, sm_75 has 49152 a block",
+              std::to_string(m.shared_bytes) + " of dynamic shared memory, sm_75 has " +
+              std::to_string(m.most_shared()) + " a block",
           pc);
 }
 

@@ -6,6 +6,7 @@
 // this fiber does. A block barrier orders all, so it needs but one time for the block.
 #pragma once
 
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -20,7 +21,7 @@ namespace simt {
 constexpr unsigned kLanes = 32;
 constexpr size_t kStack = 128 * 1024;
 constexpr unsigned kMostThreads = 1024;  // sm_75's limits
-constexpr size_t kMostShared = 48 * 1024;
+constexpr size_t kSharedByDefault = 48 * 1024, kMostShared = 64 * 1024;
 
 enum class State : uint8_t { ready, at_barrier, in_exchange, done };
 
@@ -92,6 +93,8 @@ struct Machine {
   Memory memory;
   std::vector<Time> statics_touched;  // of each static shared variable, the launch that last did
   size_t static_bytes = 0;            // touched by this launch
+  std::map<const void*, size_t> granted;  // dynamic shared memory that kernels have asked for
+  size_t most_shared() const { return granted.count(kernel) ? kMostShared : kSharedByDefault; }
   Counters counters{};
   bool counting = false;
 

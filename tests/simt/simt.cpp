@@ -183,13 +183,14 @@ bool run_block(Machine& m) {
   return true;
 }
 
-std::string limits(Index grid, Index block, size_t shared_bytes) {
+std::string limits(Index grid, Index block, size_t shared_bytes, size_t most_shared) {
   const auto words = [](auto number, const char* what) { return std::to_string(number) + what; };
   const uint64_t threads = uint64_t(block.x) * block.y * block.z;
   if (threads == 0 || threads > kMostThreads || block.z > kMostThreadsZ)
     return words(threads, " threads a block, sm_75 has 1 to 1024 (64 along z)");
-  if (shared_bytes > kMostShared)
-    return words(shared_bytes, " bytes of shared memory, sm_75 has 49152 a block");
+  if (shared_bytes > most_shared)
+    return words(shared_bytes, " bytes of shared memory, the kernel has asked for ") +
+           std::to_string(most_shared);
   if (uint64_t(grid.x) * grid.y * grid.z == 0 || grid.x > kMostBlocksX || grid.y > kMostBlocksYZ ||
       grid.z > kMostBlocksYZ)
     return words(grid.x, " x ") + words(grid.y, " x ") + words(grid.z, " blocks") +
@@ -287,10 +288,23 @@ int block_barrier(const char* name, int vote, Site site) {
   return m.barrier_sum;
 }
 
+bool grant_shared(const void* kernel, size_t bytes) {
+  Machine& m = machine();
+  if (bytes > kMostShared) {
+    m.error = "invalid value: sm_75 has " + std::to_string(kMostShared) +
+              " bytes of shared memory a block, not " + std::to_string(bytes);
+    return false;
+  }
+  m.granted[kernel] = bytes;
+  return true;
+}
+
 bool run(const void* kernel, Index grid, Index block, size_t shared_bytes, void (*body)(void*),
          void* context) {
   Machine& m = machine();
-  const std::string refused = limits(grid, block, shared_bytes);
+  const auto granted = m.granted.find(kernel);
+  const std::string refused = limits(
+      grid, block, shared_bytes, granted == m.granted.end() ? kSharedByDefault : granted->second);
   if (!refused.empty()) {
     m.error = "invalid configuration: " + refused + " (kernel " + function_name(kernel) + ")";
     return false;

@@ -65,7 +65,7 @@ def test_order_of_threads_does_not_matter(op: str) -> None:
 def test_order_of_blocks_that_wait_for_each_other_does_not_matter() -> None:
     """More boxes than one block of nms takes; tiles are handed out, whichever block comes first."""
     assert SIMT is not None
-    boxes, scores = random_boxes(1500, 300, 60).float(), _scores(1500)
+    boxes, scores = random_boxes(2300, 300, 60).float(), _scores(2300)
     wanted = SIMT.nms(boxes, scores, 0.5)
     for seed in (0, 2, 3):
         SIMT.set_seed(seed)

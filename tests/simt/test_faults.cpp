@@ -357,6 +357,16 @@ void test_limits() {
   CHECK(caught(launch(1, dim3(1, 1, 65), 0), "64 along z"));
   CHECK(caught(launch(1, 32, 49153), "49153 bytes of shared memory"));
   CHECK(caught(launch(1, 32, 32772), "16384 bytes of static and 32772 of dynamic shared memory"));
+  const auto allow = [](int bytes) {
+    return cudaFuncSetAttribute(static_shared<16384>, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                bytes);
+  };
+  CHECK(caught(allow(65537), "65536 bytes of shared memory a block, not 65537"));
+  CHECK(passes(allow(49152)));
+  CHECK(passes(launch(1, 32, 49152)));
+  CHECK(caught(launch(1, 32, 49153), "the kernel has asked for 49152"));
+  CHECK(passes(allow(49156)));
+  CHECK(caught(launch(1, 32, 49156), "sm_75 has 65536 a block"));
   CHECK(caught(launch(dim3(1, 65536), 32, 0), "1 x 65536 x 1 blocks"));
 }
 

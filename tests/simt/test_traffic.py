@@ -95,7 +95,7 @@ def test_decode_dense_is_coalesced_on_both_sides(anchors: int, classes: int, mos
 def test_nms_moves_bytes_in_proportion_to_its_boxes() -> None:
     """At one density, beyond what one block takes."""
     moved = []
-    for n in (1500, 3000):
+    for n in (2100, 4200):
         boxes, scores = random_boxes(n, 12 * n**0.5, 40).float(), _rand(n)
         with counted() as counts:
             _native().nms(boxes, scores, 0.5)

@@ -1,9 +1,7 @@
 // Prefix sums over the threads of a warp or a block, and over an array that a block shares.
 #pragma once
 
-#include <cuda_runtime.h>
-
-#include <cstdint>
+#include "vector_loads.cuh"
 
 namespace detcore {
 
@@ -45,29 +43,34 @@ __device__ inline uint32_t exclusive_count(bool own, uint32_t& total) {
   __syncthreads();  // the last call's counts have been read
   if (lane == 0) warp_counts[warp] = __popc(votes);
   __syncthreads();
-  uint32_t before = __popc(votes & ((1u << lane) - 1));
-  total = 0;
-  for (int w = 0; w < warps; ++w) {
-    const uint32_t count = warp_counts[w];
-    if (w < warp) before += count;
-    total += count;
-  }
-  return before;
+  const uint32_t counts = warp_inclusive_sum(lane < warps ? warp_counts[lane] : 0);
+  total = __shfl_sync(kAllLanes, counts, 31);
+  const uint32_t before = __shfl_sync(kAllLanes, counts, warp > 0 ? warp - 1 : 0);
+  return (warp > 0 ? before : 0) + __popc(votes & ((1u << lane) - 1));
 }
 
-// Replaces each of `count` values, which the block shares, by the sum of those before it.
+// Replaces each of `count` values, which the block shares, by the sum of those before it. The count
+// is a multiple of 4, and the values are aligned to 4 of them.
 template <class N>
 __device__ void exclusive_scan(N* values, uint32_t count) {
-  const uint32_t each = (count + blockDim.x - 1) / blockDim.x;
+  uint32_t each = 4;
+  while (each * blockDim.x < count) each *= 2;
   const uint32_t begin = threadIdx.x * each < count ? threadIdx.x * each : count;
   const uint32_t end = begin + each < count ? begin + each : count;
   uint32_t own = 0, total;
-  for (uint32_t i = begin; i < end; ++i) own += values[i];
+  for (uint32_t i = begin; i < end; i += 4) {
+    const auto four = load_wide<4>(values + i);
+    own += uint32_t(four.v[0]) + four.v[1] + four.v[2] + four.v[3];
+  }
   uint32_t before = exclusive_sum(own, total);
-  for (uint32_t i = begin; i < end; ++i) {
-    const uint32_t value = values[i];
-    values[i] = N(before);
-    before += value;
+  for (uint32_t i = begin; i < end; i += 4) {
+    auto four = load_wide<4>(values + i);
+    for (int k = 0; k < 4; ++k) {
+      const uint32_t value = four.v[k];
+      four.v[k] = N(before);
+      before += value;
+    }
+    store_wide(values + i, four);
   }
   __syncthreads();
 }

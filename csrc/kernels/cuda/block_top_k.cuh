@@ -1,26 +1,11 @@
 // The best k of many scored items, by one block: a radix selection of the last one that counts,
-// eight bits per pass, then a bitonic sort. Items are distinct, so that the result is too, however
-// threads run.
+// eight bits per pass. Items are distinct, so that the result is too, however threads run.
 #pragma once
 
 #include "block_scan.cuh"
-#include "detcore/float_bits.h"
+#include "block_sort.cuh"
 
 namespace detcore {
-
-// Ascending items are descending scores, equal ones by ascending place.
-template <class Key>
-struct alignas(2 * sizeof(Key)) Item {
-  Key key;
-  uint32_t place;
-};
-template <class Key>
-__device__ bool comes_before(const Item<Key>& a, const Item<Key>& b) {
-  return a.key < b.key || (a.key == b.key && a.place < b.place);
-}
-
-template <class T>
-using key_t = decltype(descending_key(T{}));
 
 // An item's bytes, the key's highest first.
 template <class Key>
@@ -104,25 +89,6 @@ __device__ uint32_t block_top_k(const Source& source, int64_t n, uint32_t keep, 
     if (source(i, item) && !comes_before(last, item)) out[atomicAdd(&taken, 1u)] = item;
   __syncthreads();
   return taken;
-}
-
-// items: room for the next power of two.
-template <class Key>
-__device__ void sort_items(Item<Key>* items, uint32_t count) {
-  uint32_t size = 1;
-  while (size < count) size *= 2;
-  for (uint32_t i = count + threadIdx.x; i < size; i += blockDim.x)
-    items[i] = {~Key(0), ~uint32_t(0)};
-  __syncthreads();
-  for (uint32_t run = 2; run <= size; run *= 2)
-    for (uint32_t step = run / 2; step > 0; step /= 2) {
-      for (uint32_t t = threadIdx.x; t < size / 2; t += blockDim.x) {
-        const uint32_t i = 2 * t - (t & (step - 1)), j = i + step;
-        const Item<Key> a = items[i], b = items[j];
-        if (comes_before(b, a) == ((i & run) == 0)) items[i] = b, items[j] = a;
-      }
-      __syncthreads();
-    }
 }
 
 }  // namespace detcore

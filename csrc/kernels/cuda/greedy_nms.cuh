@@ -1,15 +1,24 @@
 // Greedy NMS among ranked boxes, without comparing all pairs and without a bit matrix.
 //
-// IoU > t bounds how far apart two boxes can stand, so boxes are put into the cells of a grid, and
-// a box searches a few cells of at most three rows for what suppresses it. Rows are hashed together
-// with the class, so that the grid needs no extent, far boxes cost nothing, and one code serves one
-// class or many. The few boxes that are larger than the grid was made for are compared with all.
-// Boxes get to their buckets by a counting sort: a histogram, its prefix sum, and the insertion.
+//   grid      cells as large as IoU > t lets two boxes stand apart; rows hashed with the class
+//   insert    counting sort: histogram of the cells' buckets, prefix sum, boxes in that order
+//   compare   each box with those after it in its row and those of the next row that it reaches;
+//             the worse box of a pair that overlaps notes the better one, if that is its best yet
+//   decide    a box without a note is kept; one whose noted box is kept is dead; one whose noted
+//             box is dead searches its neighbours for another
 //
-// A box is dead once a kept earlier box suppresses it, and kept once all earlier ones that would
-// are dead. A tile of boxes goes round until each is decided: a box waits for at most two others,
-// noted when it last looked; what it waits for is better, so somebody can always go on. In which
-// order boxes are inserted or decided depends on the machine; what is decided does not.
+//   row y      . . [ a | 1 . 1 | . .        a is compared with the boxes 1 and 2. Boxes before it
+//   row y + 1  . | 2 . 2 . 2 . 2 | .        in its row, and those of row y - 1, come to it.
+//
+// Rows are hashed, so that the grid needs no extent, far boxes cost nothing, and one code serves
+// one class or many. The few boxes that are larger than the grid was made for are compared with
+// all. Where hundreds of boxes stand in one place, comparing all pairs would take longer than
+// deciding them by rank: then nothing is noted, and each box searches, all lanes of its warp
+// together, until it finds one that is kept.
+//
+// A box waits for at most two others, and what it waits for is better, so somebody can always go
+// on. In which order boxes are inserted, compared or decided depends on the machine; what is
+// decided does not.
 #pragma once
 
 #include "hash_grid.cuh"
@@ -19,110 +28,159 @@ namespace detcore {
 
 enum Verdict : uint8_t { kUndecided, kKept, kDead };
 
-// n boxes, best first, and room for the rest. R: a rank.
+// Of one box with those around it. Beyond that, boxes are decided by rank.
+constexpr uint32_t kMostComparisons = 256;
+
+// What a block, or all blocks of a launch, share of n boxes. R: a rank.
 template <class T, class R>
-struct RankedBoxes {
-  const Box<T>* boxes;  // [n]
-  const int64_t* ids;   // [n] class ids, or null
-  uint8_t* verdicts;    // [n] Verdict; those undecided are decided
-  R* bucket_ranks;      // [n] which boxes are in the buckets, one bucket after the other
-  R* bucket_start;      // [bucket_start_entries(buckets)] where each bucket's begin
-  uint32_t n, buckets;  // buckets: a power of two
+struct GreedyNms {
+  Box<T>* boxes;          // [n] one bucket after the other, the large ones at the end
+  R* ranks;               // [n] theirs
+  R* bucket_end;          // [buckets] where each bucket's boxes end, once all are inserted
+  uint32_t* best_better;  // [n] by rank: ~ the best rank seen to suppress it; 0: none
+  uint8_t* verdicts;      // [n] by rank: Verdict
+  uint32_t n, buckets;    // buckets: a power of two
+
+  __device__ uint32_t bucketed() const { return bucket_end[buckets - 1]; }
+  // Verdicts are read and written by many at once.
+  __device__ uint8_t verdict(uint32_t rank) const { return peek(verdicts + rank); }
+  __device__ void decide(uint32_t rank, Verdict verdict) const {
+    publish(verdicts + rank, uint8_t(verdict));
+  }
 };
 
-// The histogram counts box r in its bucket, one entry further on, so that inserting, which counts
-// again from the prefix sum, moves each bucket's start to where the next one begins. A box that
-// must be compared with all counts as `large`.
-template <class T, class R>
-__device__ void count_or_insert(const RankedBoxes<T, R>& ranked, const HashGrid<T>& grid,
-                                uint32_t r, bool inserting, uint32_t& large) {
-  if (ranked.verdicts[r] != kUndecided) return;
+// `Source` is what the boxes come from: box(i), rank(i), id(i) of item i < n, item(rank), and
+// whether there are `classes`. Items may be in any order.
+
+// The histogram counts item i in its bucket; inserting, which counts again from the prefix sum,
+// moves each bucket's begin to its end. A box that must be compared with all counts as `large`.
+template <class Source, class T, class R>
+__device__ void count_or_insert(const Source& source, const GreedyNms<T, R>& nms,
+                                const HashGrid<T>& grid, uint32_t i, bool inserting,
+                                uint32_t& large) {
+  const uint32_t rank = source.rank(i);
+  if (nms.verdicts[rank] != kUndecided) return;
+  const Box<T> box = source.box(i);
   Cell cell;
-  if (cell_of(grid, ranked.boxes[r], cell)) {
-    const uint32_t bucket = bucket_of(cell, ranked.ids ? ranked.ids[r] : 0, grid.last);
-    const uint32_t place = count_one(ranked.bucket_start, bucket + 1);
-    if (inserting) ranked.bucket_ranks[place] = R(r);
-  } else {
-    const uint32_t place = count_one(&large, 0);
-    if (inserting) ranked.bucket_ranks[ranked.n - 1 - place] = R(r);
-  }
+  uint32_t place;
+  if (cell_of(grid, box, cell))
+    place = count_one(nms.bucket_end, bucket_of(cell, source.id(i), grid.last));
+  else
+    place = nms.n - 1 - count_one(&large, 0);
+  if (inserting) nms.boxes[place] = box, nms.ranks[place] = R(rank);
 }
 
-// The same boxes, all in their buckets; the `large` ones at the end of bucket_ranks. Verdicts are
-// read and written by many at once.
-template <class T, class R>
-struct BucketedBoxes : RankedBoxes<T, R> {
-  uint32_t large;
-
-  __device__ BucketedBoxes(const RankedBoxes<T, R>& ranked, uint32_t large)
-      : RankedBoxes<T, R>(ranked), large(large) {}
-  __device__ uint8_t verdict(uint32_t rank) const { return peek(this->verdicts + rank); }
-  __device__ int64_t id(uint32_t rank) const { return this->ids ? this->ids[rank] : 0; }
-  __device__ bool same_class(uint32_t a, uint32_t b) const {
-    return !this->ids || this->ids[a] == this->ids[b];
-  }
+// Boxes that stand side by side, the last of all followed by the first.
+struct Run {
+  uint32_t begin, length;
 };
 
-struct Range {
-  uint32_t begin, end;
-};
-constexpr int kRows = 3, kRanges = 2 * kRows + 1;  // of bucket_ranks in which a box searches
-
-// Where one box searches.
+// Those of the buckets from `bucket` on.
 template <class T, class R>
-struct Search {
-  const BucketedBoxes<T, R>& bucketed;
-  const NmsDecision<T>& decision;
-  Box<T> box;
-  uint32_t rank;
-  uint32_t bucket[kRows];  // the first of each row; those beyond `rows` are unused
-  int32_t columns, rows;   // 0 rows: everywhere
+__device__ Run run_of(const GreedyNms<T, R>& nms, uint32_t bucket, uint32_t columns) {
+  const uint32_t last = bucket + columns - 1;
+  const bool wraps = last >= nms.buckets;
+  const uint32_t begin = nms.bucket_end[int32_t(bucket) - 1];
+  const uint32_t end = nms.bucket_end[wraps ? last - nms.buckets : last];
+  return {begin, end - begin + (wraps ? nms.bucketed() : 0)};
+}
 
-  __device__ Search(const BucketedBoxes<T, R>& bucketed, const HashGrid<T>& grid,
-                    const NmsDecision<T>& decision, uint32_t rank)
-      : bucketed(bucketed),
-        decision(decision),
-        box(bucketed.boxes[rank]),
-        rank(rank),
-        columns(0),
-        rows(0) {
-    Cell low;
-    if (cell_of(grid, box, low)) {
-      columns = cells_near(box.x1 - grid.x0, box.width(), grid.widest, grid, grid.per_x, low.x);
-      rows = cells_near(box.y1 - grid.y0, box.height(), grid.tallest, grid, grid.per_y, low.y);
+// Compares the box at `place` with those after it in its row, with those of the next row, and with
+// the large ones. False: there are too many.
+template <class Source, class T, class R>
+__device__ bool compare_around(const Source& source, const GreedyNms<T, R>& nms,
+                               const HashGrid<T>& grid, const NmsDecision<T>& decision,
+                               uint32_t place, uint32_t large) {
+  const Box<T> box = nms.boxes[place];
+  const uint32_t rank = nms.ranks[place], count = nms.bucketed();
+  const int64_t id = source.classes() ? source.id(source.item(rank)) : 0;
+  Run row{0, 0}, next{0, 0};
+  Cell cell;
+  if (cell_of(grid, box, cell)) {
+    row = run_of(nms, bucket_of(cell, id, grid.last),
+                 last_cell(box.x1 - grid.x0, box.width(), grid, grid.per_x) - cell.x + 1);
+    row = {place + 1, row.length - (place + 1 - row.begin)};
+    if (last_cell(box.y1 - grid.y0, box.height(), grid, grid.per_y) > cell.y) {
+      Cell low{0, cell.y + 1};
+      const int32_t columns =
+          cells_near(box.x1 - grid.x0, box.width(), grid.widest, grid, grid.per_x, low.x);
+      next = run_of(nms, bucket_of(low, id, grid.last), columns);
     }
-    for (int row = 0; row < kRows; ++row)
-      bucket[row] = bucket_of({low.x, low.y + row}, bucketed.id(rank), grid.last);
   }
+  const uint32_t around = row.length + next.length, total = around + large;
+  if (total > kMostComparisons) return false;
 
-  // A row is one range, or two where its buckets begin anew.
-  __device__ Range range(int k, uint32_t last) const {
-    if (k == kRanges - 1) return {bucketed.n - bucketed.large, bucketed.n};
-    if (rows == 0) return {0, k == 0 ? uint32_t(bucketed.bucket_start[last + 1]) : 0};
-    if (k / 2 >= rows) return {0, 0};
-    const uint32_t b = k < 2 ? bucket[0] : k < 4 ? bucket[1] : bucket[2], end = b + columns;
-    if (k % 2 == 0)
-      return {bucketed.bucket_start[b], bucketed.bucket_start[end <= last ? end : last + 1]};
-    return {0, end > last + 1 ? uint32_t(bucketed.bucket_start[end - last - 1]) : 0};
+  const uint32_t to_next = next.begin - row.length, to_large = nms.n - total;
+  const T area = box.area();
+  uint32_t best = rank;
+  // no exit from within: the lanes of a warp go through their boxes side by side
+  for (uint32_t t = 0; t < total; ++t) {
+    uint32_t at = t + (t < row.length ? row.begin : to_next);
+    at = at >= count ? at - count : at;
+    at = t < around ? at : t + to_large;
+    const Box<T> other = nms.boxes[at];
+    const T inter = intersection(other, box), uni = union_area(other.area(), area, inter);
+    if (decision.may_be_above(inter, uni) && decision(other, box)) {
+      const uint32_t theirs = nms.ranks[at];
+      const bool same = !source.classes() || source.id(source.item(theirs)) == id;
+      if (same && theirs < best) best = theirs;
+      if (same && theirs > rank && peek(nms.best_better + theirs) < ~rank)
+        atomicMax(nms.best_better + theirs, ~rank);
+    }
   }
-  __device__ uint32_t candidates(uint32_t last) const {
-    uint32_t sum = 0;
-    for (int k = 0; k < kRanges; ++k) sum += range(k, last).end - range(k, last).begin;
-    return sum;
+  if (best < rank) atomicMax(nms.best_better + rank, ~best);
+  return true;
+}
+
+// The boxes that may suppress one: of three rows, and the large ones.
+constexpr int kRows = 3;
+template <class T>
+struct Search {
+  Box<T> box;
+  int64_t id;
+  uint32_t rank, large;
+  Run rows[kRows];
+
+  template <class Source, class R>
+  __device__ Search(const Source& source, const GreedyNms<T, R>& nms, const HashGrid<T>& grid,
+                    uint32_t rank, uint32_t large)
+      : box(source.box(source.item(rank))),
+        id(source.classes() ? source.id(source.item(rank)) : 0),
+        rank(rank),
+        large(large) {
+    Cell low;
+    const bool in_grid = cell_of(grid, box, low);
+    int32_t columns = 1, count = 0;
+    if (in_grid) {
+      columns = cells_near(box.x1 - grid.x0, box.width(), grid.widest, grid, grid.per_x, low.x);
+      count = cells_near(box.y1 - grid.y0, box.height(), grid.tallest, grid, grid.per_y, low.y);
+    }
+    for (int k = 0; k < kRows; ++k) {
+      rows[k] = run_of(nms, bucket_of({low.x, low.y + k}, id, grid.last), columns);
+      if (k >= count) rows[k].length = 0;
+    }
+    if (!in_grid) rows[0] = {0, nms.bucketed()};
   }
-  // Whether the candidate is better, not dead, and would suppress the box.
-  __device__ bool found(uint32_t candidate, uint8_t& verdict) const {
-    if (candidate >= rank) return false;
-    verdict = bucketed.verdict(candidate);
-    return verdict != kDead && decision(bucketed.boxes[candidate], box) &&
-           bucketed.same_class(candidate, rank);
+  __device__ uint32_t candidates() const {
+    return rows[0].length + rows[1].length + rows[2].length + large;
+  }
+  // The place of candidate t.
+  __device__ uint32_t place(uint32_t t, uint32_t n, uint32_t bucketed) const {
+    for (int k = 0; k < kRows; ++k) {
+      if (t < rows[k].length) {
+        const uint32_t at = rows[k].begin + t;
+        return at >= bucketed ? at - bucketed : at;
+      }
+      t -= rows[k].length;
+    }
+    return n - large + t;
   }
 };
 
 // The better boxes that a box waits for; none: its own rank.
 struct Waiting {
   uint32_t first, second;
-  bool more;  // than these two
+  bool more;  // than these two, or not looked for
 
   // False: there is no room for another.
   __device__ bool add(uint32_t better, uint32_t none) {
@@ -137,45 +195,31 @@ struct Waiting {
   }
 };
 
-// Searches one range after the other, by one thread.
-template <class T, class R>
-__device__ Verdict search_alone(const Search<T, R>& search, uint32_t last, Waiting& waiting) {
+// Searches for the better boxes that suppress one and are not dead, by the lanes of a warp; stops
+// at one that is kept, or at the third.
+template <class Source, class T, class R>
+__device__ Verdict search_together(const Source& source, const GreedyNms<T, R>& nms,
+                                   const NmsDecision<T>& decision, const Search<T>& search,
+                                   Waiting& waiting) {
+  const uint32_t lane = threadIdx.x % 32, total = search.candidates(), bucketed = nms.bucketed();
   waiting = {search.rank, search.rank, false};
-  for (int k = 0; k < kRanges; ++k) {
-    const Range range = search.range(k, last);
-    for (uint32_t i = range.begin; i < range.end; ++i) {
-      uint8_t verdict;
-      const uint32_t candidate = search.bucketed.bucket_ranks[i];
-      if (!search.found(candidate, verdict)) continue;
-      if (verdict == kKept) return kDead;
-      if (!waiting.add(candidate, search.rank)) return kUndecided;
+  for (uint32_t from = 0; from < total; from += 32) {
+    uint8_t verdict = kDead;
+    uint32_t candidate = search.rank;
+    if (from + lane < total) {
+      const uint32_t place = search.place(from + lane, nms.n, bucketed);
+      candidate = nms.ranks[place];
+      if (candidate < search.rank && decision(nms.boxes[place], search.box) &&
+          (!source.classes() || source.id(source.item(candidate)) == search.id))
+        verdict = nms.verdict(candidate);
     }
-  }
-  return waiting.first == search.rank ? kKept : kUndecided;
-}
-
-// The same by the lanes of a warp, all for one box.
-template <class T, class R>
-__device__ Verdict search_together(const Search<T, R>& search, uint32_t last, Waiting& waiting) {
-  const int lane = threadIdx.x % 32;
-  waiting = {search.rank, search.rank, false};
-  for (int k = 0; k < kRanges; ++k) {
-    const Range range = search.range(k, last);
-    for (uint32_t at = range.begin; at < range.end; at += 32) {
-      uint8_t verdict = kDead;
-      uint32_t candidate = search.rank;
-      bool found = false;
-      if (at + lane < range.end) {
-        candidate = search.bucketed.bucket_ranks[at + lane];
-        found = search.found(candidate, verdict);
-      }
-      if (__any_sync(kAllLanes, found && verdict == kKept)) return kDead;
-      unsigned votes = __ballot_sync(kAllLanes, found);
-      while (votes) {
-        const uint32_t next = __shfl_sync(kAllLanes, candidate, __ffs(int(votes)) - 1);
-        votes &= votes - 1;
-        if (!waiting.add(next, search.rank)) return kUndecided;
-      }
+    // the same in all lanes
+    if (__any_sync(kAllLanes, verdict == kKept)) return kDead;
+    unsigned votes = __ballot_sync(kAllLanes, verdict == kUndecided);
+    while (votes) {
+      const uint32_t next = __shfl_sync(kAllLanes, candidate, __ffs(int(votes)) - 1);
+      votes &= votes - 1;
+      if (!waiting.add(next, search.rank)) return kUndecided;
     }
   }
   return waiting.first == search.rank ? kKept : kUndecided;
@@ -183,91 +227,80 @@ __device__ Verdict search_together(const Search<T, R>& search, uint32_t last, Wa
 
 // What those it waits for make of a box: undecided also where it must search again.
 template <class T, class R>
-__device__ Verdict verdict_by(const BucketedBoxes<T, R>& bucketed, uint32_t rank,
-                              const Waiting& waiting, bool& search_again) {
-  const uint8_t first = bucketed.verdict(waiting.first);
-  const uint8_t second = waiting.second == rank ? uint8_t(kDead) : bucketed.verdict(waiting.second);
+__device__ Verdict verdict_by(const GreedyNms<T, R>& nms, uint32_t rank, const Waiting& waiting,
+                              bool& search_again) {
+  const uint8_t first = nms.verdict(waiting.first);
+  const uint8_t second = waiting.second == rank ? uint8_t(kDead) : nms.verdict(waiting.second);
   if (first == kKept || second == kKept) return kDead;
   if (first != kDead || second != kDead) return kUndecided;
   search_again = waiting.more;
   return waiting.more ? kUndecided : kKept;
 }
 
-// Whether this lane's long search is for the whole warp. Alone, a warp takes as long as its longest
-// search; together, the searches follow each other. Costs are instructions, roughly.
-__device__ inline bool better_together(uint32_t candidates) {
-  constexpr float alone = 25, together = 2, start = 350;
-  constexpr uint32_t few = 96;
-  float longest = float(candidates) * alone;
-  float sum = candidates > few ? start + float(candidates) * together : 0;
-  for (int flip = 16; flip > 0; flip /= 2) {
-    longest = lane_max(longest, __shfl_xor_sync(kAllLanes, longest, flip));
-    sum += __shfl_xor_sync(kAllLanes, sum, flip);
-  }
-  return candidates > few && sum < longest;
-}
-
 // Decides one box per thread, those of ranks first + threadIdx.x, by all threads of a block; better
-// boxes have been decided, or are being decided by others.
-template <class T, class R>
-__device__ void decide_tile(const BucketedBoxes<T, R>& bucketed, const HashGrid<T>& grid,
-                            const NmsDecision<T>& decision, uint32_t first) {
-  const uint32_t rank = first + threadIdx.x < bucketed.n ? first + threadIdx.x : bucketed.n - 1;
-  bool open = first + threadIdx.x < bucketed.n && bucketed.verdict(rank) == kUndecided;
-  uint32_t candidates = 0;
-  if (open) candidates = Search<T, R>(bucketed, grid, decision, rank).candidates(grid.last);
-  const bool together = better_together(candidates);
-  bool searching = true;
-  Waiting waiting{rank, rank, false};
+// boxes have been decided, or are being decided by others. compared: what each is suppressed by has
+// been noted.
+template <class Source, class T, class R>
+__device__ void decide_tile(const Source& source, const GreedyNms<T, R>& nms,
+                            const HashGrid<T>& grid, const NmsDecision<T>& decision, uint32_t large,
+                            bool compared, uint32_t first) {
+  const uint32_t rank = first + threadIdx.x < nms.n ? first + threadIdx.x : nms.n - 1;
+  bool open = first + threadIdx.x < nms.n && nms.verdict(rank) == kUndecided;
+  bool searching = !compared;
+  Waiting waiting{rank, rank, true};
+  if (compared) {
+    const uint32_t noted = nms.best_better[rank];
+    waiting.first = ~noted;
+    if (open && noted == 0) nms.decide(rank, kKept), open = false;
+  }
   while (__syncthreads_or(open)) {
     Verdict verdict = kUndecided;
-    if (open && !searching) verdict = verdict_by(bucketed, rank, waiting, searching);
-    if (open && searching && !together) {
-      verdict = search_alone(Search<T, R>(bucketed, grid, decision, rank), grid.last, waiting);
-      searching = false;
-    }
-    unsigned helped = __ballot_sync(kAllLanes, open && searching && together);
+    if (open && !searching) verdict = verdict_by(nms, rank, waiting, searching);
+    unsigned helped = __ballot_sync(kAllLanes, open && searching);
     while (helped) {
       const int lane = __ffs(int(helped)) - 1;
       helped &= helped - 1;
-      const uint32_t whose = __shfl_sync(kAllLanes, rank, lane);
-      Waiting theirs;
-      const Verdict found =
-          search_together(Search<T, R>(bucketed, grid, decision, whose), grid.last, theirs);
-      if (int(threadIdx.x % 32) == lane) verdict = found, waiting = theirs, searching = false;
+      const Search<T> theirs(source, nms, grid, __shfl_sync(kAllLanes, rank, lane), large);
+      Waiting found;
+      const Verdict result = search_together(source, nms, decision, theirs, found);
+      if (int(threadIdx.x % 32) == lane) verdict = result, waiting = found, searching = false;
     }
-    if (open && verdict != kUndecided) {
-      publish(bucketed.verdicts + rank, uint8_t(verdict));
-      open = false;
-    }
+    if (open && verdict != kUndecided) nms.decide(rank, verdict), open = false;
   }
 }
 
-// All of it by one block: fills the buckets, decides tile after tile, and stops after the tile in
-// which `most` are kept. Returns how many, from the best on, have been decided.
-template <class T, class R>
-__device__ uint32_t greedy_nms(const RankedBoxes<T, R>& ranked, const NmsDecision<T>& decision,
+// All of it by one block, verdicts being there: fills the buckets, compares, decides tile after
+// tile, and stops after the tile in which `most` are kept. Returns how many, from the best on, have
+// been decided. bucket_end begins kBucketPadding entries after what is aligned to 16 bytes.
+template <class Source, class T, class R>
+__device__ uint32_t greedy_nms(const Source& source, const GreedyNms<T, R>& nms,
+                               const HashGrid<T>& grid, const NmsDecision<T>& decision,
                                uint32_t most) {
   __shared__ uint32_t large[2];  // counted, and inserted
-  const uint32_t n = ranked.n;
+  const uint32_t n = nms.n;
+  constexpr int kWide = 16 / sizeof(R);
   if (threadIdx.x < 2) large[threadIdx.x] = 0;
-  for (uint32_t b = threadIdx.x; b < bucket_start_entries(ranked.buckets); b += blockDim.x)
-    ranked.bucket_start[b] = 0;
+  for (uint32_t b = threadIdx.x * kWide; b < bucket_entries(nms.buckets); b += blockDim.x * kWide)
+    store_wide(nms.bucket_end - kBucketPadding + b, Wide<R, kWide>{});
+  for (uint32_t r = threadIdx.x; r < n; r += blockDim.x) nms.best_better[r] = 0;
   __syncthreads();
-  const HashGrid<T> grid = make_grid(ranked.boxes, n, decision.below, ranked.buckets);
   for (int inserting = 0; inserting < 2; ++inserting) {
-    for (uint32_t r = threadIdx.x; r < n; r += blockDim.x)
-      count_or_insert(ranked, grid, r, inserting, large[inserting]);
+    for (uint32_t i = threadIdx.x; i < n; i += blockDim.x)
+      count_or_insert(source, nms, grid, i, inserting, large[inserting]);
     __syncthreads();
-    if (!inserting) exclusive_scan(ranked.bucket_start + 1, ranked.buckets);
+    if (!inserting) exclusive_scan(nms.bucket_end, nms.buckets);
   }
-  const BucketedBoxes<T, R> bucketed(ranked, large[1]);
+  bool few = true;
+  for (uint32_t place = threadIdx.x; place < n; place += blockDim.x)
+    if (place < nms.bucketed() || place >= n - large[1])
+      few &= compare_around(source, nms, grid, decision, place, large[1]);
+  const bool compared = __syncthreads_and(few);
   uint32_t decided = 0, kept = 0;
   while (decided < n && kept < most) {
-    decide_tile(bucketed, grid, decision, decided);
+    decide_tile(source, nms, grid, decision, large[1], compared, decided);
     const uint32_t r = decided + threadIdx.x;
     if (decided + blockDim.x < n)  // the count is not needed after the last tile
-      kept += __syncthreads_count(r < n && ranked.verdicts[r] == kKept);
+      kept += __syncthreads_count(r < n && nms.verdicts[r] == kKept);
     decided += blockDim.x;
   }
   return decided < n ? decided : n;

@@ -54,15 +54,20 @@ __device__ bool cell_of(const HashGrid<T>& grid, const Box<T>& b, Cell& cell) {
   return fits;
 }
 
+// The last cell in which a partner after a box in the grid can be.
+template <class T>
+__device__ int32_t last_cell(T at, T side, const HashGrid<T>& grid, T per_pixel) {
+  return int32_t(floor_of((at + side * grid.reach) * per_pixel + T(kSlack)));
+}
+
 // The cells from `low` on in which the partners of a box in the grid can be; returns how many, on
 // an axis on which its low corner is at `at`.
 template <class T>
 __device__ int32_t cells_near(T at, T side, T longest, const HashGrid<T>& grid, T per_pixel,
                               int32_t& low) {
-  const T before = lane_min(longest, side * grid.inverse_threshold) * grid.reach,
-          after = side * grid.reach;
+  const T before = lane_min(longest, side * grid.inverse_threshold) * grid.reach;
   low = int32_t(floor_of((at - before) * per_pixel - T(kSlack)));
-  return int32_t(floor_of((at + after) * per_pixel + T(kSlack))) - low + 1;
+  return last_cell(at, side, grid, per_pixel) - low + 1;
 }
 
 // Cells side by side in a row are neighbours here too, so that they are one range of items.
@@ -81,29 +86,36 @@ __device__ inline uint32_t count_one(uint16_t* counters, uint32_t i) {
   const uint32_t shift = i % 2 * 16;
   return atomicAdd(reinterpret_cast<uint32_t*>(counters) + i / 2, 1u << shift) >> shift & 0xffffu;
 }
-// Entries of a `bucket_start`: one per bucket, one for the end of the last, and what 16 bits need
-// for company.
-constexpr size_t bucket_start_entries(uint32_t buckets) { return buckets + 2; }
+// Entries of an array of buckets: those before the first are zeros, and keep it aligned to 16
+// bytes.
+constexpr uint32_t kBucketPadding = 8;
+constexpr size_t bucket_entries(uint32_t buckets) { return buckets + kBucketPadding; }
 
-// A grid for these boxes, by all threads of a block, for a size that all but a few of them keep to,
-// and about a place where they are. Of 32 samples of 32 boxes the largest sides and a corner are
-// taken, and of those the median, of the sides an eighth more: outliers do not spoil it.
-template <class T>
-__device__ HashGrid<T> make_grid(const Box<T>* boxes, uint32_t n, T below, uint32_t buckets) {
-  __shared__ T samples[4][32], median[4];  // of width, height, x1, y1; no width: an empty sample
+// A grid for n boxes, by all threads of a block, for a size that all but a few of them keep to, and
+// about a place where they are. box(i): the box of index i. Of 32 samples of 32 boxes the largest
+// sides and a corner are taken, and of those the median, of the sides an eighth more: outliers do
+// not spoil it.
+template <class T, class BoxAt>
+__device__ HashGrid<T> make_grid(const BoxAt& box_at, uint32_t n, T below, uint32_t buckets) {
+  // of width, height, x1, y1; an empty sample is infinite, so that it comes after the others
+  __shared__ T samples[4][32], median[4];
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, warps = blockDim.x / 32;
   const uint32_t stride = n > 1024 ? n / 1024 : 1;
   for (int sample = warp; sample < 32; sample += warps) {
     const uint32_t i = uint32_t(sample * 32 + lane) * stride;
-    const Box<T> box = boxes[i < n ? i : n - 1];
+    const Box<T> box = box_at(i < n ? i : n - 1);
     const bool whole = i < n && !overlaps_nothing(box);
+    const unsigned present = __ballot_sync(kAllLanes, whole);
+    if (present == 0) {
+      if (lane < 4) samples[lane][sample] = T(INFINITY);
+      continue;
+    }
     T w = whole ? box.width() : T(0), h = whole ? box.height() : T(0);
     for (int flip = 16; flip > 0; flip /= 2) {
       w = lane_max(w, __shfl_xor_sync(kAllLanes, w, flip));
       h = lane_max(h, __shfl_xor_sync(kAllLanes, h, flip));
     }
-    const int first = __ffs(int(__ballot_sync(kAllLanes, whole))) - 1;
-    if (lane == (first < 0 ? 0 : first)) {
+    if (lane == __ffs(int(present)) - 1) {
       samples[0][sample] = w, samples[1][sample] = h;
       samples[2][sample] = box.x1, samples[3][sample] = box.y1;
     }
@@ -112,13 +124,13 @@ __device__ HashGrid<T> make_grid(const Box<T>* boxes, uint32_t n, T below, uint3
   __syncthreads();
   for (int k = warp; k < 4; k += warps) {
     const T own = samples[k][lane];
-    const unsigned filled = __ballot_sync(kAllLanes, samples[0][lane] > T(0));
+    const int filled = __popc(__ballot_sync(kAllLanes, own < T(INFINITY)));
     int smaller = 0;
     for (int l = 0; l < 32; ++l) {
-      const T other = __shfl_sync(kAllLanes, own, l);
-      smaller += (filled >> l & 1) && (other < own || (other == own && l < lane));
+      const T other = samples[k][l];
+      smaller += other < own || (other == own && l < lane);
     }
-    if ((filled >> lane & 1) && smaller == __popc(filled) / 2) median[k] = own;
+    if (own < T(INFINITY) && smaller == filled / 2) median[k] = own;
   }
   __syncthreads();
   const T widest = median[0] * T(1.125), tallest = median[1] * T(1.125);

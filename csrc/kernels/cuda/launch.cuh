@@ -23,7 +23,8 @@ struct LaunchShape {
   size_t shared_bytes = 0;
 };
 
-constexpr int64_t kMostBlocks = 0x7fffffff;  // along x; kernels stride over what is beyond
+constexpr size_t kSharedByDefault = 48 << 10;  // bytes of a block; more must be asked for
+constexpr int64_t kMostBlocks = 0x7fffffff;    // along x; kernels stride over what is beyond
 
 inline int64_t blocks_for(int64_t count, int64_t per_block) {
   int64_t blocks = (count + per_block - 1) / per_block;
@@ -67,6 +68,11 @@ Status launch(void (*kernel)(Params...), LaunchShape shape, Stream stream, Param
   // CUDA 12's headers take an address from compilers other than nvcc
   const auto entry = reinterpret_cast<const void*>(kernel);
 #endif
+  if (shape.shared_bytes > kSharedByDefault) {
+    const cudaError_t error = cudaFuncSetAttribute(
+        entry, cudaFuncAttributeMaxDynamicSharedMemorySize, int(shape.shared_bytes));
+    if (error != cudaSuccess) return to_status(error);
+  }
   return to_status(cudaLaunchKernel(entry, dim3(unsigned(shape.blocks)), dim3(shape.threads),
                                     pointers, shape.shared_bytes,
                                     static_cast<cudaStream_t>(stream)));

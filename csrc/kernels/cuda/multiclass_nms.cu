@@ -17,10 +17,10 @@ constexpr int64_t kMostBuckets = 4096;
 constexpr int64_t kMostKept = 1 << 30;  // counted, and rounded to powers of two, in 32 bits
 
 struct Sizes {
-  int64_t keep, keep_room;      // candidates of a class; the next power of two
-  int64_t survivors;            // of a class, at most
-  int64_t result, result_room;  // of an image, at most; the next power of two
-  int64_t segments, blocks;     // classes of images; blocks that take them
+  int64_t keep, keep_room;   // candidates of a class; what there is room for
+  int64_t survivors;         // of a class, at most
+  int64_t result;            // of an image, at most
+  int64_t segments, blocks;  // classes of images; blocks that take them
   int64_t buckets;
   size_t item, box;                // bytes
   size_t room;                     // bytes that a class's candidates need
@@ -31,30 +31,28 @@ struct Sizes {
     const bool wide = p.scores_dtype == DType::f64;
     item = wide ? sizeof(Item<uint64_t>) : sizeof(Item<uint32_t>);
     box = p.boxes_dtype == DType::f64 ? sizeof(Box<double>) : sizeof(Box<float>);
-    keep = lesser(p.n, p.candidates_per_class), keep_room = room_for(keep);
+    keep = lesser(p.n, p.candidates_per_class);
+    keep_room = (keep + 3) / 4 * 4;  // so that each array begins at 16 bytes
     survivors = lesser(keep, p.max_per_image);
-    result = lesser(p.classes * survivors, p.max_per_image), result_room = room_for(result);
+    result = lesser(p.classes * survivors, p.max_per_image);
     segments = keep > 0 ? p.batch * p.classes : 0, blocks = blocks_for(segments, 1);
-    buckets = lesser(keep_room > kLeastBuckets ? keep_room : kLeastBuckets, kMostBuckets);
-    room = size_t(keep_room) * (item + box + sizeof(uint32_t) + 1) +
-           bucket_start_entries(uint32_t(buckets)) * sizeof(uint32_t);
+    buckets = kLeastBuckets;
+    while (buckets < keep && buckets < kMostBuckets) buckets *= 2;
+    room = size_t(keep_room) * (item + box + 2 * sizeof(uint32_t) + 1) +
+           bucket_entries(uint32_t(buckets)) * sizeof(uint32_t);
     room = (room + 63) / 64 * 64;
     keep_shared = room <= kMostShared;
-    merge_shared = size_t(result_room) * item <= kMostShared;
+    // twice: what is sorted goes to and fro
+    merge_shared = 2 * result * item <= kMostShared;
     bytes = 0;
     at_survivors = take(segments * survivors * item);
     at_counts = take(segments * sizeof(uint32_t));
     at_rooms = take(keep_shared ? 0 : blocks * room);
-    at_merged = take(merge_shared ? 0 : p.batch * result_room * item);
+    at_merged = take(merge_shared ? 0 : p.batch * 2 * result * item);
   }
 
  private:
   static int64_t lesser(int64_t a, int64_t b) { return a < b ? a : b; }
-  static int64_t room_for(int64_t count) {
-    int64_t room = 1;
-    while (room < count) room *= 2;
-    return room;
-  }
   size_t take(size_t more) {
     const size_t at = bytes;
     bytes += (more + 63) / 64 * 64;
@@ -68,9 +66,9 @@ struct Scratch {
   Item<K>* survivors;  // [segments, per_class] places are boxes
   uint32_t* counts;    // [segments]
   char* rooms;         // [blocks, room] bytes, or null: in shared memory
-  Item<K>* merged;     // [batch, result_room], or null: in shared memory
+  Item<K>* merged;     // [batch, 2 result], or null: in shared memory
   size_t room;
-  uint32_t keep, keep_room, buckets, per_class, result, result_room;
+  uint32_t keep, keep_room, buckets, per_class, result;
 };
 
 template <class S>
@@ -98,31 +96,52 @@ struct Candidates {
   }
 };
 
+// The same by descending score, for greedy_nms.cuh: items are ranks.
+template <class S, class ScoreS>
+struct RankedCandidates {
+  using Key = typename Candidates<S, ScoreS>::Key;
+  const Candidates<S, ScoreS>& candidates;
+  const Item<Key>* items;
+
+  __device__ auto box(uint32_t rank) const { return candidates.box(items[rank].place); }
+  __device__ uint32_t rank(uint32_t rank) const { return rank; }
+  __device__ uint32_t item(uint32_t rank) const { return rank; }
+  __device__ bool classes() const { return false; }
+  __device__ int64_t id(uint32_t) const { return 0; }
+};
+
 template <class S, class ScoreS, class T, class K>
 __global__ void select_kernel(MulticlassNmsParams p, Scratch<K> scratch,
                               arithmetic_t<ScoreS> threshold, NmsDecision<T> decision) {
   char* room = scratch.rooms ? scratch.rooms + blockIdx.x * scratch.room : dynamic_shared<char>();
   Box<T>* boxes = reinterpret_cast<Box<T>*>(room);
   Item<K>* items = reinterpret_cast<Item<K>*>(boxes + scratch.keep_room);
-  uint32_t* bucket_ranks = reinterpret_cast<uint32_t*>(items + scratch.keep_room);
-  uint32_t* bucket_start = bucket_ranks + scratch.keep_room;
-  uint8_t* verdicts =
-      reinterpret_cast<uint8_t*>(bucket_start + bucket_start_entries(scratch.buckets));
+  uint32_t* bucket_end = reinterpret_cast<uint32_t*>(items + scratch.keep_room) + kBucketPadding;
+  uint32_t* bucket_ranks = bucket_end + scratch.buckets;
+  uint32_t* best_better = bucket_ranks + scratch.keep_room;
+  uint8_t* verdicts = reinterpret_cast<uint8_t*>(best_better + scratch.keep_room);
   for (int64_t segment = blockIdx.x; segment < p.batch * p.classes; segment += gridDim.x) {
     const int64_t b = segment / p.classes, c = segment % p.classes;
     const Candidates<S, ScoreS> candidates{element<S>(p.boxes, p.box_strides, b, 0, c),
                                            element<ScoreS>(p.scores, p.score_strides, b, 0, c),
                                            p.box_strides[1], p.score_strides[1], threshold};
     const uint32_t count = block_top_k<K>(candidates, p.n, scratch.keep, items);
-    sort_items(items, count);
-    for (uint32_t r = threadIdx.x; r < count; r += blockDim.x) {
-      boxes[r] = candidates.box(items[r].place);
-      verdicts[r] = overlaps_nothing(boxes[r]) ? kKept : kUndecided;
-    }
+    // sorted to and fro: the boxes come later
+    const Item<K>* sorted = merge_sort(items, reinterpret_cast<Item<K>*>(boxes), count);
+    if (sorted != items)
+      for (uint32_t r = threadIdx.x; r < count; r += blockDim.x) items[r] = sorted[r];
     __syncthreads();
-    const RankedBoxes<T, uint32_t> ranked{boxes,        nullptr, verdicts,       bucket_ranks,
-                                          bucket_start, count,   scratch.buckets};
-    const uint32_t decided = count > 0 ? greedy_nms(ranked, decision, scratch.per_class) : 0;
+    const RankedCandidates<S, ScoreS> ranked{candidates, items};
+    for (uint32_t r = threadIdx.x; r < count; r += blockDim.x)
+      verdicts[r] = overlaps_nothing(ranked.box(r)) ? kKept : kUndecided;
+    const GreedyNms<T, uint32_t> nms{boxes,    bucket_ranks, bucket_end,     best_better,
+                                     verdicts, count,        scratch.buckets};
+    uint32_t decided = 0;
+    if (count > 0) {
+      const HashGrid<T> grid = make_grid<T>([&](uint32_t r) { return ranked.box(r); }, count,
+                                            decision.below, scratch.buckets);
+      decided = greedy_nms(ranked, nms, grid, decision, scratch.per_class);
+    }
     uint32_t kept = 0, more;
     for (uint32_t first = 0; first < decided; first += blockDim.x) {
       const uint32_t r = first + threadIdx.x;
@@ -156,13 +175,13 @@ template <class S, class ScoreS, class K>
 __global__ void merge_kernel(MulticlassNmsParams p, Scratch<K> scratch) {
   for (int64_t b = blockIdx.x; b < p.batch; b += gridDim.x) {
     Item<K>* merged =
-        scratch.merged ? scratch.merged + b * scratch.result_room : dynamic_shared<Item<K>>();
+        scratch.merged ? scratch.merged + b * 2 * scratch.result : dynamic_shared<Item<K>>();
     const Survivors<K> survivors{scratch.survivors + b * p.classes * scratch.per_class,
                                  scratch.counts + b * p.classes, scratch.per_class};
     uint32_t count = 0;
     if (scratch.result > 0) {
       count = block_top_k<K>(survivors, p.classes * scratch.per_class, scratch.result, merged);
-      sort_items(merged, count);
+      merged = merge_sort(merged, merged + scratch.result, count);
     }
     S* out_boxes = static_cast<S*>(p.out_boxes) + 4 * b * p.max_per_image;
     ScoreS* out_scores = static_cast<ScoreS*>(p.out_scores) + b * p.max_per_image;
@@ -200,8 +219,7 @@ Status run(const MulticlassNmsParams& p, Stream stream) {
       uint32_t(size.keep_room),
       uint32_t(size.buckets),
       uint32_t(size.survivors),
-      uint32_t(size.result),
-      uint32_t(size.result_room)};
+      uint32_t(size.result)};
   ScoreS rounded;
   narrow(arithmetic_t<ScoreS>(p.score_threshold), rounded);
   const arithmetic_t<ScoreS> threshold = widen(rounded);
@@ -210,7 +228,7 @@ Status run(const MulticlassNmsParams& p, Stream stream) {
   Status status = launch(select_kernel<S, ScoreS, T, K>, {size.blocks, kThreads, select_bytes},
                          stream, p, scratch, threshold, decision);
   if (!status) return status;
-  const size_t merge_bytes = size.merge_shared ? size.result_room * size.item : 0;
+  const size_t merge_bytes = size.merge_shared ? 2 * size.result * size.item : 0;
   return launch(merge_kernel<S, ScoreS, K>, {blocks_for(p.batch, 1), kThreads, merge_bytes}, stream,
                 p, scratch);
 }

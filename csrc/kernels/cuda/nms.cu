@@ -1,11 +1,13 @@
-// nms and batched_nms: up to a thousand boxes or two go to one block, in one launch: it gathers
-// them by rank, inserts them into a grid in shared memory, decides tile after tile and writes what
-// is kept. More boxes take the same steps as a launch each: gather, count (a histogram of the
-// grid's buckets), prefix sum, insert, decide, compact. Decisions there cross blocks: a block takes
-// the next tile of ranks from a counter, so that a block with better boxes has always started, and
-// what it waits for is on its way.
+// nms and batched_nms: up to two thousand boxes go to one block, in one launch: it sorts them by
+// score, inserts them into a grid in shared memory, compares neighbours, decides tile after tile
+// and writes what is kept (greedy_nms.cuh tells of these steps). More boxes take the same steps as
+// a launch each: count (gathering by rank, and a histogram of the grid's buckets), prefix sum,
+// insert, compare, decide, compact. Decisions there cross blocks: a block takes the next tile of
+// ranks from a counter, so that a block with better boxes has always started, and what it waits for
+// is on its way.
 #include "detcore/nms.h"
 
+#include "block_sort.cuh"
 #include "greedy_nms.cuh"
 #include "launch.cuh"
 #include "vector_loads.cuh"
@@ -13,84 +15,116 @@
 namespace detcore {
 namespace {
 
-// One block's boxes are in its shared memory. Of one class it takes fewer, for more of them
-// overlap.
-constexpr int64_t kMostOneClass = 1024;     // boxes
-constexpr size_t kMostBoxBytes = 32 << 10;  // of several classes
-constexpr uint32_t kMostBuckets = 4096;     // of one block
+constexpr size_t kMostBoxBytes = 32 << 10;  // of one block, in shared memory
+constexpr uint32_t kMostBuckets = 4096;     // likewise
 constexpr int64_t kMostBoxes = 0x7fffffff;  // ranks are counted in 32 bits
 constexpr int kThreads = 256;
 template <class T>
 constexpr int kOneBlock = sizeof(T) == 8 ? 512 : 1024;  // threads, so that registers suffice
 constexpr int kBucketsPerThread = 8;
 
-template <class T>
-struct Scratch {
-  Box<T>* boxes;           // [n] by rank
-  int64_t* ids;            // [n] by rank, or null
-  uint8_t* verdicts;       // [n] by rank
-  uint32_t* bucket_ranks;  // [n] one bucket after the other
-  // zero at first:
-  uint32_t* bucket_start;  // [bucket_start_entries(buckets)]
-  uint32_t* totals;  // [buckets / (kThreads * kBucketsPerThread) + 1] boxes of a block, plus one
-  uint32_t* kept;    // [n / kThreads + 1] of a tile
-  uint32_t* large;   // [2] counted, and inserted
-  uint32_t* ticket;  // [2] of the prefix sum and of `decide`
-  uint32_t n, buckets;
-
-  __device__ RankedBoxes<T, uint32_t> ranked() const {
-    return {boxes, ids, verdicts, bucket_ranks, bucket_start, n, buckets};
-  }
-};
-
-// NaN is all that is asked of a score: not worth a kernel per dtype.
+// Scores are only tested for NaN, and sorted by one block, so we branch on the dtype instead of
+// compiling one kernel per dtype.
+__device__ float narrow_score(const NmsParams& p, int64_t i) {
+  if (p.scores_dtype == DType::f16) return widen(static_cast<const __half*>(p.scores)[i]);
+  if (p.scores_dtype == DType::bf16) return widen(static_cast<const __nv_bfloat16*>(p.scores)[i]);
+  return static_cast<const float*>(p.scores)[i];
+}
 __device__ bool score_is_nan(const NmsParams& p, int64_t i) {
-  const auto nan = [](auto x) { return x != x; };
-  if (p.scores_dtype == DType::f32) return nan(static_cast<const float*>(p.scores)[i]);
-  if (p.scores_dtype == DType::f64) return nan(static_cast<const double*>(p.scores)[i]);
-  if (p.scores_dtype == DType::f16) return nan(widen(static_cast<const __half*>(p.scores)[i]));
-  return nan(widen(static_cast<const __nv_bfloat16*>(p.scores)[i]));
+  if (p.scores_dtype == DType::f64) {
+    const double score = static_cast<const double*>(p.scores)[i];
+    return score != score;
+  }
+  const float score = narrow_score(p, i);
+  return score != score;
 }
 
-// The box of a rank, and its verdict where nothing needs to be compared.
-template <class S>
-__device__ Box<arithmetic_t<S>> gather(const NmsParams& p, int64_t rank, uint8_t& verdict) {
-  const int64_t i = p.order[rank];
-  const auto box = load_box(static_cast<const S*>(p.boxes) + 4 * i);
-  verdict = has_nan(box) || score_is_nan(p, i) ? kDead : overlaps_nothing(box) ? kKept : kUndecided;
-  return box;
+// The verdict of box i where nothing needs to be compared.
+template <class T>
+__device__ Verdict verdict_alone(const NmsParams& p, int64_t i, const Box<T>& box) {
+  if (has_nan(box) || score_is_nan(p, i)) return kDead;
+  return overlaps_nothing(box) ? kKept : kUndecided;
 }
 
 // --- one block -----------------------------------------------------------------------------------
 
-// Shared memory: boxes, bucket_start, bucket_ranks, verdicts.
-template <class S, int threads>
-__global__ __launch_bounds__(threads, 1) void block_kernel(NmsParams p,
-                                                           Scratch<arithmetic_t<S>> scratch,
-                                                           NmsDecision<arithmetic_t<S>> decision) {
-  using T = arithmetic_t<S>;
-  const uint32_t n = uint32_t(p.n), buckets = scratch.buckets;
-  unsigned char* shared = dynamic_shared<unsigned char>();
-  Box<T>* boxes = reinterpret_cast<Box<T>*>(shared);
-  uint16_t* bucket_start = reinterpret_cast<uint16_t*>(boxes + n);
-  uint16_t* bucket_ranks = bucket_start + bucket_start_entries(buckets);
-  uint8_t* verdicts = reinterpret_cast<uint8_t*>(bucket_ranks + n);
+// Items are the boxes as they were given, read again from cache rather than gathered by rank.
+template <class S>
+struct GivenBoxes {
+  const S* boxes;
+  const int64_t* ids;
+  const uint16_t *ranks, *indices;  // by index; by rank
 
+  __device__ auto box(uint32_t i) const { return load_box(boxes + 4 * i); }
+  __device__ uint32_t rank(uint32_t i) const { return ranks[i]; }
+  __device__ uint32_t item(uint32_t rank) const { return indices[rank]; }
+  __device__ bool classes() const { return ids != nullptr; }
+  __device__ int64_t id(uint32_t i) const { return ids ? ids[i] : 0; }
+};
+
+// What a block has in shared memory.
+template <class T>
+struct BlockRoom {
+  Box<T>* boxes;  // also: where the scores are sorted
+  uint16_t* bucket_end;
+  uint32_t* best_better;
+  uint16_t *bucket_ranks, *ranks, *indices;
+  uint8_t* verdicts;
+
+  __device__ BlockRoom(uint32_t n, uint32_t buckets)
+      : boxes(dynamic_shared<Box<T>>()),
+        bucket_end(reinterpret_cast<uint16_t*>(boxes + n) + kBucketPadding),
+        best_better(reinterpret_cast<uint32_t*>(bucket_end + buckets)),
+        bucket_ranks(reinterpret_cast<uint16_t*>(best_better + n)),
+        ranks(bucket_ranks + n),
+        indices(ranks + n),
+        verdicts(reinterpret_cast<uint8_t*>(indices + n)) {}
+  static size_t bytes(size_t n, uint32_t buckets) {
+    return n * (sizeof(Box<T>) + sizeof(uint32_t) + 3 * sizeof(uint16_t) + 1) +
+           bucket_entries(buckets) * sizeof(uint16_t);
+  }
+};
+
+// Fills `ranks` and `indices`: by the order that was given, or by a stable sort.
+template <class T>
+__device__ void rank_boxes(const NmsParams& p, const BlockRoom<T>& room) {
+  const uint32_t n = uint32_t(p.n);
+  Item<uint32_t>* items = reinterpret_cast<Item<uint32_t>*>(room.boxes);
+  if (!p.order) {
+    for (uint32_t i = threadIdx.x; i < n; i += blockDim.x)
+      items[i] = {descending_key(narrow_score(p, i)), i};
+    __syncthreads();
+    items = merge_sort(items, items + n, n);
+  }
   for (uint32_t r = threadIdx.x; r < n; r += blockDim.x) {
-    boxes[r] = gather<S>(p, r, verdicts[r]);
-    if (p.ids) scratch.ids[r] = p.ids[p.order[r]];
+    const uint32_t i = p.order ? uint32_t(p.order[r]) : items[r].place;
+    room.indices[r] = uint16_t(i);
+    room.ranks[i] = uint16_t(r);
   }
   __syncthreads();
-  const int64_t* ids = p.ids ? scratch.ids : nullptr;
-  const RankedBoxes<T, uint16_t> ranked{boxes,        ids, verdicts, bucket_ranks,
-                                        bucket_start, n,   buckets};
-  greedy_nms(ranked, decision, n);
+}
+
+template <class S, int threads>
+__global__ __launch_bounds__(threads, 1) void block_kernel(NmsParams p, uint32_t buckets,
+                                                           NmsDecision<arithmetic_t<S>> decision) {
+  using T = arithmetic_t<S>;
+  const uint32_t n = uint32_t(p.n);
+  const BlockRoom<T> room(n, buckets);
+  rank_boxes(p, room);
+  const GivenBoxes<S> given{static_cast<const S*>(p.boxes), p.ids, room.ranks, room.indices};
+  for (uint32_t i = threadIdx.x; i < n; i += blockDim.x)
+    room.verdicts[room.ranks[i]] = verdict_alone(p, i, given.box(i));
+  const HashGrid<T> grid =
+      make_grid<T>([&](uint32_t i) { return given.box(i); }, n, decision.below, buckets);
+  const GreedyNms<T, uint16_t> nms{
+      room.boxes, room.bucket_ranks, room.bucket_end, room.best_better, room.verdicts, n, buckets};
+  greedy_nms(given, nms, grid, decision, n);
   uint32_t written = 0, kept;
   for (uint32_t first = 0; first < n; first += blockDim.x) {
     const uint32_t r = first + threadIdx.x;
-    const bool keep = r < n && verdicts[r] == kKept;
+    const bool keep = r < n && room.verdicts[r] == kKept;
     const uint32_t at = exclusive_count(keep, kept);
-    if (keep) p.keep[written + at] = p.order[r];
+    if (keep) p.keep[written + at] = room.indices[r];
     written += kept;
   }
   if (threadIdx.x == 0) *p.count = written;
@@ -98,21 +132,64 @@ __global__ __launch_bounds__(threads, 1) void block_kernel(NmsParams p,
 
 // --- many blocks ---------------------------------------------------------------------------------
 
+// Items are ranks.
+template <class T>
+struct RankedBoxes {
+  const Box<T>* boxes;
+  const int64_t* ids;  // or null
+
+  __device__ Box<T> box(uint32_t rank) const { return boxes[rank]; }
+  __device__ uint32_t rank(uint32_t rank) const { return rank; }
+  __device__ uint32_t item(uint32_t rank) const { return rank; }
+  __device__ bool classes() const { return ids != nullptr; }
+  __device__ int64_t id(uint32_t rank) const { return ids ? ids[rank] : 0; }
+};
+
+template <class T>
+struct Scratch {
+  Box<T>* boxes;           // [n] by rank
+  int64_t* ids;            // [n] by rank, or null
+  Box<T>* bucket_boxes;    // [n] one bucket after the other
+  uint32_t* bucket_ranks;  // [n] likewise
+  uint8_t* verdicts;       // [n] by rank
+  HashGrid<T>* grid;       // [1]
+  // zero at first:
+  uint32_t* bucket_end;   // [buckets], and the padding before it
+  uint32_t* best_better;  // [n] by rank
+  uint32_t* totals;   // [buckets / (kThreads * kBucketsPerThread) + 1] boxes of a block, plus one
+  uint32_t* kept;     // [n / kThreads + 1] of a tile
+  uint32_t* large;    // [2] counted, and inserted
+  uint32_t* ticket;   // [2] of the prefix sum and of `decide`
+  uint32_t* crowded;  // [1] not all boxes have been compared
+  uint32_t n, buckets;
+
+  __device__ RankedBoxes<T> source() const { return {boxes, ids}; }
+  __device__ GreedyNms<T, uint32_t> nms() const {
+    return {bucket_boxes, bucket_ranks, bucket_end, best_better, verdicts, n, buckets};
+  }
+};
+
 template <class S>
-__global__ void gather_kernel(NmsParams p, Scratch<arithmetic_t<S>> scratch) {
+__global__ void count_kernel(NmsParams p, Scratch<arithmetic_t<S>> scratch, arithmetic_t<S> below) {
+  using T = arithmetic_t<S>;
+  const auto box_at = [&](int64_t i) { return load_box(static_cast<const S*>(p.boxes) + 4 * i); };
+  const HashGrid<T> grid = make_grid<T>(box_at, scratch.n, below, scratch.buckets);
+  if (global_thread() == 0) *scratch.grid = grid;
   for (int64_t r = global_thread(); r < p.n; r += all_threads()) {
-    scratch.boxes[r] = gather<S>(p, r, scratch.verdicts[r]);
-    if (p.ids) scratch.ids[r] = p.ids[p.order[r]];
+    const int64_t i = p.order[r];
+    const Box<T> box = box_at(i);
+    scratch.boxes[r] = box;
+    scratch.verdicts[r] = verdict_alone(p, i, box);
+    if (p.ids) scratch.ids[r] = p.ids[i];
+    count_or_insert(scratch.source(), scratch.nms(), grid, uint32_t(r), false, scratch.large[0]);
   }
 }
 
-// Counts the boxes of each bucket; then, launched once more, inserts them.
-template <class T, bool inserting>
-__global__ void bucket_kernel(Scratch<T> scratch, T below) {
-  const HashGrid<T> grid = make_grid(scratch.boxes, scratch.n, below, scratch.buckets);
-  const RankedBoxes<T, uint32_t> ranked = scratch.ranked();
+template <class T>
+__global__ void insert_kernel(Scratch<T> scratch) {
+  const HashGrid<T> grid = *scratch.grid;
   for (int64_t r = global_thread(); r < scratch.n; r += all_threads())
-    count_or_insert(ranked, grid, uint32_t(r), inserting, scratch.large[inserting]);
+    count_or_insert(scratch.source(), scratch.nms(), grid, uint32_t(r), true, scratch.large[1]);
 }
 
 // The prefix sum of the buckets' counts. A block adds up what the blocks before it publish: they
@@ -123,7 +200,7 @@ __global__ void prefix_sum_kernel(Scratch<T> scratch) {
   if (threadIdx.x == 0) mine = atomicAdd(&scratch.ticket[0], 1u), before = 0;
   __syncthreads();
   const uint32_t first = (mine * kThreads + threadIdx.x) * kBucketsPerThread;
-  uint32_t* counts = scratch.bucket_start + 1 + first;
+  uint32_t* counts = scratch.bucket_end + first;
   uint32_t own = 0, total;
   for (uint32_t k = 0; k < kBucketsPerThread; ++k)
     if (first + k < scratch.buckets) own += counts[k];
@@ -148,12 +225,24 @@ __global__ void prefix_sum_kernel(Scratch<T> scratch) {
 }
 
 template <class T>
+__global__ void compare_kernel(Scratch<T> scratch, NmsDecision<T> decision) {
+  const HashGrid<T> grid = *scratch.grid;
+  const auto nms = scratch.nms();
+  const uint32_t large = scratch.large[1], place = uint32_t(global_thread());
+  bool few = true;
+  if (place < nms.bucketed() || (place >= nms.n - large && place < nms.n))
+    few = compare_around(scratch.source(), nms, grid, decision, place, large);
+  if (!__syncthreads_and(few) && threadIdx.x == 0) atomicOr(scratch.crowded, 1u);
+}
+
+template <class T>
 __global__ void decide_kernel(Scratch<T> scratch, NmsDecision<T> decision) {
   __shared__ uint32_t tile;
   if (threadIdx.x == 0) tile = atomicAdd(&scratch.ticket[1], 1u);
-  const HashGrid<T> grid = make_grid(scratch.boxes, scratch.n, decision.below, scratch.buckets);
-  decide_tile(BucketedBoxes<T, uint32_t>(scratch.ranked(), *scratch.large), grid, decision,
-              tile * kThreads);
+  __syncthreads();
+  const HashGrid<T> grid = *scratch.grid;
+  decide_tile(scratch.source(), scratch.nms(), grid, decision, scratch.large[1],
+              *scratch.crowded == 0, tile * kThreads);
   const uint32_t r = tile * kThreads + threadIdx.x;
   const int kept = __syncthreads_count(r < scratch.n && peek(&scratch.verdicts[r]) == kKept);
   if (threadIdx.x == 0) scratch.kept[tile] = uint32_t(kept);
@@ -183,28 +272,38 @@ uint32_t buckets_for(int64_t boxes, uint32_t most) {
   return buckets;
 }
 
+// Whether one block takes all boxes.
+bool one_block(const NmsParams& p) {
+  const size_t box = p.boxes_dtype == DType::f64 ? sizeof(Box<double>) : sizeof(Box<float>);
+  return p.n * box <= kMostBoxBytes;
+}
+
+// What many blocks share.
 struct Workspace {
-  bool one_block;
   uint32_t buckets;
   int tiles, parts;  // blocks that decide, and that sum up
-  size_t boxes, ids, verdicts, bucket_ranks, zero, totals, kept, counters, bytes;
+  size_t boxes, ids, bucket_boxes, bucket_ranks, verdicts, grid;
+  size_t zero, bucket_end, best_better, totals, kept, counters, bytes;
 
   explicit Workspace(const NmsParams& p) {
-    const size_t box = p.boxes_dtype == DType::f64 ? sizeof(Box<double>) : sizeof(Box<float>);
-    one_block = p.n <= kMostOneClass || (p.ids && p.n * box <= kMostBoxBytes);
-    buckets = buckets_for(p.n, one_block ? kMostBuckets : 1u << 30);
+    const bool wide = p.boxes_dtype == DType::f64;
+    const size_t box = wide ? sizeof(Box<double>) : sizeof(Box<float>);
+    buckets = buckets_for(p.n, 1u << 30);
     tiles = int((p.n + kThreads - 1) / kThreads);
     parts = int((buckets + kThreads * kBucketsPerThread - 1) / (kThreads * kBucketsPerThread));
     bytes = 0;
-    boxes = take(one_block ? 0 : p.n * box);
+    boxes = take(p.n * box);
     ids = take(p.ids ? p.n * sizeof(int64_t) : 0);
-    verdicts = take(one_block ? 0 : p.n);
-    bucket_ranks = take(one_block ? 0 : p.n * sizeof(uint32_t));
+    bucket_boxes = take(p.n * box);
+    bucket_ranks = take(p.n * sizeof(uint32_t));
+    verdicts = take(p.n);
+    grid = take(wide ? sizeof(HashGrid<double>) : sizeof(HashGrid<float>));
     zero = bytes;
-    take(one_block ? 0 : bucket_start_entries(buckets) * sizeof(uint32_t));
-    totals = take(one_block ? 0 : parts * sizeof(uint32_t));
-    kept = take(one_block ? 0 : tiles * sizeof(uint32_t));
-    counters = take(one_block ? 0 : 4 * sizeof(uint32_t));
+    bucket_end = take(bucket_entries(buckets) * sizeof(uint32_t));
+    best_better = take(p.n * sizeof(uint32_t));
+    totals = take(parts * sizeof(uint32_t));
+    kept = take(tiles * sizeof(uint32_t));
+    counters = take(5 * sizeof(uint32_t));
   }
   template <class T>
   Scratch<T> scratch(const NmsParams& p) const {
@@ -212,13 +311,17 @@ struct Workspace {
     const auto words = [&](size_t offset) { return reinterpret_cast<uint32_t*>(at(offset)); };
     return {reinterpret_cast<Box<T>*>(at(boxes)),
             p.ids ? reinterpret_cast<int64_t*>(at(ids)) : nullptr,
-            reinterpret_cast<uint8_t*>(at(verdicts)),
+            reinterpret_cast<Box<T>*>(at(bucket_boxes)),
             words(bucket_ranks),
-            words(zero),
+            reinterpret_cast<uint8_t*>(at(verdicts)),
+            reinterpret_cast<HashGrid<T>*>(at(grid)),
+            words(bucket_end) + kBucketPadding,
+            words(best_better),
             words(totals),
             words(kept),
             words(counters),
             words(counters) + 2,
+            words(counters) + 4,
             uint32_t(p.n),
             buckets};
   }
@@ -232,32 +335,29 @@ struct Workspace {
 };
 
 template <class S>
-Status run_one_block(const NmsParams& p, const Workspace& at, Stream stream) {
+Status run_one_block(const NmsParams& p, Stream stream) {
   using T = arithmetic_t<S>;
+  const uint32_t buckets = buckets_for(p.n, kMostBuckets);
   const int threads = p.n >= kOneBlock<T> ? kOneBlock<T> : int((p.n + 31) / 32 * 32);
-  const size_t shared = p.n * sizeof(Box<T>) + bucket_start_entries(at.buckets) * sizeof(uint16_t) +
-                        p.n * (sizeof(uint16_t) + sizeof(uint8_t));
-  return launch(block_kernel<S, kOneBlock<T>>, {1, threads, shared}, stream, p, at.scratch<T>(p),
+  return launch(block_kernel<S, kOneBlock<T>>,
+                {1, threads, BlockRoom<T>::bytes(size_t(p.n), buckets)}, stream, p, buckets,
                 NmsDecision<T>(p.iou_threshold));
 }
 
 template <class S>
-Status run(const NmsParams& p, Stream stream) {
+Status run_many_blocks(const NmsParams& p, Stream stream) {
   using T = arithmetic_t<S>;
   const Workspace at(p);
-  if (at.one_block) return run_one_block<S>(p, at, stream);
   const Scratch<T> scratch = at.scratch<T>(p);
   const NmsDecision<T> decision(p.iou_threshold);
-  const T below = decision.below;
   const LaunchShape each{blocks_for(p.n, kThreads), kThreads};
-  // grids are made by each block for itself: not too many of them
-  const LaunchShape few{blocks_for(p.n, kThreads) < 1024 ? blocks_for(p.n, kThreads) : 1024,
-                        kThreads};
-  Status status = clear(scratch.bucket_start, at.bytes - at.zero, stream);
-  if (status) status = launch(gather_kernel<S>, each, stream, p, scratch);
-  if (status) status = launch(bucket_kernel<T, false>, few, stream, scratch, below);
+  // each block that counts makes the grid for itself: not too many of them
+  const LaunchShape few{each.blocks < 1024 ? each.blocks : 1024, kThreads};
+  Status status = clear(static_cast<char*>(p.workspace) + at.zero, at.bytes - at.zero, stream);
+  if (status) status = launch(count_kernel<S>, few, stream, p, scratch, decision.below);
   if (status) status = launch(prefix_sum_kernel<T>, {at.parts, kThreads}, stream, scratch);
-  if (status) status = launch(bucket_kernel<T, true>, few, stream, scratch, below);
+  if (status) status = launch(insert_kernel<T>, each, stream, scratch);
+  if (status) status = launch(compare_kernel<T>, each, stream, scratch, decision);
   if (status) status = launch(decide_kernel<T>, {at.tiles, kThreads}, stream, scratch, decision);
   if (status) status = launch(compact_kernel<T>, {at.tiles, kThreads}, stream, p, scratch);
   return status;
@@ -265,13 +365,19 @@ Status run(const NmsParams& p, Stream stream) {
 
 }  // namespace
 
-size_t nms_workspace_cuda(const NmsParams& p) { return Workspace(p).bytes; }
+size_t nms_workspace_cuda(const NmsParams& p) { return one_block(p) ? 0 : Workspace(p).bytes; }
+bool nms_needs_order_cuda(const NmsParams& p) {
+  return !one_block(p) || p.scores_dtype == DType::f64;
+}
 
 Status nms_cuda(const NmsParams& p, Stream stream) {
   if (p.n == 0) return clear(p.count, sizeof *p.count, stream);
   if (p.n > kMostBoxes) return {"at most 2^31 - 1 boxes"};
-  return with_storage(p.boxes_dtype,
-                      [&](auto storage) { return run<decltype(storage)>(p, stream); });
+  if (!p.order && nms_needs_order_cuda(p)) return {"boxes of this number and dtype need an order"};
+  return with_storage(p.boxes_dtype, [&](auto storage) {
+    using S = decltype(storage);
+    return one_block(p) ? run_one_block<S>(p, stream) : run_many_blocks<S>(p, stream);
+  });
 }
 
 }  // namespace detcore

@@ -93,6 +93,12 @@ inline cudaError_t cudaStreamCreate(cudaStream_t* stream) {
 }
 inline cudaError_t cudaStreamDestroy(cudaStream_t) { return cudaSuccess; }
 
+template <class... P>
+cudaError_t cudaFuncSetAttribute(void (*kernel)(P...), cudaFuncAttribute attribute, int value) {
+  if (attribute != cudaFuncAttributeMaxDynamicSharedMemorySize) return cudaErrorInvalidValue;
+  return simt_error(simt::grant_shared(reinterpret_cast<const void*>(kernel), size_t(value)));
+}
+
 // --- launches ----------------------------------------------------------------------------------
 
 template <class... P>

@@ -66,6 +66,9 @@ void pause();  // lets the other threads of the block go on
 bool run(const void* kernel, Index grid, Index block, size_t shared_bytes, void (*body)(void*),
          void* context);
 const char* last_error();
+// Lets a kernel have more dynamic shared memory than the 48 KiB that every kernel may have. False:
+// there is not so much.
+bool grant_shared(const void* kernel, size_t bytes);
 
 // Memory that kernels may touch. What is not `written` must be, before it is read.
 void know(const void* begin, size_t bytes, bool written);

@@ -47,7 +47,7 @@ Status multiclass_nms_cpu(const MulticlassNmsParams&, const Executor&);
 // does, and stops once max_per_image are kept; one block an image merges. Two launches for the
 // whole batch, no sync, capturable. Scores are read once where at most candidates_per_class pass
 // the threshold, else up to twelve times, from cache. Memory O(batch * classes * max_per_image),
-// and what 40 KiB of shared memory don't hold: 29 bytes a candidate.
+// and what 40 KiB of shared memory do not hold: 33 bytes a candidate.
 size_t multiclass_nms_workspace_cuda(const MulticlassNmsParams&);
 Status multiclass_nms_cuda(const MulticlassNmsParams&, Stream);
 

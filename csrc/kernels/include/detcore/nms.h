@@ -14,8 +14,9 @@ namespace detcore {
 
 struct NmsParams {
   const void* boxes;     // [n, 4] xyxy, pixels
-  const void* scores;    // [n]; CUDA asks whether one is NaN, no more: see `order`
-  const int64_t* order;  // CUDA: [n] indices by descending score, stable. CPU: unused
+  const void* scores;    // [n]; CUDA with an order only asks whether one is NaN
+  const int64_t* order;  // CUDA: [n] indices by descending score, stable; null: the kernel sorts,
+                         // unless nms_needs_order_cuda(). CPU: unused
   const int64_t* ids;    // [n] class ids, any values; null: one class
   int64_t n;
   DType boxes_dtype, scores_dtype;
@@ -30,13 +31,14 @@ struct NmsParams {
 size_t nms_workspace_cpu(const NmsParams&);
 Status nms_cpu(const NmsParams&, const Executor&);
 
-// Boxes are put into a hashed grid of their corners and classes, and each is decided once the
-// better boxes that would suppress it are. Up to 1,024 boxes, with class ids 2,048 (f64: 1,024):
-// one launch of one block of 1,024 threads (f64: 512), in shared memory. More: a memset and six
-// launches of blocks of 256, O(n) memory (about 60 bytes a box), O(n) bytes moved on spread boxes;
-// a block takes tiles of 256 ranks in order and waits for better tiles alone. No sync; capturable.
-// At most 2^31 - 1 boxes. Bound by latency: a box is decided a round of its block after the last
-// box that it waits for.
+// Boxes are put into a hashed grid of their corners and classes and compared with those near them;
+// each is decided once the better boxes that would suppress it are. Up to 2,048 boxes (f64: 1,024):
+// one launch of one block of 1,024 threads (f64: 512), in up to 62 KiB of shared memory. It sorts
+// scores of up to 32 bits itself. More: a memset and six launches of blocks of 256, O(n) memory
+// (about 70 bytes a box), O(n) bytes moved on spread boxes; a block takes tiles of 256 ranks in
+// order and waits for better tiles alone. No sync; capturable. At most 2^31 - 1 boxes. Bound by
+// latency: a box is decided one round of its block after the last box that it waits for.
+bool nms_needs_order_cuda(const NmsParams&);
 size_t nms_workspace_cuda(const NmsParams&);
 Status nms_cuda(const NmsParams&, Stream);
 
