@@ -10,6 +10,7 @@ try:
     import typer
 
     from detcore.commands import bench, data_check, evaluate, info, predict, train
+    from detcore.commands.exit_codes import refusing_nonsense
 except ImportError as missing:
     raise SystemExit(
         f"detcore's command line needs {missing.name}: pip install 'detcore[models]'"
@@ -25,9 +26,9 @@ app = typer.Typer(
 data_app = typer.Typer(help="Look at data sets.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 
-app.command("train")(train.train_command)
-app.command("eval")(evaluate.evaluate_command)
-app.command("predict")(predict.predict_command)
-data_app.command("check")(data_check.data_check_command)
-app.command("info")(info.info_command)
-app.command("bench")(bench.bench_command)
+app.command("train")(refusing_nonsense(train.train_command))
+app.command("eval")(refusing_nonsense(evaluate.evaluate_command))
+app.command("predict")(refusing_nonsense(predict.predict_command))
+data_app.command("check")(refusing_nonsense(data_check.data_check_command))
+app.command("info")(refusing_nonsense(info.info_command))
+app.command("bench")(refusing_nonsense(bench.bench_command))

@@ -19,7 +19,7 @@ SHARED = {
     "models": {"__init__", "config", "detector"},
     "commands": {
         *("__init__", "console_tables", "exit_codes", "model_data", "options"),
-        *("output_paths", "run_folder", "train_flags", "train_progress", "train_setup"),
+        *("output_paths", "run_folder", "threads", "train_flags", "train_progress", "train_setup"),
     },
 }
 # MultiTask is handed its two, and names their types

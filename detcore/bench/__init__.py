@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import track
 
 import detcore
+from detcore.utils.atomic_write import write_text
 
 from .case import Case, Contender, Must, call, open_case
 from .device import bandwidth, measure_device
@@ -88,5 +89,5 @@ def main(full: bool = False, op: str | None = None, json: Path | None = None) ->
     print_rows(console, rows)
     console.print(f"measured in {time.perf_counter() - start:.0f} s", highlight=False)
     if json:
-        json.write_text(to_json(rows))
-        console.print(f"figures in {json}")
+        write_text(json, to_json(rows))
+        console.print(f"figures in {json}", markup=False)

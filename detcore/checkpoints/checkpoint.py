@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import logging
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,35 +17,17 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from detcore.utils.atomic_write import atomic
-from detcore.utils.errors import UserError
+from detcore import models
+from detcore.checkpoints.header import FORMAT, CheckpointError, CheckpointInfo, parse_header
+from detcore.utils.atomic_write import atomic, unwritten, write_text
+from detcore.utils.errors import DataError
+from detcore.utils.user_files import read_text
 
-FORMAT = 1
+__all__ = ["CheckpointError", "CheckpointInfo", "find", "load", "read", "save"]
+
 _NAMES = ("best", "last")
 
 log = logging.getLogger(__name__)
-
-
-class CheckpointError(UserError):
-    """A checkpoint can't be found, read or fitted to its model; the text names the file."""
-
-
-@dataclass(frozen=True)
-class CheckpointInfo:
-    """What is known of a checkpoint beside its weights.
-
-    model: what `detcore.models.create` rebuilds the model from. classes: names without
-    background. task: "detection" or "classification". data: how the training data was named and
-    sized. training: the training arguments. metrics: of the evaluation at this step, if any.
-    """
-
-    model: dict[str, Any]
-    classes: list[str]
-    task: str = "detection"
-    data: dict[str, Any] = field(default_factory=dict)
-    training: dict[str, Any] = field(default_factory=dict)
-    step: int = 0
-    metrics: dict[str, Any] = field(default_factory=dict)
 
 
 def save(path: Path, model: nn.Module, info: CheckpointInfo) -> None:
@@ -58,11 +39,17 @@ def save(path: Path, model: nn.Module, info: CheckpointInfo) -> None:
         info: goes into the JSON and into the header of the weights.
     """
     text = json.dumps({"format": FORMAT, **vars(info)}, indent=2)
-    tensors = unshared(model.state_dict())
+    write_tensors(path, model.state_dict(), {"detcore": text})
+    write_text(path.with_suffix(".json"), text + "\n")
+
+
+def write_tensors(path: Path, tensors: dict[str, Tensor], texts: dict[str, str]) -> None:
+    """Write tensors and the header's texts, whole or not at all; WriteError where that fails."""
     with atomic(path) as aside:
-        save_file(tensors, str(aside), metadata={"detcore": text})
-    with atomic(path.with_suffix(".json")) as aside:
-        aside.write_text(text + "\n", encoding="utf-8")
+        try:
+            save_file(unshared(tensors), str(aside), metadata=texts)
+        except SafetensorError as error:  # which is no OSError where the disk is full
+            raise unwritten(path, error) from error
 
 
 def load(path: str | Path, **options: Any) -> tuple[nn.Module, CheckpointInfo]:
@@ -80,15 +67,17 @@ def load(path: str | Path, **options: Any) -> tuple[nn.Module, CheckpointInfo]:
         CheckpointError: nothing there, a truncated or foreign file, or tensors that don't fit
             the model that the configuration describes.
     """
-    from detcore import models
-
     file = find(path)
     info, tensors = read(file)
+    _check_fit(file, _planned(file, info.model), tensors)
     try:
         model = models.create(**info.model | options)
     except (TypeError, ValueError) as error:
         raise CheckpointError(f"{file}: its model can't be built ({error})") from error
-    _fit(file, model, tensors)
+    if options:
+        _check_fit(file, model, tensors)
+    with torch.no_grad():
+        model.load_state_dict(tensors)
     return model.eval(), info
 
 
@@ -122,9 +111,9 @@ def read(file: Path) -> tuple[CheckpointInfo, dict[str, Tensor]]:
             f"{file}: truncated, or no safetensors file ({error}); nothing was loaded"
         ) from error
     embedded = metadata.get("detcore", "")
-    info = _parse(file, embedded)
+    info = parse_header(file, embedded, len(tensors))
     beside = file.with_suffix(".json")
-    if beside.is_file() and beside.read_text(encoding="utf-8").strip() != embedded.strip():
+    if beside.is_file() and not _says(beside, embedded):
         log.warning(
             "%s is not what these weights were saved with; using the copy inside %s",
             beside,
@@ -154,20 +143,28 @@ def stored(file: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
         return opened.metadata() or {}, {name: opened.get_tensor(name) for name in names}
 
 
-def _parse(file: Path, embedded: str) -> CheckpointInfo:
+def _says(file: Path, text: str) -> bool:
     try:
-        fields = json.loads(embedded)
-        form = fields.pop("format")
-    except (ValueError, AttributeError, KeyError) as error:
-        raise CheckpointError(
-            f"{file}: not a checkpoint of detcore, its header describes no model"
-        ) from error
-    if form != FORMAT:
-        raise CheckpointError(f"{file}: written by another version of detcore (form {form})")
-    return CheckpointInfo(**fields)
+        return read_text(file).strip() == text.strip()
+    except DataError:
+        return False
 
 
-def _fit(file: Path, model: nn.Module, tensors: dict[str, Tensor]) -> None:
+def _planned(file: Path, config: dict[str, Any]) -> nn.Module:
+    """The model without memory for its weights, which costs nothing however large they would be."""
+    try:
+        with torch.device("meta"):
+            return models.create(**config)
+    except Exception as error:  # whatever senseless options make a constructor stumble over
+        raise CheckpointError(f"{file}: its model can't be built ({_first_line(error)})") from error
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n", 1)[0][:300] or type(error).__name__
+
+
+def _check_fit(file: Path, model: nn.Module, tensors: dict[str, Tensor]) -> None:
+    """Raise CheckpointError unless names, shapes and kinds of number are the model's."""
     wanted = model.state_dict()
     faults = [f"{n} is missing" for n in wanted if n not in tensors]
     faults += [f"{n} is unknown" for n in tensors if n not in wanted]
@@ -176,10 +173,20 @@ def _fit(file: Path, model: nn.Module, tensors: dict[str, Tensor]) -> None:
         for n, t in tensors.items()
         if n in wanted and wanted[n].shape != t.shape
     ]
+    faults += [
+        f"{n} must be of {'real' if wanted[n].is_floating_point() else 'whole'} numbers, "
+        f"got {t.dtype}"
+        for n, t in tensors.items()
+        if n in wanted
+        and (wanted[n].is_floating_point(), False) != (t.is_floating_point(), t.is_complex())
+    ]
+    faults += [f"{n} holds NaN or infinity" for n, t in tensors.items() if not _is_finite(t)]
     if faults:
         more = f" and {len(faults) - 3} more" if len(faults) > 3 else ""
         raise CheckpointError(
             f"{file}: weights don't fit their model: {'; '.join(faults[:3])}{more}"
         )
-    with torch.no_grad():
-        model.load_state_dict(tensors)
+
+
+def _is_finite(tensor: Tensor) -> bool:
+    return not tensor.is_floating_point() or bool(tensor.isfinite().all())

@@ -10,10 +10,11 @@ from torch import Tensor, nn
 
 from detcore import models
 from detcore.checkpoints import checkpoint
-from detcore.checkpoints.checkpoint import CheckpointInfo
+from detcore.checkpoints.checkpoint import CheckpointError, CheckpointInfo
 from detcore.data import AnyDataset
 from detcore.utils.arguments import checked_device, one_of
 from detcore.utils.errors import UsageError
+from detcore.utils.user_files import read_text
 from detcore.weights import (
     PUBLISHED,
     WeightsError,
@@ -55,6 +56,8 @@ def open_model(
         chosen = "cuda" if torch.cuda.is_available() else "cpu"
     if (run is None) == (model is None) or (model is None) != (weights is None):
         raise UsageError("give --checkpoint, or --model with --weights")
+    if run is not None and names is not None:
+        raise UsageError("--names is for --model; a checkpoint has its own class names")
     if run is not None:
         net, info = checkpoint.load(run)
     else:
@@ -82,8 +85,7 @@ def _published(model: str, weights: str, names: Path | None) -> tuple[nn.Module,
     task = "classification" if isinstance(net, models.Classifier) else "detection"
     count = int(net.num_classes) - (task == "detection")  # type: ignore[arg-type]
     if names is not None:
-        known = names.read_text(encoding="utf-8").split("\n")
-        known = [line.strip() for line in known if line.strip()]
+        known = [line.strip() for line in read_text(names).split("\n") if line.strip()]
         if len(known) != count:
             raise UsageError(f"{names}: {count} names wanted, one a class, got {len(known)}")
     elif len(known) != count:
@@ -137,6 +139,8 @@ def create_model(
         elif weights is not None:
             net = _begun(model, Path(weights), classes, options)
         else:
+            if model == "cascade":
+                options = options | _parts(options, classes)
             net = models.create(model, classes, **options)
         if trunk is not None:
             load_trunk(net.backbone, trunk)  # type: ignore[arg-type]
@@ -145,6 +149,39 @@ def create_model(
     except (ValueError, TypeError, AttributeError) as error:
         raise UsageError(str(error)) from error
     return net
+
+
+def model_of_run(weights: str) -> str | None:
+    """The model that a run's folder or file holds; None where `weights` are of no run."""
+    path = Path(weights)
+    if not path.exists() or (path.is_file() and path.suffix != ".safetensors"):
+        return None
+    try:
+        return str(checkpoint.read(checkpoint.find(path))[0].model["model"])
+    except CheckpointError:
+        return None  # whoever loads it says why
+
+
+def _parts(options: dict[str, Any], classes: int) -> dict[str, nn.Module]:
+    """The parts of a cascade that are given as runs; what they name as classes is fresh."""
+    found = {}
+    for role, kinds, count in (
+        ("detector", ("ssd", "yolo", "faster_rcnn"), 2),
+        ("classifier", ("classifier",), classes - 1),
+    ):
+        spec = options.get(role)
+        if isinstance(spec, str) and spec not in models.MODELS:
+            if not Path(spec).exists():
+                raise UsageError(
+                    f"--{role} must be a run's folder or one of {', '.join(kinds)}, got {spec!r}"
+                )
+            kind = model_of_run(spec)
+            if kind is not None and kind not in kinds:
+                raise UsageError(
+                    f"--{role} {spec} holds a model {kind}, wanted {' or '.join(kinds)}"
+                )
+            found[role] = _begun(kind or kinds[0], Path(spec), count, {})
+    return found
 
 
 def _begun(model: str, path: Path, classes: int, options: dict[str, Any]) -> nn.Module:

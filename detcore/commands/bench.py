@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from detcore.commands.exit_codes import plain_errors
-from detcore.commands.options import JsonOut
+from detcore.commands.options import JsonOut, Threads
 
 
 def bench_command(
@@ -17,6 +17,7 @@ def bench_command(
         typer.Option("--full", help="Also torch.compile and slow inputs: some minutes."),
     ] = False,
     json_out: JsonOut = None,
+    threads: Threads = None,
 ) -> None:
     """Compare each op with its rivals on this machine, in two to three minutes.
 
@@ -26,8 +27,12 @@ def bench_command(
     """
     with plain_errors():
         from detcore import bench as benchmark
+        from detcore.commands.output_paths import check_outputs
+        from detcore.commands.threads import set_threads
         from detcore.utils.errors import UsageError
 
+        set_threads(threads)
+        check_outputs(files={"--json": json_out}, folders={}, inputs=[])
         try:
             benchmark.main(full=full, op=op, json=json_out)
         except ValueError as error:

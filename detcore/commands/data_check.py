@@ -23,16 +23,18 @@ def data_check_command(
     Ends with code 1 if there are errors, with 0 if there are warnings alone.
     """
     with plain_errors():
+        from detcore.commands.output_paths import check_outputs, inputs_of
         from detcore.data.validation import tables
         from detcore.data.validation.check import check
         from detcore.utils.atomic_write import write_json
 
+        check_outputs(files={"--json": json_out}, folders={}, inputs=inputs_of(data=path))
         with console.status("reading") as status:
             found = check(path, split, lambda n, of: status.update(f"decoding {n}/{of}"))
+        if json_out:  # before anything else can fail: the work is done
+            write_json(json_out, found)
         for table in tables.tables(found):
             console.print(table)
         say(tables.headline(found))
-        if json_out:
-            write_json(json_out, found)
         if found["errors"]:
             raise typer.Exit(1)

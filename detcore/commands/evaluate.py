@@ -17,6 +17,7 @@ from detcore.commands.options import (
     Names,
     Optimize,
     PublishedModel,
+    Threads,
     Weights,
 )
 from detcore.utils.printing import console, say
@@ -31,9 +32,14 @@ def evaluate_command(
     weights: Weights = None,
     names: Names = None,
     data: Annotated[
-        str | None, typer.Option(help=DATA_HELP + " Default: what it was trained on.")
+        str | None, typer.Option(help=DATA_HELP + " Default: the run's own validation data.")
     ] = None,
-    split: Annotated[str, typer.Option(help="train, val, test or all.")] = "val",
+    split: Annotated[
+        str | None,
+        typer.Option(
+            help="train, val, test or all; val unless given, and all of data that isn't divided."
+        ),
+    ] = None,
     results: Annotated[
         Path | None,
         typer.Option(
@@ -62,13 +68,15 @@ def evaluate_command(
     ] = None,
     optimize: Optimize = "no",
     device: Device = "auto",
+    threads: Threads = None,
 ) -> None:
     """Measure a model, or detections that are there already, and print a table."""
     with plain_errors():
         from detcore.checkpoints.load_model import named_as, open_model
         from detcore.commands.console_tables import detail_table, headline, metrics_table, volume
-        from detcore.commands.model_data import data_for, located
+        from detcore.commands.model_data import data_for, located, own_data
         from detcore.commands.output_paths import check_outputs, inputs_of
+        from detcore.commands.threads import set_threads
         from detcore.evaluation.coco_results import data_to_score, read_results
         from detcore.evaluation.eval_plots import save_figures
         from detcore.evaluation.evaluator import evaluate, evaluate_results
@@ -77,6 +85,7 @@ def evaluate_command(
         from detcore.utils.atomic_write import write_json
         from detcore.utils.errors import UsageError
 
+        set_threads(threads)
         files_out = {"--json": json_out, "--report": report, "--save-results": save_results}
         read = inputs_of(results, checkpoint, weights, names, data=data)
         check_outputs(files=files_out, folders={"--plots": plots}, inputs=read)
@@ -93,7 +102,7 @@ def evaluate_command(
             measured = evaluate_results(truth, found, score=score, details=True)
         else:
             net, info = open_model(checkpoint, model, weights, names, device=device, speed=optimize)
-            data = data or info.data.get("spec")
+            data = data or own_data(info)
             if limit and data != "digits":
                 raise UsageError("--limit is for digits, which are made to any number")
             dataset = data_for(info, data, split, limit)
@@ -113,15 +122,16 @@ def evaluate_command(
                     details=True,
                     progress=lambda done, of: status.update(f"evaluating {done}/{of}"),
                 )
-        metrics, title = measured.figures, f"{data} ({split})"
+        metrics, title = measured.figures, f"{data} ({split or 'val'})"
+        # files first: what was measured must not be lost to what comes after
+        if json_out:
+            named = "results" if results else "checkpoint"
+            write_json(json_out, {named: source, "split": split or "val", **metrics})
+        if save_results:
+            write_results(save_results, measured.results)
         console.print(metrics_table(metrics, title))
         console.print(detail_table(metrics))
         say(f"{headline(metrics)}  ({volume(metrics)})")
-        if json_out:
-            named = "results" if results else "checkpoint"
-            write_json(json_out, {named: source, "split": split, **metrics})
-        if save_results:
-            write_results(save_results, measured.results)
         if plots:
             drawn = save_figures(metrics, plots)
             say(f"{', '.join(drawn)} {'is' if len(drawn) == 1 else 'are'} in {plots}")

@@ -9,25 +9,47 @@ from torch import nn
 from detcore.checkpoints.checkpoint import CheckpointInfo
 from detcore.data import AnyDataset, load
 from detcore.data.loading.registry import named
+from detcore.data.splits import SPLITS, VAL_SHARE
 from detcore.inference.tiles import Tiles
 from detcore.utils.errors import UsageError
 
 
-def open_data(spec: str, split: str, chosen: dict[str, Any]) -> AnyDataset:
-    """Open data; `chosen` says of which task, size, seed and length the digits are to be."""
+def open_data(
+    spec: str, split: str, chosen: dict[str, Any], val_share: float | None = None
+) -> AnyDataset:
+    """Open data; `chosen` says of which task, size, seed and length the digits are to be.
+
+    val_share: as in `detcore.data.load`; None: a fifth, of a part ``train`` too.
+    """
     known = ("task", "size", "seed", "length") if spec == "digits" else ()
-    return load(spec, split, **{k: chosen[k] for k in known if chosen.get(k) is not None})
+    options = {k: chosen[k] for k in known if chosen.get(k) is not None}
+    return load(spec, split, val_share=VAL_SHARE if val_share is None else val_share, **options)
 
 
-def data_for(info: CheckpointInfo, data: str | None, split: str, length: int | None) -> AnyDataset:
-    """Data to use a model on, by default what it was trained on; UsageError for another task's."""
-    spec = data or info.data.get("spec")
+def data_for(
+    info: CheckpointInfo, data: str | None, split: str | None, length: int | None
+) -> AnyDataset:
+    """Data to use a model on, by default what it was validated on; UsageError for another task's.
+
+    Other data than the run's counts whole where it isn't divided and no split is asked for.
+    """
+    spec = data or own_data(info)
     if not spec:
         raise UsageError("the model doesn't say what it was trained on; give --data")
-    dataset = open_data(spec, split, {**info.data, "task": info.task, "length": length})
+    own = located(spec) == info.data.get("spec")
+    share = info.data.get("val_share") if own else 1.0 if split is None else None
+    chosen = {**info.data, "task": info.task, "length": length}
+    dataset = open_data(spec, split or "val", chosen, share)
+    if dataset.whole and split not in (None, "all", *SPLITS):
+        raise UsageError(f"{spec} is one split in itself, got --split {split}")
     if dataset.task != info.task:
         raise UsageError(f"{spec} is for {dataset.task}, the model for {info.task}")
     return dataset
+
+
+def own_data(info: CheckpointInfo) -> str | None:
+    """What a run was validated on: its own --val-data, or the data that it was trained on."""
+    return info.data.get("val_spec") or info.data.get("spec")
 
 
 def name_best(net: nn.Module, count: int) -> None:

@@ -35,5 +35,9 @@ Optimize = Annotated[
     str, typer.Option(help="no, or fp32 or bf16: make the model ready for inference first.")
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+Threads = Annotated[
+    str | None,
+    typer.Option(help="Of torch: a number, or auto: as many as processors are idle just now."),
+]
 Seed = Annotated[int, typer.Option(help="Seed of the data and of all randomness.")]
 JsonOut = Annotated[Path | None, typer.Option("--json", help="Write the result here as JSON.")]

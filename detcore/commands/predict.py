@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.text import Text
 
 from detcore.commands.exit_codes import plain_errors
 from detcore.commands.options import (
@@ -18,6 +19,7 @@ from detcore.commands.options import (
     Names,
     Optimize,
     PublishedModel,
+    Threads,
     Weights,
 )
 from detcore.utils.printing import console, say
@@ -42,8 +44,10 @@ def predict_command(
     data: Annotated[
         str | None, typer.Option(help="Take pictures from a data set instead: " + DATA_HELP)
     ] = None,
-    split: Annotated[str, typer.Option(help="Of --data.")] = "val",
-    count: Annotated[int, typer.Option(help="How many of --data.", min=1)] = 8,
+    split: Annotated[str | None, typer.Option(help="Of --data; val unless given.")] = None,
+    count: Annotated[
+        int | None, typer.Option(help="How many of --data; 8 unless given.", min=1)
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(help="A .png or .jpg for one photo, .mp4 or .avi for one video, else folder."),
@@ -92,6 +96,7 @@ def predict_command(
     ] = "json",
     optimize: Optimize = "no",
     device: Device = "auto",
+    threads: Threads = None,
 ) -> None:
     """Find objects in photos and videos, or name what they show: pictures and data come out.
 
@@ -101,14 +106,19 @@ def predict_command(
         from detcore.checkpoints.load_model import open_model
         from detcore.commands.model_data import name_above, name_best
         from detcore.commands.output_paths import inputs_of
+        from detcore.commands.threads import set_threads
         from detcore.inference.export_formats import check_format, write_answers
         from detcore.inference.output_writer import Gallery
         from detcore.inference.predict_loop import Settings, annotate
         from detcore.utils.atomic_write import write_json
         from detcore.utils.errors import UsageError
 
+        set_threads(threads)
         if bool(photos) == bool(data):
             raise UsageError("give photos, or --data")
+        for option, given in (("--split", split), ("--count", count)):
+            if given is not None and not data:
+                raise UsageError(f"{option} needs --data, of which it is")
         net, info = open_model(checkpoint, model, weights, names, device=device, speed=optimize)
         if top_k:
             name_best(net, top_k)
@@ -116,7 +126,11 @@ def predict_command(
             name_above(net, score)
         cut = _tiles(info, tile_size, tile_overlap, wanted=tiles)
         check_format(form, save, info.task)
-        work = _of_data(info, data, split, count) if data else _of_files(photos or [], frames)
+        work = (
+            _of_data(info, data, split or "val", count or 8)
+            if data
+            else _of_files(photos or [], frames)
+        )
         read = inputs_of(checkpoint, weights, names, data=data)
         _check_places(work, read, out=out, save=save, form=form, json_out=json_out)
         settings = Settings(
@@ -136,7 +150,7 @@ def predict_command(
                 settings=settings,
                 gallery=gallery,
                 say=say,
-                show=status.update,
+                show=lambda text: status.update(Text(text)),
                 total=None if work.videos else len(work.sources),
             )
         if out:

@@ -15,6 +15,7 @@ from detcore.data import AnyDataset
 from detcore.training import config_file, resume_state
 from detcore.training.config import RESUMABLE
 from detcore.training.loss_curve import loss_curve
+from detcore.training.run_files import RUN_FILES, SETTINGS
 from detcore.training.trainer import TrainResult
 from detcore.utils.atomic_write import write_json
 from detcore.utils.errors import UsageError
@@ -25,10 +26,11 @@ from detcore.weights import PUBLISHED
 def check_free(out: Path, overwrite: bool) -> None:
     """Raise UsageError if a folder holds a run that is not to be replaced."""
     # settings alone are of a run that ended before its first step
-    held = any(out.glob("*.safetensors")) or (out / "log.csv").exists()
+    held = [name for name in RUN_FILES if name != SETTINGS and (out / name).exists()]
     if held and not overwrite:
         raise UsageError(
-            f"{out} holds a run already; give another --out, --overwrite, or go on with --resume"
+            f"{out} holds a run already ({held[0]}); give another --out, --overwrite, or go on "
+            f"with --resume"
         )
 
 

@@ -8,8 +8,8 @@ from typing import Annotated, Any, get_type_hints
 import typer
 
 from detcore.commands import train_flags as flags
-from detcore.commands.exit_codes import plain_errors
-from detcore.commands.options import Data, Device, MaxDamaged, Seed
+from detcore.commands.exit_codes import INTERRUPTED, plain_errors
+from detcore.commands.options import Data, Device, MaxDamaged, Seed, Threads
 from detcore.utils.printing import console, say
 
 
@@ -64,6 +64,18 @@ def train_command(
     val_data: Annotated[
         str | None, typer.Option(help="Where to evaluate; default: the data's own val split.")
     ] = None,
+    val_share: Annotated[
+        float,
+        typer.Option(
+            help="Share of the training pictures held out to evaluate on, where the data has none "
+            "for that and no --val-data is given; 0: none.",
+            min=0,
+            max=0.9,
+        ),
+    ] = 0.2,
+    split: Annotated[
+        str, typer.Option(help="Which of the data's splits to train on, where it has others.")
+    ] = "train",
     minutes: flags.Minutes = None,
     epochs: flags.Epochs = None,
     steps: flags.Steps = None,
@@ -75,6 +87,8 @@ def train_command(
     weights: flags.Weights = None,
     trunk: flags.Trunk = None,
     option: flags.ModelOption = None,
+    detector: flags.Detector = None,
+    classifier: flags.Classifier = None,
     optimizer: flags.Optimizer = "adamw",
     lr: flags.LearningRate = 2e-3,
     weight_decay: flags.WeightDecay = 0.02,
@@ -103,6 +117,7 @@ def train_command(
     workers: flags.Workers = 0,
     precision: flags.Precision = "no",
     device: Device = "auto",
+    threads: Threads = None,
     seed: Seed = 0,
 ) -> None:
     """Train a model; without --minutes, --epochs or --steps for 10 epochs.
@@ -110,7 +125,7 @@ def train_command(
     Started by torchrun or accelerate launch, all processes train one model.
     """
     with plain_errors():
-        from detcore.checkpoints.load_model import create_model, is_classifier
+        from detcore.checkpoints.load_model import create_model, is_classifier, model_of_run
         from detcore.commands.model_data import located, open_data
         from detcore.commands.run_folder import (
             begin_run,
@@ -120,14 +135,18 @@ def train_command(
             is_saved,
             saved_model,
         )
+        from detcore.commands.threads import set_threads
         from detcore.commands.train_progress import TrainProgress, summary
         from detcore.commands.train_setup import (
             augmentation,
+            cascade_parts,
             digits_as,
             model_options,
             validation_data,
         )
         from detcore.data.loading.transforms import Augment
+        from detcore.data.splits import VAL_SHARE
+        from detcore.training import run_lock
         from detcore.training.config import TrainConfig
         from detcore.training.distributed import disband, is_main_process, process_count
         from detcore.training.precision import fast_precision
@@ -137,6 +156,7 @@ def train_command(
         from detcore.utils.errors import UsageError
 
         console.quiet = not is_main_process()
+        set_threads(threads)
         one_of("--precision", precision, ("no", "bf16", "fp16", "auto"))
         one_of("--optimizer", optimizer, ("adamw", "sgd"))
         checked_device(device)
@@ -150,9 +170,15 @@ def train_command(
             check_unchanged(resume, ctx.default_map or {}, given)
         elif is_main_process():
             check_free(out, overwrite)
+        if weights and not resume and "model" not in {*flags.given(ctx), *(ctx.default_map or {})}:
+            model = settings["model"] = model_of_run(weights) or model
         if minutes is None and epochs is None and steps is None:
             settings["epochs"] = 10.0
         chosen: dict[str, Any] = {"spec": data, "seed": seed}
+        if val_data:
+            chosen |= {"val_spec": val_data, "val_share": 0.0}  # all of --data is to learn from
+        elif val_share != VAL_SHARE:
+            chosen["val_share"] = val_share
         if data == "digits":
             task = "classification" if is_classifier(model) else "detection"
             chosen |= digits_as(task, image_size)
@@ -165,16 +191,24 @@ def train_command(
         config.check()
         if tensorboard:
             summary_writer()
-        dataset = open_data(data, "train", chosen)
+        dataset = open_data(data, split, chosen, chosen.get("val_share"))
         val = validation_data(dataset, val_data, chosen, say)
         if resume and is_saved(resume):
             net = saved_model(resume, model, dataset, data)
         else:
-            # a cascade works at each picture's own size
+            if model == "cascade" and image_size and data != "digits":
+                raise UsageError(
+                    "--image-size: a cascade works at each picture's own size; give its parts' as "
+                    """in --option 'classifier={"image_size": 96}'"""
+                )
             size = None if model == "cascade" else image_size
             options = model_options(option or [], backbone, size, pretrained)
+            options |= cascade_parts(model, detector, classifier)
             net = create_model(model, dataset, options, seed, weights=weights, trunk=trunk)
         if not resume and is_main_process():
+            run_lock.hold(out)
+            ctx.call_on_close(lambda: run_lock.release(out))
+            check_free(out, overwrite)  # again: another run may have come meanwhile
             begin_run(out, settings)
         light = Augment(upside_down=0.5 if upside_down else 0.0) if augment else None
         console.print(summary(net, dataset, val, config, out))
@@ -192,3 +226,5 @@ def train_command(
         disband()
         if is_main_process():
             conclude(out, result, say)
+        if result.interrupted:
+            raise typer.Exit(INTERRUPTED)  # else `train && eval` would go on

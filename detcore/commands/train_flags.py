@@ -10,10 +10,10 @@ from typing import Annotated, Any
 import typer
 
 # these say nothing of the run itself
-_NO_SETTINGS = ("config_file", "resume", "overwrite")
+_NO_SETTINGS = ("config_file", "resume", "overwrite", "threads")
 
 ImageSize = Annotated[
-    int | None, typer.Option(help="Longer side inside the model, pixels.", min=32)
+    int | None, typer.Option(help="Longer side inside the model, pixels.", min=32, max=16384)
 ]
 Backbone = Annotated[
     str | None, typer.Option(help="Any timm model with features, or torchvision:NAME.")
@@ -37,12 +37,22 @@ Trunk = Annotated[
 ModelOption = Annotated[
     list[str] | None, typer.Option("--option", help="Further model option, NAME=JSON; repeatable.")
 ]
+Detector = Annotated[
+    str | None,
+    typer.Option(help="Of a cascade: a run to take its detector from, or a model's name."),
+]
+Classifier = Annotated[
+    str | None,
+    typer.Option(help="Of a cascade: a run to take its classifier from, or a model's name."),
+]
 Minutes = Annotated[
     float | None, typer.Option(help="Time limit; the schedule ends with it.", min=0.01)
 ]
 Epochs = Annotated[float | None, typer.Option(help="Passes over the data.", min=0)]
 Steps = Annotated[int | None, typer.Option(help="Steps of the optimizer.", min=1)]
-BatchSize = Annotated[int, typer.Option(help="Pictures a forward pass, on each process.", min=1)]
+BatchSize = Annotated[
+    int, typer.Option(help="Pictures a forward pass, on each process.", min=1, max=65536)
+]
 Accumulate = Annotated[int, typer.Option(help="Forward passes a step.", min=1)]
 Optimizer = Annotated[str, typer.Option(help="adamw or sgd.")]
 LearningRate = Annotated[float, typer.Option(help="Highest learning rate.", min=0)]
@@ -85,7 +95,7 @@ SaveSteps = Annotated[
 ]
 LogEvery = Annotated[int, typer.Option(help="Steps a row of log.csv.", min=1)]
 TensorBoard = Annotated[bool, typer.Option("--tensorboard", help="Log for TensorBoard too.")]
-Workers = Annotated[int, typer.Option(help="Loader processes.", min=0)]
+Workers = Annotated[int, typer.Option(help="Loader processes.", min=0, max=1024)]
 Precision = Annotated[
     str, typer.Option(help="no, bf16, fp16, or auto: bf16 where the machine has it.")
 ]

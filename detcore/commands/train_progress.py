@@ -33,7 +33,7 @@ class TrainProgress:
         self.bar = Progress(
             # bar and text together fit 80 characters
             BarColumn(bar_width=10),
-            TextColumn("{task.percentage:>3.0f}%  {task.fields[text]}"),
+            TextColumn("{task.percentage:>3.0f}%  {task.fields[text]}", markup=False),
             console=console,
             disable=not console.is_terminal,
         )
@@ -81,18 +81,30 @@ def clock(seconds: float | None) -> str:
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
+def _backbone(facts: Any) -> str:
+    said = facts.get("backbone", "")
+    return str(said.get("name", "") if isinstance(said, dict) else said)
+
+
+def _part(facts: Any) -> str:
+    """A cascade's part: model, backbone and size."""
+    facts = facts or {}
+    said = (facts.get("model", ""), _backbone(facts), facts.get("image_size", ""))
+    return ", ".join(str(one) for one in said if one)
+
+
 def summary(
     net: nn.Module, dataset: AnyDataset, val: AnyDataset | None, config: TrainConfig, out: Path
 ) -> Table:
     """What is about to be trained, on what, for how long."""
     table = Table(show_header=False, title="training")
     facts: Any = getattr(net, "config", {})
-    backbone = facts.get("backbone", "")
     named = ", ".join(dataset.classes[:12]) + (", ..." if len(dataset.classes) > 12 else "")
     limits = [f"{v} {k}" for k in ("minutes", "epochs", "steps") if (v := getattr(config, k))]
     rows = {
         "model": facts.get("model", type(net).__name__),
-        "backbone": backbone.get("name", "") if isinstance(backbone, dict) else backbone,
+        "backbone": _backbone(facts),
+        **{part: _part(facts[part]) for part in ("detector", "classifier") if part in facts},
         "image size": facts.get("image_size", ""),
         "parameters": f"{sum(p.numel() for p in net.parameters()) / 1e6:.2f} million",
         "data": f"{config.data['spec']}: {len(dataset)} train, {len(val) if val else 0} val",

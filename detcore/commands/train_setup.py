@@ -36,6 +36,15 @@ def model_options(
     return options
 
 
+def cascade_parts(model: str, detector: str | None, classifier: str | None) -> dict[str, str]:
+    """The options of a cascade that name its parts; UsageError for another model."""
+    parts = {"detector": detector, "classifier": classifier}
+    given = {name: spec for name, spec in parts.items() if spec is not None}
+    if given and model != "cascade":
+        raise UsageError(f"--{next(iter(given))} is for --model cascade, got --model {model}")
+    return given
+
+
 def augmentation(
     net: nn.Module,
     dataset: AnyDataset,
@@ -67,11 +76,13 @@ def validation_data(
 ) -> AnyDataset | None:
     """The val split of `val_data`, or of the training data; None, and said why, without one."""
     spec = val_data or chosen["spec"]
+    # data that is given for evaluation counts whole
+    share = 1.0 if val_data else chosen.get("val_share")
     if val_data is None and dataset.whole:
         say(f"no evaluation: {Path(spec).name} is one split; name another with --val-data")
         return None
     try:
-        val = open_data(spec, "val", chosen)
+        val = open_data(spec, "val", chosen, share)
     except DataError as error:
         if val_data:
             raise

@@ -18,10 +18,10 @@ Crowd regions are no examples of an object, so no item's target has them; they s
 from __future__ import annotations
 
 import logging
-import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from os.path import isfile
 from pathlib import Path
 from typing import Any
 
@@ -31,20 +31,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from detcore.data.faults import DamagedImage, Faults, Kind, NoSplit
+from detcore.data.faults import DamagedImage, DataError, Faults, Kind
 from detcore.data.images import image_size, read_image
 from detcore.utils.text import counted
+from detcore.utils.user_files import read_text
 
 Target = dict[str, Any]
 Item = tuple[Tensor, Target]
 Transform = Callable[[Tensor, Target], Item]
 
-SPLITS = ("train", "val", "test")
-_SPLIT_NAMES = {
-    "train": ("train", "training"),
-    "val": ("val", "valid", "validation"),
-    "test": ("test", "testing"),
-}
+_SHOWN = 5  # faults of a kind that are named in training
 
 log = logging.getLogger(__name__)
 
@@ -90,9 +86,9 @@ class Record:
 
     def target(self) -> Target:
         """The training target: boxes clipped to the image; no crowds, nothing outside it."""
-        boxes = self.boxes.astype(np.float32).reshape(-1, 4)
-        boxes[:, 0::2] = boxes[:, 0::2].clip(0, self.width)
-        boxes[:, 1::2] = boxes[:, 1::2].clip(0, self.height)
+        # clipped first: a corner at 1e308 is none in float32
+        bounds = np.array([self.width, self.height] * 2, np.float64)
+        boxes = self.boxes.reshape(-1, 4).clip(0, bounds).astype(np.float32)
         # after rounding to float32: a loss that divides by a width must not meet 0
         seen = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
         keep = seen & ~self.iscrowd
@@ -223,14 +219,68 @@ class FileDetection(DetectionDataset):
         self.records.append(record)
         self.paths.append(path)
 
-    def readable_size(self, path: Path) -> tuple[int, int] | None:
-        """(width, height) of a picture; None, and noted as left out, if it is damaged."""
+    def name_classes(self, classes: Sequence[str]) -> None:
+        """Set the classes of a set that says on reading which it has."""
+        self.classes = list(classes)
+        self.category_ids = list(range(1, len(self.classes) + 1))
+
+    def lines_of(self, file: Path) -> list[str]:
+        """The lines of a file of annotations; none, and noted as a fault, if it is none."""
         try:
-            return image_size(path)
+            return read_text(file).splitlines()
+        except DataError as error:
+            self.refuse_file(file, error)
+            return []
+
+    def refuse_file(self, file: Path, error: DataError) -> None:
+        """Raise what is wrong with a file of annotations, or note it where all are wanted."""
+        text = str(error).removeprefix(f"{file}: ")
+        self.faults.refuse(Kind.ANNOTATIONS, file, text)
+
+    def take(
+        self,
+        path: Path | None,
+        named: Path,
+        record_of: Callable[[tuple[int, int]], Record],
+        stated: tuple[int, int] | None = None,
+    ) -> None:
+        """Take up a picture, unless it is missing or damaged, which is noted.
+
+        path: of its file; None if there is none. named: what a missing one is called. record_of:
+        gives its record for its size, see `size_of`.
+        """
+        if path is None or not isfile(path):
+            # an annotation's picture, of no known name, or the picture itself
+            what = "its picture" if path is None else "picture"
+            self.faults.left_out(Kind.MISSING, named, f"{what} is missing; left out")
+        elif size := self.size_of(path, stated):
+            self.add(record_of(size), path)
+
+    def finish(self, source: Path, split: str) -> None:
+        """End the reading: DataError where nothing could be taken up, else `report`."""
+        if not self.records:
+            raise DataError(f"{source}: no picture of split {split!r} can be read")
+        self.report(source)
+
+    def size_of(self, path: Path, stated: tuple[int, int] | None = None) -> tuple[int, int] | None:
+        """(width, height) of a picture in pixels, by its header.
+
+        stated: what its annotation says. Where the picture is of another size the picture's counts,
+        which is noted; where it is damaged the stated one, for whoever loads it to say so; without
+        one it is left out, which is noted, and None.
+        """
+        try:
+            size = image_size(path, stated)
         except DamagedImage as error:
+            if stated:
+                return stated
             text = str(error).removeprefix(f"{path}: ")
             self.faults.left_out(Kind.UNREADABLE, path, f"{text}; left out")
             return None
+        if stated and size != stated:
+            text = f"{size[0]} x {size[1]} pixels, annotated as {stated[0]} x {stated[1]}"
+            self.faults.left_out(Kind.SIZE, path, text)
+        return size
 
     def report(self, source: Path) -> None:
         """Log once what was left out of training; `problems` keeps the lines.
@@ -250,7 +300,7 @@ class FileDetection(DetectionDataset):
             self.faults.left_out(Kind.NO_BOXES, source, "no picture has a box")
         self.problems = [str(fault) for fault in self.faults]
         if not self.faults.tolerant:
-            for line in self.problems:
+            for line in self.faults.of_kinds(_SHOWN):
                 log.warning("%s", line)
 
 
@@ -304,36 +354,6 @@ class ClassificationDataset(Dataset[Item], ABC):
         target = {key: self.label(index), "image_id": self.image_id(index)}
         image = self.image(index)
         return self.transforms(image, target) if self.transforms else (image, target)
-
-
-def split_names(split: str) -> tuple[str, ...]:
-    """The names a split goes by in folders and files: val is also valid and validation."""
-    return _SPLIT_NAMES.get(split, (split,))
-
-
-def hashed_split(names: Iterable[str], split: str) -> list[str]:
-    """Share names out where a data set has no split of its own: about 80% train, 20% val.
-
-    A name's side hangs on the name alone (CRC-32), so that adding files moves none of the others.
-    ``all`` gives every name.
-
-    Raises:
-        NoSplit: any other split is asked for, or its share of the names is none.
-    """
-    names = list(names)
-    if split == "all":
-        return names
-    if split not in ("train", "val"):
-        raise NoSplit(
-            f"split must be train, val or all (the data has none of its own), got {split!r}"
-        )
-    share = [n for n in names if (zlib.crc32(n.encode()) % 5 == 0) == (split == "val")]
-    if names and not share:
-        raise NoSplit(
-            f"split {split!r} has no pictures (the data has none of its own, and of its "
-            f"{counted(len(names), 'picture', 'pictures')} a hash of the names gives it none)"
-        )
-    return share
 
 
 def box_areas(boxes: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -6,11 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
-from detcore.utils.errors import UserError
+from detcore.utils.errors import DataError
 
-
-class DataError(UserError):
-    """A data set can't be read as asked; the text names the file and what was wanted."""
+__all__ = ["DamagedImage", "DataError", "Fault", "Faults", "Kind", "NoSplit"]
 
 
 class NoSplit(DataError):
@@ -37,6 +35,7 @@ class Kind(StrEnum):
     SIZE = "image of another size than annotated"
     ENORMOUS = "enormous image"
     PARTIAL = "images not downloaded"
+    AREA = "area that is none"
     NO_AREA = "box without area"
     OUTSIDE = "box outside the image"
     PARTLY_OUTSIDE = "box partly outside the image"
@@ -55,6 +54,7 @@ _WARNINGS = frozenset(
     (
         Kind.ENORMOUS,
         Kind.PARTIAL,
+        Kind.AREA,
         Kind.NO_AREA,
         Kind.OUTSIDE,
         Kind.PARTLY_OUTSIDE,
@@ -97,6 +97,17 @@ class Faults:
 
     def __len__(self) -> int:
         return len(self._found)
+
+    def of_kinds(self, most: int) -> Iterator[str]:
+        """Lines for people: of each kind the first `most` faults, and how many more there are."""
+        counts: dict[Kind, int] = {}
+        for fault in self:
+            counts[fault.kind] = counts.get(fault.kind, 0) + 1
+            if counts[fault.kind] <= most:
+                yield str(fault)
+        for kind, count in counts.items():
+            if count > most:
+                yield f"{kind}: {count - most} more such files; `detcore data check` lists them"
 
     def left_out(self, kind: Kind, file: object, text: str, count: int = 1) -> None:
         """Note what training goes on without."""

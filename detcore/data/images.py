@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
+import io
+import stat
 import struct
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 from torch import Tensor
+from torchvision.transforms.v2.functional import resize
 
 from detcore.data.faults import DamagedImage
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
+IMAGE_SUFFIXES = (
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".tif", ".tiff"),
+    *(".gif", ".ppm", ".pgm", ".pbm", ".pnm"),
+)
 
 # Pillow's plugins let all of these out on damaged files (a broken PNG is a SyntaxError)
 _DAMAGE = (
     OSError,
     SyntaxError,
+    TypeError,
     ValueError,
     IndexError,
     EOFError,
@@ -26,7 +34,20 @@ _DAMAGE = (
     zlib.error,
     Image.DecompressionBombError,
 )
+_TINY = 4  # pixels
 _ORIENTATION = 0x0112  # EXIF tag
+_SIDEWAYS = 5  # orientations from here on swap the axes
+_WAYS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_SWAPS = [way for number, way in _WAYS.items() if number >= _SIDEWAYS]
+_PNG = b"\x89PNG\r\n\x1a\n"
 
 
 def read_image(path: Path, size: tuple[int, int] | None = None) -> Tensor:
@@ -35,7 +56,8 @@ def read_image(path: Path, size: tuple[int, int] | None = None) -> Tensor:
     So boxes are in pixels of the picture as a viewer shows it, which is how COCO and annotation
     tools count. 16-bit grey is divided by 256, whatever part of its range it uses; grey of 32-bit
     integers or floats, which has no white of its own, is stretched from its least to its greatest
-    value. CMYK and palettes become RGB. What is transparent shows white.
+    value. CMYK and palettes become RGB. What is transparent shows white. Of an animation the first
+    picture is taken. EXIF and texts that can't be read are passed over: the pixels count.
 
     Args:
         path: any format Pillow reads.
@@ -43,13 +65,13 @@ def read_image(path: Path, size: tuple[int, int] | None = None) -> Tensor:
             size and not the turned one, the annotator ignored EXIF, and so does this.
 
     Raises:
-        DamagedImage: the file is missing, or no readable picture.
+        DamagedImage: the file is missing, no regular file, or no readable picture.
     """
     try:
-        with Image.open(path) as stored:
-            turned = ImageOps.exif_transpose(stored)
-            if size is not None and stored.size == size != turned.size:
-                turned = stored
+        with _opened(path) as stored:
+            way = _way(stored, size)
+            stored.load()
+            turned = stored if way is None else stored.transpose(way)
             # np.array, not asarray: torch wants memory that it may write to
             pixels = np.array(_as_rgb(turned))
     except _DAMAGE as error:
@@ -57,19 +79,79 @@ def read_image(path: Path, size: tuple[int, int] | None = None) -> Tensor:
     return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
 
 
-def image_size(path: Path) -> tuple[int, int]:
-    """(width, height) in pixels after EXIF orientation, read from the header alone.
+def resized(image: Tensor, size: Sequence[int]) -> Tensor:
+    """A picture ``[3, H, W]`` at another (height, width), antialiased, in its own dtype."""
+    if image.dtype == torch.uint8 and max(image.shape[-2:]) <= _TINY:
+        # torch takes a uint8 image of 3 x 3 pixels for a channels-last one, and asserts
+        whole = resize(image.float(), list(size), antialias=True)
+        return whole.round().clamp(0, 255).byte()
+    return resize(image, list(size), antialias=True)
+
+
+def image_size(path: Path, size: tuple[int, int] | None = None) -> tuple[int, int]:
+    """(width, height) in pixels of what `read_image` gives, read from the header alone.
 
     Raises:
-        DamagedImage: the file is missing, or no picture.
+        DamagedImage: the file is missing, no regular file, or no picture.
     """
     try:
-        with Image.open(path) as picture:
+        with _opened(path) as picture:
+            if picture.format == "TIFF":
+                # Pillow turns these itself, on loading or before, which hangs on its version
+                if _orientation(picture) >= _SIDEWAYS:
+                    picture.load()
+                return picture.size
+            way = _way(picture, size)
             width, height = picture.size
-            sideways = picture.getexif().get(_ORIENTATION, 1) >= 5  # 5 to 8 swap the axes
     except _DAMAGE as error:
         raise _damaged(path, error) from error
-    return (height, width) if sideways else (width, height)
+    return (height, width) if way in _SWAPS else (width, height)
+
+
+def _opened(path: Path) -> Image.Image:
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        # a pipe would be waited for without end
+        raise OSError("a folder, pipe or device, wanted a file")
+    try:
+        return Image.open(path)
+    except (TypeError, KeyError, AttributeError, ZeroDivisionError) as error:
+        # EXIF of a wrong type
+        raise OSError(f"{type(error).__name__}: {error}") from error
+    except ValueError:
+        if not path.open("rb").read(len(_PNG)) == _PNG:
+            raise
+        # texts beyond what Pillow reads: the pixels are sound all the same
+        return Image.open(io.BytesIO(_without_texts(path.read_bytes())))
+
+
+def _without_texts(png: bytes) -> bytes:
+    """A PNG's bytes less its chunks of text."""
+    kept, at = [png[: len(_PNG)]], len(_PNG)
+    while at + 8 <= len(png):
+        (length,) = struct.unpack(">I", png[at : at + 4])
+        if png[at + 4 : at + 8] not in (b"tEXt", b"zTXt", b"iTXt", b"iCCP", b"eXIf"):
+            kept.append(png[at : at + 12 + length])
+        at += 12 + length
+    return b"".join(kept)
+
+
+def _orientation(picture: Image.Image) -> int:
+    """EXIF's number for how a picture is turned, 1 (upright) where none can be read."""
+    try:
+        said = picture.getexif().get(_ORIENTATION, 1)
+    except Exception:  # Pillow lets out whatever a broken entry makes it stumble over
+        return 1
+    return said if isinstance(said, int) and 1 <= said <= 8 else 1
+
+
+def _way(picture: Image.Image, size: tuple[int, int] | None) -> Image.Transpose | None:
+    """How to turn the pixels; not at all where `size` says that the annotator didn't."""
+    if picture.format == "TIFF":
+        return None  # Pillow has done so
+    way = _WAYS.get(_orientation(picture))
+    ignored = size is not None and way in _SWAPS and picture.size == size != picture.size[::-1]
+    return None if ignored else way
 
 
 def _damaged(path: Path, error: Exception) -> DamagedImage:

@@ -13,6 +13,7 @@ from detcore.evaluation.matching import FORGIVEN, WRONG, ImageMatch, is_ignored,
 from detcore.utils.json_types import Json
 from detcore.utils.optional_imports import require
 
+MOST_DETECTIONS = 100  # of a class in a picture, that COCO's average precision takes
 # pycocotools' order of its twelve figures
 COCO_FIGURES = (
     "mAP",

@@ -11,11 +11,12 @@ from typing import Any
 
 from detcore.data import AnyDataset, DataError, DetectionDataset, load
 from detcore.data.readers.coco import Coco
-from detcore.data.readers.json_file import read_json
 from detcore.utils.json_types import Json
 from detcore.utils.text import counted
+from detcore.utils.user_files import read_json
 
 _KEYS = ("image_id", "category_id", "bbox", "score")
+_BY_NAME = {"image_id": "file_name", "category_id": "category_name"}  # what stands in for it
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +30,8 @@ def read_results(path: Path, truth: Json) -> list[Json]:
     Args:
         path: a JSON list of objects with ``image_id``, ``category_id`` (numbers, or exact numbers
             as text), ``bbox`` (xywh, pixels of the original picture) and ``score`` (0..1); perhaps
-            with ``file_name``, of a picture, and ``category_name``. What else they hold is left
+            with ``file_name``, of a picture, and ``category_name``, which stand in for missing
+            numbers. What else they hold is left
             out; of an entry with ``frame``, one of a video, the ``file_name`` too.
         truth: the COCO document that they are about.
 
@@ -69,7 +71,7 @@ def read_results(path: Path, truth: Json) -> list[Json]:
     return results
 
 
-def data_to_score(spec: str, split: str) -> DetectionDataset:
+def data_to_score(spec: str, split: str | None) -> DetectionDataset:
     """Detection data for results that are there already: a COCO file needs no pictures for it.
 
     Raises:
@@ -78,7 +80,8 @@ def data_to_score(spec: str, split: str) -> DetectionDataset:
     path = Path(spec)
     if path.suffix.lower() == ".json" and path.is_file():
         return Coco(path, need_pictures=False)
-    data: AnyDataset = load(spec, split)
+    # without a split all that isn't divided: it is given for evaluation
+    data: AnyDataset = load(spec, split or "val", val_share=None if split else 1.0)
     if not isinstance(data, DetectionDataset):
         raise DataError(f"{spec} is for {data.task}, results in COCO's form are for detection")
     return data
@@ -114,7 +117,7 @@ class _Known:
         if not isinstance(entry, dict):
             raise ValueError(f"must be an object, got {entry!r}")
         for key in _KEYS:
-            if key not in entry:
+            if key not in entry and not isinstance(entry.get(_BY_NAME.get(key)), str):
                 raise ValueError(f"has no {key!r}")
         image_id, category_id = self._image(entry), self._category(entry)
         box, score = entry["bbox"], entry["score"]
@@ -131,11 +134,11 @@ class _Known:
         return dict(zip(_KEYS, (image_id, category_id, box, score), strict=True))
 
     def _image(self, entry: Json) -> int:
-        image_id, name = _number(entry["image_id"]), entry.get("file_name")
+        image_id, name = _number(entry.get("image_id")), entry.get("file_name")
         if isinstance(name, str) and name and "frame" not in entry and self.images_named:
             return self._image_named(name, image_id)
         if image_id is None or image_id not in self.images:
-            raise ValueError(f"is of image {entry['image_id']!r}, which the data doesn't have")
+            raise ValueError(f"is of image {entry.get('image_id')!r}, which the data doesn't have")
         return image_id
 
     def _image_named(self, name: str, image_id: int | None) -> int:
@@ -159,7 +162,7 @@ class _Known:
         return [i for i, value in likeness.items() if value == best], best
 
     def _category(self, entry: Json) -> int | None:
-        category_id, name = _number(entry["category_id"]), entry.get("category_name")
+        category_id, name = _number(entry.get("category_id")), entry.get("category_name")
         if isinstance(name, str) and name:
             named = self.categories_named.get(name, [])
             if not named:
@@ -168,7 +171,7 @@ class _Known:
             return category_id if category_id in named else named[0]
         if category_id is None or category_id not in self.categories:
             fault = "which the data doesn't have"
-            raise ValueError(f"is of category {entry['category_id']!r}, {fault}")
+            raise ValueError(f"is of category {entry.get('category_id')!r}, {fault}")
         return category_id
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,6 +17,7 @@ from detcore.data.base import Target
 from detcore.data.loading.loader import evaluation_loader
 from detcore.evaluation.classification_metrics import classification_metrics
 from detcore.evaluation.coco_metrics import (
+    MOST_DETECTIONS,
     at_confidence,
     best_confidence,
     coco_metrics,
@@ -25,6 +28,9 @@ from detcore.evaluation.matching import match_images
 from detcore.evaluation.voc_metrics import voc_metrics
 from detcore.inference.predictor import Prediction, predict
 from detcore.utils.json_types import Json
+from detcore.utils.text import counted
+
+log = logging.getLogger(__name__)
 
 Progress = Callable[[int, int], None]
 
@@ -130,6 +136,7 @@ def detection_figures(
         Deterministic.
     """
     average = coco_metrics(truth, results, curves=details)
+    _tell_of_limit(truth, results)
     more: Json = {}
     if details:
         categories = truth["categories"]
@@ -147,6 +154,22 @@ def detection_figures(
     at_point = {row["name"]: row for row in point["per_class"]}
     per_class = [{**row, **at_point[row["name"]]} for row in average["per_class"]]
     return {**average, **point, **more, "per_class": per_class}
+
+
+def _tell_of_limit(truth: Json, results: list[Json]) -> None:
+    """Say where COCO's average precision leaves something out: 100 of a class a picture."""
+    for what, rows in (("objects", truth["annotations"]), ("detections", results)):
+        counts = Counter((row["image_id"], row["category_id"]) for row in rows)
+        beyond = {image for (image, _), count in counts.items() if count > MOST_DETECTIONS}
+        if beyond:
+            log.warning(
+                "%s with more than %d %s of one class: COCO's mAP takes the %d surest detections "
+                "alone, so it can't reach 1 with more objects",
+                counted(len(beyond), "picture", "pictures"),
+                MOST_DETECTIONS,
+                what,
+                MOST_DETECTIONS,
+            )
 
 
 def truth_of(dataset: DetectionDataset, image_ids: set[int]) -> Json:

@@ -12,16 +12,16 @@ from typing import Any
 import torch
 from PIL import Image
 from torch import Tensor
-from torchvision.transforms.functional import resize
 
 from detcore.data import AnyDataset, DamagedImage, DetectionDataset
+from detcore.data.images import resized
 from detcore.evaluation import eval_plots
 from detcore.evaluation.coco_metrics import COCO_FIGURES
 from detcore.evaluation.error_analysis import Mistakes, mistakes_of, worst
 from detcore.evaluation.evaluator import Measured, shown_rows
 from detcore.evaluation.matching import FORGIVEN, match_images
 from detcore.inference.draw import Colour, Row, draw_boxes, overview
-from detcore.utils.atomic_write import atomic
+from detcore.utils.atomic_write import write_text
 from detcore.utils.json_types import Json
 from detcore.utils.text import counted
 
@@ -110,8 +110,7 @@ def write_report(
         + "\n</body>\n</html>\n"
     )
     path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic(path) as aside:
-        aside.write_text(page, encoding="utf-8")
+    write_text(path, page)
 
 
 def _head(title: str, facts: Json, metrics: Json) -> str:
@@ -261,14 +260,17 @@ def _pixels(dataset: AnyDataset, index: int) -> Tensor:
         width, height = 640, 480
         if isinstance(dataset, DetectionDataset):
             width, height = dataset.size(index)
-        return torch.full((3, height, width), 224, dtype=torch.uint8)
+        # grey, of its shape: no annotation may ask for terabytes
+        shrink = min(1.0, _SIDE / max(width, height))
+        sides = [max(1, round(side * shrink)) for side in (height, width)]
+        return torch.full((3, *sides), 224, dtype=torch.uint8)
 
 
 def _fitted(image: Tensor, longest: int = _SIDE) -> tuple[Tensor, float]:
     """The image at the size of the page, so that tags are readable there, and its factor."""
     factor = longest / max(image.shape[-2:])
     size = [max(1, round(side * factor)) for side in image.shape[-2:]]
-    return resize(image, size, antialias=True), factor
+    return resized(image, size), factor
 
 
 def _corners(bbox: Sequence[float], factor: float) -> tuple[float, float, float, float]:

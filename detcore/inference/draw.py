@@ -74,18 +74,19 @@ def draw_boxes(image: Tensor, rows: Sequence[Row], *, enlarge: bool = True) -> I
     """
     picture, factor = _enlarged(image) if enlarge else (as_picture(image), 1)
     pen = ImageDraw.Draw(picture)
-    heights = [(box[3] - box[1]) * factor for box, _, _ in rows]
+    size = image.shape[-1], image.shape[-2]
+    corners = [_clipped(box, *size) for box, _, _ in rows]
+    heights = [(box[3] - box[1]) * factor for box in corners]
     letters = _letters(picture, heights)
     font = ImageFont.load_default(letters)
     line = max(2, round(letters / 7))
     seen = []
-    for (x0, y0, x1, y1), text, colour in rows:
+    for (x0, y0, x1, y1), (_, text, colour) in zip(corners, rows, strict=True):
         if x1 > x0 and y1 > y0:
             seen.append(((x0 * factor, y0 * factor, x1 * factor, y1 * factor), text, colour))
     for (x0, y0, x1, y1), _, colour in seen:
         # a box thinner than a pixel still has a line
-        corners = (x0, y0, max(x0, x1 - 1), max(y0, y1 - 1))
-        pen.rectangle(corners, outline=colour, width=line)
+        pen.rectangle((x0, y0, max(x0, x1 - 1), max(y0, y1 - 1)), outline=colour, width=line)
     # after all boxes: no line may cross a tag
     taken: list[Box] = []
     for box, text, colour in seen:
@@ -93,6 +94,13 @@ def draw_boxes(image: Tensor, rows: Sequence[Row], *, enlarge: bool = True) -> I
         _tag(pen, place[:2], text, font, colour)
         taken.append(place)
     return picture
+
+
+def _clipped(box: Sequence[float], width: int, height: int) -> Box:
+    """A box just outside the picture at most: drawing one of 1e308 pixels takes for ever."""
+    x0, x1 = (min(max(x, -1.0), width + 1.0) for x in (box[0], box[2]))
+    y0, y1 = (min(max(y, -1.0), height + 1.0) for y in (box[1], box[3]))
+    return x0, y0, x1, y1
 
 
 def overview(pictures: Sequence[Image.Image], columns: int = 4) -> Image.Image:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import logging
 from collections.abc import Mapping, Sequence
@@ -15,7 +14,7 @@ from detcore.inference.input_sources import Source
 from detcore.inference.output_writer import free_name, overwritten
 from detcore.inference.predictor import Prediction, shortest
 from detcore.utils.arguments import one_of
-from detcore.utils.atomic_write import atomic, write_json
+from detcore.utils.atomic_write import write_csv, write_json, write_text
 from detcore.utils.errors import UsageError
 from detcore.utils.json_types import Json
 from detcore.utils.optional_imports import require
@@ -140,7 +139,7 @@ def _coco_rows(answer: Json, image_id: int, category_ids: Mapping[str, int]) -> 
 def _write_yolo(folder: Path, answers: Sequence[Json], classes: Sequence[str]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     taken = set(_OWN_TEXTS)
-    _write_text(folder / _CLASSES, "".join(f"{name}\n" for name in classes))
+    write_text(folder / _CLASSES, "".join(f"{name}\n" for name in classes))
     text_of: list[tuple[str, str]] = []
     numbered = False
     place = {name: k for k, name in enumerate(classes)}
@@ -160,12 +159,11 @@ def _write_yolo(folder: Path, answers: Sequence[Json], classes: Sequence[str]) -
             lines.append(f"{place[found['class']]} {numbers}{track}\n")
         alone = free_name(answer["file"], answer.get("frame"), ".txt", set())
         name = free_name(answer["file"], answer.get("frame"), ".txt", taken)
-        _write_text(folder / name, "".join(lines))
+        write_text(folder / name, "".join(lines))
         text_of.append((name, answer["file"]))
         numbered |= name != alone
     if numbered:
-        with atomic(folder / _INDEX) as aside, aside.open("w", newline="", encoding="utf-8") as f:
-            csv.writer(f).writerows([("text", "file"), *text_of])
+        write_csv(folder / _INDEX, [("text", "file"), *text_of])
         log.warning("pictures share names; which text is whose is in %s", folder / _INDEX)
 
 
@@ -175,19 +173,14 @@ def _write_csv(path: Path, answers: Sequence[Json]) -> None:
     columns = ["file", *(["frame"] if moving else []), "class", "score"]
     if boxes:
         columns += ["x0", "y0", "x1", "y1", *(["track"] if moving else [])]
-    with atomic(path) as aside, aside.open("w", newline="", encoding="utf-8") as stream:
-        table = csv.DictWriter(stream, columns, extrasaction="ignore")
-        table.writeheader()
-        for answer in answers:
-            for found in answer.get("detections") or answer.get("classes") or ():
-                box = zip(("x0", "y0", "x1", "y1"), found.get("box", ()), strict=False)
-                where = {"file": answer["file"], "frame": answer.get("frame", "")}
-                table.writerow({**where, **found, **dict(box)})
-
-
-def _write_text(path: Path, text: str) -> None:
-    with atomic(path) as aside:
-        aside.write_text(text, encoding="utf-8")
+    rows = []
+    for answer in answers:
+        for found in answer.get("detections") or answer.get("classes") or ():
+            box = zip(("x0", "y0", "x1", "y1"), found.get("box", ()), strict=False)
+            where = {"file": answer["file"], "frame": answer.get("frame", "")}
+            row = {**where, **found, **dict(box)}
+            rows.append([row.get(column, "") for column in columns])
+    write_csv(path, [columns, *rows])
 
 
 def write_results(path: Path, results: list[Json]) -> None:
@@ -197,5 +190,4 @@ def write_results(path: Path, results: list[Json]) -> None:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     rows = ",\n".join(json.dumps(r, allow_nan=False) for r in results)
-    with atomic(path) as aside:
-        aside.write_text(f"[\n{rows}\n]\n" if rows else "[]\n", encoding="utf-8")
+    write_text(path, f"[\n{rows}\n]\n" if rows else "[]\n")

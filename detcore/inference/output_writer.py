@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import logging
 from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -21,6 +22,8 @@ from detcore.utils.text import counted
 
 _PICTURE_OUT = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 _VIDEO_OUT = {".mp4": "mp4v", ".avi": "MJPG"}  # the codec that OpenCV itself brings for each
+log = logging.getLogger(__name__)
+
 _OVERVIEW, _ON_SHEET = "overview.png", 16  # pictures of an overview
 
 
@@ -99,9 +102,19 @@ class Gallery:
         if self.video is None:
             cv2 = opencv()
             codec = cv2.VideoWriter_fourcc(*_VIDEO_OUT[self.suffix])
-            self.video = cv2.VideoWriter(str(self.out), codec, frame.rate, picture.size)
-            if not self.video.isOpened():
-                raise DataError(f"{self.out}: OpenCV can't write a video there")
+            # MPEG-4 keeps a rate as a fraction of 16 bits: 239.823 is none, 239.82 is
+            rate = frame.rate or 0.0
+            for written in dict.fromkeys((rate, *(round(rate, digits) for digits in (2, 1, 0)))):
+                self.video = cv2.VideoWriter(str(self.out), codec, max(written, 1.0), picture.size)
+                if self.video.isOpened():
+                    break
+            else:
+                raise DataError(
+                    f"{self.out}: OpenCV can't write a video of {rate:g} frames a second and "
+                    f"{picture.width} x {picture.height} pixels there"
+                )
+            if written != rate:
+                log.warning("%s: written at %g frames a second for %g", self.out, written, rate)
         self.video.write(np.asarray(picture)[..., ::-1].copy())
 
 

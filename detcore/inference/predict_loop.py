@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
@@ -65,12 +66,14 @@ def annotate(
     try:
         for batch in _batches(frames, settings.batch_size):
             for frame, found in zip(batch, _predicted(net, batch, settings, show), strict=True):
+                best = 0.0  # score of what was found, shown or not
                 if frame.name != video.name or frame.number == 0:
                     video.report(say)
                     video = _Video(settings.score, frame.name)
                 if frame.number is not None:
                     found = video.follow(found)
                 elif "boxes" in found:
+                    best = max(found["scores"].tolist(), default=0.0)
                     found = _at_least(found, settings.score)
                 answer: Json = {"file": frame.name}
                 if frame.number is not None:
@@ -81,7 +84,7 @@ def annotate(
                 answers.append(answer)
                 gallery.add(frame, answer)
                 if frame.number is None:
-                    say(f"{frame.name}: {_sentence(answer)}")
+                    say(f"{frame.name}: {_sentence(answer, best)}")
                     show(f"predicting {len(answers)}/{total}" if total else "predicting")
                 else:
                     video.count(answer)
@@ -128,7 +131,8 @@ def _predicted(
 ) -> list[Prediction]:
     device = next(net.parameters()).device
     moving = any(frame.number is not None for frame in batch)
-    score = settings.score / 2 if moving else settings.score
+    # of pictures all that the model says: how near it came is told where nothing is shown
+    score = settings.score / 2 if moving else 0.0
     if settings.tiles is None:
         images = [frame.image for frame in batch]
         return predict(net, images, device=device, batch_size=len(batch), score=score)
@@ -139,7 +143,7 @@ def _predicted(
             tile=settings.tiles.size,
             overlap=settings.tiles.overlap,
             device=device,
-            score=score,
+            score=settings.score,
             progress=lambda done, of, name=frame.name: show(  # type: ignore[misc]
                 f"predicting {name}, tile {done}/{of}"
             ),
@@ -159,11 +163,16 @@ def _at_least(found: Prediction, score: float) -> Prediction:
     return {key: value[keep] for key, value in found.items()}
 
 
-def _sentence(answer: Json) -> str:
+def _sentence(answer: Json, best: float) -> str:
     if "detections" not in answer:
         named = [f"{c['class']} ({c['score']:.2f})" for c in answer["classes"]]
         return ", ".join(named) or "no class above its threshold"
-    return _counted([found["class"] for found in answer["detections"]]) or "nothing found"
+    said = _counted([found["class"] for found in answer["detections"]])
+    if said or not best:
+        return said or "nothing found"
+    # a weak model finds things that it isn't sure of; rounded down, so that the flag shows one
+    lower = math.floor(best * 100) / 100
+    return f"nothing found (the best has a score of {best:.2f}; --score {lower:g} shows it)"
 
 
 def _counted(names: list[str]) -> str:

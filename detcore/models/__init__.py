@@ -59,12 +59,14 @@ def create(model: str, num_classes: int, **options: Any) -> nn.Module:
         raise ValueError(f"create: options of {model} are {', '.join(known)}, got {unknown}")
     if kind is Cascade:
         classifier = options.get("classifier", {"model": "classifier", "image_size": 64})
-        options["detector"] = _member("detector", options.get("detector", "yolo"), 2)
-        options["classifier"] = _member("classifier", classifier, num_classes - 1)
+        options["detector"] = _member("detector", options.get("detector", "yolo"), "yolo", 2)
+        options["classifier"] = _member("classifier", classifier, "classifier", num_classes - 1)
     return kind(num_classes, **options)
 
 
-def _member(role: str, spec: str | Mapping[str, Any] | nn.Module, num_classes: int) -> nn.Module:
+def _member(
+    role: str, spec: str | Mapping[str, Any] | nn.Module, usual: str, num_classes: int
+) -> nn.Module:
     if isinstance(spec, nn.Module):
         return spec
     if isinstance(spec, str):
@@ -74,4 +76,4 @@ def _member(role: str, spec: str | Mapping[str, Any] | nn.Module, num_classes: i
         raise ValueError(
             f"create: {role} of a cascade must be a name, a mapping or a module, got {spec}"
         )
-    return create(**{"num_classes": num_classes, **spec})
+    return create(**{"model": usual, "num_classes": num_classes, **spec})

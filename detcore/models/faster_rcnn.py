@@ -168,8 +168,10 @@ class FasterRCNN(Detector):
         image = torch.arange(images, device=boxes.device, dtype=boxes.dtype).view(-1, 1, 1)
         rois = torch.cat((image.expand(images, rows, 1), boxes), dim=2).flatten(0, 1)
         logits, deltas = self.predict_boxes(maps, rois)
-        moved = self.box_coder.decode(deltas, rois[:, 1:]).view(images, rows, -1, 4)
-        scores = logits.softmax(dim=1).view(images, rows, -1)
+        # the number of classes by name: of no proposals at all it can't be inferred
+        classes = logits.shape[1]
+        moved = self.box_coder.decode(deltas, rois[:, 1:]).view(images, rows, classes, 4)
+        scores = logits.softmax(dim=1).view(images, rows, classes)
         row = torch.arange(rows, device=boxes.device)[:, None]
         scores = scores.masked_fill(row >= counts[:, None, None], math.nan)
         return self.postprocess(moved[:, :, 1:], scores[..., 1:], batch)

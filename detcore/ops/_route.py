@@ -8,7 +8,7 @@ dispatch and function modes, tracing, lazy negation. Both end in the same C++ fu
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, ParamSpec, TypeVar
 
@@ -90,7 +90,10 @@ def _unreadable(arg: Any) -> bool:
     if isinstance(arg, (list, tuple)):
         return any(map(_unreadable, arg))
     return isinstance(arg, Tensor) and (
-        not (arg.is_cpu or arg.is_cuda) or arg.layout is not torch.strided or arg._is_zerotensor()
+        not (arg.is_cpu or arg.is_cuda)
+        or arg.layout is not torch.strided
+        or arg.is_nested
+        or arg._is_zerotensor()
     )
 
 
@@ -103,10 +106,45 @@ def _refuse_duals(op: str, args: tuple[Any, ...]) -> None:
         raise NotImplementedError(f"{op}: forward-mode differentiation is not supported")
 
 
+def named_errors(function: Callable[P, R]) -> Callable[P, R]:
+    """Lets a function of tensors say which argument is none, and costs nothing where all are."""
+
+    @functools.wraps(function)
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return function(*args, **kwargs)
+        except (AttributeError, TypeError, NotImplementedError, RuntimeError) as error:
+            _name_argument(function, args, kwargs, error)
+            raise
+
+    return wrapper
+
+
+def _name_argument(
+    function: Callable[..., Any],
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    error: BaseException,
+) -> None:
+    """Raises what is wrong with an argument that is annotated as a tensor, if that is wrong."""
+    op, signature = function.__name__, inspect.signature(function)
+    try:
+        given = signature.bind(*args, **kwargs).arguments
+    except TypeError:
+        return
+    for name, value in given.items():
+        if isinstance(value, Tensor) and value.is_nested:
+            raise TypeError(f"{op}: {name} must be a plain tensor, got a nested one") from error
+        wanted = signature.parameters[name].annotation in ("Tensor", Tensor)
+        if wanted and not isinstance(value, Tensor):
+            raise TypeError(f"{op}: {name} must be a tensor, got {type(value).__name__}") from error
+
+
 def numpy_too(function: Callable[P, R]) -> Callable[P, R]:
     """Lets a function of tensors take numpy arrays: if the first is or lists one, arrays return."""
 
     leading = next(iter(inspect.signature(function).parameters))
+    function = named_errors(function)
 
     @functools.wraps(function)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:

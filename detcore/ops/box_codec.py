@@ -16,6 +16,15 @@ _encode_boxes = bind("encode_boxes")
 _decode_boxes = bind("decode_boxes")
 
 
+def _listed(op: str, weights: Sequence[float]) -> list[float]:
+    try:
+        return list(weights)
+    except TypeError as error:
+        raise TypeError(
+            f"{op}: weights must be four numbers, got {type(weights).__name__}"
+        ) from error
+
+
 @numpy_too
 def encode_boxes(
     boxes: Tensor, anchors: Tensor, weights: Sequence[float] = (1.0, 1.0, 1.0, 1.0)
@@ -36,7 +45,7 @@ def encode_boxes(
 
     Deterministic.
     """
-    return _encode_boxes(boxes, anchors, list(weights))
+    return _encode_boxes(boxes, anchors, _listed("encode_boxes", weights))
 
 
 @numpy_too
@@ -63,7 +72,7 @@ def decode_boxes(
 
     Deterministic.
     """
-    return _decode_boxes(deltas, anchors, list(weights), clip)
+    return _decode_boxes(deltas, anchors, _listed("decode_boxes", weights), clip)
 
 
 @torch.library.register_fake("detcore::encode_boxes")

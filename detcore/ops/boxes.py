@@ -50,6 +50,8 @@ def box_convert(boxes: Tensor, in_fmt: str, out_fmt: str) -> Tensor:
 def clip_boxes_to_image(boxes: Tensor, size: tuple[int, int]) -> Tensor:
     """Boxes [..., 4] (xyxy, pixels) cut to an image of `size` (height, width). NaN stays NaN."""
     _check("clip_boxes_to_image", boxes)
+    if not isinstance(size, list | tuple) or len(size) != 2:
+        raise ValueError(f"clip_boxes_to_image: size must be (height, width), got {size!r}")
     height, width = size
     x, y = boxes[..., 0::2].clamp(0, width), boxes[..., 1::2].clamp(0, height)
     return torch.stack((x, y), dim=-1).flatten(-2)

@@ -3,9 +3,11 @@
 from torch import Tensor
 from torch.nn import functional as F
 
+from ._route import named_errors
 from .paired_box_iou import paired_box_iou
 
 
+@named_errors
 def generalized_box_iou_loss(
     boxes1: Tensor, boxes2: Tensor, reduction: str = "none", eps: float = 1e-7
 ) -> Tensor:
@@ -17,6 +19,7 @@ def generalized_box_iou_loss(
     return _box_loss("generalized_box_iou_loss", boxes1, boxes2, "giou", reduction, eps)
 
 
+@named_errors
 def distance_box_iou_loss(
     boxes1: Tensor, boxes2: Tensor, reduction: str = "none", eps: float = 1e-7
 ) -> Tensor:
@@ -24,6 +27,7 @@ def distance_box_iou_loss(
     return _box_loss("distance_box_iou_loss", boxes1, boxes2, "diou", reduction, eps)
 
 
+@named_errors
 def complete_box_iou_loss(
     boxes1: Tensor, boxes2: Tensor, reduction: str = "none", eps: float = 1e-7
 ) -> Tensor:
@@ -31,6 +35,7 @@ def complete_box_iou_loss(
     return _box_loss("complete_box_iou_loss", boxes1, boxes2, "ciou", reduction, eps)
 
 
+@named_errors
 def sigmoid_focal_loss(
     inputs: Tensor,
     targets: Tensor,

@@ -9,6 +9,10 @@ from ._route import bind, not_differentiable, numpy_too
 _multiclass_nms = bind("multiclass_nms")
 
 
+# rows of four floats that a result may have for each image: more can't be addressed
+_MOST = 2**31 - 1
+
+
 @numpy_too
 def multiclass_nms(
     boxes: Tensor,
@@ -47,6 +51,10 @@ def multiclass_nms(
     Deterministic, on any device and number of threads. Nothing syncs: shapes do not depend on the
     data, so a CUDA graph can hold it.
     """
+    if isinstance(max_per_image, int) and max_per_image > _MOST:
+        raise ValueError(
+            f"multiclass_nms: max_per_image must be at most {_MOST}, got {max_per_image}"
+        )
     return _multiclass_nms(
         boxes, scores, score_threshold, iou_threshold, candidates_per_class, max_per_image
     )

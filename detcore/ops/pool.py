@@ -1,7 +1,7 @@
 """ROI-align as modules, with torchvision's signatures."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from torch import Tensor, nn
 
@@ -70,10 +70,23 @@ class MultiScaleRoIAlign(nn.Module):
         boxes: list[Tensor],
         image_shapes: Sequence[tuple[int, int]],
     ) -> Tensor:
+        if not isinstance(x, Mapping):
+            raise TypeError(f"MultiScaleRoIAlign: x must be a mapping, got {type(x).__name__}")
         features = [x[name] for name in self.featmap_names if name in x]
         if not features:
             raise ValueError(
                 f"MultiScaleRoIAlign: x must hold one of {self.featmap_names}, got {list(x)}"
+            )
+        for i, feature in enumerate(features):
+            if not isinstance(feature, Tensor) or feature.dim() != 4 or 0 in feature.shape[-2:]:
+                got = list(feature.shape) if isinstance(feature, Tensor) else type(feature).__name__
+                raise ValueError(
+                    f"MultiScaleRoIAlign: map {i} of x must be [N, C, H, W], got {got}"
+                )
+        if not image_shapes or any(shape[0] < 1 for shape in image_shapes):
+            raise ValueError(
+                f"MultiScaleRoIAlign: image_shapes must list (height, width) of one image at "
+                f"least, of 1 or more, got {list(image_shapes)}"
             )
         scales = [self._scale(f, image_shapes) for f in features]
         rois = to_rois(features[0], boxes, "MultiScaleRoIAlign")

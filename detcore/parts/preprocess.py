@@ -78,9 +78,13 @@ class ImageBatch:
         return [_ratio(size, original) for size, original in pairs]
 
     def boxes_in(self, boxes: Sequence[Tensor]) -> list[Tensor]:
-        """Boxes [n, 4] (xyxy) of each image, from the given image's pixels to the batch's."""
+        """Boxes [n, 4] (xyxy) of each image, from the given image's pixels to the batch's.
+
+        In the anchors' dtype, float32 at least, whatever the targets come in.
+        """
+        dtype = torch.promote_types(self.images.dtype, torch.float32)
         triples = zip(boxes, self.original_sizes, self.sizes, strict=True)
-        return [scale_boxes(b, old, new) for b, old, new in triples]
+        return [scale_boxes(b.to(dtype), old, new) for b, old, new in triples]
 
 
 class Preprocess(nn.Module):

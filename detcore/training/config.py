@@ -82,6 +82,10 @@ class TrainConfig:
 
     def check(self) -> None:
         """Raise ConfigError unless the arguments go together."""
+        for name, value in asdict(self).items():
+            for one in value if isinstance(value, tuple) else (value,):
+                if isinstance(one, float) and not math.isfinite(one):
+                    raise ConfigError(f"{name} must be a finite number, got {one}")
         lengths = {"epochs": self.epochs, "steps": self.steps, "minutes": self.minutes}
         if all(value is None for value in lengths.values()):
             raise ConfigError("give epochs, steps or minutes")

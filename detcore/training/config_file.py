@@ -12,7 +12,9 @@ from typing import Any, get_args, get_origin
 import yaml
 
 from detcore.training.config import ConfigError
-from detcore.utils.atomic_write import atomic
+from detcore.utils.atomic_write import write_text
+from detcore.utils.errors import DataError
+from detcore.utils.user_files import compose_yaml
 
 NAME = "config.yaml"
 
@@ -37,12 +39,12 @@ def read(
         ConfigError: no such file or no YAML; an unknown name, one given twice, a value of another
             type. The text has file, line and name, and of an unknown name the nearest known one.
     """
+    if not path.exists():
+        raise ConfigError(f"{path}: no such configuration")
     try:
-        root = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
-    except OSError as error:
-        raise ConfigError(f"{path}: no such configuration ({error.strerror})") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: no YAML ({' '.join(str(error).split())})") from error
+        root = compose_yaml(path)
+    except DataError as error:
+        raise ConfigError(str(error)) from error
     if root is None:
         return {}
     if not isinstance(root, yaml.MappingNode):
@@ -59,7 +61,7 @@ def read(
             settings[name] = _value(node, kinds[name])
             if check:
                 check(name, settings[name])
-        except (ValueError, yaml.YAMLError) as error:
+        except (ValueError, TypeError, OverflowError, yaml.YAMLError) as error:
             raise ConfigError(f"{place}: {name}: {' '.join(str(error).split())}") from error
     return settings
 
@@ -68,8 +70,7 @@ def write(path: Path, settings: Mapping[str, Any]) -> None:
     """Write settings as `read` takes them, whole or not at all; folders are made."""
     plain = {k: as_plain(v) for k, v in settings.items()}
     path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic(path) as aside:
-        aside.write_text(yaml.safe_dump(plain, sort_keys=False), encoding="utf-8")
+    write_text(path, yaml.safe_dump(plain, sort_keys=False))
 
 
 def as_plain(value: Any) -> Any:

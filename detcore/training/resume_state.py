@@ -18,13 +18,11 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from detcore.checkpoints.checkpoint import CheckpointError, stored, unshared
+from detcore.checkpoints.checkpoint import CheckpointError, stored, write_tensors
 from detcore.training.ema import Ema
-from detcore.utils.atomic_write import atomic
 from detcore.utils.json_types import Json
 
 FORMAT = 1
@@ -89,8 +87,7 @@ def save(
     for rank, state in enumerate(randoms):
         tensors |= {f"random.{rank}.{k}": v for k, v in state.items() if isinstance(v, Tensor)}
         rest["randoms"].append({k: v for k, v in state.items() if not isinstance(v, Tensor)})
-    with atomic(path) as aside:
-        save_file(unshared(tensors), str(aside), metadata={"detcore_state": json.dumps(rest)})
+    write_tensors(path, tensors, {"detcore_state": json.dumps(rest)})
 
 
 def load(path: Path, trainee: Trainee, facts: dict[str, Any]) -> tuple[Progress, list[RandomState]]:
@@ -103,7 +100,19 @@ def load(path: Path, trainee: Trainee, facts: dict[str, Any]) -> tuple[Progress,
         CheckpointError: the file is truncated or foreign, or is another run's: `facts` differ.
     """
     rest, tensors = _read(path)
-    _same(path, rest["facts"], json.loads(json.dumps(facts)))
+    try:
+        _same(path, rest["facts"], json.loads(json.dumps(facts)))
+        return _taken_up(path, trainee, rest, tensors)
+    except CheckpointError:
+        raise
+    except Exception as error:  # a header of another shape, tensors of another run
+        said = f"{type(error).__name__}: {str(error)[:200]}"
+        raise CheckpointError(f"{path}: no training state of this run ({said})") from error
+
+
+def _taken_up(
+    path: Path, trainee: Trainee, rest: dict[str, Any], tensors: dict[str, Tensor]
+) -> tuple[Progress, list[RandomState]]:
     groups: dict[str, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
         kind, _, key = name.partition(".")
@@ -155,8 +164,10 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     try:
         metadata, tensors = stored(path)
         rest = json.loads(metadata.get("detcore_state", "{}"))
-    except (SafetensorError, OSError, ValueError) as error:
+    except (SafetensorError, OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path}: truncated, or no training state ({error})") from error
+    if not isinstance(rest, dict):
+        raise CheckpointError(f"{path}: no training state, its header is no mapping")
     if rest.get("format") != FORMAT:
         raise CheckpointError(
             f"{path}: no training state of this version of detcore (form {rest.get('format')})"

@@ -8,7 +8,7 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-from detcore.utils.atomic_write import atomic
+from detcore.utils.atomic_write import unwritten, write_csv
 from detcore.utils.json_types import Json
 from detcore.utils.optional_imports import MissingPackage
 
@@ -107,11 +107,14 @@ class _Table:
             return
         begins = self.columns is None
         self.columns = self.columns or list(row)
-        with self.path.open("w" if begins else "a", newline="", encoding="utf-8") as stream:
-            writer = csv.writer(stream)
-            if begins:
-                writer.writerow(self.columns)
-            writer.writerow([_short(k, row.get(k, math.nan)) for k in self.columns])
+        try:
+            with self.path.open("w" if begins else "a", newline="", encoding="utf-8") as stream:
+                writer = csv.writer(stream)
+                if begins:
+                    writer.writerow(self.columns)
+                writer.writerow([_short(k, row.get(k, math.nan)) for k in self.columns])
+        except OSError as error:
+            raise unwritten(self.path, error) from error
 
     def _cut(self, path: Path, step: int) -> None:
         if step <= 0:
@@ -122,8 +125,7 @@ class _Table:
         # a run killed while it wrote leaves half a row, of a later step than its last saved one
         kept = [r for r in rows if len(r) == len(header) and int(r[0]) <= step]
         self.columns = header
-        with atomic(path) as aside, aside.open("w", newline="", encoding="utf-8") as stream:
-            csv.writer(stream).writerows([header, *kept])
+        write_csv(path, [header, *kept])
 
 
 def _short(key: str, value: float) -> str:

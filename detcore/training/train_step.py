@@ -11,12 +11,13 @@ import torch
 from accelerate.utils import gather_object
 from torch import Tensor, nn
 
+from detcore.data.base import Target
 from detcore.data.loading.loader import Batch
 from detcore.inference.predictor import as_float
 from detcore.parts.freeze import hold_backbone, hold_norms
 from detcore.parts.processes import sum_over_processes
 from detcore.training import resume_state
-from detcore.training.config import TrainConfig
+from detcore.training.config import ConfigError, TrainConfig
 from detcore.training.distributed import accelerator, to_device
 from detcore.training.ema import Ema
 from detcore.training.optimizer import make_optimizer
@@ -78,6 +79,19 @@ class Learner:
         for parameter in self._held:
             parameter.requires_grad_(True)
 
+    def _losses(self, images: list[Tensor], targets: list[Target]) -> dict[str, Tensor]:
+        try:
+            losses: dict[str, Tensor] = self.model(images, targets)
+        except ValueError as error:
+            if "more than 1 value per channel" not in str(error):
+                raise
+            raise ConfigError(
+                f"a batch norm has one value to average: a batch of {len(images)} picture of this "
+                f"size is too small; a --batch-size of 2 or more, a larger --image-size or "
+                f"--freeze-norms works"
+            ) from error
+        return losses
+
     def learn(self, batches: Iterator[Batch], lr: float, step: int) -> dict[str, float]:
         """Take `TrainConfig.accumulate` batches and one step of the optimizer.
 
@@ -99,7 +113,7 @@ class Learner:
             image_ids += [t.get("image_id") for t in targets]
             with self._exchange(last=k == self.config.accumulate - 1):
                 there = [to_device(t, self.device) for t in targets]
-                parts = self.model(as_float(images, self.device), there)
+                parts = self._losses(as_float(images, self.device), there)
                 self.accelerator.backward(torch.stack(list(parts.values())).sum())
             for name, value in parts.items():
                 losses[name] = losses.get(name, 0) + value.detach() / self.config.accumulate

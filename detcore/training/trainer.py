@@ -19,10 +19,11 @@ from detcore.data.base import Transform
 from detcore.data.loading.loader import Batch, Stream, training_loader
 from detcore.evaluation.evaluator import evaluate
 from detcore.parts.processes import sum_over_processes
-from detcore.training import resume_state
+from detcore.training import resume_state, run_lock
 from detcore.training.config import RESUMABLE, ConfigError, TrainConfig
 from detcore.training.lr_schedule import Schedule
 from detcore.training.precision import own_forward
+from detcore.training.run_files import CHECKPOINTS, RUN_FILES, WEIGHTS
 from detcore.training.run_log import Log
 from detcore.training.stop_signal import StopSignal
 from detcore.training.train_step import Learner, TrainingDiverged
@@ -70,7 +71,7 @@ def train(
         out: folder for ``last`` and ``best`` checkpoints (best: by mAP or accuracy on `val`),
             ``log.csv`` (loss and its parts, learning rate, gradient norm: means over
             `config.log_every` steps) and ``val.csv``. An earlier run's there are replaced. None
-            writes nothing.
+            writes nothing. Other files there stay as they are.
         val: is evaluated at the end and every `config.eval_every` epochs.
         augment: applied to each training item.
         watcher: is told of every step and evaluation.
@@ -92,6 +93,8 @@ def train(
         DataError: more pictures are damaged than `TrainConfig.max_damaged`; fewer are left out.
             What was learned before an evaluation is saved.
         ValueError: targets that don't fit the model.
+        RunInUse: another training, of this process or another, writes into `out`.
+        WriteError: a file there can't be written, since the disk is full, say.
         MissingPackage: TensorBoard is asked for and not installed.
     """
     config.check()
@@ -128,10 +131,10 @@ class _Run:
         self.saved, self.saved_step = time.perf_counter(), 0
 
     def run(self, resume: bool) -> TrainResult:
-        self._begin(resume)
-        self.learner.training_mode()
-        self.schedule.restart(self.progress.seconds)
         try:
+            self._begin(resume)
+            self.learner.training_mode()
+            self.schedule.restart(self.progress.seconds)
             with self.stop:
                 interrupted = self._loop(self._batches())
             if not interrupted and self.progress.evaluated_at != self.progress.step:
@@ -139,6 +142,8 @@ class _Run:
             self._save_last()
         finally:
             self.learner.release()
+            if self.out and self.main:
+                run_lock.release(self.out)
         self.log.close()
         self.loader.damage.report()
         at = self.progress
@@ -164,20 +169,21 @@ class _Run:
         file = self.out / resume_state.NAME if self.out else None
         if self.out and self.main:
             self.out.mkdir(parents=True, exist_ok=True)
-            sweep(self.out)
+            run_lock.hold(self.out)
+            sweep(self.out, RUN_FILES)
         if resume and file and file.is_file():
             self.progress, randoms = resume_state.load(file, self.learner.trainee, self._facts())
             resume_state.set_random_state(randoms[self.learner.rank])
             self.saved_step = self.progress.step
-        elif resume and self.out and any(self.out.glob("*.safetensors")):
+        elif resume and self.out and any((self.out / n).exists() for n in WEIGHTS):
             raise CheckpointError(
                 f"{self.out}: there are weights, but no {resume_state.NAME} to go on from; begin a "
                 "new run in another folder"
             )
         elif self.out and self.main:
             # an earlier run's would be taken for this one's
-            for stale in [*self.out.glob("best.*"), *self.out.glob("last.*")]:
-                stale.unlink(missing_ok=True)
+            for name in CHECKPOINTS:
+                (self.out / name).unlink(missing_ok=True)
         here = torch.tensor(self.progress.step, device=self.learner.device)
         if int(sum_over_processes(here)) != self.world * self.progress.step:
             raise CheckpointError(f"{self.out}: not all processes see the run in this folder")

@@ -10,3 +10,11 @@ class UserError(ValueError):
 
 class UsageError(UserError):
     """Arguments that don't go together; the text is meant for whoever gave them."""
+
+
+class DataError(UserError):
+    """A file or a data set can't be read as asked; the text names the file and what was wanted."""
+
+
+class WriteError(UserError, OSError):
+    """The system can't write a file; the text names it and says what is left of it."""

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from detcore.parts.input_checks import Target, check_images
 from detcore.parts.postprocess import Detections, Postprocess
 from detcore.parts.preprocess import Preprocess, Size, StretchTo
+from detcore.utils.user_files import check_regular
 
 from .darknet_files import WeightsFile, read_cfg
 from .darknet_layers import IMAGE, Builder, YOLOLayer
@@ -50,6 +51,7 @@ def load_darknet(
     """
     cfg, weights = Path(cfg), Path(weights)
     sections = read_cfg(cfg)
+    check_regular(weights)
     with weights.open("rb") as stream:
         floats = WeightsFile(stream, weights)
         builder = Builder(sections[0], floats)

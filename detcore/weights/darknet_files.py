@@ -20,6 +20,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from detcore.utils.user_files import check_regular
+
 # YOLOv4's has 30 KB; more is some other file, and nobody should wait for it to be parsed
 _LARGEST_CFG = 1 << 20
 _ALIASES = {"network": "net", "conv": "convolutional", "max": "maxpool"}
@@ -114,6 +116,7 @@ def read_cfg(path: Path) -> list[Section]:
         ValueError: not a text of sections and key=value lines, or it does not start with [net].
         OSError: it cannot be read.
     """
+    check_regular(path)
     with path.open("rb") as stream:
         raw = stream.read(_LARGEST_CFG + 1)
     if len(raw) > _LARGEST_CFG:

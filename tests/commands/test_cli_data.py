@@ -134,4 +134,6 @@ def test_several_labels_an_image(tmp_path):
     assert "8 images" in text
     file.write_text("file,red,green,split\n" + "".join(r.replace("val", "train") for r in rows))
     text = call("train", "--out", tmp_path / "one", *common)
-    assert "no evaluation" in text
+    assert "by a hash of their names" in text
+    text = call("train", "--out", tmp_path / "none", "--val-share", 0, *common)
+    assert "12 train, 0 val" in text and "no evaluation" in text

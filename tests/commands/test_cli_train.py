@@ -118,7 +118,7 @@ def test_a_signal_is_answered_with_how_to_go_on(tmp_path, monkeypatch):
             os.kill(os.getpid(), signal.SIGINT)
 
     monkeypatch.setattr(module._Run, "_step", signalled)
-    text = call("train", "--steps", 9, "--out", tmp_path, *TINY)
+    text = call("train", "--steps", 9, "--out", tmp_path, *TINY, code=130)
     assert "interrupted after 2 steps" in text
     assert f"go on with: detcore train --resume {tmp_path}" in text
     monkeypatch.undo()
@@ -142,7 +142,8 @@ def test_a_resumed_run_fetches_no_weights(tmp_path, monkeypatch):
     for saved in tmp_path.glob("*.safetensors"):  # as if killed before anything was saved
         saved.unlink()
     call("train", "--resume", tmp_path)
-    assert asked == [False, True]
+    # a saved model is planned without memory, and built
+    assert asked == [False, False, True]
 
 
 def test_weights_without_their_state_are_not_begun_anew(tmp_path):

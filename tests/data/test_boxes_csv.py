@@ -54,7 +54,7 @@ def test_a_folder_a_split_as_roboflow_leaves_it(tmp_path):
     assert data[0][1]["labels"].tolist() == [3]
     assert len(load(tmp_path)) == 3
     assert [r.image_id for r in load(tmp_path, "all").records] == [1, 2, 3, 4]
-    with pytest.raises(NoSplit, match=r"no CSV file for split 'test' \(there are train/_annot"):
+    with pytest.raises(NoSplit, match=r"no CSV file for split 'test' \(there are train, val\)"):
         load(tmp_path, "test")
 
 

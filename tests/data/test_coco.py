@@ -350,7 +350,9 @@ def test_all_is_the_union_of_the_splits(tmp_path):
 def test_folders_are_recognised_with_their_splits(tmp_path):
     write(tmp_path)
     assert isinstance(load(tmp_path, "val"), Coco)
-    with pytest.raises(DataError, match=r"no COCO file for split 'train' .*instances_val2017"):
+    with pytest.raises(
+        DataError, match=r"no COCO file for split 'train' .*there are val.*--split val"
+    ):
         load(tmp_path, "train")
     write(tmp_path, name="instances_train2017.json", pictures="train2017")
     assert load(tmp_path, "train").file.name == "instances_train2017.json"
@@ -377,7 +379,7 @@ def test_real_coco(shared):
     from pycocotools.coco import COCO
 
     root = shared("data/coco-mini")
-    data, official = load(root, "train"), COCO(str(root / "instances_train2017.json"))
+    data, official = load(root, "all"), COCO(str(root / "instances_train2017.json"))
     assert len(data) == 46
     assert len(data.classes) == 80
     assert data.category_ids[-1] == 90

@@ -39,7 +39,7 @@ def test_split_folders(tmp_path):
     fill(tmp_path / "train", count=3)
     fill(tmp_path / "valid", count=2)
     assert (len(load(tmp_path, "train")), len(load(tmp_path, "val"))) == (6, 4)
-    with pytest.raises(DataError, match=r"no folder for split 'test' .*train, valid"):
+    with pytest.raises(DataError, match=r"no split 'test' .*train, valid.*--split train"):
         load(tmp_path, "test")
 
 

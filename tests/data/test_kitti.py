@@ -74,7 +74,6 @@ def test_a_published_split_is_followed(root):
 @pytest.mark.parametrize(
     ("old", "new", "words", "kind"),
     [
-        ("Car 0", "Plane 0", "line 1 has type 'Plane'", Kind.UNKNOWN_CLASS),
         ("387.63", "nan", "line 1 has box nan 181.54", Kind.NOT_FINITE),
         (
             "387.63 181.54 423.81 203.12 1.67 1.87 3.69 -16.53 2.39 58.49 1.57",

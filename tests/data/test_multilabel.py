@@ -65,7 +65,7 @@ def test_a_folder_with_a_file_a_split_or_a_single_one(folder):
     (folder / "val.csv").write_text("file,cat,dog\nb.jpg,0,1\n")
     (folder / "train.csv").write_text(COLUMNS)
     assert [len(load(f"multilabel:{folder}", s)) for s in ("train", "val")] == [3, 1]
-    with pytest.raises(NoSplit, match=r"no file for split 'test' \(there are train.csv, val.csv"):
+    with pytest.raises(NoSplit, match=r"no label file for split 'test' \(there are train, val"):
         load(f"multilabel:{folder}", "test")
     (folder / "val.csv").unlink()
     (folder / "train.csv").unlink()

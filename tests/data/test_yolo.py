@@ -59,7 +59,7 @@ def test_boxes_and_classes(ultralytics):
     # the description itself names the set too
     assert names(load(ultralytics / "data.yaml", "val")) == ["images/val/0.jpg", "images/val/1.jpg"]
     assert len(load(ultralytics, "all")) == 5
-    with pytest.raises(NoSplit, match=r"no pictures for split 'test' \(there are train, val\)"):
+    with pytest.raises(NoSplit, match=r"no split 'test' \(there are train, val\)"):
         load(ultralytics, "test")
 
 

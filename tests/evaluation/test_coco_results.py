@@ -167,3 +167,15 @@ def test_a_coco_file_is_scored_without_its_pictures(tmp_path):
         (tmp_path / "photos" / name / "x.png").write_bytes(b"")
     with pytest.raises(DataError, match="is for classification"):
         data_to_score(str(tmp_path / "photos"), "all")
+
+
+def test_names_stand_in_for_numbers(tmp_path):
+    entry = {"file_name": "b.jpg", "category_name": "y", "bbox": [10, 10, 20, 20], "score": 0.9}
+    path = tmp_path / "dets.json"
+    path.write_text(json.dumps([entry]))
+    (row,) = read_results(path, named("a.jpg", "b.jpg"))
+    assert (row["image_id"], row["category_id"]) == (2, 10)
+    for key, words in (("file_name", "no 'image_id'"), ("category_name", "no 'category_id'")):
+        path.write_text(json.dumps([{k: v for k, v in entry.items() if k != key}]))
+        with pytest.raises(DataError, match=words):
+            read_results(path, named("a.jpg", "b.jpg"))

@@ -2,7 +2,8 @@ import pytest
 import torch
 
 from detcore.data import Digits, DigitScenes
-from detcore.evaluation.evaluator import coco_results, evaluate
+from detcore.evaluation.evaluator import coco_results, detection_figures, evaluate
+from tests.helpers.documents import found, truth
 from tests.helpers.oracle import Oracle, boxes_of
 
 
@@ -121,3 +122,16 @@ def test_several_labels_are_measured_by_the_models_own_thresholds():
         return {**found, "labels": found["labels"][:0]}
 
     assert evaluate(Oracle(data, answer, silent), data).figures["recall"] == 0
+
+
+def test_a_picture_beyond_cocos_limit_is_told_of(caplog):
+    boxes = [[10 * (k % 50), 10 * (k // 50), 8, 8] for k in range(150)]
+    document = truth(*((1, 5, box) for box in boxes))
+    results = found(*((1, 5, box, 0.9) for box in boxes))
+    figures = detection_figures(document, results)
+    assert figures["mAP"] < 0.7
+    assert "1 picture with more than 100 objects of one class: COCO's mAP takes" in caplog.text
+    caplog.clear()
+    detection_figures(document, results[:100])
+    detection_figures(truth(*((1, 5, box) for box in boxes[:100])), results[:100])
+    assert "100 detections" not in caplog.text

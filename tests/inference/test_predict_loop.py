@@ -90,7 +90,8 @@ def test_an_unsure_sighting_keeps_the_number_and_is_not_shown():
 
 def test_below_the_confidence_nothing_is_shown():
     answers, said, _ = run([Frame("x.png", pixels(scene(red=(1, 1))))], score=0.95)
-    assert answers[0]["detections"] == [] and said == ["x.png: nothing found"]
+    assert answers[0]["detections"] == []
+    assert said == ["x.png: nothing found (the best has a score of 0.90; --score 0.89 shows it)"]
 
 
 def test_a_camera_ends_with_ctrl_c_and_still_answers():
@@ -125,7 +126,7 @@ def test_a_video_is_drawn_into_a_video(tmp_path, monkeypatch):
     first = written["frames"][0]
     assert first.shape == (384, 512, 3)
     assert first[200, 120].tolist() == [255, 0, 0]
-    with pytest.raises(DataError, match=r"refused\.mp4: OpenCV can't write a video there"):
+    with pytest.raises(DataError, match=r"refused\.mp4: OpenCV can't write a video of 10 frames"):
         run(film, out=tmp_path / "refused.mp4", videos=1)
 
 
@@ -179,3 +180,13 @@ def test_names_are_never_used_twice():
     assert free_name("overview.jpg", None, ".png", taken) == "overview-2.png"
     assert free_name("camera:0", 3, ".png", taken) == "camera-0-000003.png"
     assert free_name("rtsp://host/live", 0, ".txt", taken) == "live-000000.txt"
+
+
+def test_a_weak_model_says_how_near_it_came():
+    shots = [Frame("a.png", pixels(scene(red=(4, 4))))]
+    _, said, _ = run(shots, net=Finder(scores=(0.316, 0.2)))
+    assert said == ["a.png: nothing found (the best has a score of 0.32; --score 0.31 shows it)"]
+    _, said, _ = run(shots, net=Finder(scores=(0.316, 0.2)), score=0.31)
+    assert said == ["a.png: 1 red"]
+    _, said, _ = run([Frame("b.png", pixels(scene()))])
+    assert said == ["b.png: nothing found"]

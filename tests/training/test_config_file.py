@@ -71,7 +71,7 @@ drop_at: [0.5, 9e-1]
         ("lr: 1\nlr: 2\n", "line 2: lr is given twice"),
         ("lr: 1\nbatch-size: 2\nbatch_size: 2\n", "line 3: batch_size is given twice"),
         ("- lr\n", "must be lines of NAME: VALUE, got a sequence"),
-        ("lr: [1\n", "run.yaml: no YAML"),
+        ("lr: [1\n", "run.yaml: not readable as YAML"),
     ],
 )
 def test_what_is_wrong_is_named_with_its_line(written, text, words):

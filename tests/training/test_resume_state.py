@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from detcore.checkpoints.checkpoint import CheckpointError, read
 from detcore.training import resume_state
 from detcore.training.config import TrainConfig
+from detcore.training.run_files import RUN_FILES
 from detcore.training.trainer import train
 from detcore.utils.atomic_write import sweep
 from tests.helpers import runs
@@ -265,7 +266,8 @@ def test_generators_go_on_where_they_were():
 
 def test_only_asides_are_swept(tmp_path):
     kept = ("last.safetensors", ".hidden", "a.12.b", "log.csv")
+    kept += (".env.2024.bak", ".notes.1.txt", ".photo.20240101.jpg", ".last.1.pdf")
     for name in (*kept, ".last.123.safetensors", ".last.state.9.safetensors"):
         (tmp_path / name).touch()
-    sweep(tmp_path)
+    sweep(tmp_path, RUN_FILES)
     assert {p.name for p in tmp_path.iterdir()} == set(kept)

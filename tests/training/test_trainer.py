@@ -5,9 +5,10 @@ import pytest
 import torch
 
 from detcore.checkpoints.checkpoint import read
+from detcore.data import DigitPatches
 from detcore.evaluation.evaluator import Measured
 from detcore.training import trainer as module
-from detcore.training.config import TrainConfig
+from detcore.training.config import ConfigError, TrainConfig
 from detcore.training.train_step import TrainingDiverged
 from detcore.training.trainer import train
 
@@ -288,3 +289,12 @@ def test_an_earlier_runs_best_is_not_taken_for_this_ones(tmp_path, fresh, scenes
         "last.state.safetensors",
         "log.csv",
     ]
+
+
+def test_a_batch_too_small_for_a_norm_is_a_sentence():
+    from detcore.models import create
+
+    model = create("classifier", 10, backbone="test_resnet", image_size=32)
+    config = TrainConfig(steps=1, batch_size=1, device="cpu")
+    with pytest.raises(ConfigError, match=r"one value to average: .*--batch-size of 2"):
+        train(model, DigitPatches("train", length=4), config)

@@ -7,8 +7,9 @@ from inspect import signature
 from pathlib import Path
 from typing import Any
 
-from detcore.data.base import ClassificationDataset, DetectionDataset
+from detcore.data.base import ClassificationDataset, DetectionDataset, log
 from detcore.data.faults import DataError, Faults
+from detcore.data.loading.stray_boxes import box_sets, stray_annotation
 from detcore.data.readers.boxes_csv import BoxesCsv, is_boxes_csv
 from detcore.data.readers.cityscapes import Cityscapes, is_cityscapes
 from detcore.data.readers.coco import Coco, annotation_files
@@ -22,17 +23,24 @@ from detcore.data.readers.torchvision_sets import (
     cifar10,
     fashion_mnist,
     imagenet,
+    is_imagenet,
     mnist,
     recognised,
 )
 from detcore.data.readers.voc import Voc, is_voc
-from detcore.data.readers.yolo import YAML_SUFFIXES, YoloText, is_yolo
+from detcore.data.readers.yolo import YoloText, is_yolo
+from detcore.data.readers.yolo_plan import YAML_SUFFIXES
 
 AnyDataset = DetectionDataset | ClassificationDataset
 
 
 def load(
-    spec: str | Path, split: str = "train", *, faults: Faults | None = None, **options: Any
+    spec: str | Path,
+    split: str = "train",
+    *,
+    faults: Faults | None = None,
+    val_share: float | None = None,
+    **options: Any,
 ) -> AnyDataset:
     """Open a data set by name or by what is in a folder.
 
@@ -43,11 +51,17 @@ def load(
             in it or in ``annotations/``), VOC (XML annotations), YOLO texts, Open Images, KITTI,
             Cityscapes, boxes in CSV, CIFAR-10, MNIST, Fashion-MNIST, Caltech-256, labels (a CSV
             or JSON of `MultiLabel`'s forms, beside its pictures or their ``images/``), or
-            classification (folders of pictures; ImageNet's too).
+            classification (folders of pictures; ImageNet's too). One that holds a single set of
+            boxes further down is that set, and a folder with boxes in it is never read as
+            classification unless it is named: ``folder:PATH``.
         split: ``train``, ``val`` or ``test``, if the data has it; ``all``. A COCO JSON file is one
             split in itself and is taken whole, whatever is asked for, and so is a CSV that has no
             column ``split``.
         faults: given to readers of files: takes up what is wrong with them.
+        val_share: of the training pictures that is held out for ``val`` where the data has none
+            for validation; None: a fifth of data that isn't divided, nothing of a part ``train``.
+            1 takes data without splits whole for ``val``, 0 holds
+            nothing out. See `detcore.data.splits`.
         options: handed to the reader. For ``digits``: ``task`` ("detection" or
             "classification"), ``size`` (pixels), ``length``, ``seed``.
 
@@ -62,9 +76,11 @@ def load(
     name, path = named(str(spec))
     if name and not path.exists():
         raise DataError(f"{path}: no such file or folder ({name}: was asked for)")
-    reader = NAMES[name] if name else _reader_of(path)
-    if faults is not None and "faults" in signature(reader).parameters:
-        options["faults"] = faults
+    reader, path = (NAMES[name], path) if name else _reader_of(path)
+    taken = signature(reader).parameters
+    for option, value in (("faults", faults), ("val_share", val_share)):
+        if value is not None and option in taken:
+            options[option] = value
     data: AnyDataset = reader(path, split, **options)
     return data
 
@@ -76,13 +92,20 @@ def named(spec: str) -> tuple[str, Path]:
     return (name, Path(rest)) if colon and name in NAMES else ("", Path(spec))
 
 
-def _coco(path: Path, split: str, *, faults: Faults | None = None, **options: Any) -> Coco:
-    options["faults"] = faults
+def _coco(
+    path: Path,
+    split: str,
+    *,
+    faults: Faults | None = None,
+    val_share: float | None = None,
+    **options: Any,
+) -> Coco:
+    options |= {"faults": faults, "val_share": val_share}
     if path.is_file():
         data = Coco(path, **options)
         data.whole = True
         return data
-    found = annotation_files(path, split)
+    found = annotation_files(path, split, val_share)
     if not found:
         raise DataError(f"{path}: no COCO .json here or in annotations/")
     files, share = found
@@ -107,26 +130,69 @@ NAMES: dict[str, Callable[..., Any]] = {
 }
 
 
-def _reader_of(path: Path) -> Callable[..., Any]:
+_Reader = Callable[..., Any]
+_LOOKED_FOR = (
+    "a COCO .json here and in annotations/, VOC .xml here, in Annotations/ and one folder down, "
+    "data.yaml or classes.txt (YOLO), class-descriptions-boxable.csv (Open Images), label_2/ "
+    "(KITTI), gtFine/ (Cityscapes), a .csv with columns filename, class, xmin, ymin, xmax, ymax, "
+    "cifar-10-batches-py/, MNIST/raw, FashionMNIST/raw, 256_ObjectCategories/, a .csv or .json of "
+    "labels, and folders of pictures"
+)
+
+
+def _reader_of(path: Path) -> tuple[_Reader, Path]:
+    """The reader for a path, and the path to give it."""
     if path.is_file():
-        if path.suffix.lower() in YAML_SUFFIXES:
-            return YoloText
-        if path.suffix.lower() not in (".json", ".csv"):
-            raise DataError(
-                f"{path}: wanted a COCO .json, a YOLO .yaml, a .csv of boxes or a .csv or .json "
-                f"of labels"
-            )
-        if is_boxes_csv(path):
-            return BoxesCsv
-        return MultiLabel if is_multilabel(path) else _coco
+        return _reader_of_file(path), path
     if not path.is_dir():
         raise DataError(
             f"{path}: no such data (give 'digits', a COCO .json file, a .csv of boxes or labels, a "
             f"folder, or NAME:PATH with one of {', '.join(NAMES)})"
         )
-    if _has_coco(path):
-        return _coco
+    if is_imagenet(path):
+        return imagenet, path
+    if name := _form_of_boxes(path):
+        return NAMES[name], path
+    packed = recognised(path)
+    if len(packed) > 1:
+        raise DataError(f"{path}: it holds {' and '.join(packed)}; name one: {packed[0]}:{path}")
+    if packed:
+        return NAMES[packed[0]], path
+    if inside := box_sets(path, _form_of_boxes):
+        return _single(path, inside)
+    if is_multilabel_folder(path):
+        return MultiLabel, path
+    if is_folder(path):
+        if stray := stray_annotation(path):
+            raise DataError(
+                f"{path}: it holds boxes ({stray.relative_to(path)}) in no place that a form has "
+                f"them; looked for {_LOOKED_FOR}; name a form, such as voc:{path}, or "
+                f"folder:{path} for a folder a class"
+            )
+        return Folder, path
+    raise DataError(
+        f"{path}: no data recognised; looked for {_LOOKED_FOR}; a form can be named, such as "
+        f"coco:{path} (there are {', '.join(NAMES)})"
+    )
+
+
+def _reader_of_file(path: Path) -> _Reader:
+    if path.suffix.lower() in YAML_SUFFIXES:
+        return YoloText
+    if path.suffix.lower() not in (".json", ".csv"):
+        raise DataError(
+            f"{path}: wanted a COCO .json, a YOLO .yaml, a .csv of boxes or a .csv or .json "
+            f"of labels"
+        )
+    if is_boxes_csv(path):
+        return BoxesCsv
+    return MultiLabel if is_multilabel(path) else _coco
+
+
+def _form_of_boxes(path: Path) -> str | None:
+    """The name of the form that a folder of boxes is in."""
     for fits, name in (
+        (_has_coco, "coco"),
         (is_voc, "voc"),
         (is_yolo, "yolo"),
         (is_openimages, "openimages"),
@@ -135,24 +201,17 @@ def _reader_of(path: Path) -> Callable[..., Any]:
         (is_boxes_csv, "csv"),
     ):
         if fits(path):
-            return NAMES[name]
-    packed = recognised(path)
-    if len(packed) > 1:
-        raise DataError(f"{path}: it holds {' and '.join(packed)}; name one: {packed[0]}:{path}")
-    if packed:
-        return NAMES[packed[0]]
-    if is_multilabel_folder(path):
-        return MultiLabel
-    if is_folder(path):
-        return Folder
-    raise DataError(
-        f"{path}: no data recognised; looked for a COCO .json here and in annotations/, VOC .xml "
-        f"here, in Annotations/ and one folder down, data.yaml or classes.txt (YOLO), "
-        f"class-descriptions-boxable.csv (Open Images), label_2/ (KITTI), gtFine/ (Cityscapes), "
-        f"a .csv with columns filename, class, xmin, ymin, xmax, ymax, "
-        f"cifar-10-batches-py/, MNIST/raw, FashionMNIST/raw, 256_ObjectCategories/, a .csv or "
-        f".json of labels, and folders of pictures"
-    )
+            return name
+    return None
+
+
+def _single(path: Path, inside: list[tuple[str, Path]]) -> tuple[_Reader, Path]:
+    if len(inside) > 1:
+        held = ", ".join(f"{name}:{folder}" for name, folder in inside[:5])
+        raise DataError(f"{path}: it holds {len(inside)} sets of boxes; name one of {held}")
+    name, folder = inside[0]
+    log.warning("%s: read as %s:%s", path, name, folder)
+    return NAMES[name], folder
 
 
 def _has_coco(root: Path) -> bool:

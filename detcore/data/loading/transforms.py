@@ -15,6 +15,7 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 
 from detcore.data.base import Item, Target
+from detcore.data.images import resized
 
 
 @dataclass(frozen=True)
@@ -120,7 +121,7 @@ def _cover(
     scaled = [max(w, round(side * scale)) for w, side in zip(wanted, (height, width), strict=True)]
     top, left = (int(torch.randint(s - w + 1, ())) for s, w in zip(scaled, wanted, strict=True))
     # antialiased: pictures are halved and more, thin strokes would break up
-    whole = v2.functional.resize(image, scaled, antialias=True)
+    whole = resized(image, scaled)
     uncut = target["boxes"] * torch.tensor([scaled[1] / width, scaled[0] / height] * 2)
     moved = uncut - torch.tensor([left, top, left, top])
     bounds = torch.tensor([wanted[1], wanted[0]] * 2)

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import csv
 from collections import defaultdict
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from detcore.data.base import FileDetection, Record, Transform, hashed_split
+from detcore.data.base import FileDetection, Record, Transform
 from detcore.data.faults import DataError, Faults, Kind
+from detcore.data.files import files_in
 from detcore.data.readers.file_finder import files_of_split, find_pictures
+from detcore.data.splits import hashed_split
+from detcore.utils.user_files import csv_rows
 
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 _NEEDED = ("filename", "class", *_CORNERS)
@@ -37,6 +40,8 @@ class BoxesCsv(FileDetection):
             for a split; a folder's single file is shared out, 80% ``train`` and 20% ``val`` by a
             hash of the pictures' names. ``all`` takes every split's.
         classes: their names in label order; None takes those in all files of the folder, sorted.
+        val_share: of the training pictures, held out where no part is for validation; see
+            `detcore.data.splits`.
         transforms: applied to each item.
         faults: takes up what is wrong; the default raises what training can't do without.
 
@@ -57,10 +62,11 @@ class BoxesCsv(FileDetection):
         split: str = "train",
         *,
         classes: Sequence[str] | None = None,
+        val_share: float | None = None,
         transforms: Transform | None = None,
         faults: Faults | None = None,
     ) -> None:
-        self.root = Path(root)
+        self.root, self.val_share = Path(root), val_share
         super().__init__([], transforms, faults)
         self.whole = self.root.is_file()
         files = [self.root] if self.whole else _files(self.root)
@@ -68,16 +74,13 @@ class BoxesCsv(FileDetection):
             raise DataError(f"{self.root}: no .csv with the columns {', '.join(_NEEDED)}")
         rows = {file: _rows(file) for file in files}
         named = {row.name for table in rows.values() for row in table if row.name}
-        self.classes = sorted(named) if classes is None else list(classes)
-        self.category_ids = list(range(1, len(self.classes) + 1))
+        self.name_classes(sorted(named) if classes is None else classes)
         chosen, share = files, "all"
         if not self.whole:
-            chosen, share = files_of_split(self.root, files, split, "CSV")
+            chosen, share = files_of_split(self.root, files, split, "CSV", val_share)
         for file in chosen:
             self._take(file, rows[file], share)
-        if not self.records:
-            raise DataError(f"{self.root}: no picture of split {split!r} can be read")
-        self.report(self.root)
+        self.finish(self.root, split)
 
     def _take(self, file: Path, rows: Sequence[_Row], share: str) -> None:
         of_picture: dict[str, list[_Row]] = defaultdict(list)
@@ -85,15 +88,14 @@ class BoxesCsv(FileDetection):
             of_picture[row.picture].append(row)
         # rows before pictures: what is wrong with them is found where no picture is
         chosen = {
-            name: self._objects(file, of_picture[name]) for name in hashed_split(of_picture, share)
+            name: self._objects(file, of_picture[name])
+            for name in hashed_split(of_picture, share, file, self.val_share)
         }
         pictures = find_pictures(file, list(of_picture))
         for name, objects in chosen.items():
-            path = pictures.of(name)
-            if not path.is_file():
-                self.faults.left_out(Kind.MISSING, path, "picture is missing; left out")
-            elif size := _stated_size(of_picture[name][0]) or self.readable_size(path):
-                self.add(_record(len(self) + 1, name, size, objects), path)
+            path, stated = pictures.of(name), _stated_size(of_picture[name][0])
+            record_of = partial(_record, len(self) + 1, name, objects)
+            self.take(path, path, record_of, stated)
 
     def _objects(self, file: Path, rows: Sequence[_Row]) -> list[_Object]:
         label_of = {name: i for i, name in enumerate(self.classes, start=1)}
@@ -132,16 +134,14 @@ def is_boxes_csv(source: Path) -> bool:
     if source.suffix.lower() != ".csv":
         return False
     try:
-        with source.open(newline="", encoding="utf-8-sig") as stream:
-            header = next(csv.reader(stream), [])
-    except (OSError, ValueError, csv.Error):
+        header = next(csv_rows(source), (0, []))[1]
+    except DataError:
         return False
     return set(_NEEDED) <= set(map(_column, header))
 
 
 def _files(root: Path) -> list[Path]:
-    found = (f for pattern in ("*.csv", "*/*.csv") for f in sorted(root.glob(pattern)))
-    return [f for f in found if is_boxes_csv(f)]
+    return [f for f in files_in(root, "*.csv", "*/*.csv") if is_boxes_csv(f)]
 
 
 def _column(name: str) -> str:
@@ -149,12 +149,7 @@ def _column(name: str) -> str:
 
 
 def _rows(file: Path) -> list[_Row]:
-    try:
-        with file.open(newline="", encoding="utf-8-sig") as stream:
-            reader = csv.reader(stream)
-            lines = [(reader.line_num, cells) for cells in reader]
-    except (OSError, ValueError, csv.Error) as error:
-        raise DataError(f"{file}: not readable as CSV ({error})") from error
+    lines = list(csv_rows(file))
     header = list(map(_column, lines[0][1])) if lines else []
     if missing := [column for column in _NEEDED if column not in header]:
         raise DataError(f"{file}: it has no column {missing[0]!r} (wanted {', '.join(_NEEDED)})")
@@ -178,6 +173,6 @@ def _stated_size(row: _Row) -> tuple[int, int] | None:
     return (width, height) if width > 0 and height > 0 else None
 
 
-def _record(number: int, name: str, size: tuple[int, int], objects: Sequence[_Object]) -> Record:
+def _record(number: int, name: str, objects: Sequence[_Object], size: tuple[int, int]) -> Record:
     labels, boxes = [label for label, _ in objects], [box for _, box in objects]
     return Record.of_boxes(number, name, size, boxes, labels, [False] * len(objects))

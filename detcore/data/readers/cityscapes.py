@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from detcore.data.base import FileDetection, Record, Transform, split_names
-from detcore.data.faults import DataError, Faults, Kind, NoSplit
+from detcore.data.base import FileDetection, Record, Transform
+from detcore.data.faults import DataError, Faults, Kind
+from detcore.data.files import files_in, folders_in
+from detcore.data.splits import part
+from detcore.utils.user_files import read_json
 
 CLASSES = ("person", "rider", "car", "truck", "bus", "train", "motorcycle", "bicycle")
 _TAIL = "_gtFine_polygons.json"
 _Box = tuple[float, float, float, float]
+_Object = tuple[_Box, int, bool]  # xyxy in pixels; label from 1; whether it is a crowd
 
 
 class Cityscapes(FileDetection):
@@ -27,6 +31,8 @@ class Cityscapes(FileDetection):
             ``test`` are not public.
         classes: labels to take in label order; None takes the eight `CLASSES` that the benchmark
             evaluates as instances. Others (road, sky, caravan, ...) are left out.
+        val_share: of the training pictures, held out where no part is for validation; see
+            `detcore.data.splits`.
         transforms: applied to each item.
         faults: takes up what is wrong; the default raises what training can't do without.
 
@@ -45,44 +51,42 @@ class Cityscapes(FileDetection):
         split: str = "train",
         *,
         classes: Sequence[str] | None = None,
+        val_share: float | None = None,
         transforms: Transform | None = None,
         faults: Faults | None = None,
     ) -> None:
         self.root = Path(root)
         super().__init__(CLASSES if classes is None else classes, transforms, faults)
-        for file in _annotations(self.root, split):
+        for file in _annotations(self.root, split, val_share):
             document = self._document(file)
             if document is None:
                 continue
             stem = file.name.removesuffix(_TAIL)
             folder = self.root / "leftImg8bit" / file.parent.parent.name / file.parent.name
             picture = folder / f"{stem}_leftImg8bit.png"
-            record = self._record(len(self) + 1, file, picture, document)
-            if picture.is_file():
-                self.add(record, picture)
-            else:
-                self.faults.left_out(Kind.MISSING, picture, "picture is missing; left out")
-        if not self.records:
-            raise DataError(f"{self.root}: no picture of split {split!r} in leftImg8bit")
-        self.report(self.root)
+            objects = self._objects(file, document)
+            stated = int(document["imgWidth"]), int(document["imgHeight"])
+            record_of = partial(_record, len(self) + 1, picture, objects)
+            self.take(picture, picture, record_of, stated)
+        self.finish(self.root, split)
 
     def _document(self, file: Path) -> dict[str, Any] | None:
         try:
-            document = json.loads(file.read_text(encoding="utf-8"))
+            document = read_json(file)
             int(document["imgWidth"]), int(document["imgHeight"])
             if all("label" in o and "polygon" in o for o in document["objects"]):
                 return document
             problem = "an object has no label or no polygon"
-        except (OSError, ValueError) as error:
-            problem = f"not readable as JSON ({error})"
-        except (KeyError, TypeError) as error:
+        except DataError as error:
+            problem = str(error).removeprefix(f"{file}: ")
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             problem = f"not of Cityscapes' form ({type(error).__name__}: {error})"
         self.faults.refuse(Kind.ANNOTATIONS, file, problem)
         return None
 
-    def _record(self, number: int, file: Path, picture: Path, document: dict[str, Any]) -> Record:
+    def _objects(self, file: Path, document: dict[str, Any]) -> list[_Object]:
         label_of = {name: i for i, name in enumerate(self.classes, start=1)}
-        boxes, labels, crowds = [], [], []
+        found = []
         for obj in document["objects"]:
             name = str(obj["label"])
             single = name.removesuffix("group")
@@ -91,17 +95,8 @@ class Cityscapes(FileDetection):
                 continue
             box = self._box(obj["polygon"], name, file)
             if box is not None:
-                boxes.append(box)
-                labels.append(label_of[single])
-                crowds.append(single != name)
-        return Record.of_boxes(
-            number,
-            picture.name,
-            (int(document["imgWidth"]), int(document["imgHeight"])),
-            boxes,
-            labels,
-            crowds,
-        )
+                found.append((box, label_of[single], single != name))
+        return found
 
     def _box(self, polygon: Any, name: str, file: Path) -> _Box | None:
         try:
@@ -120,16 +115,26 @@ class Cityscapes(FileDetection):
         return float(x0), float(y0), float(x1), float(y1)
 
 
+def _record(
+    number: int, picture: Path, objects: Sequence[_Object], size: tuple[int, int]
+) -> Record:
+    boxes, labels, crowds = (
+        [o[0] for o in objects],
+        [o[1] for o in objects],
+        [o[2] for o in objects],
+    )
+    return Record.of_boxes(number, picture.name, size, boxes, labels, crowds)
+
+
 def is_cityscapes(root: Path) -> bool:
     """Whether the folder holds fine annotations in Cityscapes' places."""
-    return any((root / "gtFine").glob(f"*/*/*{_TAIL}"))
+    return bool(files_in(root / "gtFine", f"*/*/*{_TAIL}"))
 
 
-def _annotations(root: Path, split: str) -> list[Path]:
-    if not (root / "gtFine").is_dir():
+def _annotations(root: Path, split: str, val_share: float | None) -> list[Path]:
+    base = root / "gtFine"
+    if not base.is_dir():
         raise DataError(f"{root}: no folder gtFine (looked for gtFine/<split>/<city>/*{_TAIL})")
-    for name in ("*",) if split == "all" else split_names(split):
-        if found := sorted((root / "gtFine").glob(f"{name}/*/*{_TAIL}")):
-            return found
-    there = sorted(f.name for f in (root / "gtFine").iterdir() if f.is_dir())
-    raise NoSplit(f"{root}: gtFine has nothing for split {split!r} (there are {', '.join(there)})")
+    own = {f.name: files_in(f, f"*/*{_TAIL}") for f in folders_in(base)}
+    own = {name: files for name, files in own.items() if files}
+    return part(own, split, base, name_of=lambda f: f.name, val_share=val_share)

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Sequence
 from math import isfinite
+from os.path import isfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from detcore.data.base import FileDetection, Record, Transform, hashed_split
+from detcore.data.base import FileDetection, Record, Transform
 from detcore.data.faults import DataError, Faults, Kind
+from detcore.data.files import files_in
 from detcore.data.readers.coco_json import Document, Entry, box_of, read_document
-from detcore.data.readers.file_finder import Pictures, files_of_split, find_pictures
+from detcore.data.readers.file_finder import files_of_split, find_pictures
+from detcore.data.splits import hashed_split
 
+_LISTS = (b'"images"', b'"annotations"', b'"categories"')
 _Object = tuple[Entry, list[float]]  # annotation; x, y, width, height in pixels
 
 
@@ -26,6 +31,8 @@ class Coco(FileDetection):
             common exporters put them.
         split: ``all`` takes the whole file; ``train`` or ``val`` takes 80% or 20% of its images
             by a hash of the file name, for files that hold no split.
+        val_share: of the training pictures, held out where no part is for validation; see
+            `detcore.data.splits`.
         transforms: applied to each item.
         faults: takes up what is wrong; the default raises what training can't do without.
         need_pictures: False takes up images whose files are missing too, for work on annotations
@@ -54,12 +61,13 @@ class Coco(FileDetection):
         images: str | Path | None = None,
         *,
         split: str = "all",
+        val_share: float | None = None,
         transforms: Transform | None = None,
         faults: Faults | None = None,
         need_pictures: bool = True,
     ) -> None:
         files = [annotations] if isinstance(annotations, str | Path) else list(annotations)
-        self.file = Path(files[0])
+        self.file, self.val_share = Path(files[0]), val_share
         super().__init__([], transforms, faults)
         documents = [read_document(Path(f), self.faults) for f in files]
         self.classes = list(documents[0].categories.values())
@@ -89,23 +97,18 @@ class Coco(FileDetection):
         self, document: Document, split: str, folder: Path | None, need_pictures: bool
     ) -> None:
         names = [str(info["file_name"]) for info in document.images]
-        keep = set(hashed_split(names, split))
+        keep = set(hashed_split(names, split, document.file, self.val_share))
         # annotations before pictures: what is wrong with them is found where no picture is
         chosen = [
             (info, self._objects(document, info))
             for info in document.images
             if info["file_name"] in keep
         ]
-        try:
-            pictures = find_pictures(document.file, names, folder)
-        except DataError:
-            if need_pictures:
-                raise
-            pictures = Pictures(document.file.parent)
+        pictures = find_pictures(document.file, names, folder, needed=need_pictures)
         shift = self._shift(document)
         for info, objects in chosen:
             path = pictures.of(info["file_name"])
-            if need_pictures and not path.is_file():
+            if need_pictures and not isfile(path):
                 self.faults.left_out(Kind.MISSING, path, "picture is missing; left out")
             elif size := self._size(document, info, path):
                 self.add(self._record(int(info["id"]) + shift, info, size, objects), path)
@@ -117,12 +120,13 @@ class Coco(FileDetection):
         return max(taken) + 1 - min(ids) if ids & taken else 0
 
     def _size(self, document: Document, info: Entry, path: Path) -> tuple[int, int] | None:
-        """(width, height) in pixels as stated, or else of the picture; None if that can't be."""
+        """(width, height) in pixels of the picture, or else as stated; None if that can't be."""
         width, height = (int(info.get(k, 0)) for k in ("width", "height"))
-        if width > 0 and height > 0:
-            return width, height
-        if path.is_file():
-            return self.readable_size(path)
+        stated = (width, height) if width > 0 and height > 0 else None
+        if isfile(path):
+            return self.size_of(path, stated)
+        if stated:
+            return stated
         text = f"image {info['id']} has no 'width' and 'height', and no picture {path} that has"
         self.faults.refuse(Kind.ENTRY, document.file, text)
         return None
@@ -153,11 +157,21 @@ class Coco(FileDetection):
             self.faults.left_out(Kind.NO_AREA, info["file_name"], f"{text}; left out")
         return None
 
+    def _area(self, info: Entry, a: Entry, box: list[float]) -> float:
+        """As annotated, of a mask perhaps; the box's where that is none."""
+        if "area" in a and float(a["area"]) > 0:
+            return float(a["area"])
+        if "area" in a:
+            text = f"annotation {a['id']} has area {a['area']}; its box's is taken"
+            self.faults.left_out(Kind.AREA, info["file_name"], text)
+        return box[2] * box[3]
+
     def _record(
         self, number: int, info: Entry, size: tuple[int, int], objects: list[_Object]
     ) -> Record:
         boxes = np.array([box for _, box in objects], np.float64).reshape(-1, 4)
-        boxes[:, 2:] += boxes[:, :2]
+        with np.errstate(over="ignore"):  # past a float's range it is infinite, and clipped
+            boxes[:, 2:] += boxes[:, :2]
         return Record(
             image_id=number,
             file_name=info["file_name"],
@@ -165,13 +179,15 @@ class Coco(FileDetection):
             height=size[1],
             boxes=boxes,
             labels=np.array([self._label_of[int(a["category_id"])] for a, _ in objects], np.int64),
-            area=np.array([a.get("area", box[2] * box[3]) for a, box in objects], np.float64),
+            area=np.array([self._area(info, a, box) for a, box in objects], np.float64),
             iscrowd=np.array([int(a.get("iscrowd", 0)) != 0 for a, _ in objects], bool),
             ignore=np.array([int(a.get("ignore", 0)) != 0 for a, _ in objects], bool),
         )
 
 
-def annotation_files(root: Path, split: str) -> tuple[list[Path], str] | None:
+def annotation_files(
+    root: Path, split: str, val_share: float | None = None
+) -> tuple[list[Path], str] | None:
     """The JSON files for `split` under a folder, and the split to take of them.
 
     Returns None where the folder holds no COCO JSON at all.
@@ -179,24 +195,23 @@ def annotation_files(root: Path, split: str) -> tuple[list[Path], str] | None:
     Raises:
         NoSplit: there are COCO files, and none is for this split.
     """
-    found = sorted(
-        f
-        for pattern in ("*.json", "annotations/*.json", "*/_annotations.coco.json")
-        for f in root.glob(pattern)
-        if _looks_like_coco(f)
-    )
-    return files_of_split(root, found, split, "COCO") if found else None
+    patterns = ("*.json", "annotations/*.json", "*/_annotations.coco.json")
+    found = [f for f in files_in(root, *patterns) if looks_like_coco(f)]
+    # COCO itself has keypoints and panoptic parts beside the instances
+    found.sort(key=lambda f: (not f.stem.startswith("instances"), f))
+    return files_of_split(root, found, split, "COCO", val_share) if found else None
 
 
-def _looks_like_coco(file: Path) -> bool:
-    """Cheap: a large file is not parsed to find out what it is."""
+def looks_like_coco(file: Path) -> bool:
+    """Whether a file has the three lists; it is searched, not parsed. Captions have two."""
+    if not file.is_file():
+        return False
     if file.stem.startswith(("instances", "_annotations")):
-        return True
-    with file.open("rb") as stream:
-        if file.stat().st_size > 1 << 24:
-            return b'"images"' in stream.read(1 << 20)
-        text = stream.read()
-    return all(key in text for key in (b'"images"', b'"annotations"', b'"categories"'))
+        return True  # also where nothing can be read in it: that is to be said
+    if not file.stat().st_size:
+        return False
+    with file.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as text:
+        return all(text.find(key) >= 0 for key in _LISTS)
 
 
 def _four_numbers(bbox: Any) -> list[float] | None:

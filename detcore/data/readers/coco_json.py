@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from detcore.data.faults import DataError, Faults, Kind
-from detcore.data.readers.json_file import read_json
 from detcore.utils.optional_imports import require
+from detcore.utils.user_files import read_json
 
 Entry = dict[str, Any]
 

@@ -7,26 +7,32 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from torchvision.datasets.folder import find_classes, make_dataset
 
-from detcore.data.base import (
-    ClassificationDataset,
-    Transform,
-    hashed_split,
-    split_names,
+from detcore.data.base import ClassificationDataset, Transform
+from detcore.data.faults import DataError
+from detcore.data.files import (
+    files_in,
+    folders_in,
+    is_picture,
+    pictures_under,
+    tell_of_others,
 )
-from detcore.data.faults import DataError, NoSplit
-from detcore.data.images import IMAGE_SUFFIXES, read_image
+from detcore.data.images import read_image
+from detcore.data.splits import hashed_split, part, split_folders, split_of
+
+_Sample = tuple[int, Path, int]  # number from 1, file, class from 0
 
 
 class Folder(ClassificationDataset):
-    """Pictures sorted into one folder a class, by torchvision's ImageFolder rules.
+    """Pictures sorted into one folder a class, as torchvision's ImageFolder has them.
 
     Args:
         root: holds the class folders, or one folder a split that holds them.
         split: the split's folder; where there is none, ``train`` and ``val`` are 80% and 20% by
             a hash of the file name, and ``all`` is everything.
         leave: class folders to pass over.
+        val_share: of the training pictures, held out where no part is for validation; see
+            `detcore.data.splits`.
         transforms: applied to each item.
 
     An item is ``(image, target)``: uint8 ``[3, H, W]`` and ``label`` int64 scalar tensor, where
@@ -43,28 +49,30 @@ class Folder(ClassificationDataset):
         split: str = "train",
         *,
         leave: Sequence[str] = (),
+        val_share: float | None = None,
         transforms: Transform | None = None,
     ) -> None:
         self.root = Path(root)
         if not self.root.is_dir():
             raise DataError(f"{self.root}: no such folder")
-        folder = split_folder(self.root, split)
-        try:
-            classes = [c for c in find_classes(str(folder or self.root))[0] if c not in leave]
-            index_of = {name: i for i, name in enumerate(classes)}
-            found = make_dataset(
-                str(folder or self.root), index_of, IMAGE_SUFFIXES, allow_empty=True
-            )
-        except FileNotFoundError as error:
-            raise DataError(f"{self.root}: it holds no folder a class ({error})") from error
-        numbered = [(i, Path(path), label) for i, (path, label) in enumerate(found, start=1)]
-        if folder is None:
-            keep = set(hashed_split((_name(p) for _, p, _ in numbered), split))
-            numbered = [entry for entry in numbered if _name(entry[1]) in keep]
-        if not numbered:
-            raise DataError(f"{folder or self.root}: no pictures for split {split!r}")
+        folders = split_folders(self.root)
+        asked = split_of(split) or split
+        read = [f for s, f in folders.items() if split == "all" or s == asked]
+        # without a folder for validation a share of the training pictures is
+        read = read or [folders[s] for s in ("train",) if s in folders] or [self.root]
+        classes = sorted({c.name for f in read for c in folders_in(f)} - set(leave))
+        listed = {f: _samples(f, classes) for f in read}
+        if folders:
+            own = {f.name: listed.get(f, []) for f in folders.values()}
+            chosen = part(own, split, self.root, name_of=_name, val_share=val_share)
+        else:
+            samples = listed[self.root]
+            keep = set(hashed_split(map(_name, samples), split, self.root, val_share))
+            chosen = [sample for sample in samples if _name(sample) in keep]
+        if not chosen:
+            raise DataError(f"{self.root}: no pictures for split {split!r} in one folder a class")
         super().__init__(classes, transforms)
-        self.samples = numbered
+        self.samples = chosen
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -84,29 +92,21 @@ class Folder(ClassificationDataset):
 
 def is_folder(root: Path) -> bool:
     """Whether a folder holds folders of pictures, directly or one level further down."""
-    return any(
-        f.suffix.lower() in IMAGE_SUFFIXES
-        for pattern in ("*/*", "*/*/*")
-        for f in root.glob(pattern)
-    )
+    return any(is_picture(file) for file in files_in(root, "*/*", "*/*/*"))
 
 
-def split_folder(root: Path, split: str) -> Path | None:
-    """The folder of a split, or None where the set has no split folders.
-
-    Raises:
-        NoSplit: there are split folders, but not this one.
-    """
-    names = sorted(f.name for f in root.iterdir() if f.is_dir())
-    for name in split_names(split):
-        if name in names:
-            return root / name
-    others = [n for n in names if any(n in split_names(s) for s in ("train", "val", "test"))]
-    # A class may be called "test"; a set whose every folder is a split is a set of splits
-    if others and len(others) == len(names):
-        raise NoSplit(f"{root}: no folder for split {split!r} (there are {', '.join(names)})")
-    return None
+def _samples(folder: Path, classes: Sequence[str]) -> list[_Sample]:
+    tell_of_others(folder, [f for f in files_in(folder, "*") if is_picture(f)])
+    label_of = {name: label for label, name in enumerate(classes)}
+    pictures = [
+        (path, label_of[inside.name])
+        for inside in folders_in(folder)
+        if inside.name in label_of
+        for path in pictures_under(inside)
+    ]
+    return [(number, path, label) for number, (path, label) in enumerate(pictures, start=1)]
 
 
-def _name(path: Path) -> str:
-    return f"{path.parent.name}/{path.name}"
+def _name(sample: _Sample) -> str:
+    """What its side hangs on where a folder is shared out: class folder and file."""
+    return f"{sample[1].parent.name}/{sample[1].name}"

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from os.path import isfile
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from detcore.data.base import ClassificationDataset, Transform, hashed_split, log, split_names
-from detcore.data.faults import DataError, Faults, Kind, NoSplit
+from detcore.data.base import ClassificationDataset, Transform, log
+from detcore.data.faults import DataError, Faults, Kind
+from detcore.data.files import files_in
 from detcore.data.images import IMAGE_SUFFIXES, read_image
-from detcore.data.readers.json_file import read_json
+from detcore.data.readers.file_finder import files_of_split
+from detcore.data.splits import hashed_split, no_split, part
+from detcore.utils.user_files import csv_rows, read_json
 
 _LISTS = ("labels", "label", "tags")  # columns of names
 _SEPARATORS = ";|,"  # the first that a file has separates its names
@@ -32,6 +35,8 @@ class MultiLabel(ClassificationDataset):
             and 20% ``val`` by a hash of the file name.
         classes: their names in label order; None takes the file's (columns and ``classes`` in
             their order, names in lists sorted).
+        val_share: of the training pictures, held out where no part is for validation; see
+            `detcore.data.splits`.
         transforms: applied to each item.
         faults: takes up what is wrong; the default raises what training can't do without.
 
@@ -57,11 +62,12 @@ class MultiLabel(ClassificationDataset):
         split: str = "train",
         *,
         classes: Sequence[str] | None = None,
+        val_share: float | None = None,
         transforms: Transform | None = None,
         faults: Faults | None = None,
     ) -> None:
         self.faults = Faults() if faults is None else faults
-        self.file, share = _file_for(Path(source), split)
+        self.file, share = _file_for(Path(source), split, val_share)
         reader = _read_json if self.file.suffix.lower() == ".json" else _read_csv
         named, rows = reader(self.file, self.faults)
         named = list(named if classes is None else classes)
@@ -69,7 +75,7 @@ class MultiLabel(ClassificationDataset):
         if not named:
             raise DataError(f"{self.file}: it has no classes")
         self.whole = Path(source).is_file() and not any(row.split for row in rows)
-        rows = _of_split(self.file, rows, split, share)
+        rows = _of_split(self.file, rows, split if any(r.split for r in rows) else share, val_share)
         self.samples: list[tuple[int, Path, Tensor]] = []
         for row in rows:
             self._take(row)
@@ -125,7 +131,7 @@ class _Row:
 
 def _picture(file: Path, name: str) -> Path | None:
     folders = (file.parent, file.parent / "images")
-    return next((p for f in folders if (p := f / name).is_file()), None)
+    return next((p for f in folders if isfile(p := f / name)), None)
 
 
 def is_multilabel(file: Path) -> bool:
@@ -136,6 +142,8 @@ def is_multilabel(file: Path) -> bool:
     if file.suffix.lower() == ".csv":
         return True
     if file.suffix.lower() != ".json":
+        return False
+    if not file.is_file():
         return False
     with file.open("rb") as stream:
         text = stream.read(1 << 20 if file.stat().st_size > 1 << 24 else -1)
@@ -148,7 +156,7 @@ def is_multilabel_folder(root: Path) -> bool:
 
     Not those in folders a class: a table that lists them too is no reason to read it instead.
     """
-    return any(is_multilabel(file) and _lists_pictures(file) for file in sorted(root.iterdir()))
+    return any(is_multilabel(file) and _lists_pictures(file) for file in files_in(root, "*"))
 
 
 def _lists_pictures(file: Path) -> bool:
@@ -164,48 +172,37 @@ def _lists_pictures(file: Path) -> bool:
     return any(path is not None and path.parent in places for path in found)
 
 
-def _file_for(source: Path, split: str) -> tuple[Path, bool]:
-    """The file, and whether it is to be shared out between train and val."""
+def _file_for(source: Path, split: str, val_share: float | None) -> tuple[Path, str]:
+    """The file, and the split to take of it."""
     if source.is_file():
-        return source, False
+        return source, "all"
     if not source.is_dir():
         raise DataError(f"{source}: no such .csv or .json file, nor a folder that holds one")
-    files = [f for f in sorted(source.iterdir()) if is_multilabel(f)]
-    for file in files:
-        words = file.stem.lower().replace("-", "_").split("_")
-        if set(words) & set(split_names(split)):
-            return file, False
-    if len(files) == 1:
-        return files[0], True
+    files = [f for f in files_in(source, "*") if is_multilabel(f)]
     if not files:
         raise DataError(f"{source}: no .csv or .json with an image's labels in it")
-    raise NoSplit(
-        f"{source}: no file for split {split!r} (there are {', '.join(f.name for f in files)})"
-    )
+    found, share = files_of_split(source, files, split, "label", val_share)
+    if len(found) > 1:
+        raise no_split(source, split, [f.name for f in found], "single file")
+    return found[0], share
 
 
-def _of_split(file: Path, rows: list[_Row], split: str, share: bool) -> list[_Row]:
+def _of_split(file: Path, rows: list[_Row], split: str, val_share: float | None) -> list[_Row]:
     if split == "all":
         return rows
-    if any(row.split for row in rows):
-        chosen = [row for row in rows if row.split.lower() in split_names(split)]
-        if not chosen:
-            there = ", ".join(sorted({row.split for row in rows}))
-            raise NoSplit(f"{file}: no row is of split {split!r} (there are {there})")
-        return chosen
-    keep = set(hashed_split((r.file for r in rows), split if share else "all"))
+    own: dict[str, list[_Row]] = {}
+    for row in rows:
+        own.setdefault(row.split, []).append(row)
+    if any(own):
+        own.pop("", None)
+        return part(own, split, file, name_of=lambda row: row.file, val_share=val_share)
+    keep = set(hashed_split((r.file for r in rows), split, file, val_share))
     return [row for row in rows if row.file in keep]
 
 
 def _table(file: Path) -> list[list[str]]:
     """The rows of a CSV, its header first."""
-    try:
-        with file.open(newline="", encoding="utf-8-sig") as stream:
-            table = [[cell.strip() for cell in row] for row in csv.reader(stream) if any(row)]
-    except FileNotFoundError as error:
-        raise DataError(f"{file}: no such file") from error
-    except (OSError, ValueError, csv.Error) as error:
-        raise DataError(f"{file}: not readable as CSV ({error})") from error
+    table = [[cell.strip() for cell in row] for _, row in csv_rows(file) if any(row)]
     if not table or len(table[0]) < 2 or table[0][0].lower().endswith(IMAGE_SUFFIXES):
         raise DataError(
             f"{file}: wanted a header: 'file' and one of {_or(_LISTS)}, or 'file' and a column a "

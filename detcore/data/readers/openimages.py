@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import csv
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from detcore.data.base import FileDetection, Record, Transform, split_names
+from detcore.data.base import FileDetection, Record, Transform
 from detcore.data.faults import DataError, Faults, Kind, NoSplit
-from detcore.data.images import IMAGE_SUFFIXES
+from detcore.data.files import files_in, folders_in, is_picture
+from detcore.data.splits import is_named, split_names
+from detcore.utils.user_files import csv_rows
 
 _CLASSES = "*class-descriptions-boxable.csv"
 _NEEDED = ("ImageID", "LabelName", "XMin", "XMax", "YMin", "YMax")
@@ -58,17 +59,14 @@ class OpenImages(FileDetection):
         names = _descriptions(self.root)
         if classes is not None and (unknown := sorted(set(classes) - set(names.values()))):
             raise DataError(f"{self.root}: Open Images has no class {unknown[0]!r} here")
-        self.classes = list(names.values() if classes is None else classes)
-        self.category_ids = list(range(1, len(self.classes) + 1))
+        self.name_classes(list(names.values() if classes is None else classes))
         file = _annotations(self.root, split)
         pictures = _pictures(self.root, split)
         for number, (name, rows) in enumerate(self._rows(file, pictures, names).items(), start=1):
             path = pictures[name]
-            if size := self.readable_size(path):
+            if size := self.size_of(path):
                 self.add(self._record(number, path, size, rows, names, file), path)
-        if not self.records:
-            raise DataError(f"{self.root}: no picture of split {split!r} can be read")
-        self.report(self.root)
+        self.finish(self.root, split)
 
     def _rows(
         self, file: Path, pictures: dict[str, Path], names: dict[str, str]
@@ -130,9 +128,7 @@ def is_openimages(root: Path) -> bool:
 
 
 def _find(root: Path, pattern: str) -> list[Path]:
-    return [
-        f for folder in ("", "annotations", "csv") for f in sorted((root / folder).glob(pattern))
-    ]
+    return files_in(root, pattern, f"annotations/{pattern}", f"csv/{pattern}")
 
 
 def _descriptions(root: Path) -> dict[str, str]:
@@ -144,8 +140,7 @@ def _descriptions(root: Path) -> dict[str, str]:
         raise DataError(
             f"{root}: no class-descriptions-boxable.csv here, in annotations/ or in csv/"
         )
-    with files[0].open(newline="", encoding="utf-8") as stream:
-        rows = [row for row in csv.reader(stream) if row]
+    rows = [row for _, row in csv_rows(files[0]) if row]
     if any(len(row) < 2 for row in rows) or not rows:
         raise DataError(f"{files[0]}: wanted two columns, such as /m/011k07,Tortoise")
     # V7 gave it a header
@@ -153,10 +148,11 @@ def _descriptions(root: Path) -> dict[str, str]:
 
 
 def _annotations(root: Path, split: str) -> Path:
-    for name in split_names(split):
-        if found := _find(root, f"*{name}-annotations-bbox.csv"):
-            return found[0]
-    there = [f.name for f in _find(root, "*-annotations-bbox.csv")]
+    each = _find(root, "*-annotations-bbox.csv")
+    for file in each:
+        if is_named(file.name.removesuffix("-annotations-bbox.csv").split("-")[-1], split):
+            return file
+    there = [f.name for f in each]
     raise NoSplit(
         f"{root}: no <split>-annotations-bbox.csv for split {split!r} "
         f"(there are {', '.join(there) or 'none'}; looked here, in annotations/ and in csv/)"
@@ -165,22 +161,20 @@ def _annotations(root: Path, split: str) -> Path:
 
 def _pictures(root: Path, split: str) -> dict[str, Path]:
     """ImageID to file."""
-    folders = [
-        root / folder
-        for name in split_names(split)
-        for folder in (f"{name}/data", name, f"images/{name}")
-    ]
-    for folder in folders:
-        files = folder.iterdir() if folder.is_dir() else ()
-        if found := {f.stem: f for f in files if f.suffix.lower() in IMAGE_SUFFIXES}:
+    above = (root, root / "images")
+    named = [f for a in above if a.is_dir() for f in folders_in(a) if is_named(f.name, split)]
+    for folder in [inside for f in named for inside in (f / "data", f)]:
+        if found := {f.stem: f for f in files_in(folder, "*") if is_picture(f)}:
             return found
-    raise DataError(f"{root}: no pictures (looked in {', '.join(str(f) for f in folders)})")
+    places = [f"{name}/data, {name}, images/{name}" for name in split_names(split)]
+    raise DataError(f"{root}: no pictures (looked in {', '.join(places)})")
 
 
 def _table(file: Path, needed: Sequence[str]) -> Iterator[_Row]:
-    with file.open(newline="", encoding="utf-8") as stream:
-        reader = csv.DictReader(stream, restval="")
-        missing = [c for c in needed if c not in (reader.fieldnames or ())]
-        if missing:
-            raise DataError(f"{file}: it has no column {missing[0]}")
-        yield from reader
+    rows = csv_rows(file)
+    header = next(rows, (0, []))[1]
+    if missing := [c for c in needed if c not in header]:
+        raise DataError(f"{file}: it has no column {missing[0]}")
+    for _, cells in rows:
+        if cells:
+            yield {**dict.fromkeys(header, ""), **dict(zip(header, cells, strict=False))}

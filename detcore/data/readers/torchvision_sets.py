@@ -6,6 +6,7 @@ Nothing is fetched: who lacks the files is told where to put them.
 from __future__ import annotations
 
 import pickle
+import re
 import struct
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,8 +20,11 @@ from torchvision import datasets
 
 from detcore.data.base import ClassificationDataset, Transform
 from detcore.data.faults import DataError, NoSplit
+from detcore.data.files import folders_in
 from detcore.data.readers.folder import Folder
+from detcore.data.splits import is_named, split_of
 
+_WORDNET = re.compile(r"n\d{8}")
 _TEN = tuple(str(digit) for digit in range(10))
 # what torchvision's readers let out on files cut short
 _DAMAGE = (
@@ -113,6 +117,7 @@ def caltech256(
     split: str = "train",
     *,
     clutter: bool = True,
+    val_share: float | None = None,
     transforms: Transform | None = None,
 ) -> Folder:
     """Caltech-256 (Griffin et al., 2007), from ``256_ObjectCategories``.
@@ -134,7 +139,7 @@ def caltech256(
             f"(looked for {', '.join(str(c) for c in candidates[1:])})"
         )
     leave = () if clutter else ("257.clutter",)
-    data = Folder(base, split, leave=leave, transforms=transforms)
+    data = Folder(base, split, leave=leave, val_share=val_share, transforms=transforms)
     data.classes = [c.partition(".")[2] or c for c in data.classes]
     return data
 
@@ -143,6 +148,7 @@ def imagenet(
     root: str | Path,
     split: str = "train",
     *,
+    val_share: float | None = None,
     transforms: Transform | None = None,
 ) -> Folder:
     """ImageNet's 1,000 classes (Russakovsky et al., IJCV 2015) in folders.
@@ -156,17 +162,18 @@ def imagenet(
     is two).
     """
     base = Path(root)
-    if not any((base / s).is_dir() for s in ("train", "val", "validation")):
+    folders = folders_in(base) if base.is_dir() else []
+    if not any(split_of(f.name) in ("train", "val") for f in folders):
         raise DataError(
             f"{base}: no ImageNet; wanted train/ and val/ with one folder a class (n01440764, ...)"
         )
-    flat = base / ("val" if split == "val" else split)
-    if flat.is_dir() and not any(p.is_dir() for p in flat.iterdir()):
+    flat = next((f for f in folders if is_named(f.name, split)), None)
+    if flat is not None and not folders_in(flat):
         raise DataError(
             f"{flat}: no class folders; ImageNet's validation archive is flat, sort its pictures "
             f"into one folder a class first (torchvision.datasets.ImageNet does so)"
         )
-    return Folder(base, split, transforms=transforms)
+    return Folder(base, split, val_share=val_share, transforms=transforms)
 
 
 def recognised(root: Path) -> list[str]:
@@ -181,6 +188,12 @@ def recognised(root: Path) -> list[str]:
     if root.name == "256_ObjectCategories":
         found.append("caltech256")
     return found
+
+
+def is_imagenet(root: Path) -> bool:
+    """Whether train/ or val/ holds folders named by WordNet ids; there may be XML beside them."""
+    parts = [f for f in folders_in(root) if split_of(f.name) in ("train", "val")]
+    return any(_WORDNET.fullmatch(c.name) for f in parts for c in folders_in(f)[:20])
 
 
 def _holder(root: Path, name: str) -> Path:

@@ -9,21 +9,18 @@ from __future__ import annotations
 
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from detcore.data.base import (
-    FileDetection,
-    Record,
-    Transform,
-    box_areas,
-    hashed_split,
-    split_names,
-)
-from detcore.data.faults import DataError, Faults, Kind, NoSplit
+from detcore.data.base import FileDetection, Record, Transform, box_areas
+from detcore.data.faults import DataError, Faults, Kind
+from detcore.data.files import files_in, is_picture
 from detcore.data.images import IMAGE_SUFFIXES
+from detcore.data.splits import is_named, lists_in, part
+from detcore.utils.user_files import read_text
 
 _Box = tuple[float, float, float, float]
 
@@ -47,6 +44,8 @@ class Voc(FileDetection):
         one_based: subtract 1 from left and top, for data whose pixels count from 1 and whose
             right and bottom pixels are inside the box, like VOC2007 itself. The default takes the
             numbers as they stand, which is what annotation tools write.
+        val_share: of the training pictures, held out where no part is for validation; see
+            `detcore.data.splits`.
         transforms: applied to each item.
         faults: takes up what is wrong; the default raises what training can't do without.
 
@@ -65,44 +64,36 @@ class Voc(FileDetection):
         *,
         classes: Sequence[str] | None = None,
         one_based: bool = False,
+        val_share: float | None = None,
         transforms: Transform | None = None,
         faults: Faults | None = None,
     ) -> None:
         self.root = Path(root)
         super().__init__(classes or [], transforms, faults)
         files = _annotation_files(self.root)
-        chosen = _of_split(self.root, files, split, self.faults)
+        chosen = _of_split(self.root, files, split, self.faults, val_share)
         parsed = {f: self._parsed(f) for f in (files if classes is None else chosen)}
         trees = {f: tree for f, tree in parsed.items() if tree is not None}
         if classes is None:
             every = (o.findtext("name") for t in trees.values() for o in _objects(t))
             # an object without a name is refused when its picture is read
-            self.classes = sorted({name.strip() for name in every if name and name.strip()})
-            self.category_ids = list(range(1, len(self.classes) + 1))
+            self.name_classes(sorted({name.strip() for name in every if name and name.strip()}))
         pictures = _Pictures(self.root)
         for number, file in enumerate(chosen, start=1):
             if file not in trees:
                 continue
             objects = self._usable(file, trees[file])
             picture = pictures.of(file, trees[file])
-            if picture is None:
-                self.faults.left_out(Kind.MISSING, file, "its picture is missing; left out")
-                continue
-            size = self._size(trees[file], picture)
-            if size is not None:
-                self.add(_record(number, objects, picture, size, one_based), picture)
-        if not self.records:
-            raise DataError(f"{self.root}: split {split!r} has no picture with an annotation")
-        self.report(self.root)
+            name = (picture or file).name
+            record_of = partial(_record, number, objects, name, one_based)
+            self.take(picture, file, record_of, _stated_size(trees[file]))
+        self.finish(self.root, split)
 
     def _parsed(self, file: Path) -> ElementTree.Element | None:
         try:
             return _parse(file)
         except DataError as error:
-            if not self.faults.tolerant:
-                raise
-            text = str(error).removeprefix(f"{file}: ")
-            self.faults.refuse(Kind.ANNOTATIONS, file, text)
+            self.refuse_file(file, error)
             return None
 
     def _usable(self, file: Path, tree: ElementTree.Element) -> list[_Object]:
@@ -116,13 +107,6 @@ class Voc(FileDetection):
                 difficult = (obj.findtext("difficult") or "0").strip() == "1"
                 objects.append(_Object(box, label_of[_text(obj, "name", where)], difficult))
         return objects
-
-    def _size(self, tree: ElementTree.Element, picture: Path) -> tuple[int, int] | None:
-        """(width, height) in pixels as stated, or else of the picture; None if it is damaged."""
-        width, height = _stated_size(tree)
-        if width > 0 and height > 0:
-            return width, height
-        return self.readable_size(picture)
 
     def _box(
         self, obj: ElementTree.Element, file: Path, where: str, label_of: dict[str, int]
@@ -148,13 +132,13 @@ class Voc(FileDetection):
 
 
 def _record(
-    number: int, objects: list[_Object], picture: Path, size: tuple[int, int], one_based: bool
+    number: int, objects: list[_Object], name: str, one_based: bool, size: tuple[int, int]
 ) -> Record:
     boxes = np.array([o.box for o in objects], np.float64).reshape(-1, 4)
     boxes[:, :2] -= one_based
     return Record(
         image_id=number,
-        file_name=picture.name,
+        file_name=name,
         width=size[0],
         height=size[1],
         boxes=boxes,
@@ -174,7 +158,7 @@ def _annotation_files(root: Path, needed: bool = True) -> list[Path]:
     if not root.is_dir():
         raise DataError(f"{root}: no such folder")
     for pattern in ("Annotations/*.xml", "*.xml", "*/*.xml", "images/*/*.xml"):
-        if found := sorted(root.glob(pattern)):
+        if found := files_in(root, pattern):
             return found
     if needed:
         raise DataError(
@@ -183,37 +167,26 @@ def _annotation_files(root: Path, needed: bool = True) -> list[Path]:
     return []
 
 
-def _of_split(root: Path, files: list[Path], split: str, faults: Faults) -> list[Path]:
+def _of_split(
+    root: Path, files: list[Path], split: str, faults: Faults, val_share: float | None
+) -> list[Path]:
     if split == "all":
         return files
-    names = split_names(split)
-    lists = sorted((root / "ImageSets" / "Main").glob("*.txt"))
-    if lists:
-        by_stem = {f.stem: f for f in files}
-        for path in lists:
-            if path.stem in names:
-                # devkit lists may carry a second column (-1, 0, 1 a class)
-                stems = [line.split()[0] for line in path.read_text().splitlines() if line.strip()]
-                missing = [s for s in stems if s not in by_stem]
-                if missing:
-                    text = (
-                        f"{len(missing)} of its names have no annotation, "
-                        f"the first is {missing[0]!r}"
-                    )
-                    faults.refuse(Kind.ANNOTATIONS, path, text)
-                return [by_stem[s] for s in stems if s in by_stem]
-        raise NoSplit(
-            f"{root}: no split {split!r} in ImageSets/Main "
-            f"(there are {', '.join(p.stem for p in lists)})"
-        )
-    folders = sorted({f.parent.name for f in files})
-    if len(folders) > 1:
-        chosen = [f for f in files if f.parent.name in names]
-        if not chosen:
-            raise NoSplit(f"{root}: no folder for split {split!r} (there are {', '.join(folders)})")
-        return chosen
-    keep = set(hashed_split((f.stem for f in files), split))
-    return [f for f in files if f.stem in keep]
+    lists = lists_in(root / "ImageSets" / "Main")
+    if not lists:
+        own: dict[str, list[Path]] = {}
+        for file in files:
+            # in one folder, whatever it is called, they are not divided
+            own.setdefault(file.parent.name if file.parent != root else "", []).append(file)
+        return part(own, split, root, name_of=lambda f: f.stem, val_share=val_share)
+    by_stem = {f.stem: f for f in files}
+    chosen = part(lists, split, root, name_of=str, val_share=val_share)
+    # devkit's lists of pictures to be submitted name such as have no annotation
+    if missing := [stem for stem in chosen if stem not in by_stem]:
+        listing = next((n for n in lists if is_named(n, split)), next(iter(lists)))
+        text = f"{len(missing)} of its names have no annotation, the first is {missing[0]!r}"
+        faults.refuse(Kind.ANNOTATIONS, root / "ImageSets" / "Main" / f"{listing}.txt", text)
+    return [by_stem[stem] for stem in chosen if stem in by_stem]
 
 
 class _Pictures:
@@ -237,34 +210,34 @@ class _Pictures:
 
     def _names(self, folder: Path) -> dict[str, Path]:
         if folder not in self.listing:
-            there = folder.iterdir() if folder.is_dir() else ()
-            self.listing[folder] = {
-                p.name.lower(): p for p in there if p.suffix.lower() in IMAGE_SUFFIXES
-            }
+            there = files_in(folder, "*") if folder.is_dir() else ()
+            self.listing[folder] = {p.name.lower(): p for p in there if is_picture(p)}
         return self.listing[folder]
 
 
 def _parse(file: Path) -> ElementTree.Element:
-    text = file.read_bytes()
+    # decoded first: in UTF-16 nothing below would be found
+    text = read_text(file)
     # Annotations need no document type; refusing one refuses entity bombs and outside files
-    if b"<!DOCTYPE" in text or b"<!ENTITY" in text:
+    if "<!DOCTYPE" in text or "<!ENTITY" in text:
         raise DataError(f"{file}: XML with a document type or entities is not read")
     try:
         tree = ElementTree.fromstring(text)
-    except (ElementTree.ParseError, ValueError) as error:
+    except (ElementTree.ParseError, ValueError, RecursionError) as error:
         raise DataError(f"{file}: malformed XML ({error})") from error
     if tree.tag != "annotation":
         raise DataError(f"{file}: expected a VOC <annotation>, got <{tree.tag}>")
     return tree
 
 
-def _stated_size(tree: ElementTree.Element) -> tuple[int, int]:
-    """(width, height) in pixels as the annotation says, 0 where it says nothing sensible."""
+def _stated_size(tree: ElementTree.Element) -> tuple[int, int] | None:
+    """(width, height) in pixels as the annotation says, if it says something sensible."""
     try:
         width, height = (float(tree.findtext(f"size/{k}") or 0) for k in ("width", "height"))
-        return int(width), int(height)
+        size = int(width), int(height)
     except (ValueError, OverflowError):
-        return 0, 0
+        return None
+    return size if min(size) > 0 else None
 
 
 def _objects(tree: ElementTree.Element) -> list[ElementTree.Element]:

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from os.path import exists
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from detcore.data.base import SPLITS, ClassificationDataset, DetectionDataset, Record
+from detcore.data.base import ClassificationDataset, DetectionDataset, Record
 from detcore.data.faults import DamagedImage, DataError, Faults, Kind, NoSplit
 from detcore.data.images import image_size, read_image
 from detcore.data.loading.registry import AnyDataset, load, named
 from detcore.data.readers.torchvision_sets import Packed
+from detcore.data.splits import SPLITS
 from detcore.utils.text import counted
 
 ENORMOUS_SIDE = 20_000  # pixels; a side of this or more is reported
@@ -119,7 +121,7 @@ def _open(
 def _file_and_text(error: DataError, path: Path | None) -> tuple[Path | None, str]:
     """Errors begin with the file or folder that they are about; else it is the data set."""
     file, _, text = str(error).partition(": ")
-    return (Path(file), text) if text and Path(file).exists() else (path, str(error))
+    return (Path(file), text) if text and exists(file) else (path, str(error))
 
 
 def _empty_files(path: Path | None) -> list[Path]:

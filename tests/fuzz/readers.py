@@ -1,0 +1,188 @@
+"""Mutations of small real sets: a reader answers with data or in one sentence, and soon."""
+
+import json
+import logging
+import random
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from PIL import Image
+
+from detcore.data import DataError, load
+from detcore.data.faults import Faults
+from tests.fuzz.mutate import mutated
+
+SECONDS = 20.0  # that a case may take
+BOX = "<bndbox><xmin>1</xmin><ymin>2</ymin><xmax>9</xmax><ymax>7</ymax></bndbox>"
+
+
+def paint(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (12, 8), (9, 90, 200)).save(path)
+
+
+def _write(path: Path, text: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    return path
+
+
+def coco(root: Path) -> list[Path]:
+    paint(root / "images/a.jpg")
+    images = [{"id": 1, "file_name": "a.jpg", "width": 12, "height": 8}]
+    mask = {"size": [8, 12], "counts": [3, 4, 89]}
+    notes = [
+        {"id": 1, "image_id": 1, "category_id": 3, "bbox": [1, 2, 5, 4], "area": 9, "iscrowd": 0},
+        {"id": 2, "image_id": 1, "category_id": 3, "segmentation": [[1, 1, 5, 1, 5, 5]]},
+        {"id": 3, "image_id": 1, "category_id": 3, "segmentation": mask, "iscrowd": 1},
+    ]
+    kinds = [{"id": 3, "name": "cat"}]
+    text = json.dumps({"images": images, "annotations": notes, "categories": kinds})
+    return [_write(root / "a.json", text)]
+
+
+def voc(root: Path) -> list[Path]:
+    paint(root / "JPEGImages/a.jpg")
+    thing = f"<object><name>cat</name><difficult>1</difficult>{BOX}</object>"
+    size = "<size><width>12</width><height>8</height></size>"
+    text = f'<?xml version="1.0"?><annotation><filename>a.jpg</filename>{size}{thing}</annotation>'
+    return [
+        _write(root / "Annotations/a.xml", text),
+        _write(root / "ImageSets/Main/train.txt", "a\n"),
+    ]
+
+
+def yolo(root: Path) -> list[Path]:
+    paint(root / "images/a.jpg")
+    text = "names: {0: cat, 1: no}\ntrain: list.txt\nval: images\nkpt_shape: [2, 2]\nmore: &m [1]\n"
+    return [
+        _write(root / "data.yaml", text + "again: *m\n"),
+        _write(root / "list.txt", "images/a.jpg\n"),
+        _write(root / "labels/a.txt", "0 0.5 0.5 0.2 0.2\n1 0.1 0.1 0.2 0.1 0.2 0.2\n"),
+    ]
+
+
+def darknet(root: Path) -> list[Path]:
+    paint(root / "obj/a.jpg")
+    (root / "obj/a.txt").write_text("0 0.5 0.5 0.2 0.2\n")
+    return [
+        _write(root / "obj.data", "train = data/train.txt\nnames = data/obj.names\n"),
+        _write(root / "obj.names", "cat\n"),
+        _write(root / "train.txt", "data/obj/a.jpg\n"),
+    ]
+
+
+def openimages(root: Path) -> list[Path]:
+    paint(root / "train/a.jpg")
+    header = "ImageID,LabelName,XMin,XMax,YMin,YMax,IsGroupOf\n"
+    return [
+        _write(root / "class-descriptions-boxable.csv", "/m/01,Cat\n"),
+        _write(root / "train-annotations-bbox.csv", f"{header}a,/m/01,0.1,0.5,0.2,0.6,0\n"),
+    ]
+
+
+def kitti(root: Path) -> list[Path]:
+    paint(root / "image_2/a.png")
+    rows = "Car 0 0 1 1 1 9 7 0 0 0 0 0 0 0\nDontCare -1 -1 -10 1 1 5 5 -1 -1 -1 -1 -1 -1 -10\n"
+    return [_write(root / "label_2/a.txt", rows), _write(root / "ImageSets/train.txt", "a\n")]
+
+
+def cityscapes(root: Path) -> list[Path]:
+    paint(root / "leftImg8bit/train/ulm/a_leftImg8bit.png")
+    thing = {"label": "cargroup", "polygon": [[1, 1], [5, 1], [5, 6]], "deleted": 0}
+    text = json.dumps({"imgWidth": 12, "imgHeight": 8, "objects": [thing]})
+    return [_write(root / "gtFine/train/ulm/a_gtFine_polygons.json", text)]
+
+
+def csv(root: Path) -> list[Path]:
+    paint(root / "a.jpg")
+    header = "filename,width,height,class,xmin,ymin,xmax,ymax\n"
+    return [_write(root / "a.csv", header + 'a.jpg,12,8,"cat, black",1,2,9,7\n')]
+
+
+def multilabel(root: Path) -> list[Path]:
+    paint(root / "a.jpg")
+    return [_write(root / "a.csv", "file,labels,split\na.jpg,cat;dog,train\n")]
+
+
+def multilabel_json(root: Path) -> list[Path]:
+    paint(root / "a.jpg")
+    said = {"classes": ["cat"], "images": [{"file": "a.jpg", "labels": ["cat"], "split": "train"}]}
+    return [_write(root / "a.json", json.dumps(said))]
+
+
+def folder(root: Path) -> list[Path]:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    files = []
+    for name, options in (
+        ("cat/a.jpg", {"exif": exif}),
+        ("cat/b.png", {}),
+        ("dog/c.gif", {}),
+        ("dog/d.tif", {}),
+        ("dog/e.bmp", {}),
+        ("dog/f.webp", {}),
+        ("dog/g.ppm", {}),
+    ):
+        file = root / name
+        file.parent.mkdir(exist_ok=True)
+        Image.effect_noise((12, 8), 60).convert("RGB").save(file, **options)
+        files.append(file)
+    return files
+
+
+Build = Callable[[Path], list[Path]]
+FORMS: dict[str, Build] = {
+    "coco": coco,
+    "voc": voc,
+    "yolo": yolo,
+    "darknet": darknet,
+    "openimages": openimages,
+    "kitti": kitti,
+    "cityscapes": cityscapes,
+    "csv": csv,
+    "multilabel": multilabel,
+    "multilabel_json": multilabel_json,
+    "folder": folder,
+}
+_READERS = {"darknet": "yolo", "multilabel_json": "multilabel"}
+
+
+class ReaderFuzz:
+    """Cases of one form in a folder; each leaves the folder as it was."""
+
+    def __init__(self, form: str, root: Path) -> None:
+        self.root, self.spec = root, f"{_READERS.get(form, form)}:{root}"
+        self.split = "train" if form == "openimages" else "all"
+        self.sound = {file: file.read_bytes() for file in FORMS[form](root)}
+        logging.getLogger("detcore").setLevel(logging.ERROR)
+        self.read(tolerant=False)  # what was built can be read
+
+    def case(self, rng: random.Random) -> None:
+        """One case; raises AssertionError, or whatever a reader lets out."""
+        file = rng.choice(list(self.sound))
+        file.write_bytes(mutated(self.sound[file], rng))
+        started = time.perf_counter()
+        try:
+            self.read(tolerant=rng.random() < 0.5)
+        except DataError as error:
+            said = str(error)
+            assert said.startswith(str(self.root)), said  # it names the file
+        finally:
+            file.write_bytes(self.sound[file])
+        took = time.perf_counter() - started
+        assert took < SECONDS, f"{took:.0f} s for {file}"
+
+    def read(self, tolerant: bool) -> None:
+        data = load(self.spec, self.split, faults=Faults(tolerant=tolerant))
+        for k in range(len(data)):
+            image, target = data[k]
+            assert image.dim() == 3 and image.shape[0] == 3
+            if "boxes" in target:
+                boxes, (height, width) = target["boxes"], image.shape[-2:]
+                assert boxes.isfinite().all()
+                assert (boxes[:, :2] < boxes[:, 2:]).all() and (boxes >= 0).all()
+                assert (boxes[:, 2] <= width).all() and (boxes[:, 3] <= height).all()
+                labels = target["labels"]
+                assert ((labels >= 1) & (labels <= len(data.classes))).all()

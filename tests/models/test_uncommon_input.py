@@ -1,0 +1,34 @@
+"""What models are given by other people's loops and other people's settings."""
+
+import pytest
+import torch
+
+from detcore.models import create
+
+TINY = {"image_size": 64, "backbone": "test_resnet"}
+
+
+@pytest.mark.usefixtures("one_thread")
+@pytest.mark.parametrize("name", ["ssd", "faster_rcnn", "yolo"])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16])
+def test_target_boxes_of_other_dtypes(name, dtype):
+    torch.manual_seed(0)
+    model = create(name, 3, **TINY).train()
+    images, boxes = [torch.rand(3, 64, 64)] * 2, torch.tensor([[4.0, 4, 30, 30]])
+    found = []
+    for given in (boxes, boxes.to(dtype)):
+        torch.manual_seed(0)
+        target = {"boxes": given, "labels": torch.tensor([1]), "sampling_seed": 1}
+        found.append([float(v) for v in model(images, [target] * 2).values()])
+    assert found[0] == pytest.approx(found[1], rel=1e-3)
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_no_proposal_is_no_box():
+    model = create("faster_rcnn", 3, rpn_score_threshold=0.999, **TINY).eval()
+    (found,) = model([torch.zeros(3, 64, 64)])
+    assert {k: list(v.shape) for k, v in found.items()} == {
+        "boxes": [0, 4],
+        "labels": [0],
+        "scores": [0],
+    }

@@ -1,0 +1,96 @@
+"""What is no tensor, or no plain one, is named with the op and the argument in every error."""
+
+import inspect
+
+import numpy as np
+import pytest
+import torch
+
+from detcore import ops
+
+BOXES = torch.tensor([[0.0, 0, 4, 4], [1, 1, 5, 5], [2, 2, 6, 6]])
+GIVEN = {
+    "box_iou": (BOXES, BOXES),
+    "generalized_box_iou": (BOXES, BOXES),
+    "distance_box_iou": (BOXES, BOXES),
+    "complete_box_iou": (BOXES, BOXES),
+    "paired_box_iou": (BOXES, BOXES),
+    "match_boxes": (BOXES, BOXES),
+    "generalized_box_iou_loss": (BOXES, BOXES),
+    "distance_box_iou_loss": (BOXES, BOXES),
+    "complete_box_iou_loss": (BOXES, BOXES),
+    "sigmoid_focal_loss": (BOXES, (BOXES > 3).float()),
+    "nms": (BOXES, BOXES[:, 0], 0.5),
+    "batched_nms": (BOXES, BOXES[:, 0], torch.zeros(3, dtype=torch.int64), 0.5),
+    "soft_nms": (BOXES, BOXES[:, 0]),
+    "multiclass_nms": (BOXES[None], BOXES[None, :, :2]),
+    "encode_boxes": (BOXES, BOXES),
+    "decode_boxes": (BOXES, BOXES),
+    "roi_align": (torch.rand(1, 2, 8, 8), torch.zeros(1, 5), 2),
+    "box_area": (BOXES,),
+    "clip_boxes_to_image": (BOXES, (5, 5)),
+    "remove_small_boxes": (BOXES, 1.0),
+}
+OTHERS = {
+    "None": None,
+    "list": [[0.0, 0, 1, 1]],
+    "number": 3,
+    "text": "boxes",
+    "nested": torch.nested.nested_tensor([torch.rand(2, 4), torch.rand(3, 4)]),
+}
+
+
+def tensors_of(op):
+    names = inspect.signature(getattr(ops, op)).parameters
+    return [(op, k, n) for k, n in zip(range(len(GIVEN[op])), names, strict=False)
+            if isinstance(GIVEN[op][k], torch.Tensor)]  # fmt: skip
+
+
+@pytest.mark.parametrize("other", OTHERS)
+@pytest.mark.parametrize(("op", "place", "name"), [row for op in GIVEN for row in tensors_of(op)])
+def test_the_op_and_the_argument_are_named(op, place, name, other):
+    arguments = list(GIVEN[op])
+    getattr(ops, op)(*arguments)
+    arguments[place] = OTHERS[other]
+    with pytest.raises((TypeError, ValueError), match=rf"^{op}: {name}") as error:
+        getattr(ops, op)(*arguments)
+    assert "libtorch" not in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("op", ["box_iou", "paired_box_iou", "match_boxes"])
+def test_an_array_behind_a_tensor_is_named(op):
+    with pytest.raises(TypeError, match=rf"^{op}: .* must be a tensor, got ndarray"):
+        getattr(ops, op)(BOXES, BOXES.numpy().astype(np.float32))
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda: ops.clip_boxes_to_image(BOXES, 5), r"size must be \(height, width\), got 5"),
+        (lambda: ops.encode_boxes(BOXES, BOXES, weights=None), "weights must be four numbers"),
+        (lambda: ops.decode_boxes(BOXES, BOXES, weights=None), "weights must be four numbers"),
+        (lambda: ops.roi_align(torch.rand(1, 1, 8, 8), torch.zeros(1, 5), 2**62), "at most"),
+        (
+            lambda: ops.multiclass_nms(BOXES[None], BOXES[None, :, :2], max_per_image=2**62),
+            "max_per_image must be at most 2147483647",
+        ),
+    ],
+)
+def test_other_arguments_that_make_no_sense(call, words):
+    with pytest.raises((TypeError, ValueError), match=words):
+        call()
+
+
+@pytest.mark.parametrize(
+    ("maps", "shapes", "words"),
+    [
+        ({"0": torch.rand(1, 2, 8, 8)}, [(0, 0)], "image_shapes must list"),
+        ({"0": torch.rand(1, 2, 8, 8)}, [], "image_shapes must list"),
+        ({"0": None}, [(8, 8)], "map 0 of x must be"),
+        (None, [(8, 8)], "x must be a mapping"),
+    ],
+)
+def test_pooling_names_what_is_wrong(maps, shapes, words):
+    pool = ops.MultiScaleRoIAlign(["0"], 7, 2)
+    with pytest.raises((TypeError, ValueError), match=rf"^MultiScaleRoIAlign: {words}"):
+        pool(maps, [BOXES], shapes)
