@@ -39,7 +39,8 @@ def held_out(cards):
 
 def test_a_share_of_train_is_held_out_and_said(run, held_out):
     out, text = run
-    assert f"{20 - held_out} train, {held_out} val" in text
+    # a narrow console wraps what stands beside a long path
+    assert f"{20 - held_out} train" in text and f"{held_out} val" in text
     assert f"train is {20 - held_out} of 20, by a hash of their names" in text
     assert (out / "best.safetensors").is_file()
 
@@ -64,7 +65,7 @@ def test_a_split_that_is_not_there_ends_with_what_works(run):
 def test_a_run_remembers_its_validation_data(cards, tmp_path):
     common = ["--model", "yolo", "--data", cards, "--steps", 1, *SMALL, *TINY]
     text = call("train", "--out", tmp_path / "r", "--val-data", cards / "test", *common)
-    assert "20 train, 6 val" in text
+    assert "20 train" in text and "6 val" in text
     text = call("eval", "--checkpoint", tmp_path / "r", "--json", tmp_path / "m.json")
     assert "6 images" in text
     assert str(cards / "test") in text.replace("\n", "") or "test (val)" in text

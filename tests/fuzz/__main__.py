@@ -1,6 +1,7 @@
 """python -m tests.fuzz --minutes N --seed S: all fuzzers in turn, to the first fault."""
 
 import argparse
+import logging
 import random
 import sys
 import tempfile
@@ -60,4 +61,5 @@ def _families(place: Path, only: str | None):
 
 
 if __name__ == "__main__":
+    logging.getLogger("detcore").setLevel(logging.ERROR)  # thousands of warnings
     raise SystemExit(main())

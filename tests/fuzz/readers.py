@@ -1,7 +1,6 @@
 """Mutations of small real sets: a reader answers with data or in one sentence, and soon."""
 
 import json
-import logging
 import random
 import time
 from collections.abc import Callable
@@ -156,7 +155,6 @@ class ReaderFuzz:
         self.root, self.spec = root, f"{_READERS.get(form, form)}:{root}"
         self.split = "train" if form == "openimages" else "all"
         self.sound = {file: file.read_bytes() for file in FORMS[form](root)}
-        logging.getLogger("detcore").setLevel(logging.ERROR)
         self.read(tolerant=False)  # what was built can be read
 
     def case(self, rng: random.Random) -> None:
