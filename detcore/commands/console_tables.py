@@ -26,7 +26,7 @@ def volume(metrics: Json) -> str:
 
 
 def metrics_table(metrics: Json, title: str) -> Table:
-    """`detcore.evaluation.evaluator`'s figures: a row a class of `shown_rows`, and one for all."""
+    """`detcore.evaluation.evaluator`'s figures: one row per `shown_rows` class, one for all."""
     # spaces for rules between columns: ten of them must fit 80 characters
     table = Table(title=title, box=SIMPLE_HEAD, padding=0)
     columns = [k for k in metrics["per_class"][0] if k != "name"]

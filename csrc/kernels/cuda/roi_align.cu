@@ -102,7 +102,7 @@ __device__ void walk_groups(const Walk<S>& walk, const Share& share, const Taps&
   for (uint32_t first = walk.first; first < share.groups; first += kAtOnce * share.parts) {
     Wide<S, kWide> values[kAtOnce][kRows][kColumns];
     for (int n = 0; n < kAtOnce; ++n) {
-      // beyond the last one the first once more, which is not stored
+      // A group beyond the last one is replaced by the first, and its result is not stored.
       const uint32_t group =
           first + n * share.parts < share.groups ? first + n * share.parts : first;
       const char* from = reinterpret_cast<const char*>(walk.map + group * walk.group_step);
@@ -131,8 +131,7 @@ __device__ void walk_groups(const Walk<S>& walk, const Share& share, const Taps&
 template <class S, int kWide, int kSamples, int kAtOnce>
 __device__ void pool_bin(const RoiAlignParams& p, const Share& share, uint32_t own) {
   using T = arithmetic_t<S>;
-  constexpr int kTaps = 2 * kSamples;
-  // beyond the last one a thread does the same, and stores nothing
+  // A thread beyond the last one repeats the work of the last one, and stores nothing.
   const uint32_t last = share.threads - 1;
   uint32_t inner, outer, bx;
   const uint32_t roi = share.outer(share.inner(own < last ? own : last, inner), outer);
@@ -153,8 +152,8 @@ __device__ void pool_bin(const RoiAlignParams& p, const Share& share, uint32_t o
   walk.group_step = p.channels_last ? kWide : kWide * plane;
   walk.out_step = p.channels_last ? kWide : kWide * bins;
   walk.map = static_cast<const S*>(p.levels[level].map) + image * p.channels * plane;
-  S* out = static_cast<S*>(p.out) + roi * p.channels * bins + bin * walk.pixel_step;
-  walk.out = own <= last ? out : nullptr;
+  walk.out = own <= last ? static_cast<S*>(p.out) + roi * p.channels * bins + bin * walk.pixel_step
+                         : nullptr;
   walk.first = part;
   // the lanes of a warp load side by side: all of them three, or all four
   bool three_rows = false, three_columns = false;
@@ -167,15 +166,17 @@ __device__ void pool_bin(const RoiAlignParams& p, const Share& share, uint32_t o
   if (!ys.any || !xs.any || image < 0) {
     if (walk.out)
       for (uint32_t group = part; group < share.groups; group += share.parts)
-        store_wide(out + group * walk.out_step, Wide<S, kWide>{});
-  } else if (kSamples == 2 && three_rows && three_columns) {
+        store_wide(walk.out + group * walk.out_step, Wide<S, kWide>{});
+  } else if constexpr (kSamples == 1) {
+    walk_groups<2, 2, kAtOnce, kWide>(walk, share, ys, xs, width);
+  } else if (three_rows && three_columns) {
     walk_groups<3, 3, kAtOnce, kWide>(walk, share, ys, xs, width);
-  } else if (kSamples == 2 && three_rows) {
+  } else if (three_rows) {
     walk_groups<3, 4, kAtOnce, kWide>(walk, share, ys, xs, width);
-  } else if (kSamples == 2 && three_columns) {
+  } else if (three_columns) {
     walk_groups<4, 3, kAtOnce, kWide>(walk, share, ys, xs, width);
   } else {
-    walk_groups<kTaps, kTaps, kAtOnce, kWide>(walk, share, ys, xs, width);
+    walk_groups<4, 4, kAtOnce, kWide>(walk, share, ys, xs, width);
   }
 }
 

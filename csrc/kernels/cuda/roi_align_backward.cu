@@ -18,7 +18,7 @@ constexpr int kGroups = 32 / kTile;  // threads that share a pixel
 constexpr int kChannelsPerThread = 8;
 constexpr int kChannels = kGroups * kChannelsPerThread;  // a block
 constexpr int kFewSamples = 4;                           // of a bin: all are looked at
-constexpr int kWindow = 8;                               // bins an axis at a time
+constexpr int kWindow = 8;                               // bins per axis at a time
 constexpr int kHits = kThreads / (2 * kTile);            // regions whose weights are held at a time
 
 // The channels of a bin in shared memory, so that neighbouring bins are in different banks.
@@ -189,7 +189,8 @@ struct Loader {
     step = last ? f.out_width * f.channels : apart * bins;
     region_step = f.channels * bins;
   }
-  // Beyond its last one a thread reads that again: nobody asks for what it stores there.
+  // A thread with fewer values than kLoads reads its last one again; no bin uses what it stores
+  // then.
   __device__ void load(int64_t region, S (&values)[kLoads]) const {
     const S* at = from + region * region_step;
     for (int k = 0; k < kLoads; ++k) {

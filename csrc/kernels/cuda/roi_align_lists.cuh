@@ -13,8 +13,8 @@ namespace detcore {
 namespace {  // of roi_align.cu alone
 
 constexpr int kListThreads = 128;
-constexpr int kWindow = 32;                        // bins an axis, one a lane
-constexpr int kTaps = 512;                         // an axis, shared by the window's bins
+constexpr int kWindow = 32;                        // bins per axis, one per lane
+constexpr int kTaps = 512;                         // per axis, shared by the window's bins
 constexpr int64_t kEnoughBlocks = 1024;            // to fill a large device
 constexpr int kMostChannels = 64;                  // of a block
 constexpr int64_t kLeastItems = 2 * kListThreads;  // below that the lists cost more than their use

@@ -1,4 +1,4 @@
-"""Detection in YOLO's form: a text file a picture, a line an object, shares of the sides."""
+"""Detection in YOLO's form: one text file per picture, one line per object, shares of the sides."""
 
 from __future__ import annotations
 
