@@ -184,12 +184,12 @@ BOUNDS = {
     ),
     "nms.decide_kernel": Bound(registers=(72, 128), warps=(24, 16)),
     # 16 pixels of four channels, or of 16 bytes of them, are on their way together
-    "roi_align.bin_kernel": Bound(registers=(152, 192), warps=(12, 8)),
+    "roi_align.bin_kernel": Bound(registers=(152, 128), warps=(12, 16)),
     # sums of 16 bytes of channels, widened, by row and in all; 8 KiB of taps (f64: 16)
     "roi_align.forward_kernel": Bound(block=(128, 128), registers=(96, 128), warps=(20, 12)),
     "roi_align.direct_kernel": Bound(block=(128, 128), registers=(96, 128), warps=(20, 16)),
     # sums of 8 channels, 8 values on their way; 19 KiB of weights and gradients (f64: 36)
-    "roi_align_backward.backward_kernel": Bound(registers=(80, 176), warps=(24, 8)),
+    "roi_align_backward.backward_kernel": Bound(registers=(80, 128), warps=(24, 8)),
     "soft_nms.select_kernel": Bound(block="kMostThreads", warps=ONE_BLOCK),
 }
 

@@ -164,16 +164,16 @@ struct Search {
   __device__ uint32_t candidates() const {
     return rows[0].length + rows[1].length + rows[2].length + large;
   }
-  // The place of candidate t.
+  // The place of candidate t. Selects, not a loop over the rows: an index that is not known when
+  // compiling would put them in local memory.
   __device__ uint32_t place(uint32_t t, uint32_t n, uint32_t bucketed) const {
-    for (int k = 0; k < kRows; ++k) {
-      if (t < rows[k].length) {
-        const uint32_t at = rows[k].begin + t;
-        return at >= bucketed ? at - bucketed : at;
-      }
-      t -= rows[k].length;
-    }
-    return n - large + t;
+    const uint32_t second = rows[0].length, third = second + rows[1].length;
+    const uint32_t to_large = third + rows[2].length;
+    if (t >= to_large) return n - large + (t - to_large);
+    const uint32_t at = t + (t < second  ? rows[0].begin
+                             : t < third ? rows[1].begin - second
+                                         : rows[2].begin - third);
+    return at >= bucketed ? at - bucketed : at;
   }
 };
 

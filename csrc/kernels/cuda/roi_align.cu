@@ -188,7 +188,8 @@ __global__ __launch_bounds__(kThreads) void bin_kernel(RoiAlignParams p, Share s
 
 template <class S, int kWide, int kSamples>
 Status pool_by_bins(const RoiAlignParams& p, Stream stream) {
-  constexpr int at_once = kWide == 1 ? 4 : 1;
+  // the pixels of so many groups in registers together
+  constexpr int at_once = kWide > 1 ? 1 : sizeof(S) == 8 ? 2 : 4;
   const int64_t bins = int64_t(p.out_height) * p.out_width, groups = p.channels / kWide;
   int64_t each = at_once, parts = 0;
   if (p.n * bins * groups == 0) return {};

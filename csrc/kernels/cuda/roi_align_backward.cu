@@ -26,7 +26,7 @@ constexpr int kBinStride = kChannels + 4;
 
 template <class S>
 constexpr int kBlocks =
-    sizeof(S) == 8 ? 1 : 3;  // of an SM, as its registers and shared memory allow
+    sizeof(S) == 8 ? 2 : 3;  // of an SM, as its registers and shared memory allow
 
 // What bin b takes from each of the tile's pixels along an axis, from `tile` on.
 template <class T>
