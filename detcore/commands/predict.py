@@ -26,6 +26,7 @@ from detcore.utils.printing import console, say
 
 if TYPE_CHECKING:
     from detcore.checkpoints.checkpoint import CheckpointInfo
+    from detcore.inference.export_formats import Save
     from detcore.inference.input_sources import Frame, Source
     from detcore.inference.tiles import Tiles
 
@@ -86,14 +87,20 @@ def predict_command(
     ] = None,
     json_out: JsonOut = None,
     save: Annotated[
-        Path | None,
+        list[Path] | None,
         typer.Option(
-            help="Write what is found here, in --format; for yolo a folder without texts."
+            help="Write the results to this file, or for the format yolo to a folder with no .txt "
+            "files in it. Several times for several formats."
         ),
     ] = None,
     form: Annotated[
-        str, typer.Option("--format", help="Of --save: json, coco, yolo (texts) or csv.")
-    ] = "json",
+        list[str] | None,
+        typer.Option(
+            "--format",
+            help="Format of --save: json, coco, yolo (text files) or csv; one for each --save. "
+            "Default: csv for a file that ends in .csv, else json.",
+        ),
+    ] = None,
     optimize: Optimize = "no",
     device: Device = "auto",
     threads: Threads = None,
@@ -107,7 +114,7 @@ def predict_command(
         from detcore.commands.model_data import name_above, name_best
         from detcore.commands.output_paths import inputs_of
         from detcore.commands.threads import set_threads
-        from detcore.inference.export_formats import check_format, write_answers
+        from detcore.inference.export_formats import saves_of, write_answers
         from detcore.inference.output_writer import Gallery
         from detcore.inference.predict_loop import Settings, annotate
         from detcore.utils.atomic_write import write_json
@@ -125,14 +132,14 @@ def predict_command(
         if score is not None and info.task != "detection":
             name_above(net, score)
         cut = _tiles(info, tile_size, tile_overlap, wanted=tiles)
-        check_format(form, save, info.task)
+        saves = saves_of(save or [], form or [], info.task)
         work = (
             _of_data(info, data, split or "val", count or 8)
             if data
             else _of_files(photos or [], frames)
         )
         read = inputs_of(checkpoint, weights, names, data=data)
-        _check_places(work, read, out=out, save=save, form=form, json_out=json_out)
+        _check_places(work, read, out=out, saves=saves, json_out=json_out)
         settings = Settings(
             score=0.5 if score is None else score,
             batch_size=1 if work.endless else batch_size,
@@ -158,8 +165,8 @@ def predict_command(
             say(f"{'pictures are in' if gallery.is_folder else single} {out}")
         if json_out:
             write_json(json_out, answers)
-        if save:
-            write_answers(save, form, answers, info.classes, category_ids=work.category_ids)
+        for one in saves:
+            write_answers(one, answers, info.classes, category_ids=work.category_ids)
 
 
 @dataclass(frozen=True)
@@ -224,8 +231,7 @@ def _check_places(
     read: list[Path],
     *,
     out: Path | None,
-    save: Path | None,
-    form: str,
+    saves: list[Save],
     json_out: Path | None,
 ) -> None:
     """Raise UsageError for what can't be written, or would overwrite what is read."""
@@ -234,13 +240,16 @@ def _check_places(
     from detcore.inference.output_writer import drawn_over, is_folder
 
     read = [*read, *work.files]
-    files, folders = {"--json": json_out, "--save": save, "--out": out}, {}
-    if out and is_folder(out):
-        folders["--out"] = files.pop("--out")
-    if form == "yolo":
-        folders["--save"] = files.pop("--save")
+    files: dict[str, Path | None] = {"--json": json_out}
+    folders: dict[str, Path | None] = {}
+    if out:
+        (folders if is_folder(out) else files)["--out"] = out
+    for k, save in enumerate(saves, start=1):
+        option = "--save" if k == 1 else f"--save number {k}"
+        (folders if save.form == "yolo" else files)[option] = save.path
     check_outputs(files=files, folders=folders, inputs=read)
     if out and "--out" in folders:
         check_not_read("--out", drawn_over(out, work.sources), read)
-    if save and form == "yolo":
-        check_texts(save, work.sources)
+    for save in saves:
+        if save.form == "yolo":
+            check_texts(save.path, work.sources)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +27,37 @@ _OWN_TEXTS = _CLASSES, _INDEX = "classes.txt", "index.csv"
 log = logging.getLogger(__name__)
 
 
-def check_format(form: str, save: Path | None, task: str) -> None:
-    """Raise UsageError unless `form` can hold a task's answers and there is a place for them."""
-    one_of("--format", form, FORMATS)
-    if form != "json" and save is None:
-        raise UsageError(f"--format {form} needs --save, where to write it")
-    if form in _OF_BOXES and task != "detection":
-        raise UsageError(f"--format {form} is for detectors, the model is for {task}")
+@dataclass(frozen=True)
+class Save:
+    """Where answers go, and in which of `FORMATS`; yolo goes to a folder, the others to a file."""
+
+    path: Path
+    form: str
+
+
+def saves_of(paths: Sequence[Path], forms: Sequence[str], task: str) -> list[Save]:
+    """The saves that options ask for: each path with the form of its place.
+
+    Without any form, a path that ends in .csv gets csv, any other one json.
+
+    Raises:
+        UsageError: not as many forms as paths, a form that there isn't, or one that can't hold
+            the answers of `task`.
+    """
+    for form in forms:
+        one_of("--format", form, FORMATS)
+        if form in _OF_BOXES and task != "detection":
+            raise UsageError(f"--format {form} is for detectors, the model is for {task}")
+    if not paths and any(form != "json" for form in forms):
+        raise UsageError(f"--format {forms[0]} needs --save, where to write it")
+    if not forms:
+        forms = ["csv" if path.suffix.lower() == ".csv" else "json" for path in paths]
+    if paths and len(forms) != len(paths):
+        raise UsageError(
+            f"give one --format for each --save, in their order: got {len(paths)} --save, "
+            f"{len(forms)} --format"
+        )
+    return [Save(path, form) for path, form in zip(paths, forms, strict=False)]
 
 
 def check_texts(folder: Path, sources: Sequence[Source]) -> None:
@@ -45,8 +70,7 @@ def check_texts(folder: Path, sources: Sequence[Source]) -> None:
 
 
 def write_answers(
-    path: Path,
-    form: str,
+    save: Save,
     answers: Sequence[Json],
     classes: Sequence[str],
     *,
@@ -55,8 +79,7 @@ def write_answers(
     """Write answers, each file whole or not at all; folders are made.
 
     Args:
-        path: a file; for yolo a folder.
-        form: one of `FORMATS`:
+        save: the file, or of yolo the folder, and the form, one of `FORMATS`:
 
             - json: a list of the answers as they are
             - coco: detections in COCO's results form (bbox xywh, pixels), each also with its
@@ -73,6 +96,7 @@ def write_answers(
         classes: all class names, in order. category_ids: of coco, by name; a class that is not
             among them is left out; None: from 1 on in the order of `classes`.
     """
+    path, form = save.path, save.form
     path.parent.mkdir(parents=True, exist_ok=True)
     if form == "json":
         write_json(path, answers)

@@ -47,6 +47,21 @@ def test_every_format(finder, photos, tmp_path):
     assert "--format csv needs --save" in text
 
 
+def test_several_formats_of_one_run(finder, photos, tmp_path):
+    places = [tmp_path / name for name in ("a.json", "b.json", "texts", "c.csv")]
+    options = ["--checkpoint", "x", *[word for place in places for word in ("--save", place)]]
+    forms = [word for form in ("json", "coco", "yolo", "csv") for word in ("--format", form)]
+    call("predict", photos, *options, *forms)
+    assert len(finder.calls) == 1
+    assert len(json.loads(places[0].read_text())) == 3
+    assert len(json.loads(places[1].read_text())) == 6
+    assert (places[2] / "0.txt").is_file()
+    assert len(places[3].read_text().splitlines()) == 7
+    twice = ["--checkpoint", "x", "--save", places[0], "--save", places[0]]
+    text = call("predict", photos, *twice, code=2)
+    assert "--save and --save number 2 are both" in text
+
+
 def test_a_data_sets_own_ids_go_into_coco(finder, photos, tmp_path):
     document = {
         "images": [

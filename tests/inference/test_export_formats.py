@@ -1,6 +1,7 @@
 import csv
 import json
 import sys
+from pathlib import Path
 
 import pytest
 import supervision
@@ -8,8 +9,9 @@ import torch
 
 from detcore.evaluation.evaluator import coco_results
 from detcore.inference.export_formats import (
-    check_format,
+    Save,
     check_texts,
+    saves_of,
     to_supervision,
     write_answers,
 )
@@ -42,7 +44,7 @@ def film():
 
 def test_coco(pictures, film, tmp_path):
     path = tmp_path / "new" / "dets.json"
-    write_answers(path, "coco", pictures, CLASSES)
+    write_answers(Save(path, "coco"), pictures, CLASSES)
     first, second = json.loads(path.read_text())
     assert first == {
         "image_id": 1, "category_id": 2, "category_name": "dog", "bbox": [10, 20, 20, 40],
@@ -51,10 +53,10 @@ def test_coco(pictures, film, tmp_path):
     assert second["category_id"] == 1
     # by the ids of a data set, which doesn't know cats
     known = [{**one, "image_id": k} for one, k in zip(pictures, (70, 80), strict=True)]
-    write_answers(path, "coco", known, CLASSES, category_ids={"dog": 18})
+    write_answers(Save(path, "coco"), known, CLASSES, category_ids={"dog": 18})
     (only,) = json.loads(path.read_text())
     assert (only["image_id"], only["category_id"]) == (70, 18)
-    write_answers(path, "coco", film, CLASSES)
+    write_answers(Save(path, "coco"), film, CLASSES)
     (tracked,) = json.loads(path.read_text())
     assert (tracked["frame"], tracked["track_id"]) == (7, 4)
 
@@ -65,7 +67,7 @@ def test_coco_loses_nothing_of_what_the_model_said(tmp_path):
     corners[:, 2:] += corners[:, :2]
     found = {"boxes": corners, "scores": torch.rand(50), "labels": torch.ones(50, dtype=torch.long)}
     answer = {"file": "x.jpg", **to_json(found, CLASSES, torch.zeros(3, 200, 200))}
-    write_answers(tmp_path / "dets.json", "coco", [answer], CLASSES)
+    write_answers(Save(tmp_path / "dets.json", "coco"), [answer], CLASSES)
     rows = json.loads((tmp_path / "dets.json").read_text())
     order = found["scores"].argsort(descending=True)
     wanted = coco_results([{k: v[order] for k, v in found.items()}], [1], [1])
@@ -78,7 +80,7 @@ def test_coco_loses_nothing_of_what_the_model_said(tmp_path):
 
 
 def test_yolo(pictures, film, tmp_path, caplog):
-    write_answers(tmp_path / "out", "yolo", pictures, CLASSES)
+    write_answers(Save(tmp_path / "out", "yolo"), pictures, CLASSES)
     files = {p.name: p.read_text() for p in (tmp_path / "out").iterdir()}
     assert files == {
         "classes.txt": "cat\ndog\n",
@@ -91,7 +93,7 @@ def test_yolo(pictures, film, tmp_path, caplog):
     }
     (line,) = caplog.messages
     assert line.startswith("pictures share names; which text is whose is in")
-    write_answers(tmp_path / "film", "yolo", film, CLASSES)
+    write_answers(Save(tmp_path / "film", "yolo"), film, CLASSES)
     text = (tmp_path / "film" / "f-000007.txt").read_text()
     assert text == "1 0.200000 0.200000 0.200000 0.200000 0.750000 4\n"
     # nobody shares a name here
@@ -120,37 +122,47 @@ def test_texts_that_are_there_are_not_overwritten(tmp_path, there, words):
 
 def test_csv(pictures, film, tmp_path):
     path = tmp_path / "a.csv"
-    write_answers(path, "csv", pictures, CLASSES)
+    write_answers(Save(path, "csv"), pictures, CLASSES)
     with path.open(newline="") as stream:
         rows = list(csv.DictReader(stream))
     assert list(rows[0]) == ["file", "class", "score", "x0", "y0", "x1", "y1"]
     assert list(rows[0].values()) == ["a/x.jpg", "dog", "0.75", "10", "20", "30", "60"]
     assert len(rows) == 2
-    write_answers(path, "csv", film, CLASSES)
+    write_answers(Save(path, "csv"), film, CLASSES)
     with path.open(newline="") as stream:
         (row,) = csv.DictReader(stream)
     assert (row["frame"], row["track"]) == ("7", "4")
     named = [{"file": "a,b.jpg", "classes": [{"class": "cat", "score": 0.5}]}]
-    write_answers(path, "csv", named, CLASSES)
+    write_answers(Save(path, "csv"), named, CLASSES)
     assert path.read_text().splitlines() == ["file,class,score", '"a,b.jpg",cat,0.5']
 
 
 def test_json_is_the_answers_themselves(pictures, tmp_path):
-    write_answers(tmp_path / "a.json", "json", pictures, CLASSES)
+    write_answers(Save(tmp_path / "a.json", "json"), pictures, CLASSES)
     assert json.loads((tmp_path / "a.json").read_text()) == pictures
 
 
-def test_what_a_format_cannot_hold_is_refused(tmp_path):
-    for form, save, task, words in (
-        ("xml", None, "detection", "--format must be one of json, coco, yolo, csv, got 'xml'"),
-        ("csv", None, "detection", "--format csv needs --save"),
-        ("coco", tmp_path / "x", "classification", "--format coco is for detectors"),
-        ("yolo", tmp_path / "x", "classification", "--format yolo is for detectors"),
+def test_what_a_format_cannot_hold_is_refused():
+    x, y = Path("x"), Path("y")
+    for paths, forms, task, words in (
+        ([], ["xml"], "detection", "--format must be one of json, coco, yolo, csv, got 'xml'"),
+        ([], ["csv"], "detection", "--format csv needs --save"),
+        ([x], ["coco"], "classification", "--format coco is for detectors"),
+        ([x], ["yolo"], "classification", "--format yolo is for detectors"),
+        ([x, y], ["csv"], "detection", "give one --format for each --save.*got 2 --save, 1 --for"),
+        ([x], ["csv", "yolo"], "detection", "give one --format for each --save.*got 1 --save, 2"),
     ):
         with pytest.raises(UsageError, match=words):
-            check_format(form, save, task)
-    check_format("csv", tmp_path / "x", "classification")
-    check_format("json", None, "classification")
+            saves_of(paths, forms, task)
+    assert saves_of([x], ["csv"], "classification") == [Save(x, "csv")]
+    assert saves_of([], ["json"], "classification") == []
+    assert saves_of([x, y], ["yolo", "coco"], "detection") == [Save(x, "yolo"), Save(y, "coco")]
+
+
+def test_without_a_format_the_ending_tells():
+    paths = [Path("a.json"), Path("b.CSV"), Path("c"), Path("d.txt")]
+    saves = saves_of(paths, [], "detection")
+    assert [save.form for save in saves] == ["json", "csv", "json", "json"]
 
 
 def prediction(**more):
