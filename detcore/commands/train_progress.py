@@ -17,6 +17,7 @@ from detcore.data import AnyDataset
 from detcore.training.config import TrainConfig
 from detcore.training.distributed import process_count
 from detcore.utils.json_types import Json
+from detcore.utils.speed_watch import SpeedWatch
 
 _LINE_EVERY = 10.0  # seconds between lines where there is no terminal to redraw
 
@@ -40,6 +41,7 @@ class TrainProgress:
         self.task = self.bar.add_task("training", total=1.0, text="")
         self.loss: float | None = None
         self.last_line = time.perf_counter()
+        self.watch, self.last_step = SpeedWatch(), self.last_line
 
     def __enter__(self) -> TrainProgress:
         self.bar.start()
@@ -63,6 +65,8 @@ class TrainProgress:
         )
         self.bar.update(self.task, completed=share, text=text)
         now = time.perf_counter()
+        self.watch.add(self.batch_size, now - self.last_step)
+        self.last_step = now
         if not self.console.is_terminal and now - self.last_line >= _LINE_EVERY:
             self.last_line = now
             epoch = f"epoch {row['epoch']:.1f}  "
@@ -70,6 +74,7 @@ class TrainProgress:
 
     def evaluated(self, step: int, metrics: Json) -> None:
         self.console.print(f"step {step}: {headline(metrics)}", highlight=False, soft_wrap=True)
+        self.last_step = time.perf_counter()  # what the evaluation took is no step's
 
 
 def clock(seconds: float | None) -> str:

@@ -28,6 +28,7 @@ from detcore.evaluation.matching import match_images
 from detcore.evaluation.voc_metrics import voc_metrics
 from detcore.inference.predictor import Prediction, predict
 from detcore.utils.json_types import Json
+from detcore.utils.speed_watch import SpeedWatch
 from detcore.utils.text import counted
 
 log = logging.getLogger(__name__)
@@ -83,10 +84,13 @@ def evaluate(
     targets: list[Target] = []
     seconds = 0.0
     batches = evaluation_loader(dataset, batch_size, max_damaged=max_damaged)
+    watch = SpeedWatch()
     for images, truth in batches:
         started = time.perf_counter()
         predictions += predict(model, images, device=device, batch_size=batch_size)
-        seconds += time.perf_counter() - started
+        took = time.perf_counter() - started
+        watch.add(len(images), took)
+        seconds += took
         targets += truth
         if progress:
             progress(len(targets), len(dataset))

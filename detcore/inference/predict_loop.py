@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
@@ -16,6 +17,7 @@ from detcore.inference.predictor import Prediction, predict, to_json
 from detcore.inference.tiles import Tiles, predict_tiled
 from detcore.inference.tracker import Tracker
 from detcore.utils.json_types import Json
+from detcore.utils.speed_watch import SpeedWatch
 from detcore.utils.text import Say, counted
 
 
@@ -63,9 +65,14 @@ def annotate(
     """
     answers: list[Json] = []
     video = _Video(settings.score)
+    watch = SpeedWatch()
     try:
         for batch in _batches(frames, settings.batch_size):
-            for frame, found in zip(batch, _predicted(net, batch, settings, show), strict=True):
+            started = time.perf_counter()
+            predictions = _predicted(net, batch, settings, show)
+            if settings.tiles is None:  # a picture of many tiles takes as much longer
+                watch.add(len(batch), time.perf_counter() - started)
+            for frame, found in zip(batch, predictions, strict=True):
                 best = 0.0  # score of what was found, shown or not
                 if frame.name != video.name or frame.number == 0:
                     video.report(say)
