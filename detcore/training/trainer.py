@@ -167,10 +167,7 @@ class _Run:
     def _begin(self, resume: bool) -> None:
         """Take up the run in the folder, or make the folder ready for a new one."""
         file = self.out / resume_state.NAME if self.out else None
-        if self.out and self.main:
-            self.out.mkdir(parents=True, exist_ok=True)
-            run_lock.hold(self.out)
-            sweep(self.out, RUN_FILES)
+        self._hold_folder()
         if resume and file and file.is_file():
             self.progress, randoms = resume_state.load(file, self.learner.trainee, self._facts())
             resume_state.set_random_state(randoms[self.learner.rank])
@@ -195,6 +192,19 @@ class _Run:
             pending=self.progress.pending,
             tensorboard=self.config.tensorboard,
         )
+
+    def _hold_folder(self) -> None:
+        """Lock the run's folder by the first process; all raise where another run has it."""
+        refused: run_lock.RunInUse | None = None
+        if self.out and self.main:
+            try:
+                run_lock.hold(self.out)
+            except run_lock.RunInUse as error:
+                refused = error
+        if sum_over_processes(torch.tensor(int(refused is not None), device=self.learner.device)):
+            raise refused or run_lock.RunInUse(f"{self.out}: a training writes here already")
+        if self.out and self.main:
+            sweep(self.out, RUN_FILES)
 
     def _batches(self) -> Iterator[Batch]:
         stream = Stream(

@@ -17,6 +17,7 @@ from detcore.data import Digits, DigitScenes
 from detcore.data.loading.transforms import Augment
 from detcore.models import create
 from detcore.training.config import TrainConfig
+from detcore.training.run_lock import RunInUse
 from detcore.training.trainer import train
 from detcore.utils import atomic_write
 from tests.helpers.tiny import Tiny
@@ -136,6 +137,15 @@ def resumed_apart(folder: Path, rank: int, world: int, port: int) -> None:
     try:
         train(noisy(), data(), config, out=folder / str(rank), resume=True)
     except checkpoint.CheckpointError as error:
+        (folder / f"refused.{rank}").write_text(str(error))
+
+
+def locked_out(folder: Path, rank: int, world: int, port: int) -> None:
+    """Processes whose run's folder another training holds."""
+    launched(rank, world, port)
+    try:
+        train(noisy(), data(), TrainConfig(steps=2, batch_size=2, device="cpu"), out=folder)
+    except RunInUse as error:
         (folder / f"refused.{rank}").write_text(str(error))
 
 

@@ -9,8 +9,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 from safetensors.torch import load_file
 
+from detcore.training import run_lock
 from tests.helpers import runs
 from tests.training.test_resume_state import assert_same
 
@@ -130,3 +132,13 @@ def test_a_run_that_not_all_see_is_not_resumed(tmp_path):
     launch(runs.resumed_apart, tmp_path, world=2)
     for rank in (0, 1):
         assert "not all processes see the run" in (tmp_path / f"refused.{rank}").read_text()
+
+
+def test_where_another_run_writes_all_processes_end(tmp_path):
+    with FileLock(str(tmp_path / run_lock.NAME)):
+        launch(runs.locked_out, tmp_path, world=2)
+    for rank in (0, 1):
+        assert "a training writes here already" in (tmp_path / f"refused.{rank}").read_text()
+    assert not (tmp_path / "log.csv").exists()
+    launch(runs.locked_out, tmp_path, world=2)
+    assert (tmp_path / "log.csv").exists()

@@ -79,18 +79,21 @@ def assert_same(folder, wanted, steps=runs.STEPS):
         )
 
 
-def test_killed_at_random_moments(started, unbroken, tmp_path):
+@pytest.mark.parametrize(
+    ("seconds", "least"), [(0.15, 3), pytest.param(0.02, 20, marks=pytest.mark.slow)]
+)
+def test_killed_at_random_moments(started, unbroken, tmp_path, seconds, least):
     draw, kills, process = random.Random(0), 0, None
     while process is None or process.exitcode != 0:
         process = started(tmp_path, resume=process is not None)
         wait_for_a_step(process, tmp_path / resume_state.NAME)
-        process.join(draw.uniform(0.0, 0.15))
+        process.join(draw.uniform(0.0, seconds))
         if process.exitcode is None:
             process.kill()
             process.join()
         assert process.exitcode in (0, -signal.SIGKILL)
         kills += process.exitcode != 0
-    assert kills >= 3
+    assert kills >= least
     assert_same(tmp_path, unbroken)
 
 
