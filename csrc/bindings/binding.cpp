@@ -184,7 +184,16 @@ void ask_for_huge_pages([[maybe_unused]] const Tensor& t) {
 
 }  // namespace
 
+void check_addressable(const char* op, const Sizes& sizes) {
+  int64_t bytes = 8;  // of the widest element
+  bool fits = true;
+  for (int64_t size : sizes)  // strides are products also where another dimension is empty
+    fits = fits && !__builtin_mul_overflow(bytes, size > 1 ? size : 1, &bytes);
+  if (!fits) fail(op, ": a tensor of ", shape_of(sizes), " is more than can be addressed");
+}
+
 Tensor allocate(const Sizes& sizes, ScalarType dtype, const Tensor& like, bool channels_last) {
+  check_addressable("detcore", sizes);
   Sizes strides(sizes.size());
   int64_t stride = 1;
   if (channels_last) {
@@ -195,9 +204,13 @@ Tensor allocate(const Sizes& sizes, ScalarType dtype, const Tensor& like, bool c
   int32_t device_type = 0;
   STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_type(like.get(), &device_type));
   AtenTensorHandle handle = nullptr;
-  STABLE_TORCH_ERROR_CODE_CHECK(
-      aoti_torch_empty_strided(int64_t(sizes.size()), sizes.data(), strides.data(), int32_t(dtype),
-                               device_type, like.get_device_index(), &handle));
+  // Not by torch's macro, which prints a backtrace of C++ where memory is short.
+  if (aoti_torch_empty_strided(int64_t(sizes.size()), sizes.data(), strides.data(), int32_t(dtype),
+                               device_type, like.get_device_index(), &handle) != TORCH_SUCCESS) {
+    const std::string words = words_of_torch();
+    throw std::runtime_error((words.empty() ? "out of memory" : words) + " (for a result of " +
+                             shape_of(sizes) + " on " + device_of(like) + ")");
+  }
   Tensor out(handle);
   if (out.is_cpu()) ask_for_huge_pages(out);
   let_kernels_touch(out, false);

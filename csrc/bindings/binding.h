@@ -86,6 +86,8 @@ void check_same_shape(const char* op, const char* a_name, const Tensor& a, const
 // The gradient of a result: `wanted` sizes, on the device of `like`.
 void check_grad(const char* op, const Tensor& grad, const std::vector<int64_t>& wanted,
                 const Tensor& like);
+// That a tensor of these sizes, which the caller's numbers may have made huge, can be addressed.
+void check_addressable(const char* op, const std::vector<int64_t>& sizes);
 // A number that must not be NaN.
 void check_number(const char* op, const char* name, double value);
 

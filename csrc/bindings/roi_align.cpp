@@ -20,6 +20,7 @@ RoiAlignParams check_roi_align(const char* op, const char* name, const std::vect
   p.n = rois.size(0);
   p.level_count = int32_t(maps.size());
   p.images = maps[0].size[0], p.channels = maps[0].size[1];
+  check_addressable(op, {p.n, p.channels, settings.out_height, settings.out_width});
   for (size_t l = 0; l < maps.size(); ++l) {
     const Sizes& size = maps[l].size;
     if (p.n > 0 && (size[0] == 0 || size[2] == 0 || size[3] == 0))

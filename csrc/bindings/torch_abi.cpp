@@ -10,6 +10,7 @@
 extern "C" {
 __attribute__((weak)) AOTITorchError torch_tensor_from_pyobject(void*, AtenTensorHandle*);
 __attribute__((weak)) AOTITorchError torch_tensor_to_pyobject(AtenTensorHandle, void*, void**);
+__attribute__((weak)) const char* torch_exception_get_what_without_backtrace();
 }
 
 namespace detcore {
@@ -94,7 +95,16 @@ bool kernels_can_read(const Tensor& t) {
   static const int32_t strided = aoti_torch_layout_strided();
   int32_t layout = 0;
   STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_layout(t.get(), &layout));
-  return layout == strided && (t.is_cpu() || t.is_cuda()) && (t.data_ptr() || t.numel() == 0);
+  int64_t* sizes = nullptr;  // a nested tensor has none
+  return layout == strided && (t.is_cpu() || t.is_cuda()) &&
+         aoti_torch_get_sizes(t.get(), &sizes) == TORCH_SUCCESS && (t.data_ptr() || t.numel() == 0);
+}
+
+std::string words_of_torch() {
+  const char* words = torch_exception_get_what_without_backtrace
+                          ? torch_exception_get_what_without_backtrace()
+                          : nullptr;
+  return words ? words : "";
 }
 
 void* current_cuda_stream(int32_t device_index) {

@@ -6,6 +6,8 @@
 #include <torch/csrc/inductor/aoti_torch/c/shim.h>
 #include <torch/csrc/stable/tensor.h>
 
+#include <string>
+
 // The check that repeats torch's own words came with torch 2.13.
 #if !defined(STABLE_TORCH_ERROR_CODE_CHECK)
 #define STABLE_TORCH_ERROR_CODE_CHECK TORCH_ERROR_CODE_CHECK
@@ -30,6 +32,9 @@ PyObject* tensor_to_python(const Tensor&);  // a new reference
 // Whether a tensor lies in memory as kernels read it: strided, on a CPU or GPU, and there at all
 // (torch has tensors of zeros without memory). Others are the operators' to take or refuse.
 bool kernels_can_read(const Tensor&);
+
+// What torch says of the call to it that has just failed; torch before 2.13 keeps that to itself.
+std::string words_of_torch();
 
 void* current_cuda_stream(int32_t device_index);
 

@@ -70,13 +70,15 @@ def bind(op: str) -> Callable[..., Any]:
 
 
 def _name_wrong_type(operator: Any, args: tuple[Any, ...]) -> None:
-    """Raises a TypeError that names the argument the extension could not take."""
+    """Raises an error that names the argument the extension could not take."""
     for argument, value in zip(operator._schema.arguments, args, strict=False):
         wanted = str(argument.type)
         op = operator._schema.name.removeprefix("detcore::")
         if wanted == "Tensor" and not isinstance(value, Tensor):
             got = type(value).__name__
             raise TypeError(f"{op}: {argument.name} must be a tensor, got {got}") from None
+        if isinstance(value, int) and not -(2**63) <= value < 2**63:
+            raise ValueError(f"{op}: {argument.name} must fit into 64 bits, got {value}") from None
         if wanted == "List[Tensor]":
             for i, item in enumerate(value):
                 if not isinstance(item, Tensor):

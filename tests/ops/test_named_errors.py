@@ -48,13 +48,14 @@ def tensors_of(op):
 
 @pytest.mark.parametrize("other", OTHERS)
 @pytest.mark.parametrize(("op", "place", "name"), [row for op in GIVEN for row in tensors_of(op)])
-def test_the_op_and_the_argument_are_named(op, place, name, other):
+def test_the_op_and_the_argument_are_named(op, place, name, other, capfd):
     arguments = list(GIVEN[op])
     getattr(ops, op)(*arguments)
     arguments[place] = OTHERS[other]
     with pytest.raises((TypeError, ValueError), match=rf"^{op}: {name}") as error:
         getattr(ops, op)(*arguments)
     assert "libtorch" not in str(error.value) and "\n" not in str(error.value)
+    assert capfd.readouterr() == ("", "")  # no backtrace of C++
 
 
 @pytest.mark.parametrize("op", ["box_iou", "paired_box_iou", "match_boxes"])
@@ -71,6 +72,14 @@ def test_an_array_behind_a_tensor_is_named(op):
         (lambda: ops.decode_boxes(BOXES, BOXES, weights=None), "weights must be four numbers"),
         (lambda: ops.roi_align(torch.rand(1, 1, 8, 8), torch.zeros(1, 5), 2**62), "at most"),
         (
+            lambda: ops.roi_align(torch.rand(1, 2, 8, 8), torch.zeros(1, 5), 2**30),
+            r"^roi_align: a tensor of \[1, 2, 1073741824, 1073741824\] is more than can be",
+        ),
+        (
+            lambda: ops.roi_align(torch.rand(1, 2, 8, 8), torch.zeros(1, 5), 2**63),
+            "^roi_align: out_height must fit into 64 bits, got 9223372036854775808",
+        ),
+        (
             lambda: ops.multiclass_nms(BOXES[None], BOXES[None, :, :2], max_per_image=2**62),
             "max_per_image must be at most 2147483647",
         ),
@@ -79,6 +88,22 @@ def test_an_array_behind_a_tensor_is_named(op):
 def test_other_arguments_that_make_no_sense(call, words):
     with pytest.raises((TypeError, ValueError), match=words):
         call()
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: ops.box_iou(torch.zeros(1 << 25, 4), torch.zeros(1 << 25, 4)),  # 4 PiB
+        lambda: ops.roi_align(torch.rand(1, 2, 8, 8), torch.zeros(1, 5), 1 << 25),  # 8 PiB
+    ],
+)
+def test_memory_that_is_not_there_is_told_of_once(call, capfd):
+    with pytest.raises(
+        RuntimeError, match=r"(?i)memory.*\(for a result of \[.*\] on cpu\)"
+    ) as error:
+        call()
+    assert "API call failed" not in str(error.value)
+    assert capfd.readouterr() == ("", "")  # no backtrace of C++
 
 
 @pytest.mark.parametrize(

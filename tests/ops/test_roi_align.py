@@ -199,6 +199,13 @@ def test_a_map_wider_than_32_bits() -> None:
     assert out.flatten().tolist() == [1, 1]
 
 
+@pytest.mark.parametrize("ratio", [3, 2**30])
+def test_regions_outside_pool_to_zeros_whatever_the_ratio(backend: Backend, ratio: int) -> None:
+    rois = torch.tensor([[0.0, 1e6, 1e6, 2e6, 2e6], [0.0, -2e6, -2e6, -1e6, -1e6]])
+    out = ops.roi_align(backend(torch.ones(1, 2, 6, 6)), backend(rois), 3, 1.0, ratio)
+    assert (out == 0).all()
+
+
 @pytest.mark.parametrize("ratio", [-1, 2])
 def test_regions_that_are_not_finite_pool_to_zeros(backend: Backend, ratio: int) -> None:
     bad = [math.nan, math.inf, -math.inf, 3e38]

@@ -138,7 +138,7 @@ struct Regions {
   DETCORE_HD bool listable() const { return p.out_height <= kBins && p.out_width <= kBins; }
   DETCORE_HD int64_t entries(int64_t bins) const {
     if (!listable()) return 0;
-    return p.sampling_ratio > 0 ? at_most(kKeptEntries, 2 * p.sampling_ratio * bins) : kKeptEntries;
+    return p.sampling_ratio > 0 ? at_most(kKeptEntries, 2 * bins * p.sampling_ratio) : kKeptEntries;
   }
 
   DETCORE_HD int64_t map_of(int64_t i) const {

@@ -227,7 +227,7 @@ Status pool_by_lists(const RoiAlignParams& p, Stream stream) {
   Status status =
       launch(forward_kernel<S, kWide>, {blocks_for(units, 1), kListThreads}, stream, p, blocks);
   // a sampling ratio tells here already that all lists fit
-  if (!status || (p.sampling_ratio > 0 && 2 * p.sampling_ratio <= blocks.pitch)) return status;
+  if (!status || (p.sampling_ratio > 0 && p.sampling_ratio <= blocks.pitch / 2)) return status;
   const int64_t items = p.out_height * (p.out_width * p.channels / kWide);
   int64_t shares = kEnoughBlocks / (p.n + 1) + 1;
   if (shares * kListThreads > items) shares = items / kListThreads + 1;
