@@ -1,65 +1,83 @@
-"""python -m tests.fuzz --minutes N --seed S: all fuzzers in turn, to the first fault."""
+"""All fuzzers in turn, for so many minutes, to the first fault.
+
+Cases run in a child process, so that a crash, a case that takes too long and one that takes too
+much memory are reported with the case that did it.
+"""
 
 import argparse
-import logging
-import random
+import multiprocessing
 import sys
 import tempfile
 import time
-import traceback
-from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
-import torch
+from detcore.ops._native import _C
+from tests.fuzz.child import run_all
+from tests.fuzz.families import NAMES, chosen, make, run_case, use_backend
 
-from tests.fuzz.readers import FORMS, ReaderFuzz
-from tests.fuzz.weights import CheckpointFuzz, DarknetFuzz
+SECONDS = 120.0  # that a case may take; the stand-in for CUDA is slow
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
     parser.add_argument("--minutes", type=float, default=1.0, help="how long, in all")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--only", help="one family: a reader's name, checkpoints or darknet_files")
+    parser.add_argument("--only", help="a family, or a group: ops, readers, weights, commands")
+    parser.add_argument("--case", type=int, help="this one again; needs --only FAMILY")
+    parser.add_argument(
+        "--cases", type=int, help="end when each family has had so many, also before the minutes"
+    )
+    parser.add_argument("--backend", default=f"cpu-{_C.isa()}", help="cpu-<isa>, simt or cuda")
     given = parser.parse_args()
-    torch.set_num_threads(1)
-    counts: Counter[str] = Counter()
-    with tempfile.TemporaryDirectory() as place:
-        families = _families(Path(place), given.only)
-        end = time.monotonic() + 60 * given.minutes
-        while time.monotonic() < end:
-            for name, family in families.items():
-                for _ in range(20):
-                    seed = f"{given.seed}.{name}.{counts[name]}"
-                    try:
-                        family.case(random.Random(seed))
-                    except Exception:
-                        print(f"{name}, case {counts[name]} (seed {seed}):")
-                        traceback.print_exc()
-                        return 1
-                    counts[name] += 1
-            if sys.stdout.isatty():
-                print(f"\r{sum(counts.values())} cases", end="", flush=True)
-    for name, count in counts.items():
-        print(f"{name}: {count} cases")
-    return 0
+    try:
+        names = chosen(given.only)
+        use_backend(given.backend)
+    except ValueError as error:
+        parser.error(str(error))
+    if given.case is not None:
+        if given.only not in NAMES:
+            parser.error("--case needs --only FAMILY")
+        with tempfile.TemporaryDirectory() as place:
+            family = make(given.only, Path(place), use_backend(given.backend))
+            run_case(given.only, family, given.seed, given.case)
+        return 0
+    return _watch(names, given)
 
 
-def _families(place: Path, only: str | None):
-    made = {}
-    for form in FORMS:
-        if only in (None, form):
-            (place / form).mkdir()
-            made[form] = ReaderFuzz(form, place / form)
-    for name, kind in (("checkpoints", CheckpointFuzz), ("darknet_files", DarknetFuzz)):
-        if only in (None, name):
-            (place / name).mkdir()
-            made[name] = kind(place / name)
-    if not made:
-        raise SystemExit(f"--only must be one of {', '.join(FORMS)}, checkpoints, darknet_files")
-    return made
+def _watch(names: Sequence[str], given: argparse.Namespace) -> int:
+    """Run the cases in a child and say what became of them."""
+    context = multiprocessing.get_context("spawn")
+    counts = context.Array("q", len(names), lock=False)
+    running = context.Array("d", [-1.0, time.monotonic()], lock=False)  # which family, since when
+    child = context.Process(target=run_all, args=(list(names), vars(given), counts, running))
+    child.start()
+    told = time.monotonic()
+    late = False
+    while child.is_alive() and not late:
+        child.join(0.5)
+        late = running[0] >= 0 and time.monotonic() - running[1] > SECONDS
+        if time.monotonic() - told > 20:
+            told = time.monotonic()
+            print(f"{sum(counts)} cases", file=sys.stderr, flush=True)
+    if late:
+        child.kill()
+        child.join()
+    for name, count in zip(names, counts, strict=True):
+        print(f"{count:8} {name}")
+    if not late and child.exitcode == 0:
+        print(f"{given.backend}, seed {given.seed}: no fault in {sum(counts)} cases")
+        return 0
+    at = int(running[0])
+    if at >= 0:
+        what = f"took more than {SECONDS:.0f} s" if late else f"ended with {child.exitcode}"
+        print(
+            f"{names[at]}, case {counts[at]}: the process {what}; again:\n"
+            f"python -m tests.fuzz --backend {given.backend} --seed {given.seed} "
+            f"--only {names[at]} --case {counts[at]}"
+        )
+    return 1
 
 
 if __name__ == "__main__":
-    logging.getLogger("detcore").setLevel(logging.ERROR)  # thousands of warnings
     raise SystemExit(main())

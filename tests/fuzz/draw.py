@@ -1,4 +1,4 @@
-"""Random inputs of the fuzz: each case follows from its op and its number alone."""
+"""Random inputs of the ops: all of a case follows from its generator."""
 
 import math
 import random
@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .conftest import FLOATS, Backend
+from tests.ops.conftest import FLOATS, Backend
 
 PRIMES = (2, 3, 5, 7, 13, 31, 61, 97, 127, 257, 509)
 
@@ -15,8 +15,8 @@ PRIMES = (2, 3, 5, 7, 13, 31, 61, 97, 127, 257, 509)
 class Draw:
     """What a case is made of."""
 
-    def __init__(self, op: str, number: int, backend: Backend) -> None:
-        self.random = random.Random(f"{op} {number}")
+    def __init__(self, rng: random.Random, backend: Backend) -> None:
+        self.random = rng
         self.torch = torch.Generator().manual_seed(self.random.getrandbits(60))
         self.simulated = backend.simulated
         self.told: list[Any] = []  # what was chosen, for whoever asks why

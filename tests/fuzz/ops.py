@@ -1,37 +1,25 @@
-"""Random cases of every op against its reference: shapes, dtypes, layouts, ties, odd numbers.
+"""Random cases of every op against its reference: shapes, dtypes, layouts, ties, odd numbers."""
 
-A few of them run with the tests, on every backend. For longer:
-    python -m tests.ops.test_fuzz --minutes 10 --backend simt --seed 1
-A case is its number: what failed says how to run it again.
-"""
-
-import argparse
 import math
-import sys
-import time
-from collections import Counter
+import random
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-import pytest
 import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
 from detcore import ops, reference
-from detcore.ops import _route
-from detcore.ops._native import _C
 from detcore.ops.registry import CALLS, OPERATORS, STEMS
-
-from .conftest import SIMT, Backend
-from .draw import Draw
-from .test_box_codec import TOLERANCE as OF_CODEC
-from .test_decode_dense import BINS, CODECS
-from .test_decode_dense import case as dense_case
-from .test_paired_box_iou import KINDS
-from .test_roi_align import LAYOUTS
-from .test_roi_align import TOLERANCE as OF_POOLING
+from tests.fuzz.draw import Draw
+from tests.ops.conftest import Backend
+from tests.ops.test_box_codec import TOLERANCE as OF_CODEC
+from tests.ops.test_decode_dense import BINS, CODECS
+from tests.ops.test_decode_dense import case as dense_case
+from tests.ops.test_paired_box_iou import KINDS
+from tests.ops.test_roi_align import LAYOUTS
+from tests.ops.test_roi_align import TOLERANCE as OF_POOLING
 
 
 def close(got: Tensor, want: Tensor, rtol: float, atol: float) -> None:
@@ -315,52 +303,17 @@ CHECKS: dict[str, Callable[[Backend, Draw], None]] = {
 CHECKS |= {stem: partial(by_samples, stem) for stem in STEMS if stem not in CHECKS}
 
 
-def run_case(op: str, number: int, backend: Backend) -> None:
-    draw = Draw(op, number, backend)
-    try:
-        CHECKS[op](backend, draw)
-    except Exception as error:
-        again = f"python -m tests.ops.test_fuzz --backend {backend.name} --op {op} --case {number}"
-        raise AssertionError(
-            f"{op}, case {number} on {backend.name}, of {draw.told}: {error}\n{again}"
-        ) from error
+class OpFuzz:
+    """Cases of one of `CHECKS` on one way to the kernels."""
 
+    def __init__(self, op: str, backend: Backend) -> None:
+        self.op, self.backend = op, backend
 
-@pytest.mark.parametrize("op", CHECKS)
-def test_a_few_cases(backend: Backend, op: str) -> None:
-    for number in range(3 if backend.simulated else 8):
-        run_case(op, number, backend)
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m tests.ops.test_fuzz")
-    parser.add_argument("--backend", default=f"cpu-{_C.isa()}", help="cpu-<isa>, simt or cuda")
-    parser.add_argument("--minutes", type=float, default=1.0)
-    parser.add_argument("--seed", type=int, default=1, help="a million cases of each op apart")
-    parser.add_argument("--op", choices=CHECKS, help="this one alone")
-    parser.add_argument("--case", type=int, help="one case, and its traceback")
-    given = parser.parse_args()
-    backend = Backend(given.backend, "cuda" if given.backend == "cuda" else "cpu")
-    if backend.simulated:
-        assert SIMT is not None, "the stand-in is not built: make test"
-        _route._C = SIMT
-    elif given.backend.startswith("cpu-"):
-        _C.set_isa(given.backend.removeprefix("cpu-"))
-    names = [given.op] if given.op else list(CHECKS)
-    if given.case is not None:
-        return run_case(names[0], given.case, backend)
-    done, begin, told = Counter[str](), time.monotonic(), 0.0
-    while (passed := time.monotonic() - begin) < 60 * given.minutes:
-        for op in names:
-            run_case(op, given.seed * 1_000_000 + done[op], backend)
-            done[op] += 1
-        if passed - told > 20:
-            told = passed
-            print(f"{passed:5.0f} s: {sum(done.values())} cases", file=sys.stderr, flush=True)
-    print(f"{given.backend}, seed {given.seed}: no difference in {sum(done.values())} cases")
-    for op in names:
-        print(f"{done[op]:8} {op}")
-
-
-if __name__ == "__main__":
-    main()
+    def case(self, rng: random.Random) -> None:
+        draw = Draw(rng, self.backend)
+        try:
+            CHECKS[self.op](self.backend, draw)
+        except Exception as error:
+            raise AssertionError(
+                f"{self.op} on {self.backend.name}, of {draw.told}: {error}"
+            ) from error

@@ -1,0 +1,47 @@
+"""The process that runs the cases; `__main__` watches it."""
+
+import logging
+import resource
+import sys
+import tempfile
+import time
+import traceback
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tests.fuzz.families import make, run_case, use_backend
+
+MEMORY = 8 << 30  # bytes that the cases may add to what the imports take
+AT_ONCE = 20  # cases of a family before the next one's
+
+
+def run_all(names: list[str], given: dict[str, Any], counts: Any, running: Any) -> None:
+    """Run cases of all families in turn, and end with 1 at the first fault.
+
+    Args:
+        names: of the families. given: the command's seed, minutes, cases and backend.
+        counts: cases done, by family. running: which family runs a case, or -1, and since when.
+    """
+    logging.getLogger("detcore").setLevel(logging.CRITICAL)  # thousands of warnings
+    torch.set_num_threads(1)
+    backend = use_backend(given["backend"])
+    taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (taken + MEMORY, taken + MEMORY))
+    end = time.monotonic() + 60 * given["minutes"]
+    with tempfile.TemporaryDirectory() as place:
+        families = [make(name, Path(place), backend) for name in names]
+        open_ones = list(range(len(names)))
+        while open_ones and time.monotonic() < end:
+            for k in open_ones:
+                for _ in range(AT_ONCE):
+                    running[0], running[1] = k, time.monotonic()
+                    try:
+                        run_case(names[k], families[k], given["seed"], counts[k])
+                    except Exception:
+                        traceback.print_exc()
+                        sys.exit(1)
+                    counts[k] += 1
+                running[0] = -1.0
+            open_ones = [k for k in open_ones if counts[k] < (given["cases"] or sys.maxsize)]
