@@ -67,14 +67,30 @@ def test_every_operator_is_in_the_table() -> None:
     assert backward == {f"{name}_backward" for name in differentiable}
 
 
-@pytest.mark.parametrize("stem", STEMS)
-def test_a_stem_has_its_file_in_every_layer(stem: str) -> None:
-    for path in (
+def layers(stem: str) -> tuple[str, ...]:
+    return (
         *(f"csrc/kernels/include/detcore/{stem}.h", f"csrc/kernels/cpu/{stem}.cpp"),
         *(f"csrc/kernels/cuda/{stem}.cu", f"csrc/bindings/{stem}.cpp"),
         *(f"detcore/ops/{stem}.py", f"detcore/reference/{stem}.py", f"tests/ops/test_{stem}.py"),
         *(f"detcore/bench/ops/{stem}.py", f"benchmarks/ops/bench_{stem}.py"),
-    ):
+    )
+
+
+@pytest.mark.parametrize("stem", STEMS)
+def test_nothing_of_the_skeleton_is_left(stem: str) -> None:
+    left = [
+        f"{path}:{number}: {line.strip()}"
+        for path in (*layers(stem), "detcore/ops/registry.py", "tests/cpp/test_launchers.cpp")
+        if (ROOT / path).is_file()
+        for number, line in enumerate((ROOT / path).read_text(encoding="utf-8").splitlines(), 1)
+        if "TODO" in line
+    ]
+    assert not left, "scripts/new_op.py left this to be written:\n" + "\n".join(left)
+
+
+@pytest.mark.parametrize("stem", STEMS)
+def test_a_stem_has_its_file_in_every_layer(stem: str) -> None:
+    for path in layers(stem):
         # a pyramid is pooled by the kernels of one map
         shared = stem == "multiscale_roi_align" and path.startswith("csrc/kernels")
         assert shared or (ROOT / path).is_file(), path
@@ -94,7 +110,7 @@ def test_every_launcher_is_called_from_plain_cpp() -> None:
 def test_the_readme_names_every_public_op() -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     for operator in {call.operator for call in CALLS.values()} - {"box_iou_out"}:
-        assert re.search(rf"`{operator}[`(]", text), operator
+        assert re.search(rf"`{operator}[`(]", text), f"README's table of ops has no `{operator}`"
 
 
 @pytest.mark.parametrize(
