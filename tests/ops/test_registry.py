@@ -78,12 +78,14 @@ def layers(stem: str) -> tuple[str, ...]:
 
 @pytest.mark.parametrize("stem", STEMS)
 def test_nothing_of_the_skeleton_is_left(stem: str) -> None:
+    names = (stem, "".join(part.capitalize() for part in stem.split("_")) + "Params")
+    shared = ("detcore/ops/registry.py", "tests/cpp/test_launchers.cpp")
     left = [
         f"{path}:{number}: {line.strip()}"
-        for path in (*layers(stem), "detcore/ops/registry.py", "tests/cpp/test_launchers.cpp")
+        for path in (*layers(stem), *shared)
         if (ROOT / path).is_file()
         for number, line in enumerate((ROOT / path).read_text(encoding="utf-8").splitlines(), 1)
-        if "TODO" in line
+        if "TODO" in line and (path not in shared or any(name in line for name in names))
     ]
     assert not left, "scripts/new_op.py left this to be written:\n" + "\n".join(left)
 
@@ -135,11 +137,13 @@ def test_gradients_are_the_references(backend: Backend, name: str) -> None:
         ):
             tensors = [place(t) for t in given(name, torch.float64, n)]
             inputs = [tensors[k].requires_grad_() for k in call.gradients]
-            out = leaves(function(*tensors))[0]
-            ramp = torch.linspace(0, 1, out.numel(), dtype=torch.float64).view(out.shape)
-            found.append(
-                torch.autograd.grad(out, inputs, ramp.to(out.device), materialize_grads=True)
-            )
+            outs = [out for out in leaves(function(*tensors)) if out.requires_grad]
+            ramps = [
+                torch.linspace(0, 1 + k, out.numel(), dtype=torch.float64).view(out.shape)
+                for k, out in enumerate(outs)
+            ]
+            ramps = [ramp.to(out.device) for ramp, out in zip(ramps, outs, strict=True)]
+            found.append(torch.autograd.grad(outs, inputs, ramps, materialize_grads=True))
         assert_close(*found, torch.float64)
 
 
