@@ -3,13 +3,15 @@
     python scripts/new_op.py NAME
 
 One file per layer, from scripts/op_template/, and an entry in each list: the registry, the two
-packages' names, the C++ test of launchers. The skeleton takes boxes [N, 4] and gives [N] zeros;
-what is to be written is marked TODO. CONTRIBUTING.md tells the rest.
+packages' names, the C++ test of launchers. The skeleton takes boxes [N, 4] and would give [N]
+zeros; its kernels end in an error until that is taken out, and what is to be written is marked
+TODO. CONTRIBUTING.md tells the rest.
 """
 
 import argparse
 import keyword
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -23,11 +25,13 @@ OPERATOR = """    "new_op": Operator(
     ),
 """
 CALL = """    "new_op": Call(
-        "new_op", lambda on, b: on.new_op(b), lambda seed, n: [_boxes(n, seed)], (),
+        "new_op", lambda on, b: on.new_op(b),
+        lambda seed, n: [_boxes(n, seed)],
+        (),  # TODO: of two tensors or more, _names("new_op", "boxes", "others")
     ),
 """
 LAUNCHER = """void new_op(Side& s, int64_t n) {
-  NewOpParams p{};
+  NewOpParams p{};  // TODO: as the header has it
   p.boxes = s.put(boxes(n, 1)), p.n = n;
   float* out = s.room<float>(n);
   p.out = out;
@@ -36,6 +40,15 @@ LAUNCHER = """void new_op(Side& s, int64_t n) {
 }
 
 """
+NEXT = """
+It compiles as it is (make native-tests: the module, the C++ tests, the CPU stand-in), and fails:
+    pytest tests/ops tests/simt tests/bench tests/test_installed.py -k new_op
+says until it is right what is missing, first of all where a TODO is left. CONTRIBUTING.md,
+"Adding an op", has the order and where an op of other tensors than these is to be seen. When the
+operator's schema is final, two lists follow, and README's table of ops gets a line:
+    python scripts/write_stubs.py --write
+    python scripts/op_table.py --write
+    pytest tests/test_docs.py tests/test_kernel_sources.py tests/ops/test_registry.py"""
 # file, what stands in it once, what goes before that
 ENTRIES = (
     ("detcore/ops/registry.py", "}  # fmt: skip\n\nSTEMS", OPERATOR),
@@ -98,10 +111,19 @@ def main() -> None:
     ruff = [sys.executable, "-m", "ruff"]
     subprocess.run([*ruff, "check", "--quiet", "--fix", "--select", "I,RUF022", *python], cwd=ROOT)
     subprocess.run([*ruff, "format", "--quiet", *python], cwd=ROOT)
-    print(
-        f"next   make build, then python scripts/write_stubs.py > detcore/_C.pyi and "
-        f"pytest -k {name}: fails until the TODOs are done"
-    )
+    lay_out_native([*(p for p in planned(name) if p.suffix != ".py"), *map(ROOT.joinpath, texts)])
+    print(NEXT.replace("new_op", name))
+
+
+def lay_out_native(paths: list[Path]) -> None:
+    """clang-format, if it is there: names of any length then keep to the lines' length."""
+    native = [str(p) for p in paths if p.suffix in {".h", ".cpp", ".cu"}]
+    clang_format = shutil.which("clang-format", path=str(Path(sys.executable).parent))
+    clang_format = clang_format or shutil.which("clang-format")
+    if clang_format and (ROOT / ".clang-format").exists():
+        subprocess.run([clang_format, "-i", *native], cwd=ROOT)
+    else:
+        print("note   no clang-format here: `make format` lays out the C++ files")
 
 
 if __name__ == "__main__":

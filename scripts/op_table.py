@@ -1,11 +1,19 @@
 """Where each op is, as the table that CONTRIBUTING.md shows.
 
-    python scripts/op_table.py
+    python scripts/op_table.py [--write]
 
+--write: into CONTRIBUTING.md; else it is printed.
 tests/test_docs.py holds the document to it.
 """
 
-from detcore.ops.registry import CALLS, OPERATORS, STEMS
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))  # this clone's ops, also where another one is installed
+from detcore.ops.registry import CALLS, OPERATORS, STEMS  # noqa: E402
+
+BEGIN, END = "<!-- scripts/op_table.py -->\n", "<!-- end of ops -->\n"
 
 
 def functions(stem: str) -> list[str]:
@@ -29,5 +37,15 @@ def table() -> str:
     return "\n".join(lines)
 
 
+def write() -> Path:
+    document = ROOT / "CONTRIBUTING.md"
+    before, begin, rest = document.read_text(encoding="utf-8").partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not end:
+        raise SystemExit(f"op_table: {document} has no {BEGIN.strip()} before {END.strip()}")
+    document.write_text(before + begin + table() + "\n" + end + after, encoding="utf-8")
+    return document
+
+
 if __name__ == "__main__":
-    print(table())
+    print(f"wrote {write()}" if "--write" in sys.argv else table())

@@ -1,13 +1,19 @@
 """Signatures of the extension's entries, from the schemas of the registered operators.
 
-    python scripts/write_stubs.py > detcore/_C.pyi
+    python scripts/write_stubs.py [--write]
 
+--write: into detcore/_C.pyi; else they are printed.
 tests/test_docs.py holds the file to it.
 """
 
+import sys
+from pathlib import Path
+
 import torch
 
-from detcore.ops.registry import OPERATORS
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))  # this clone's ops, also where another one is installed
+from detcore.ops.registry import OPERATORS  # noqa: E402
 
 HEAD = '''"""The extension module: an entry per operator of csrc/bindings, and facts of the build.
 
@@ -59,4 +65,10 @@ def stub(operator: str) -> str:
 
 
 if __name__ == "__main__":
-    print("\n".join([HEAD, *map(stub, sorted(OPERATORS))]))
+    stubs = "\n".join([HEAD, *map(stub, sorted(OPERATORS))]) + "\n"
+    if "--write" in sys.argv:
+        file = ROOT / "detcore/_C.pyi"
+        file.write_text(stubs, encoding="utf-8")
+        print(f"wrote {file}")
+    else:
+        print(stubs, end="")

@@ -24,11 +24,12 @@ def test_contributing_holds_the_table_of_cuda_limits() -> None:
 
 
 def test_stubs_are_the_schemas() -> None:
-    assert (ROOT / "detcore/_C.pyi").read_text(encoding="utf-8") == printed_by("write_stubs.py")
+    held = (ROOT / "detcore/_C.pyi").read_text(encoding="utf-8")
+    assert held == printed_by("write_stubs.py"), "run python scripts/write_stubs.py --write"
 
 
 def test_contributing_holds_the_table_of_ops() -> None:
     text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
     _, after = text.split("<!-- scripts/op_table.py -->\n")
     held, _ = after.split("<!-- end of ops -->\n")
-    assert held == printed_by("op_table.py")
+    assert held == printed_by("op_table.py"), "run python scripts/op_table.py --write"

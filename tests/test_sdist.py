@@ -52,6 +52,7 @@ def test_holds_what_a_build_reads(sdist: Path) -> None:
         "cmake/*.*",
         "detcore/**/*.py",
         "detcore/**/*.pyi",
+        "scripts/op_template/**/*.*",
         "tests/**/*.*",
     ):
         wanted |= {

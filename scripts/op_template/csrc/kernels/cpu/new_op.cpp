@@ -19,7 +19,7 @@ Status new_op(const NewOpParams& p, const Executor& executor) {
       const auto value = box.x1 - box.x1;  // TODO
       value.store(static_cast<T*>(p.out) + i, count);
     });
-    return Status{};
+    return Status{"its CPU kernel is still the skeleton's"};  // TODO: Status{}
   });
 }
 
