@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+import torch
 from PIL import Image
 
 from detcore.data import DataError, load
@@ -146,16 +148,38 @@ FORMS: dict[str, Build] = {
     "folder": folder,
 }
 _READERS = {"darknet": "yolo", "multilabel_json": "multilabel"}
+# What the sound sets hold: split, then per image its classes and boxes; of a classification set the
+# classes alone.
+_HALF = [4.8, 3.2, 7.2, 4.8]
+SOUND: dict[str, dict[str, list[tuple[list[int], list[list[float]]]]]] = {
+    "coco": {"train": [([1, 1], [[1, 2, 6, 6], [1, 1, 5, 5]])]},
+    "voc": {"train": [([1], [[1, 2, 9, 7]])]},
+    "yolo": {split: [([1, 2], [_HALF, [1.2, 0.8, 2.4, 1.6]])] for split in ("train", "val", "all")},
+    "darknet": {"train": [([1], [_HALF])]},
+    "openimages": {"train": [([1], [[1.2, 1.6, 6, 4.8]])]},
+    "kitti": {"train": [([1], [[1, 1, 9, 7]])]},
+    "cityscapes": {"train": [([], [])]},  # a group alone, which is a crowd
+    "csv": {"train": [([1], [[1, 2, 9, 7]])]},
+    "multilabel": {"train": [([1, 1], [])]},
+    "multilabel_json": {"train": [([1], [])]},
+    "folder": {
+        "train": [([k], []) for k in (0, 1, 1, 1, 1)],
+        "val": [([k], []) for k in (0, 1)],
+        "all": [([k], []) for k in (0, 0, 1, 1, 1, 1, 1)],
+    },
+}
 
 
 class ReaderFuzz:
     """Cases of one form in a folder; each leaves the folder as it was."""
 
     def __init__(self, form: str, root: Path) -> None:
-        self.root, self.spec = root, f"{_READERS.get(form, form)}:{root}"
+        self.form, self.root = form, root
+        self.spec = f"{_READERS.get(form, form)}:{root}"
         self.split = "train" if form == "openimages" else "all"
         self.sound = {file: file.read_bytes() for file in FORMS[form](root)}
-        self.read(tolerant=False)  # what was built can be read
+        self.cases = 0
+        self.compare()
 
     def case(self, rng: random.Random) -> None:
         """One case; raises AssertionError, or whatever a reader lets out."""
@@ -169,8 +193,24 @@ class ReaderFuzz:
             assert said.startswith(str(self.root)), said  # it names the file
         finally:
             file.write_bytes(self.sound[file])
+        self.cases += 1
+        if self.cases % 100 == 0:
+            self.compare()
         took = time.perf_counter() - started
         assert took < SECONDS, f"{took:.0f} s for {file}"
+
+    def compare(self) -> None:
+        """What the sound files hold is what was written."""
+        for split, wanted in SOUND[self.form].items():
+            data = load(self.spec, split)
+            assert len(data) == len(wanted), f"{self.form}, {split}: {len(data)} images"
+            for k, (classes, boxes) in enumerate(wanted):
+                _, target = data[k]
+                labels = torch.as_tensor(target.get("labels", target.get("label"))).view(-1)
+                assert labels.tolist() == classes, f"{self.form}, {split}, image {k}: {labels}"
+                found = target["boxes"].tolist() if "boxes" in target else []
+                near = [[pytest.approx(side, abs=1e-5) for side in box] for box in boxes]
+                assert found == near, f"{self.form}, {split}, image {k}: {found}"
 
     def read(self, tolerant: bool) -> None:
         data = load(self.spec, self.split, faults=Faults(tolerant=tolerant))
