@@ -16,7 +16,7 @@ NATIVE_SOURCES = $$(git ls-files --cached --others --exclude-standard --deduplic
 export PATH := $(BIN):$(PATH)
 
 .PHONY: help build demo test test-all test-oldest test-arm test-cuda12 bench gpu gpu-dry wheel sdist lint format \
-	clean native-tests
+	clean native-tests test-sanitize
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -103,6 +103,9 @@ test-arm: $(VENV)/.ready  ## the kernels on 64-bit ARM under qemu, NEON lanes to
 		-DDETCORE_PYTHON_SITE=$$($(PY) -c "import sysconfig; print(sysconfig.get_path('purelib'))") >/dev/null
 	@cmake --build build/aarch64
 	@ctest --test-dir build/aarch64 --output-on-failure --no-tests=error
+
+test-sanitize: $(VENV)/.ready  ## the CPU kernels and bindings under ASan, UBSan and TSan (about 25 minutes the first time)
+	@PY=$(PY) sh scripts/sanitize.sh
 
 test-cuda12: $(VENV)/.ready  ## the CUDA sources read with CUDA 12's headers by clang-19 (Debian; installs as root)
 	@PYTHON=$(PY) sh scripts/check_cuda12.sh
