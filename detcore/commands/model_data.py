@@ -88,6 +88,7 @@ def located(spec: str) -> str:
 
 
 def check_classes(there: list[str], wanted: list[str], spec: str) -> None:
+    """Raise UsageError unless the data has exactly the model's classes, in the same order."""
     if there != wanted:
         raise UsageError(
             f"{spec} has the classes {', '.join(there)}, the model {', '.join(wanted)}"

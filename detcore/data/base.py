@@ -205,13 +205,16 @@ class FileDetection(DetectionDataset):
         return len(self.records)
 
     def record(self, index: int) -> Record:
+        """The boxes and labels of one image, in pixels of the original file."""
         return self.records[index]
 
     def image(self, index: int) -> Tensor:
+        """One image as uint8 [3, H, W], RGB. Raises DamagedImage if it cannot be decoded."""
         rec = self.records[index]
         return read_image(self.paths[index], (rec.width, rec.height))
 
     def path(self, index: int) -> Path:
+        """The file of one image."""
         return self.paths[index]
 
     def add(self, record: Record, path: Path) -> None:

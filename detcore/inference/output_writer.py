@@ -61,10 +61,12 @@ class Gallery:
 
     @property
     def is_picture(self) -> bool:
+        """Whether the output is one picture file."""
         return self.suffix in _PICTURE_OUT and not self.is_folder
 
     @property
     def is_video(self) -> bool:
+        """Whether the output is one video file."""
         return self.suffix in _VIDEO_OUT and not self.is_folder
 
     def __enter__(self) -> Gallery:

@@ -40,6 +40,7 @@ class Tiles:
 
     @property
     def height_width(self) -> tuple[int, int]:
+        """(height, width) of a tile, pixels."""
         return (self.size, self.size) if isinstance(self.size, int) else self.size
 
     def of(self, height: int, width: int) -> list[Box]:

@@ -73,6 +73,7 @@ class Cascade(nn.Module):
     def forward(
         self, images: Sequence[Tensor], targets: Sequence[Target] | None = None
     ) -> dict[str, Tensor] | list[dict[str, Tensor]]:
+        """Losses in training, detections in evaluation: see the class."""
         check_images(images)
         if self.training:
             check_box_targets(images, targets, self.num_classes)

@@ -86,6 +86,7 @@ class Classifier(nn.Module):
     def forward(
         self, images: Sequence[Tensor], targets: Sequence[Target] | None = None
     ) -> dict[str, Tensor] | list[dict[str, Tensor]]:
+        """Losses in training, scores and labels in evaluation: see the class."""
         check_images(images, self.preprocess.channels)
         if self.training:
             check_class_targets(images, targets, self.num_classes, multilabel=self.multilabel)
@@ -115,6 +116,7 @@ class Classifier(nn.Module):
 
     @property
     def top_k(self) -> int:
+        """How many of the best classes are named; may be set. 1 for a multi-label model."""
         return self._top_k
 
     @top_k.setter
@@ -130,6 +132,7 @@ class Classifier(nn.Module):
 
     @property
     def score_threshold(self) -> float | Sequence[float]:
+        """The score above which a multi-label model names a class; may be set."""
         return self._score_threshold
 
     @score_threshold.setter

@@ -35,6 +35,7 @@ class Detector(nn.Module, ABC):
     def forward(
         self, images: Sequence[Tensor], targets: Sequence[Target] | None = None
     ) -> dict[str, Tensor] | list[dict[str, Tensor]]:
+        """Losses in training, detections in evaluation: see the class."""
         check_images(images, self.preprocess.channels)
         if not self.training:
             return self.detect(images).per_image() if len(images) else []
@@ -75,6 +76,7 @@ class FixedShape(nn.Module):
         self.detector: Any = detector.eval()
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Boxes [B, K, 4], scores [B, K], labels [B, K] and counts [B] of images [B, C, H, W]."""
         # a plain tuple: a saved graph knows no classes of ours
         boxes, scores, labels, counts = self.detector.detect(images)
         return boxes, scores, labels, counts

@@ -148,6 +148,7 @@ class FasterRCNN(Detector):
     def losses(
         self, maps: list[Tensor], batch: ImageBatch, targets: Sequence[Target]
     ) -> dict[str, Tensor]:
+        """Losses of the RPN and the box head, from the backbone's maps [B, C_i, H_i, W_i]."""
         maps = self.neck(maps)
         logits, deltas = self.predict_anchors(maps)
         boxes, counts = self.propose(logits, deltas, batch)
@@ -159,6 +160,7 @@ class FasterRCNN(Detector):
         return losses | self._box_losses(maps, proposals, gt_boxes, gt_labels, seeds)
 
     def detections(self, maps: list[Tensor], batch: ImageBatch) -> Detections:
+        """Detections in fixed shapes, from the backbone's maps [B, C_i, H_i, W_i]."""
         maps = self.neck(maps)
         boxes, counts = self.propose(*self.predict_anchors(maps), batch)
         if not torch.compiler.is_compiling():

@@ -33,6 +33,7 @@ class MultiTask(nn.Module):
     def forward(
         self, images: Sequence[Tensor], targets: Sequence[Target] | None = None
     ) -> dict[str, Tensor] | list[dict[str, Tensor]]:
+        """Losses of both members in training, detections with image labels in evaluation."""
         check_images(images, self.detector.preprocess.channels)
         if self.training:
             check_box_targets(images, targets, self.detector.num_classes)

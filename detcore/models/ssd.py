@@ -129,6 +129,7 @@ class SSD(Detector):
     def losses(
         self, maps: list[Tensor], batch: ImageBatch, targets: Sequence[Target]
     ) -> dict[str, Tensor]:
+        """Class and box loss, from the backbone's maps [B, C_i, H_i, W_i]."""
         logits, deltas = self.predict(maps)
         grids = self.anchors(logits, batch)
         levels = zip(grids, logits, strict=True)
@@ -153,6 +154,7 @@ class SSD(Detector):
         return {"loss_class": classes, "loss_box": box}
 
     def detections(self, maps: list[Tensor], batch: ImageBatch) -> Detections:
+        """Detections in fixed shapes, from the backbone's maps [B, C_i, H_i, W_i]."""
         logits, deltas = self.predict(maps)
         levels = zip(deltas, self.anchors(deltas, batch), strict=True)
         boxes = [

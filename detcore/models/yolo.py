@@ -120,6 +120,7 @@ class YOLO(Detector):
         )
 
     def detections(self, maps: list[Tensor], batch: ImageBatch) -> Detections:
+        """Detections in fixed shapes, from the backbone's maps [B, C_i, H_i, W_i]."""
         head = self.head if self.one_to_one_head is None else self.one_to_one_head
         boxes, scores = self._decode(_run(head, self.neck(maps)))
         return self.postprocess(boxes, scores, batch)
@@ -143,6 +144,7 @@ class YOLO(Detector):
     def losses(
         self, maps: list[Tensor], batch: ImageBatch, targets: Sequence[Target]
     ) -> dict[str, Tensor]:
+        """Box, objectness and class loss, from the backbone's maps [B, C_i, H_i, W_i]."""
         maps = self.neck(maps)
         sizes = [(m.shape[2], m.shape[3]) for m in maps]
         like = batch.images.new_empty((), dtype=torch.float32)

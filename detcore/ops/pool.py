@@ -26,11 +26,13 @@ class RoIAlign(nn.Module):
         self.aligned = aligned
 
     def forward(self, input: Tensor, rois: Tensor | list[Tensor]) -> Tensor:
+        """`roi_align` of a map [N, C, H, W] at regions [K, 5], or a list of [L_i, 4]."""
         return roi_align(
             input, rois, self.output_size, self.spatial_scale, self.sampling_ratio, self.aligned
         )
 
     def extra_repr(self) -> str:
+        """The settings, for `print(module)`."""
         return (
             f"output_size={self.output_size}, spatial_scale={self.spatial_scale}, "
             f"sampling_ratio={self.sampling_ratio}, aligned={self.aligned}"
@@ -70,6 +72,7 @@ class MultiScaleRoIAlign(nn.Module):
         boxes: list[Tensor],
         image_shapes: Sequence[tuple[int, int]],
     ) -> Tensor:
+        """[K, C, *output_size] of a mapping of maps, boxes per image and image sizes."""
         if not isinstance(x, Mapping):
             raise TypeError(f"MultiScaleRoIAlign: x must be a mapping, got {type(x).__name__}")
         features = [x[name] for name in self.featmap_names if name in x]

@@ -44,6 +44,7 @@ class RPNHead(nn.Module):
         self.deltas = prediction_conv(in_channels, anchors_per_cell * 4)
 
     def forward(self, maps: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        """Objectness logits [B, A, H, W] and deltas [B, 4A, H, W] of each map."""
         hidden = [self.convs(m) for m in maps]
         return [self.logits(h) for h in hidden], [self.deltas(h) for h in hidden]
 
@@ -91,6 +92,7 @@ class SSDHead(nn.Module):
             nn.init.constant_(conv.bias[0::num_classes], background)  # type: ignore[index]
 
     def forward(self, maps: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        """Class logits [B, A * C, H, W] and deltas [B, 4A, H, W] of each map."""
         hidden = [tower(m) for tower, m in zip(self.towers, maps, strict=True)]
         logits = [conv(h) for conv, h in zip(self.logits, hidden, strict=True)]
         deltas = [conv(h) for conv, h in zip(self.deltas, hidden, strict=True)]
@@ -142,6 +144,7 @@ class YOLOHead(nn.Module):
         nn.init.constant_(self.classes.bias, prior_bias(0.1))  # type: ignore[arg-type]
 
     def forward(self, maps: list[Tensor]) -> list[Tensor]:
+        """Raw predictions [B, A * (5 + C), H, W] of each map, as `decode_dense` reads them."""
         out = []
         for m in maps:
             place, name = self.box_branch(m), self.class_branch(m)
@@ -188,6 +191,7 @@ class BoxHead(nn.Module):
             nn.init.zeros_(layer.bias)
 
     def forward(self, regions: Tensor) -> tuple[Tensor, Tensor]:
+        """Class logits [R, C] and deltas [R, 4C] of pooled regions [R, channels, side, side]."""
         hidden = self.hidden(regions)
         return self.logits(hidden), self.deltas(hidden)
 
@@ -216,6 +220,7 @@ class ClassifierHead(nn.Module):
         self.logits = nn.Linear(width or in_channels, num_classes)
 
     def forward(self, features: Tensor) -> Tensor:
+        """Logits [B, C] of a map [B, channels, H, W]."""
         return self.logits(self.dropout(self.hidden(features.mean(dim=(2, 3)))))
 
 

@@ -70,6 +70,7 @@ class L2Norm(nn.Module):
         self.scale = nn.Parameter(torch.full((channels,), scale))
 
     def forward(self, x: Tensor) -> Tensor:
+        """[B, C, H, W], each pixel's channels divided by their L2 norm and scaled."""
         return self.scale.view(1, -1, 1, 1) * F.normalize(x)
 
 

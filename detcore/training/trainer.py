@@ -48,9 +48,15 @@ class TrainResult:
 class Watcher(Protocol):
     """Is told how a run goes: see `detcore.commands.console_tables`."""
 
-    def step(self, row: dict[str, float], remaining: float | None, share: float) -> None: ...
+    def step(self, row: dict[str, float], remaining: float | None, share: float) -> None:
+        """Called after each step of the optimizer.
 
-    def evaluated(self, step: int, metrics: Json) -> None: ...
+        row: the log's row (step, seconds, lr, loss, ...). remaining: seconds left, None if unknown.
+        share: how much of the run is done, 0..1.
+        """
+
+    def evaluated(self, step: int, metrics: Json) -> None:
+        """Called after each evaluation, with the step and the figures by name."""
 
 
 def train(

@@ -105,6 +105,7 @@ class Darknet(nn.Module):
     def forward(
         self, images: Sequence[Tensor], targets: Sequence[Target] | None = None
     ) -> list[dict[str, Tensor]]:
+        """Detections of images [C, H, W] in 0..1: a dict of boxes, scores, labels for each."""
         if self.training:
             raise ValueError("Darknet: evaluation mode wanted (call eval()), got training mode")
         check_images(images)

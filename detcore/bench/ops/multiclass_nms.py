@@ -14,6 +14,7 @@ YOLO = (0.05, 0.6, 300, 100)
 
 
 def cases() -> Iterator[Case]:
+    """The benchmark cases of this stem: inputs, rivals, goals."""
     for work, make, settings, must in (
         (
             "SSDLite's 3,234 anchors x 91 classes",

@@ -78,15 +78,19 @@ class Folder(ClassificationDataset):
         return len(self.samples)
 
     def image(self, index: int) -> Tensor:
+        """One image as uint8 [3, H, W], RGB. Raises DamagedImage if it cannot be decoded."""
         return read_image(self.path(index))
 
     def label(self, index: int) -> Tensor:
+        """The class index, an int64 scalar: the position of the folder's name in `classes`."""
         return torch.tensor(self.samples[index][2])
 
     def image_id(self, index: int) -> int:
+        """A number that stays the same for a file when images are left out."""
         return self.samples[index][0]
 
     def path(self, index: int) -> Path:
+        """The file of one image."""
         return self.samples[index][1]
 
 

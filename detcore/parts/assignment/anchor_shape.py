@@ -60,6 +60,7 @@ class AnchorAssigner(nn.Module):
     def forward(
         self, boxes: Tensor, gt_boxes: Tensor, grid_sizes: Sequence[tuple[int, int]]
     ) -> tuple[Tensor, Tensor]:
+        """The match [N] of each prediction [N, 4] (or BACKGROUND, BETWEEN), and its IoU [N]."""
         count = sum(h * w * a for (h, w), a in zip(grid_sizes, self.counts, strict=True))
         if boxes.shape != (count, 4):
             raise ValueError(

@@ -96,6 +96,7 @@ class Backbone(nn.Module):
         return cls(name, _indices_of(name, strides), **options)
 
     def forward(self, images: Tensor) -> list[Tensor]:
+        """Maps [B, C_i, H_i, W_i] of images [B, C, H, W], finest first."""
         maps = self.body(images)
         return [m.permute(0, 3, 1, 2).contiguous() if self._channels_last else m for m in maps]
 
