@@ -83,7 +83,7 @@ def generalized_box_iou(boxes1: Tensor, boxes2: Tensor, *, out: Tensor | None = 
         ValueError: for a wrong shape, dtype or device.
 
     Edge cases:
-        Two identical boxes of zero area give NaN, as do NaN coordinates.
+        Two boxes of zero area give NaN, as do NaN coordinates.
 
     Cost:
         As `box_iou`.

@@ -178,8 +178,11 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
 def _same(path: Path, then: dict[str, Any], now: dict[str, Any]) -> None:
     changed = [key for key in {**then, **now} if then.get(key) != now.get(key)]
     if changed:
-        faults = "; ".join(f"{k} was {then.get(k)!r}, now {now.get(k)!r}" for k in changed)
-        raise CheckpointError(f"{path}: a run goes on as it began, but {faults}")
+        faults = "; ".join(
+            f"started with {k} {then.get(k)!r}, not {now.get(k)!r}: resume with {then.get(k)!r}"
+            for k in changed
+        )
+        raise CheckpointError(f"{path}: {faults}")
 
 
 def _fill(optimizer: Optimizer, tensors: dict[str, Tensor]) -> None:
