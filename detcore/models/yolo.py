@@ -58,7 +58,7 @@ class YOLO(Detector):
         pretrained: load published weights into a backbone given by name or mapping.
 
     forward(images, targets): see `Detector`; the losses are loss_box, loss_objectness and
-    loss_class, with one_to_one also each as loss_one_to_one_...
+    loss_class, with one_to_one also each as ``loss_one_to_one_...``
     """
 
     def __init__(

@@ -45,7 +45,7 @@ def multiscale_roi_align(
         aligned: shift by half a pixel (torchvision's pooler does not).
 
     Returns:
-        [K, C, *output_size] in the dtype and memory format of the features, in the order of the
+        [K, C, height, width] in the dtype and memory format of the features, in the order of the
         boxes. Differentiable once in the features, not in the boxes.
 
     Raises:

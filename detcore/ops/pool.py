@@ -15,8 +15,8 @@ class RoIAlign(nn.Module):
     Args:
         output_size, spatial_scale, sampling_ratio, aligned: as in `roi_align`.
 
-    Called with a map [N, C, H, W] and boxes [K, 5], or a list of [L_i, 4], it returns [K, C,
-        *output_size]. Deterministic. The same signature as torchvision.ops.RoIAlign.
+    Called with a map [N, C, H, W] and boxes [K, 5], or a list of [L_i, 4], it returns
+    [K, C, height, width]. Deterministic. The same signature as torchvision.ops.RoIAlign.
 
     Example:
         >>> import torch
@@ -61,9 +61,9 @@ class MultiScaleRoIAlign(nn.Module):
         output_size, sampling_ratio, canonical_scale, canonical_level: as in `multiscale_roi_align`.
 
     Called with x (names to maps [N, C, H_l, W_l]), boxes (a list of [L_i, 4], xyxy in pixels, one
-        per image) and image_shapes (a list of (height, width)), it returns [sum of L_i, C,
-        *output_size] in the order of the boxes. Deterministic. The same signature as
-        torchvision.ops.MultiScaleRoIAlign.
+    per image) and image_shapes (a list of (height, width)), it returns
+    [sum of L_i, C, height, width] in the order of the boxes. Deterministic. The same signature as
+    torchvision.ops.MultiScaleRoIAlign.
 
     Example:
         >>> import torch
@@ -97,7 +97,7 @@ class MultiScaleRoIAlign(nn.Module):
         boxes: list[Tensor],
         image_shapes: Sequence[tuple[int, int]],
     ) -> Tensor:
-        """[K, C, *output_size] of a mapping of maps, boxes per image and image sizes."""
+        """[K, C, height, width] of a mapping of maps, boxes per image and image sizes."""
         if not isinstance(x, Mapping):
             raise TypeError(f"MultiScaleRoIAlign: x must be a mapping, got {type(x).__name__}")
         features = [x[name] for name in self.featmap_names if name in x]

@@ -36,7 +36,7 @@ def roi_align(
         aligned: shift by half a pixel, so that pixel centres lie at .5 (detectron2's default).
 
     Returns:
-        [K, C, *output_size] in the dtype and memory format of `input`. Differentiable once in
+        [K, C, height, width] in the dtype and memory format of `input`. Differentiable once in
         `input`, without atomics; not differentiable in the boxes.
 
     Raises:
