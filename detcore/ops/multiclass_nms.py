@@ -56,7 +56,7 @@ def multiclass_nms(
         capture it. Deterministic.
 
     Equivalents:
-        The body of torchvision.models.detection.SSD.postprocess_detections after the softmax, which
+        The body of SSD.postprocess_detections in torchvision after the softmax, which
         loops over images and classes in Python. mmdet's multiclass_nms has the same purpose.
 
     Example:

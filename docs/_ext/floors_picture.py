@@ -22,23 +22,24 @@ def pictures() -> Iterator[tuple[str, bytes]]:
         places = {}
         for height, rooms in enumerate(HOUSE["FLOORS"]):
             for k, room in enumerate(rooms):
-                places[room] = (3.0 * (k - (len(rooms) - 1) / 2), float(height))
+                # one that reaches down past several floors stands aside
+                reach = max((height - HOUSE["FLOOR_OF"][t] for t in edges[room]), default=0)
+                aside = -3.2 if len(rooms) == 1 and reach > 4 else 0.0
+                places[room] = (aside + 3.0 * (k - (len(rooms) - 1) / 2), float(height))
         for room, (x, y) in places.items():
             axes.text(
-                x, y, room, ha="center", va="center", color=ink, fontsize=11,
+                x, y, room, ha="center", va="center", color=ink, fontsize=11, zorder=3,
                 bbox={"boxstyle": "round,pad=0.35", "facecolor": fill, "edgecolor": line},
             )  # fmt: skip
         for room, targets in edges.items():
             for target in targets:
                 (x0, y0), (x1, y1) = places[room], places[target]
-                # a longer arrow bends around the rooms between
-                bend = 0.0 if y0 - y1 <= 1 or x0 != x1 else 0.12 * (y0 - y1) / 2
+                arrow = {"arrowstyle": "->", "color": line, "linewidth": 1.1, "shrinkA": 0}
                 axes.annotate(
-                    "", (x1, y1 + 0.24), (x0, y0 - 0.24),
-                    arrowprops={"arrowstyle": "->", "color": line, "linewidth": 1.1, "alpha": 0.9,
-                                "connectionstyle": f"arc3,rad={bend}", "shrinkA": 0, "shrinkB": 0},
+                    "", (x1, y1 + 0.24), (x0, y0 - 0.24), zorder=1,
+                    arrowprops=arrow | {"shrinkB": 0, "connectionstyle": "arc3,rad=0"},
                 )  # fmt: skip
-        axes.set(xlim=(-4.2, 4.2), ylim=(-0.6, len(HOUSE["FLOORS"]) - 0.4))
+        axes.set(xlim=(-4.4, 3.2), ylim=(-0.6, len(HOUSE["FLOORS"]) - 0.4))
         axes.axis("off")
         out = io.BytesIO()
         figure.savefig(out, dpi=125, transparent=True)

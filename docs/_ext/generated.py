@@ -50,7 +50,7 @@ class Picture(Directive):
         shows = " ".join(self.content)
         if not shows:
             raise self.error("a picture needs a sentence that says what it shows")
-        return [
+        images = [
             nodes.image(
                 uri=f"/_generated/pictures/{self.arguments[0]}-{theme}.png",
                 alt=shows,
@@ -58,6 +58,7 @@ class Picture(Directive):
             )
             for theme in op_pictures.INK
         ]
+        return [nodes.container("", *images, classes=["wide-picture"])]
 
 
 def setup(app: Any) -> dict[str, Any]:
