@@ -32,7 +32,7 @@ class Gallery:
 
     Args:
         out: None for nowhere; a .png, .jpg, .webp, .bmp or .tif for one picture; a .mp4 or .avi
-            for one video; else a folder, which gets a PNG a picture or frame, and of several
+            for one video; else a folder, which gets a PNG per picture or frame, and of several
             pictures ``overview.png`` of the first sixteen.
         classes: all class names, for their colours.
         pictures: how many come. videos: how many of these are videos or streams.
@@ -149,7 +149,7 @@ def overwritten(
 
     Args:
         folder: need not be there. sources: what is to have a file each by `free_name`, a video
-            one a frame. suffix: of these. more: names of other files.
+            one per frame. suffix: of these. more: names of other files.
     """
     if not folder.is_dir():
         return []

@@ -81,7 +81,7 @@ def predict_tiled(
             any image: its own image size shows objects as large as they are, half of it doubles
             them.
         overlap: the least share of a tile that its neighbour sees too, 0 to below 1.
-        batch_size: tiles a call of the model.
+        batch_size: tiles per call of the model.
         whole: predict the whole image as well.
         iou_threshold: of the NMS that merges.
         score: detections below this confidence are dropped before merging, so that what is merged
@@ -131,7 +131,7 @@ def merge_tiles(
 
     1. A cut box is dropped if an uncut one of its class covers more than half of its area: the
        object was seen whole in a neighbouring tile or in the whole image.
-    2. Of the rest, cut and uncut alike, `batched_nms` keeps the best a class.
+    2. Of the rest, cut and uncut alike, `batched_nms` keeps the best per class.
 
     So a part that nothing explains stays, and a neighbour of the same class is not taken for the
     same object unless it lies over it. Which box explains does not depend on scores: drop what is

@@ -20,7 +20,7 @@ class Classifier(nn.Module):
 
     Args:
         num_classes: classes C, labels 0..C - 1: an image always shows one, there is no background.
-        multilabel: any number of classes an image, each on its own, instead of exactly one.
+        multilabel: any number of classes per image, each on its own, instead of exactly one.
         backbone: a name, a mapping of arguments, or a module to share: see `as_backbone`.
         image_size: images are brought to image_size x image_size pixels inside the model.
         resize: not None: the shorter side is brought to this first, antialiased, and the square cut

@@ -48,8 +48,8 @@ class FasterRCNN(Detector):
         rpn_depth: convolutions before the RPN's predictions.
         head_convs, head_layers, head_width: of the box head: 3x3 convolutions with batch norm,
             then fully connected layers and their width.
-        proposals: how many regions an image reach the box head; in training `box_samples` of them
-            are learnt from. rpn_samples: anchors an image that the RPN learns from.
+        proposals: how many regions per image reach the box head; in training `box_samples` of them
+            are learnt from. rpn_samples: anchors per image that the RPN learns from.
         rpn_candidates, rpn_score_threshold: of each level the best so many anchors of at least
             this probability reach the RPN's NMS.
         mean, std: of the images' channels; None: ImageNet's.
@@ -282,6 +282,6 @@ def _neck(
 
 
 def _stride(m: Tensor, batch: ImageBatch) -> tuple[int, int]:
-    """Whole pixels a cell, cut down as torchvision's AnchorGenerator does it."""
+    """Whole pixels per cell, cut down as torchvision's AnchorGenerator does it."""
     height, width = batch.padded_size
     return height // m.shape[2], width // m.shape[3]

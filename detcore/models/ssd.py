@@ -45,7 +45,7 @@ class SSD(Detector):
         anchor_sizes: not None: that side of each level in pixels, and one number more, which the
             last level's larger square is made from. No box is longer than image_size then.
         aspect_ratios: of the default boxes beside the squares, each with its inverse; of all
-            levels, or a list of lists, one a level.
+            levels, or a list of lists, one per level.
         strides: pixels between each level's cells; None: as many as make the map span the image.
         head_width: channels of the convolution before the predictions; None: the paper's bare ones.
         norm: group norm in the extra levels; without it they have biases, as in the paper.

@@ -44,7 +44,7 @@ class YOLO(Detector):
             itself has no background class.
         backbone: a name, a mapping of arguments, or a module to share: see `as_backbone`.
         image_size: length of an image's longer side inside the model, pixels.
-        anchors: None: anchor-free; or one list a level of (width, height), pixels of the model's
+        anchors: None: anchor-free; or one list per level of (width, height), pixels of the model's
             input, as many on every level, since the levels share the head.
         scale_xy: with anchors, how far the centre's sigmoid is stretched; above 1 it can reach the
             cell's border, see `decode_dense`.

@@ -75,7 +75,7 @@ def roi_align(
 
 
 def to_rois(input: Tensor, boxes: Sequence[Tensor], op: str = "roi_align") -> Tensor:
-    """A list of [L_i, 4], one an image, as [K, 5] with the image's index in front."""
+    """A list of [L_i, 4], one per image, as [K, 5] with the image's index in front."""
     if not isinstance(boxes, list | tuple):
         raise TypeError(f"{op}: boxes must be a tensor or a list, got {type(boxes).__name__}")
     if input.dim() == 4 and len(boxes) != input.shape[0]:

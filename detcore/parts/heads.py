@@ -53,7 +53,7 @@ class SSDHead(nn.Module):
     """SSD's head (Liu et al., 2016): its own two convolutions on every level.
 
     Args:
-        in_channels, anchors_per_cell: one number a level.
+        in_channels, anchors_per_cell: one number per level.
         num_classes: classes, the background (class 0) counted.
         width: channels of a 3x3 convolution with group norm before the predictions, which lets a
             network train from scratch; None: the paper's bare predictions.
@@ -108,7 +108,7 @@ class YOLOHead(nn.Module):
     Args:
         in_channels: channels of every level.
         num_classes: foreground classes C, the background not counted.
-        anchors_per_cell: A of an anchor-based head; None: anchor-free, one box a cell.
+        anchors_per_cell: A of an anchor-based head; None: anchor-free, one box per cell.
         width, depth: channels of the branches and how many 3x3 convolutions each has.
         typical_size: side of an untrained anchor-free head's boxes, in cells.
 

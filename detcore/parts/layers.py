@@ -60,7 +60,7 @@ def conv_norm_act(
 
 
 class L2Norm(nn.Module):
-    """Each cell's features at length 1, times a learnt scale a channel (Liu et al., SSD, 2016).
+    """Each cell's features at length 1, times a learnt scale per channel (Liu et al., SSD, 2016).
 
     SSD's first map is of another magnitude than the deeper ones. [B, channels, H, W] to the same.
     """

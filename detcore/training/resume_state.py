@@ -69,7 +69,7 @@ def save(
     """Write a run's state, whole or not at all.
 
     Args:
-        path: where to. randoms: one a process, see `random_state`.
+        path: where to. randoms: one per process, see `random_state`.
         facts: what a resumed run must have in common with this one; `load` compares them.
     """
     tensors = {f"model.{k}": v for k, v in trainee.model.state_dict().items()}
@@ -94,7 +94,7 @@ def load(path: Path, trainee: Trainee, facts: dict[str, Any]) -> tuple[Progress,
     """Bring a run's objects to where they were when it was saved, in place.
 
     Returns:
-        Where the run stands, and one random state a process.
+        Where the run stands, and one random state per process.
 
     Raises:
         CheckpointError: the file is truncated or foreign, or is another run's: `facts` differ.

@@ -1,4 +1,4 @@
-"""Boxes in a CSV, one a row, as TensorFlow's tutorials and Roboflow's exports have them."""
+"""Boxes in a CSV, one per row, as TensorFlow's tutorials and Roboflow's exports have them."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class BoxesCsv(FileDetection):
     """A detection set in CSV files.
 
     Args:
-        root: a CSV, or the folder of one or of one a split, told by its name
+        root: a CSV, or the folder of one or of one per split, told by its name
             (``train_labels.csv``) or its folder (``train/_annotations.csv``).
         split: a CSV is one split in itself and taken whole, and so is one of a folder's that is
             for a split; a folder's single file is shared out, 80% ``train`` and 20% ``val`` by a

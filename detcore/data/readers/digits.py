@@ -165,7 +165,7 @@ class Digits(DetectionDataset):
 
 
 class DigitPatches(ClassificationDataset):
-    """The same digits one a picture, filling most of it: for the classifier.
+    """The same digits one per picture, filling most of it: for the classifier.
 
     Target: ``label`` int64 scalar tensor 0..9, ``image_id`` int. The rest is as in `Digits`.
     """

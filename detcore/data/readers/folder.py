@@ -1,4 +1,4 @@
-"""Classification from a folder of folders: one folder a class."""
+"""Classification from a folder of folders: one folder per class."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ _Sample = tuple[int, Path, int]  # number from 1, file, class from 0
 
 
 class Folder(ClassificationDataset):
-    """Pictures sorted into one folder a class, as torchvision's ImageFolder has them.
+    """Pictures sorted into one folder per class, as torchvision's ImageFolder has them.
 
     Args:
-        root: holds the class folders, or one folder a split that holds them.
+        root: holds the class folders, or one folder per split that holds them.
         split: the split's folder; where there is none, ``train`` and ``val`` are 80% and 20% by
             a hash of the file name, and ``all`` is everything.
         leave: class folders to pass over.

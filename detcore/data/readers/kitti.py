@@ -1,4 +1,4 @@
-"""KITTI's object detection set (Geiger et al., CVPR 2012): one text file a picture."""
+"""KITTI's object detection set (Geiger et al., CVPR 2012): one text file per picture."""
 
 from __future__ import annotations
 

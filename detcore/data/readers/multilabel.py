@@ -1,4 +1,4 @@
-"""Classification with any number of classes an image, from a CSV or a JSON file."""
+"""Classification with any number of classes per image, from a CSV or a JSON file."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class MultiLabel(ClassificationDataset):
         faults: takes up what is wrong; the default raises what training can't do without.
 
     CSV, with a header: a file and its names, ``file,labels`` (or ``label`` or ``tags``) and rows
-    such as ``a.jpg,cat;dog``, or a column a class, ``file,cat,dog`` and rows such as ``a.jpg,1,0``.
+    such as ``a.jpg,cat;dog``, or a column per class, ``file,cat,dog`` and rows like ``a.jpg,1,0``.
     Names are separated by ``;``, in a file that has none by ``|``, and in one without either by
     ``,`` in quotes (``a.jpg,"cat,dog"``); there may be spaces in them. JSON: ``{"classes": ["cat",
     "dog"], "images": [{"file": "a.jpg", "labels": ["cat"]}]}``. Files are named from the folder of
@@ -158,7 +158,7 @@ def is_multilabel(file: Path) -> bool:
 def is_multilabel_folder(root: Path) -> bool:
     """Whether a folder holds such a file, whose pictures lie beside it or in ``images/``.
 
-    Not those in folders a class: a table that lists them too is no reason to read it instead.
+    Not those in folders per class: a table that lists them too is no reason to read it instead.
     """
     return any(is_multilabel(file) and _lists_pictures(file) for file in files_in(root, "*"))
 

@@ -1,4 +1,4 @@
-"""Open Images (Kuznetsova et al., IJCV 2020): boxes in CSV, a folder of pictures a split."""
+"""Open Images (Kuznetsova et al., IJCV 2020): boxes in CSV, a folder of pictures per split."""
 
 from __future__ import annotations
 

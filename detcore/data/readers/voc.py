@@ -1,8 +1,8 @@
-"""PASCAL VOC folders: one XML file a picture.
+"""PASCAL VOC folders: one XML file per picture.
 
 Two layouts are read: the development kit's (``Annotations/``, ``JPEGImages/``,
 ``ImageSets/Main/<split>.txt``), and XML files beside their pictures, in one folder or in one
-folder a split, as LabelImg leaves them.
+folder per split, as LabelImg leaves them.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ class AnchorAssigner(nn.Module):
     truth exceeds `ignored_iou` are good boxes that nobody asked for: not taught as background.
 
     Args:
-        anchors: one list a level of (width, height), pixels of the model's input.
+        anchors: one list per level of (width, height), pixels of the model's input.
         strides: pixels between the cells of each level.
         shape_iou, ignored_iou: see above.
 

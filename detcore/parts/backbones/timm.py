@@ -30,7 +30,7 @@ class Backbone(nn.Module):
         in_chans: channels of the input images.
         pretrained: load timm's published weights (needs a network or timm's cache).
         frozen_norm: replace every batch norm by one whose statistics and affine terms are fixed,
-            as detectors fine-tuned on a few images a step have it.
+            as detectors fine-tuned on a few images per step have it.
         frozen_maps: the weights that the first so many maps depend on don't learn, and their batch
             norms are fixed.
 
