@@ -40,7 +40,6 @@ myst_substitutions = {"version": release}
 default_role = "py:obj"
 autodoc_typehints = "none"  # docstrings give shapes and dtypes, which types do not
 autodoc_member_order = "bysource"
-autodoc_default_options = {"show-inheritance": False}
 autosummary_generate = False
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
@@ -56,6 +55,9 @@ from detcore import ops
 
 torch.manual_seed(0)
 """
+
+# --option stays what one can type
+smartquotes = False
 
 copybutton_prompt_text = r">>> |\.\.\. |\$ "
 copybutton_prompt_is_regexp = True

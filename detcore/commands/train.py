@@ -15,7 +15,7 @@ from detcore.utils.printing import console, say
 EXAMPLES = examples(
     "detcore train --model yolo --data path/to/data --minutes 30 --out runs/mine",
     "detcore train --weights runs/mine --data path/to/other --freeze-backbone --out runs/tuned",
-    "detcore train --model ssd --backbone resnet18 --option aspect_ratios='\\[1, 2, 3]'",
+    "detcore train --model ssd --backbone resnet18 --option aspect_ratios='\\[2, 3]'",
     "detcore train --epochs 50 --optimizer sgd --lr 0.01 --drop-at 0.7 --drop-at 0.9",
     "detcore train --data path/to/data --mosaic 0.5 --crops 0.3 --upside-down",
     "detcore train --resume runs/mine",

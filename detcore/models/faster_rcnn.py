@@ -33,7 +33,7 @@ class FasterRCNN(Detector):
     """Two-stage detector (Ren et al., 2015), on a feature pyramid (Lin et al., 2017) or one map.
 
     Args:
-        num_classes: classes, the background (0) counted: labels are 1..num_classes - 1.
+        num_classes: classes including the background (0): labels are 1..num_classes - 1.
         backbone: a name, a mapping of arguments, or a module to share: see `as_backbone`.
         image_size: length that an image's longer side may have inside the model, pixels.
         min_size: length of the shorter side, unless the longer would pass image_size; None: the

@@ -34,7 +34,7 @@ class SSD(Detector):
     """Single shot detector (Liu et al., ECCV 2016), with norms in its heads to train from scratch.
 
     Args:
-        num_classes: classes, the background (0) counted: labels are 1..num_classes - 1.
+        num_classes: classes including the background (0): labels are 1..num_classes - 1.
         backbone: a name, a mapping of arguments, or a module to share: see `as_backbone`.
         image_size: length of an image's longer side inside the model, pixels.
         stretch: bring every image to image_size x image_size, whatever its aspect ratio.

@@ -40,7 +40,7 @@ class YOLO(Detector):
     in evaluation it runs alone, and nothing needs suppression.
 
     Args:
-        num_classes: classes, the background (0) counted: labels are 1..num_classes - 1. The head
+        num_classes: classes including the background (0): labels are 1..num_classes - 1. The head
             itself has no background class.
         backbone: a name, a mapping of arguments, or a module to share: see `as_backbone`.
         image_size: length of an image's longer side inside the model, pixels.

@@ -33,9 +33,16 @@ from detcore.utils.json_types import Json
 
 @dataclass
 class TrainResult:
-    """What a run came to. steps, seconds: with those before it was resumed. metrics: of the last
-    evaluation, empty without one; best: the highest score, mAP or accuracy; interrupted: whether
-    the user ended it; stopped_early: whether `TrainConfig.patience` did."""
+    """The outcome of a run.
+
+    Attributes:
+        steps: optimizer steps, including those before the run was resumed.
+        seconds: time, likewise.
+        metrics: figures of the last evaluation; empty if there was none.
+        best: the highest score, mAP or accuracy.
+        interrupted: whether the user ended the run.
+        stopped_early: whether `TrainConfig.patience` ended it.
+    """
 
     steps: int
     seconds: float
@@ -46,7 +53,7 @@ class TrainResult:
 
 
 class Watcher(Protocol):
-    """Is told how a run goes: see `detcore.commands.console_tables`."""
+    """Called while a run goes on; pass your own to `train`."""
 
     def step(self, row: dict[str, float], remaining: float | None, share: float) -> None:
         """Called after each step of the optimizer.

@@ -1,5 +1,6 @@
 """The command line's pages, from the commands themselves."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -78,4 +79,5 @@ def _plain(text: str | None) -> str:
 
 
 def _escaped(text: str) -> str:
+    text = re.sub(r"(?<![\w`-])(--[a-z][a-z-]+)", r"`\1`", text)
     return text.replace("*", "\\*").replace("<", "&lt;").replace("[", "\\[")
