@@ -56,9 +56,6 @@ from detcore import ops
 torch.manual_seed(0)
 """
 
-# --option stays what one can type
-smartquotes = False
-
 copybutton_prompt_text = r">>> |\.\.\. |\$ "
 copybutton_prompt_is_regexp = True
 

@@ -78,7 +78,7 @@ def evaluate(
         progress: called with (images done, images in all).
 
     Returns:
-        JSON-able ``figures`` and what they were made of. Detection: `detection_figures`.
+        `Measured`, whose figures JSON can hold. Of a detector those of `detection_figures`.
         Classification: `classification_metrics`, of the best class of each image, or with several
         labels per image of the classes that the model named. Both: ``task``, ``images``,
         ``parameters`` of the model, ``seconds`` in it (reading the data not counted),

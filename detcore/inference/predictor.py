@@ -40,9 +40,9 @@ def predict(
         score: detections below this confidence are dropped.
 
     Returns:
-        One dict per image, on the CPU. Detector: ``boxes`` ``[n, 4]`` xyxy in pixels of the image
-        given, ``scores`` ``[n]``, ``labels`` ``[n]`` from 1, and what else the model says of each
-        detection. Classifier: ``scores`` ``[C]`` and ``labels``.
+        One dict per image, on the CPU. A detector's has ``boxes`` ``[n, 4]``, xyxy in pixels of the
+        given image, ``scores`` ``[n]``, ``labels`` ``[n]`` from 1, and what else the model says of
+        each detection; a classifier's has ``scores`` ``[C]`` and ``labels``.
     """
     was_training, out = model.training, []
     model.eval()
