@@ -87,7 +87,7 @@ def _published(model: str, weights: str, names: Path | None) -> tuple[nn.Module,
     if names is not None:
         known = [line.strip() for line in read_text(names).split("\n") if line.strip()]
         if len(known) != count:
-            raise UsageError(f"{names}: {count} names wanted, one a class, got {len(known)}")
+            raise UsageError(f"{names}: {count} names wanted, one per class, got {len(known)}")
     elif len(known) != count:
         known = [f"class {i + 1}" for i in range(count)]
     return net, CheckpointInfo(config, known, task)

@@ -112,11 +112,11 @@ class Gallery:
                     break
             else:
                 raise DataError(
-                    f"{self.out}: OpenCV can't write a video of {rate:g} frames a second and "
+                    f"{self.out}: OpenCV can't write a video of {rate:g} frames per second and "
                     f"{picture.width} x {picture.height} pixels there"
                 )
             if written != rate:
-                log.warning("%s: written at %g frames a second for %g", self.out, written, rate)
+                log.warning("%s: written at %g frames per second for %g", self.out, written, rate)
         self.video.write(np.asarray(picture)[..., ::-1].copy())
 
 

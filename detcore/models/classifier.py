@@ -19,12 +19,12 @@ class Classifier(nn.Module):
     """A backbone's coarsest map, pooled and classified.
 
     Args:
-        num_classes: classes C, labels 0..C - 1: an image always shows one, there is no background.
-        multilabel: any number of classes per image, each on its own, instead of exactly one.
+        num_classes: number of classes C, labels 0..C - 1. There is no background class.
+        multilabel: any number of classes per image instead of exactly one.
         backbone: a name, a mapping of arguments, or a module to share: see `as_backbone`.
         image_size: images are brought to image_size x image_size pixels inside the model.
-        resize: not None: the shorter side is brought to this first, antialiased, and the square cut
-            out of the middle, as ImageNet's networks are measured; None: images are stretched.
+        resize: resize the shorter side to this first, antialiased, and cut the square out of the
+            middle, as ImageNet's networks are evaluated. None: images are stretched.
         head_width: not None: a hidden layer of this width before the classes, as in MobileNetV3.
         dropout, smoothing: of the pooled features; of the labels (not with multilabel).
         top_k: without multilabel, how many of the best classes are named, 1..C.

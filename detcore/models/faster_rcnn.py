@@ -98,7 +98,7 @@ class FasterRCNN(Detector):
         sizes = anchor_sizes or [[anchor_scale * s * k for k in octaves] for s in strides]
         if len(sizes) != len(strides) or len({len(s) for s in sizes}) != 1:
             raise ValueError(
-                f"FasterRCNN: anchor_sizes must be {len(strides)} lists, one a level, of one "
+                f"FasterRCNN: anchor_sizes must be {len(strides)} lists, one per level, of one "
                 f"length, got {anchor_sizes}"
             )
         for i, sides in enumerate(sizes):

@@ -193,7 +193,7 @@ def _strides(
     """Of every level, those beyond the backbone's each twice the one before unless given."""
     if given is not None:
         if len(given) != levels:
-            raise ValueError(f"SSD: strides must be {levels}, one a level, got {list(given)}")
+            raise ValueError(f"SSD: strides must be {levels}, one per level, got {list(given)}")
         return tuple(given)
     strides: list[float] = list(backbone)
     while len(strides) < levels:
@@ -220,7 +220,7 @@ def _shapes(
         return [default_boxes(s, 2 * s, r) for s, r in zip(scaled, ratios, strict=True)]
     if len(sizes) != count + 1:
         raise ValueError(
-            f"SSD: anchor_sizes must be {count + 1}, one a level and one more, got {list(sizes)}"
+            f"SSD: anchor_sizes must be {count + 1}, one per level and one more, got {list(sizes)}"
         )
     triples = zip(sizes[:-1], sizes[1:], ratios, strict=True)
     return [default_boxes(s, t, r, largest=image_size) for s, t, r in triples]

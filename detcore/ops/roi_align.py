@@ -80,7 +80,8 @@ def to_rois(input: Tensor, boxes: Sequence[Tensor], op: str = "roi_align") -> Te
         raise TypeError(f"{op}: boxes must be a tensor or a list, got {type(boxes).__name__}")
     if input.dim() == 4 and len(boxes) != input.shape[0]:
         raise ValueError(
-            f"{op}: boxes must list one tensor an image, {input.shape[0]} of them, got {len(boxes)}"
+            f"{op}: boxes must list one tensor per image, {input.shape[0]} of them, "
+            f"got {len(boxes)}"
         )
     for i, b in enumerate(boxes):
         if not isinstance(b, Tensor) or b.dim() != 2 or b.shape[1] != 4:

@@ -49,7 +49,8 @@ def check_box_targets(
             raise ValueError(f"targets[{i}]: boxes must be floating point, got {boxes.dtype}")
         if labels.shape != boxes.shape[:1]:
             raise ValueError(
-                f"targets[{i}]: labels must be [{len(boxes)}], one a box, got {list(labels.shape)}"
+                f"targets[{i}]: labels must be [{len(boxes)}], one per box, "
+                f"got {list(labels.shape)}"
             )
         _check_int64(labels, i, "labels")
     boxes = torch.cat([t["boxes"] for t in targets])

@@ -103,7 +103,7 @@ class Digits(DetectionDataset):
         return self._paint(*self._place(index))
 
     def size(self, index: int) -> tuple[int, int]:
-        """(height, width) of every scene, pixels."""
+        """(width, height) of every scene, pixels."""
         return self.scenes.size, self.scenes.size
 
     def __getitem__(self, index: int) -> Item:
@@ -197,7 +197,7 @@ class DigitPatches(ClassificationDataset):
         return torch.tensor(int(self.scene.record(index).labels[0]) - 1)
 
     def size(self, index: int) -> tuple[int, int]:
-        """(height, width) of every image, pixels."""
+        """(width, height) of every image, pixels."""
         return self.scene.size(index)
 
     def __getitem__(self, index: int) -> Item:

@@ -31,8 +31,8 @@ class Folder(ClassificationDataset):
         split: the split's folder; where there is none, ``train`` and ``val`` are 80% and 20% by
             a hash of the file name, and ``all`` is everything.
         leave: class folders to pass over.
-        val_share: of the training pictures, held out where no part is for validation; see
-            `detcore.data.splits`.
+        val_share: share of the training pictures to hold out if the data has no validation split;
+            see `detcore.data.splits`.
         transforms: applied to each item.
 
     An item is ``(image, target)``: uint8 ``[3, H, W]`` and ``label`` int64 scalar tensor, where

@@ -30,15 +30,15 @@ class MultiLabel(ClassificationDataset):
     Args:
         source: a file in one of the forms below, or a folder that holds some: one whose name has
             the split in it (``val.csv``, ``labels_val.json``), or a single one.
-        split: taken from the file's ``split`` column or key, if it has one. Else a file is one
-            split in itself and taken whole; a folder's single file is shared out, 80% ``train``
-            and 20% ``val`` by a hash of the file name.
+        split: taken from the file's ``split`` column or key, if it has one. Otherwise a file that
+            is named itself is taken whole; of a folder's single file ``train`` and ``val`` are 80%
+            and 20%, by a hash of the file names.
         classes: their names in label order; None takes the file's (columns and ``classes`` in
             their order, names in lists sorted).
-        val_share: of the training pictures, held out where no part is for validation; see
-            `detcore.data.splits`.
+        val_share: share of the training pictures to hold out if the data has no validation split;
+            see `detcore.data.splits`.
         transforms: applied to each item.
-        faults: takes up what is wrong; the default raises what training can't do without.
+        faults: collects what is wrong; by default, what training can't work with is raised.
 
     CSV, with a header: a file and its names, ``file,labels`` (or ``label`` or ``tags``) and rows
     such as ``a.jpg,cat;dog``, or a column per class, ``file,cat,dog`` and rows like ``a.jpg,1,0``.

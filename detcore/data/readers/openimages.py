@@ -31,7 +31,7 @@ class OpenImages(FileDetection):
         classes: their display names in label order; None takes all of the descriptions in the
             file's order. Boxes of other classes are left out.
         transforms: applied to each item.
-        faults: takes up what is wrong; the default raises what training can't do without.
+        faults: collects what is wrong; by default, what training can't work with is raised.
 
     The items are the pictures that are there, by name: nobody has to have all 1.7 million, and
     annotations of others are counted and passed over. Boxes, in shares of the picture's sides,

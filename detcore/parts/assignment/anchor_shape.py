@@ -108,7 +108,7 @@ class AnchorAssigner(nn.Module):
 
 def _shapes_of(anchors: Anchors, levels: int) -> list[Tensor]:
     """Each level's anchors as float [A, 2], or ValueError."""
-    wanted = f"anchors must be {levels} lists, one a level, of positive [width, height] in pixels"
+    wanted = f"anchors must be {levels} lists, one per level, of positive [width, height] in pixels"
     if len(anchors) != levels:
         raise ValueError(f"{wanted}, got {len(anchors)} lists")
     shapes = []
