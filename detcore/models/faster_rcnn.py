@@ -35,30 +35,31 @@ class FasterRCNN(Detector):
     Args:
         num_classes: classes including the background (0): labels are 1..num_classes - 1.
         backbone: a name, a mapping of arguments, or a module to share: see `as_backbone`.
-        image_size: length that an image's longer side may have inside the model, pixels.
-        min_size: length of the shorter side, unless the longer would pass image_size; None: the
-            longer side is brought to image_size.
-        fpn_channels: channels of the pyramid; None: no pyramid, the backbone's one map of stride
-            16 serves both stages.
+        image_size: largest length of an image's longer side inside the model, pixels.
+        min_size: length of the shorter side, unless the longer one would exceed image_size; None:
+            the longer side is resized to image_size.
+        fpn_channels: channels of the pyramid; None: no pyramid, both stages use the backbone's map
+            of stride 16.
         fpn_norm: batch norm in the pyramid; without it its convolutions have biases.
-        anchor_scale: side of a level's anchors, in its cells; without a pyramid, times 0.5, 1, 2
-            and 4.
-        anchor_sizes: not None: of each level the sides of its anchors, pixels.
-        aspect_ratios: height / width of the anchors, each with each side.
+        anchor_scale: side of a level's anchors, in cells of the level; without a pyramid, times
+            0.5, 1, 2 and 4.
+        anchor_sizes: instead of anchor_scale, the sides of each level's anchors, pixels.
+        aspect_ratios: height / width of the anchors, combined with each side.
         rpn_depth: convolutions before the RPN's predictions.
-        head_convs, head_layers, head_width: of the box head: 3x3 convolutions with batch norm,
-            then fully connected layers and their width.
+        head_convs, head_layers, head_width: 3x3 convolutions with batch norm in the box head, then
+            fully connected layers, and their width.
         proposals: how many regions per image reach the box head; in training `box_samples` of them
-            are learnt from. rpn_samples: anchors per image that the RPN learns from.
-        rpn_candidates, rpn_score_threshold: of each level the best so many anchors of at least
-            this probability reach the RPN's NMS.
+            are used for the loss.
+        rpn_samples: anchors per image that the RPN learns from.
+        rpn_candidates, rpn_score_threshold: this many best anchors of each level, with at least
+            this probability, enter the RPN's NMS.
         mean, std: of the images' channels; None: ImageNet's.
         score_threshold, iou_threshold, candidates_per_class, max_detections: see `Postprocess`.
         pretrained: load published weights into a backbone given by name or mapping.
 
     forward(images, targets): see `Detector`; the losses are loss_rpn_objectness, loss_rpn_box,
-    loss_class and loss_box. Training draws an image's samples by its target's sampling_seed, an
-    int, and without one from torch's global generator.
+    loss_class and loss_box. Training draws samples with the seed in a target's sampling_seed (an
+    int), or else from torch's global generator.
     """
 
     def __init__(

@@ -38,19 +38,19 @@ class SSD(Detector):
         backbone: a name, a mapping of arguments, or a module to share: see `as_backbone`.
         image_size: length of an image's longer side inside the model, pixels.
         stretch: bring every image to image_size x image_size, whatever its aspect ratio.
-        vgg_top: the first map L2-normalised and the last one through VGG's dilated fully connected
-            layers of this many channels, as in the paper; None: the maps as they come.
-        extra_levels: each further map beyond the backbone's, see `ExtraLevels`.
-        anchor_scale: side of a level's smallest default box, in its cells.
-        anchor_sizes: not None: that side of each level in pixels, and one number more, which the
-            last level's larger square is made from. No box is longer than image_size then.
-        aspect_ratios: of the default boxes beside the squares, each with its inverse; of all
-            levels, or a list of lists, one per level.
-        strides: pixels between each level's cells; None: as many as make the map span the image.
-        head_width: channels of the convolution before the predictions; None: the paper's bare ones.
+        vgg_top: as in the paper, L2-normalise the first map and pass the last one through VGG's
+            dilated fully connected layers with this many channels; None: use the maps as they are.
+        extra_levels: the maps that are added to the backbone's, see `ExtraLevels`.
+        anchor_scale: side of a level's smallest default box, in cells of the level.
+        anchor_sizes: instead of anchor_scale, that side for each level in pixels, and one more
+            number for the last level's larger square. Then no box is longer than image_size.
+        aspect_ratios: of the default boxes that are not squares, each also inverted; one list for
+            all levels, or one list per level.
+        strides: pixels per cell of each level; None: such that the map spans the image.
+        head_width: channels of a convolution before the predictions; None: none, as in the paper.
         norm: group norm in the extra levels; without it they have biases, as in the paper.
         lite: SSDLite (Sandler et al., 2018): depthwise convolutions in extra levels and
-            predictions, batch norm, bare predictions; head_width and norm are not looked at.
+            predictions, and batch norm; head_width and norm are ignored.
         mean, std: of the images' channels; None: ImageNet's.
         score_threshold, iou_threshold, candidates_per_class, max_detections: see `Postprocess`.
         pretrained: load published weights into a backbone given by name or mapping.
