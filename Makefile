@@ -15,8 +15,8 @@ NATIVE_SOURCES = $$(git ls-files --cached --others --exclude-standard --deduplic
 	while read -r file; do test ! -e "$$file" || echo "$$file"; done)
 export PATH := $(BIN):$(PATH)
 
-.PHONY: help build demo test test-all test-oldest test-arm test-cuda12 bench gpu gpu-dry wheel sdist lint format \
-	clean native-tests test-sanitize
+.PHONY: help build demo docs test test-all test-oldest test-arm test-cuda12 test-sanitize bench gpu gpu-dry wheel \
+	sdist lint format clean native-tests
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -42,6 +42,9 @@ build: $(VENV)/.ready  ## set up .venv and build detcore in place
 
 demo: build  ## train, evaluate and draw on real digits, about four minutes; results in demo/
 	@sh scripts/demo.sh
+
+docs: build  ## build the documentation and run its examples, about a minute; docs/_build/html
+	@$(PY) docs/build.py
 
 native-tests: build  ## build and run the C++ tests and the stand-in for CUDA
 	@echo "--- building the C++ tests and the CPU stand-in for CUDA: 6 minutes of processor time the first time"

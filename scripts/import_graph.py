@@ -1,4 +1,4 @@
-"""Which room of the package imports which, as the picture that docs/architecture.md shows.
+"""Which room of the package imports which: the table in docs/architecture.md, and its picture.
 
     python scripts/import_graph.py
 
@@ -74,13 +74,15 @@ def direct(edges: dict[str, set[str]]) -> dict[str, set[str]]:
     }
 
 
-def picture(edges: dict[str, set[str]]) -> str:
-    """A Mermaid flow chart, the highest floor on top."""
-    lines = ["flowchart TD"]
+def table(edges: dict[str, set[str]]) -> str:
+    """The floors as Markdown, the highest first: each room, and which rooms it imports."""
+    lines = ["| floor | room | imports |", "|---:|---|---|"]
     for room in sorted(edges, key=lambda r: (-FLOOR_OF[r], r)):
-        lines += [f"    {room} --> {target}" for target in sorted(direct(edges)[room])]
-    return "\n".join(["```mermaid", *lines, "```"])
+        targets = sorted(direct(edges)[room], key=lambda r: (-FLOOR_OF[r], r))
+        named = ", ".join(f"`{target}`" for target in targets)
+        lines.append(f"| {FLOOR_OF[room]} | `{room}` | {named} |")
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":
-    print(picture(rooms(imports())))
+    print(table(rooms(imports())))

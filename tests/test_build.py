@@ -106,19 +106,14 @@ def test_kernel_library_serves_another_cmake_project(tmp_path: Path) -> None:
         "find_package(detcore 0.1 REQUIRED)\nadd_executable(main main.cpp)\n"
         "target_link_libraries(main PRIVATE detcore::kernels)\n"
     )
-    (consumer / "main.cpp").write_text(
-        '#include "detcore/box_iou.h"\n'
-        "int main() {\n"
-        "  float box[4] = {0, 0, 2, 2}, out = 0;\n"
-        "  detcore::BoxIouParams p{};\n"
-        "  p.boxes1 = p.boxes2 = box, p.out = &out, p.batch = p.n = p.m = 1;\n"
-        "  return detcore::box_iou_cpu(p, detcore::Executor{}) && out == 1 ? 0 : 1;\n"
-        "}\n"
-    )
+    shutil.copy(ROOT / "docs/howto/nms.cpp", consumer / "main.cpp")  # the documentation's example
     run("cmake", "-S", str(consumer), "-B", str(tmp_path / "run"), "-G", "Ninja",
         f"-DCMAKE_PREFIX_PATH={prefix}")  # fmt: skip
     run("cmake", "--build", str(tmp_path / "run"))
-    run(str(tmp_path / "run" / "main"))
+    printed = subprocess.run(
+        [tmp_path / "run" / "main"], check=True, capture_output=True, text=True
+    ).stdout
+    assert printed.split() == ["0", "2"]
 
 
 def _cross_compiler() -> list[str]:

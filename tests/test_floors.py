@@ -106,9 +106,9 @@ def test_torchvisions_detectors_are_rivals_alone() -> None:
     assert holders <= {"bench"}
 
 
-def test_the_document_shows_the_picture(graph: Graph) -> None:
+def test_the_document_shows_the_floors(graph: Graph) -> None:
     text = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
-    assert HOUSE["picture"](HOUSE["rooms"](graph)) in text
+    assert HOUSE["table"](HOUSE["rooms"](graph)) in text
 
 
 def test_old_paths_work_and_say_where_things_are() -> None:

@@ -80,6 +80,7 @@ class Must:
         return f"{sign} {self.least:g}{unit}"
 
     def met(self, figure: float, *, aim: bool = False) -> bool:
+        """Whether a measured figure reaches the least (or, with `aim`, the aim)."""
         goal = self.aim if aim else self.least
         return figure >= goal if self.kind == "times" else figure <= goal
 
@@ -116,6 +117,7 @@ class Case:
 
     @property
     def peer(self) -> str:
+        """The name of the first rival: the one that the ratios are taken against."""
         return next(iter(self.rivals))
 
 

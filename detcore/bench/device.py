@@ -26,7 +26,7 @@ _ROUNDS = (3, 40)
 
 @cache
 def bandwidth(device: str) -> float:
-    """Bytes a second of a copy inside the device's memory, read and written; measured once."""
+    """Bytes per second of a copy inside the device's memory, read and written; measured once."""
     count = 1 << 24
     if device != "cpu":  # 1 GiB, well beyond any cache, if so much is free
         count = min(1 << 28, torch.cuda.mem_get_info()[0] // 32)
@@ -88,7 +88,7 @@ def measure_device(
     Keys as `measure_cpu`'s, but for the goals, which are the CPU's. Of a run ms is the device's
     own time, how it was timed, and call_ms what a call takes with all that Python and the launch
     cost, in a row of calls; call_times are the ratios of these. bytes: what must be moved (see
-    `Case.moved`); limit_ms: these at `bandwidth`, in bytes a second. If not strict a result that
+    `Case.moved`); limit_ms: these at `bandwidth`, in bytes per second. If not strict a result that
     differs is no error, but what `differs` says.
     """
     with on_stream(device):  # a gradient runs on its forward's stream

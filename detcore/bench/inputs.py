@@ -75,7 +75,7 @@ def digits_one() -> tuple[Tensor, Tensor]:
 
 
 def rpn_anchors() -> Tensor:
-    """[n, 4] an RPN's on 800 x 1,088 pixels: three shapes a cell, five levels."""
+    """[n, 4] an RPN's on 800 x 1,088 pixels: three shapes per cell, five levels."""
     levels = []
     for stride in (4, 8, 16, 32, 64):
         y, x = torch.meshgrid(

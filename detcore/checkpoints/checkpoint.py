@@ -56,16 +56,16 @@ def load(path: str | Path, **options: Any) -> tuple[nn.Module, CheckpointInfo]:
     """Build the model that a checkpoint describes and fill in its weights.
 
     Args:
-        path: a ``.safetensors`` file, or a run's folder, of which ``best`` is taken and without
-            it ``last``.
-        options: of the model's constructor, over those it was saved with.
+        path: a ``.safetensors`` file, or a run folder, whose ``best`` checkpoint is taken, or else
+            its ``last``.
+        options: arguments of the model's class, which override those it was saved with.
 
     Returns:
         The model on the CPU, in evaluation mode, and what is known of it.
 
     Raises:
-        CheckpointError: nothing there, a truncated or foreign file, or tensors that don't fit
-            the model that the configuration describes.
+        CheckpointError: there is no checkpoint, the file is truncated or foreign, or its tensors
+            do not fit the model that its configuration describes.
     """
     file = find(path)
     info, tensors = read(file)

@@ -32,11 +32,16 @@ class CheckpointError(UserError):
 
 @dataclass(frozen=True)
 class CheckpointInfo:
-    """What is known of a checkpoint beside its weights.
+    """What a checkpoint holds besides its weights.
 
-    model: what `detcore.models.create` rebuilds the model from. classes: names without
-    background. task: "detection" or "classification". data: how the training data was named and
-    sized. training: the training arguments. metrics: of the evaluation at this step, if any.
+    Attributes:
+        model: the arguments with which `detcore.models.create` rebuilds the model.
+        classes: class names without the background.
+        task: "detection" or "classification".
+        data: how the training data was named and sized.
+        training: the training arguments.
+        step: the optimizer step at which it was saved.
+        metrics: figures of the evaluation at this step, if there was one.
     """
 
     model: dict[str, Any]

@@ -43,7 +43,7 @@ def open_model(
         run: a run's folder or a .safetensors file of ours; or None, and the other three:
         model: one of `PUBLISHED`, or a Darknet .cfg.
         weights: "torchvision" for the official file, or a path.
-        names: a file of class names, one a line, in the order of the labels; None: the published
+        names: a file of class names, one per line, in the order of the labels; None: the published
             model's own, and for Darknet COCO's where it has 80 classes.
         device: auto, cpu or cuda. speed: no, or fp32 or bf16 for `detcore.optimize` in that dtype.
 
@@ -87,7 +87,7 @@ def _published(model: str, weights: str, names: Path | None) -> tuple[nn.Module,
     if names is not None:
         known = [line.strip() for line in read_text(names).split("\n") if line.strip()]
         if len(known) != count:
-            raise UsageError(f"{names}: {count} names wanted, one a class, got {len(known)}")
+            raise UsageError(f"{names}: {count} names wanted, one per class, got {len(known)}")
     elif len(known) != count:
         known = [f"class {i + 1}" for i in range(count)]
     return net, CheckpointInfo(config, known, task)

@@ -1,1 +1,1 @@
-"""The larger commands of `detcore.cli`, one a file."""
+"""The larger commands of `detcore.cli`, one per file."""

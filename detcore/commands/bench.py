@@ -7,23 +7,29 @@ from typing import Annotated
 import typer
 
 from detcore.commands.exit_codes import plain_errors
-from detcore.commands.options import JsonOut, Threads
+from detcore.commands.options import JsonOut, Threads, examples
+
+EXAMPLES = examples("detcore bench", "detcore bench --op nms --json nms.json")
 
 
 def bench_command(
-    op: Annotated[str | None, typer.Option("--op", help="This op only, say nms.")] = None,
+    op: Annotated[
+        str | None, typer.Option("--op", help="Measure this op alone, such as nms.")
+    ] = None,
     full: Annotated[
         bool,
-        typer.Option("--full", help="Also torch.compile and slow inputs: some minutes."),
+        typer.Option(
+            "--full", help="Also measure torch.compile and slow inputs; takes some minutes."
+        ),
     ] = False,
     json_out: JsonOut = None,
     threads: Threads = None,
 ) -> None:
-    """Compare each op with its rivals on this machine, in two to three minutes.
+    """Measure each op against torchvision on this machine, in two to three minutes.
 
-    Against torchvision, and what is installed of powerboxes, OpenVINO, ONNX Runtime and lsnms.
+    Also against powerboxes, OpenVINO, ONNX Runtime and lsnms, where they are installed.
 
-    Results are compared before anything is timed, runs are interleaved, times are medians in ms.
+    Results are compared before anything is timed. Runs are interleaved; times are medians in ms.
     """
     with plain_errors():
         from detcore import bench as benchmark

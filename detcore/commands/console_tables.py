@@ -9,6 +9,16 @@ from detcore.evaluation.evaluator import shown_rows
 from detcore.utils.json_types import Json
 from detcore.utils.text import counted
 
+# kinds of `error_analysis.KINDS`, in words that need no explanation
+_ERRORS = {
+    "location": "box off the object",
+    "class": "wrong class",
+    "duplicate": "object found twice",
+    "background": "nothing there",
+    "both": "box off and wrong class",
+    "missed": "objects missed",
+}
+
 
 def headline(metrics: Json) -> str:
     """The figures that matter most, in one line."""
@@ -62,7 +72,8 @@ def detail_table(metrics: Json) -> Table:
         if best := metrics["best_confidence"]:
             table.add_row("highest F1", f"{best['f1']:.3f} at confidence {best['score']:.3f}")
         counts = metrics["errors"]["counts"]
-        table.add_row("errors", ", ".join(f"{n} {kind}" for kind, n in counts.items()))
+        named = (f"{n} {_ERRORS.get(kind, kind)}" for kind, n in counts.items())
+        table.add_row("errors", ", ".join(named))
         return table
     add("precision, recall, F1 over all answers", ("precision", "recall", "f1"), metrics["micro"])
     if metrics.get("top5_accuracy") is not None:

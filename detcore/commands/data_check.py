@@ -7,20 +7,29 @@ from typing import Annotated
 import typer
 
 from detcore.commands.exit_codes import plain_errors
-from detcore.commands.options import DATA_HELP, JsonOut
+from detcore.commands.options import DATA_HELP, JsonOut, examples
 from detcore.utils.printing import console, say
+
+EXAMPLES = examples(
+    "detcore data check path/to/data",
+    "detcore data check coco:path/to/data --split train --json faults.json",
+)
 
 
 def data_check_command(
     path: Annotated[str, typer.Argument(help=DATA_HELP)],
     split: Annotated[
-        str | None, typer.Option(help="train, val, test or all; default: every one it has.")
+        str | None,
+        typer.Option(
+            help="Split to check. Default: every split that the data has.",
+            metavar="[train|val|test|all]",
+        ),
     ] = None,
     json_out: JsonOut = None,
 ) -> None:
-    """Count, measure and decode a whole data set, and list all that is wrong with it.
+    """Read a whole data set, decode every picture, and list everything that is wrong with it.
 
-    Ends with code 1 if there are errors, with 0 if there are warnings alone.
+    The exit code is 1 if there are errors, and 0 if there are only warnings.
     """
     with plain_errors():
         from detcore.commands.output_paths import check_outputs, inputs_of

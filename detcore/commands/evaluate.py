@@ -9,7 +9,11 @@ import typer
 
 from detcore.commands.exit_codes import plain_errors
 from detcore.commands.options import (
+    DATA,
     DATA_HELP,
+    MACHINE,
+    MODEL,
+    OUTPUT,
     Checkpoint,
     Device,
     JsonOut,
@@ -19,11 +23,18 @@ from detcore.commands.options import (
     PublishedModel,
     Threads,
     Weights,
+    examples,
 )
 from detcore.utils.printing import console, say
 
 if TYPE_CHECKING:
     from detcore.data import AnyDataset
+
+EXAMPLES = examples(
+    "detcore eval --checkpoint runs/mine --split val --report report.html",
+    "detcore eval --model ssd300_vgg16 --weights torchvision --data path/to/coco",
+    "detcore eval --results dets.json --data coco.json",
+)
 
 
 def evaluate_command(
@@ -32,45 +43,73 @@ def evaluate_command(
     weights: Weights = None,
     names: Names = None,
     data: Annotated[
-        str | None, typer.Option(help=DATA_HELP + " Default: the run's own validation data.")
+        str | None,
+        typer.Option(
+            help=DATA_HELP + " Default: the run's own validation data.", rich_help_panel=DATA
+        ),
     ] = None,
     split: Annotated[
         str | None,
         typer.Option(
-            help="train, val, test or all; val unless given, and all of data that isn't divided."
+            help="Split of the data. Default: val, or everything if the data has no splits.",
+            metavar="[train|val|test|all]",
+            rich_help_panel=DATA,
         ),
     ] = None,
     results: Annotated[
         Path | None,
         typer.Option(
-            help="Instead of a model: detections of any tool, in COCO's results form; pictures and "
-            "classes by file_name and category_name where it has them, else by number."
+            help="Instead of a model: detections of any tool, in COCO's results form. Matches by "
+            "file_name and category_name if present, else by ids.",
+            rich_help_panel=MODEL,
+        ),
+    ] = None,
+    max_damaged: MaxDamaged = 0.05,
+    limit: Annotated[
+        int | None,
+        typer.Option(
+            help="Number of pictures to evaluate on; digits only.", min=1, rich_help_panel=DATA
         ),
     ] = None,
     score: Annotated[
-        float, typer.Option(help="Confidence for precision and recall.", min=0, max=1)
+        float,
+        typer.Option(
+            help="Confidence at which precision, recall and errors are counted.",
+            min=0,
+            max=1,
+            rich_help_panel=MODEL,
+        ),
     ] = 0.5,
-    batch_size: Annotated[int, typer.Option(min=1)] = 8,
-    max_damaged: MaxDamaged = 0.05,
-    limit: Annotated[
-        int | None, typer.Option(help="Evaluate on N pictures; digits only.", min=1)
-    ] = None,
     json_out: JsonOut = None,
     report: Annotated[
         Path | None,
-        typer.Option(help="Write one .html here: figures, curves, confusion, the worst pictures."),
+        typer.Option(
+            help="Write one .html file: figures, curves, confusion matrix, the worst pictures.",
+            rich_help_panel=OUTPUT,
+        ),
     ] = None,
     plots: Annotated[
-        Path | None, typer.Option(help="Write curves, confusion and errors as PNG to this folder.")
+        Path | None,
+        typer.Option(
+            help="Write curves, confusion matrix and errors to this folder, as PNG.",
+            rich_help_panel=OUTPUT,
+        ),
     ] = None,
     save_results: Annotated[
-        Path | None, typer.Option(help="Write the detections here, in COCO's results form.")
+        Path | None,
+        typer.Option(
+            help="Write the detections to this file, in COCO's results form.",
+            rich_help_panel=OUTPUT,
+        ),
     ] = None,
+    batch_size: Annotated[
+        int, typer.Option(help="Pictures per forward pass.", min=1, rich_help_panel=MACHINE)
+    ] = 8,
     optimize: Optimize = "no",
     device: Device = "auto",
     threads: Threads = None,
 ) -> None:
-    """Measure a model, or detections that are there already, and print a table."""
+    """Measure a model, or the detections of any tool, and print a table of metrics."""
     with plain_errors():
         from detcore.checkpoints.load_model import named_as, open_model
         from detcore.commands.console_tables import detail_table, headline, metrics_table, volume
@@ -109,7 +148,7 @@ def evaluate_command(
             if save_results and dataset.task != "detection":
                 raise UsageError(f"--save-results is for detectors, this is {dataset.task}")
             if dataset.whole and located(str(data)) == info.data.get("spec"):
-                say(f"note: {data} is one split: the model was trained on these pictures")
+                say(f"note: {data} has no splits: the model was trained on these pictures")
             net = named_as(net, info, dataset)
             with console.status("evaluating") as status:
                 measured = evaluate(

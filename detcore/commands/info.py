@@ -5,11 +5,14 @@ from __future__ import annotations
 from rich.table import Table
 
 from detcore.commands.exit_codes import plain_errors
+from detcore.commands.options import examples
 from detcore.utils.printing import console
+
+EXAMPLES = examples("detcore info")
 
 
 def info_command() -> None:
-    """Print what this build of detcore holds: versions, compilers, targets."""
+    """Print versions, compilers, CUDA targets, and the instruction set in use."""
     with plain_errors():
         import detcore
 

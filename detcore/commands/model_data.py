@@ -41,7 +41,7 @@ def data_for(
     chosen = {**info.data, "task": info.task, "length": length}
     dataset = open_data(spec, split or "val", chosen, share)
     if dataset.whole and split not in (None, "all", *SPLITS):
-        raise UsageError(f"{spec} is one split in itself, got --split {split}")
+        raise UsageError(f"{spec} has no splits, got --split {split}")
     if dataset.task != info.task:
         raise UsageError(f"{spec} is for {dataset.task}, the model for {info.task}")
     return dataset
@@ -88,6 +88,7 @@ def located(spec: str) -> str:
 
 
 def check_classes(there: list[str], wanted: list[str], spec: str) -> None:
+    """Raise UsageError unless the data has exactly the model's classes, in the same order."""
     if there != wanted:
         raise UsageError(
             f"{spec} has the classes {', '.join(there)}, the model {', '.join(wanted)}"

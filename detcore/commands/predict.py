@@ -12,7 +12,11 @@ from rich.text import Text
 
 from detcore.commands.exit_codes import plain_errors
 from detcore.commands.options import (
+    DATA,
     DATA_HELP,
+    MACHINE,
+    MODEL,
+    OUTPUT,
     Checkpoint,
     Device,
     JsonOut,
@@ -21,6 +25,7 @@ from detcore.commands.options import (
     PublishedModel,
     Threads,
     Weights,
+    examples,
 )
 from detcore.utils.printing import console, say
 
@@ -30,84 +35,140 @@ if TYPE_CHECKING:
     from detcore.inference.input_sources import Frame, Source
     from detcore.inference.tiles import Tiles
 
+EXAMPLES = examples(
+    "detcore predict photo.jpg --checkpoint runs/mine --out picture.png --json boxes.json",
+    "detcore predict photos/ --model ssd300_vgg16 --weights torchvision --out found",
+    "detcore predict large.jpg --checkpoint runs/mine --tiles --out picture.png",
+    "detcore predict video.mp4 --checkpoint runs/mine --out tracked.mp4",
+)
+
 
 def predict_command(
     photos: Annotated[
         list[str] | None,
         typer.Argument(
-            help="Pictures, folders of them, patterns, videos, camera:0, or a stream's address."
+            help="Pictures, folders of pictures, patterns such as 'a/*.jpg', videos, camera:0, or "
+            "the address of a stream."
         ),
     ] = None,
     checkpoint: Checkpoint = None,
     model: PublishedModel = None,
     weights: Weights = None,
     names: Names = None,
-    data: Annotated[
-        str | None, typer.Option(help="Take pictures from a data set instead: " + DATA_HELP)
-    ] = None,
-    split: Annotated[str | None, typer.Option(help="Of --data; val unless given.")] = None,
-    count: Annotated[
-        int | None, typer.Option(help="How many of --data; 8 unless given.", min=1)
-    ] = None,
-    out: Annotated[
-        Path | None,
-        typer.Option(help="A .png or .jpg for one photo, .mp4 or .avi for one video, else folder."),
-    ] = None,
     score: Annotated[
         float | None,
         typer.Option(
-            help="Least confidence: of detectors 0.5 unless given, of classifiers of several "
-            "labels the model's own.",
+            help="Lowest confidence to report. Default: 0.5; for multi-label classifiers the "
+            "model's own thresholds.",
             min=0,
             max=1,
+            rich_help_panel=MODEL,
         ),
     ] = None,
     top_k: Annotated[
-        int | None, typer.Option(help="Of a classifier: how many of the best classes.", min=1)
+        int | None,
+        typer.Option(
+            help="Number of classes that a classifier names, best first.",
+            min=1,
+            rich_help_panel=MODEL,
+        ),
     ] = None,
     tiles: Annotated[
         bool,
-        typer.Option("--tiles", help="Small objects in large photos: detect in overlapping tiles."),
+        typer.Option(
+            "--tiles",
+            help="For small objects in large photos: detect in overlapping tiles too.",
+            rich_help_panel=MODEL,
+        ),
     ] = False,
     tile_size: Annotated[
         int | None,
-        typer.Option(help="With --tiles: a tile's side, pixels; 640 unless given.", min=32),
+        typer.Option(
+            help="With --tiles: side of a tile, pixels. Default: 640.",
+            min=32,
+            rich_help_panel=MODEL,
+        ),
     ] = None,
     tile_overlap: Annotated[
         float | None,
         typer.Option(
-            help="With --tiles: share that the next sees too; 0.2 unless given.", min=0, max=0.9
+            help="With --tiles: share of a tile that its neighbour covers too. Default: 0.2.",
+            min=0,
+            max=0.9,
+            rich_help_panel=MODEL,
         ),
     ] = None,
-    batch_size: Annotated[
-        int, typer.Option(help="Pictures a call of the model; of a camera 1.", min=1)
-    ] = 8,
+    data: Annotated[
+        str | None,
+        typer.Option(
+            help="Take pictures from a data set instead: " + DATA_HELP, rich_help_panel=DATA
+        ),
+    ] = None,
+    split: Annotated[
+        str | None,
+        typer.Option(
+            help="Split of --data. Default: val.",
+            metavar="[train|val|test|all]",
+            rich_help_panel=DATA,
+        ),
+    ] = None,
+    count: Annotated[
+        int | None,
+        typer.Option(
+            help="Number of pictures to take from --data. Default: 8.",
+            min=1,
+            rich_help_panel=DATA,
+        ),
+    ] = None,
     frames: Annotated[
-        int | None, typer.Option(help="Frames of each video or camera at most.", min=1)
+        int | None,
+        typer.Option(
+            help="Stop after this many frames of each video or camera.",
+            min=1,
+            rich_help_panel=DATA,
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Draw the result: a .png or .jpg for one photo, .mp4 or .avi for one video, "
+            "otherwise a folder.",
+            rich_help_panel=OUTPUT,
+        ),
     ] = None,
     json_out: JsonOut = None,
     save: Annotated[
         list[Path] | None,
         typer.Option(
-            help="Write the results to this file, or for the format yolo to a folder with no .txt "
-            "files in it. Several times for several formats."
+            help="Write the results to this file; yolo: to a folder with no .txt files in it. "
+            "Several times for several formats.",
+            rich_help_panel=OUTPUT,
         ),
     ] = None,
     form: Annotated[
         list[str] | None,
         typer.Option(
             "--format",
-            help="Format of --save: json, coco, yolo (text files) or csv; one for each --save. "
-            "Default: csv for a file that ends in .csv, else json.",
+            help="Format of --save, one for each. Default: csv for a file that ends in .csv, "
+            "otherwise json.",
+            metavar="[json|coco|yolo|csv]",
+            rich_help_panel=OUTPUT,
         ),
     ] = None,
+    batch_size: Annotated[
+        int,
+        typer.Option(
+            help="Pictures per forward pass; 1 for a camera.", min=1, rich_help_panel=MACHINE
+        ),
+    ] = 8,
     optimize: Optimize = "no",
     device: Device = "auto",
     threads: Threads = None,
 ) -> None:
-    """Find objects in photos and videos, or name what they show: pictures and data come out.
+    """Find and name objects in photos, videos or a camera; draw them, and write them to a file.
 
-    In videos objects keep a number from frame to frame. A camera ends with --frames or Ctrl-C.
+    In videos each object keeps its number from frame to frame. A camera ends with --frames or
+    Ctrl-C.
     """
     with plain_errors():
         from detcore.checkpoints.load_model import open_model

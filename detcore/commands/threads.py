@@ -27,7 +27,7 @@ def set_threads(wanted: str | None) -> None:
     if wanted == "auto":
         count = max(1, min(cores, round(idle_processors())))
         said = "thread" if count == 1 else "threads"
-        say(f"{count} {said}: of {cores} processors so many are idle")
+        say(f"using {count} {said}: as many of {cores} processors are idle")
     elif wanted.isdecimal() and 1 <= int(wanted) <= 1024:
         count = int(wanted)
     else:

@@ -9,8 +9,17 @@ import typer
 
 from detcore.commands import train_flags as flags
 from detcore.commands.exit_codes import INTERRUPTED, plain_errors
-from detcore.commands.options import Data, Device, MaxDamaged, Seed, Threads
+from detcore.commands.options import Data, Device, MaxDamaged, Seed, Threads, examples
 from detcore.utils.printing import console, say
+
+EXAMPLES = examples(
+    "detcore train --model yolo --data path/to/data --minutes 30 --out runs/mine",
+    "detcore train --weights runs/mine --data path/to/other --freeze-backbone --out runs/tuned",
+    "detcore train --model ssd --backbone resnet18 --option aspect_ratios='\\[2, 3]'",
+    "detcore train --epochs 50 --optimizer sgd --lr 0.01 --drop-at 0.7 --drop-at 0.9",
+    "detcore train --data path/to/data --mosaic 0.5 --crops 0.3 --upside-down",
+    "detcore train --resume runs/mine",
+)
 
 
 def _from_file(ctx: typer.Context, file: Path | None) -> Path | None:
@@ -31,98 +40,78 @@ def _from_run(ctx: typer.Context, folder: Path | None) -> Path | None:
 
 def train_command(
     ctx: typer.Context,
+    data: Data = "digits",
+    split: flags.Split = "train",
+    val_data: flags.ValData = None,
+    val_share: flags.ValShare = 0.2,
+    max_damaged: MaxDamaged = 0.05,
+    model: flags.ModelName = "ssd",
+    backbone: flags.Backbone = None,
+    image_size: flags.ImageSize = None,
+    weights: flags.Weights = None,
+    pretrained: flags.Pretrained = False,
+    trunk: flags.Trunk = None,
+    option: flags.ModelOption = None,
+    detector: flags.Detector = None,
+    classifier: flags.Classifier = None,
+    minutes: flags.Minutes = None,
+    epochs: flags.Epochs = None,
+    steps: flags.Steps = None,
+    batch_size: flags.BatchSize = 16,
+    accumulate: flags.Accumulate = 1,
+    optimizer: flags.Optimizer = "adamw",
+    lr: flags.LearningRate = 2e-3,
+    warmup: flags.Warmup = 0.05,
+    drop_at: flags.DropAt = None,
+    weight_decay: flags.WeightDecay = 0.02,
+    momentum: flags.Momentum = 0.9,
+    nesterov: flags.Nesterov = True,
+    clip: flags.Clip = 10.0,
+    ema: flags.Ema = 0.0,
+    freeze_norms: flags.FreezeNorms = False,
+    freeze_backbone: flags.FreezeBackbone = False,
+    augment: flags.WithAugment = True,
+    upside_down: flags.UpsideDown = False,
+    mosaic: flags.Mosaic = 0.0,
+    crops: flags.Crops = 0.0,
+    group_aspect: flags.GroupAspect = False,
+    out: flags.Out = Path("runs/train"),
+    overwrite: flags.Overwrite = False,
+    resume: Annotated[
+        Path | None,
+        typer.Option(
+            is_eager=True,
+            callback=_from_run,
+            help="Continue the run in this folder, with its own settings.",
+            rich_help_panel=flags.SAVING,
+        ),
+    ] = None,
     config_file: Annotated[
         Path | None,
         typer.Option(
             "--config",
             is_eager=True,
             callback=_from_file,
-            help="YAML of flags and values, such as a run's config.yaml; flags go over it.",
+            help="Read options from this YAML file, such as a run's config.yaml; options on the "
+            "command line override it.",
+            rich_help_panel=flags.SAVING,
         ),
     ] = None,
-    resume: Annotated[
-        Path | None,
-        typer.Option(
-            is_eager=True,
-            callback=_from_run,
-            help="Go on with the run in this folder, as it was begun.",
-        ),
-    ] = None,
-    data: Data = "digits",
-    model: Annotated[
-        str,
-        typer.Option(
-            help="faster_rcnn, ssd, yolo, classifier, cascade; with --weights torchvision's name."
-        ),
-    ] = "ssd",
-    out: Annotated[Path, typer.Option(help="Folder for checkpoints, log and curve.")] = Path(
-        "runs/train"
-    ),
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace the run that --out holds.")
-    ] = False,
-    val_data: Annotated[
-        str | None, typer.Option(help="Where to evaluate; default: the data's own val split.")
-    ] = None,
-    val_share: Annotated[
-        float,
-        typer.Option(
-            help="Share of the training pictures held out to evaluate on, where the data has none "
-            "for that and no --val-data is given; 0: none.",
-            min=0,
-            max=0.9,
-        ),
-    ] = 0.2,
-    split: Annotated[
-        str, typer.Option(help="Which of the data's splits to train on, where it has others.")
-    ] = "train",
-    minutes: flags.Minutes = None,
-    epochs: flags.Epochs = None,
-    steps: flags.Steps = None,
-    batch_size: flags.BatchSize = 16,
-    accumulate: flags.Accumulate = 1,
-    image_size: flags.ImageSize = None,
-    backbone: flags.Backbone = None,
-    pretrained: flags.Pretrained = False,
-    weights: flags.Weights = None,
-    trunk: flags.Trunk = None,
-    option: flags.ModelOption = None,
-    detector: flags.Detector = None,
-    classifier: flags.Classifier = None,
-    optimizer: flags.Optimizer = "adamw",
-    lr: flags.LearningRate = 2e-3,
-    weight_decay: flags.WeightDecay = 0.02,
-    momentum: flags.Momentum = 0.9,
-    nesterov: flags.Nesterov = True,
-    warmup: flags.Warmup = 0.05,
-    drop_at: flags.DropAt = None,
-    clip: flags.Clip = 10.0,
-    ema: flags.Ema = 0.0,
-    freeze_norms: flags.FreezeNorms = False,
-    freeze_backbone: flags.FreezeBackbone = False,
-    augment: Annotated[bool, typer.Option(help="Flip, scale and colour jitter.")] = True,
-    upside_down: Annotated[
-        bool, typer.Option("--upside-down", help="Flip top to bottom too (microscopy, aerial).")
-    ] = False,
-    mosaic: flags.Mosaic = 0.0,
-    crops: flags.Crops = 0.0,
-    group_aspect: flags.GroupAspect = False,
-    max_damaged: MaxDamaged = 0.05,
     eval_every: flags.EvalEvery = 0,
     patience: flags.Patience = 0,
     save_minutes: flags.SaveMinutes = 1.0,
     save_steps: flags.SaveSteps = 0,
     log_every: flags.LogEvery = 10,
     tensorboard: flags.TensorBoard = False,
-    workers: flags.Workers = 0,
-    precision: flags.Precision = "no",
     device: Device = "auto",
+    precision: flags.Precision = "no",
     threads: Threads = None,
+    workers: flags.Workers = 0,
     seed: Seed = 0,
 ) -> None:
-    """Train a model; without --minutes, --epochs or --steps for 10 epochs.
+    """Train a detector or classifier, evaluate it, and save it as a run folder.
 
-    Started by torchrun or accelerate launch, all processes train one model.
+    To train one model on several processes, start this command with torchrun or accelerate launch.
     """
     with plain_errors():
         from detcore.checkpoints.load_model import create_model, is_classifier, model_of_run

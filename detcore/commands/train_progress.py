@@ -56,6 +56,7 @@ class TrainProgress:
         self.bar.stop()
 
     def step(self, row: dict[str, float], remaining: float | None, share: float) -> None:
+        """Show loss, learning rate, speed and time left after one step of the optimizer."""
         loss = row["loss"]
         self.loss = loss if self.loss is None else 0.95 * self.loss + 0.05 * loss
         speed = row["step"] * self.batch_size / max(row["seconds"], 1e-9)
@@ -73,6 +74,7 @@ class TrainProgress:
             self.console.print(epoch + text, highlight=False, soft_wrap=True)
 
     def evaluated(self, step: int, metrics: Json) -> None:
+        """Print the figures of an evaluation on a line of its own."""
         self.console.print(f"step {step}: {headline(metrics)}", highlight=False, soft_wrap=True)
         self.last_step = time.perf_counter()  # what the evaluation took is no step's
 

@@ -79,7 +79,10 @@ def validation_data(
     # data that is given for evaluation counts whole
     share = 1.0 if val_data else chosen.get("val_share")
     if val_data is None and dataset.whole:
-        say(f"no evaluation: {Path(spec).name} is one split; name another with --val-data")
+        say(
+            f"no evaluation: {Path(spec).name} is all training data; "
+            f"give a second one with --val-data"
+        )
         return None
     try:
         val = open_data(spec, "val", chosen, share)

@@ -47,17 +47,29 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Record:
-    """What is known of one image without decoding it. n objects, crowds among them."""
+    """The annotation of one image, known without decoding it. It has n objects, crowds included.
+
+    Attributes:
+        image_id: the image's number.
+        file_name: its name in the data set.
+        width, height: its size, pixels.
+        boxes: float64 [n, 4] xyxy, pixels, as annotated.
+        labels: int64 [n], from 1.
+        area: [n], pixels^2.
+        iscrowd: bool [n], whether a region holds many objects.
+        ignore: bool [n], whether evaluation neither asks for the object nor counts it as wrong.
+        extra: further facts that a reader keeps.
+    """
 
     image_id: int
     file_name: str
-    width: int  # pixels
-    height: int  # pixels
-    boxes: NDArray[np.float64]  # [n, 4] xyxy, pixels, as the annotation has them
-    labels: NDArray[np.int64]  # [n], from 1
-    area: NDArray[np.float64]  # [n], pixels squared
-    iscrowd: NDArray[np.bool_]  # [n]: a region of many objects
-    ignore: NDArray[np.bool_]  # [n]: an object that evaluation neither asks for nor punishes
+    width: int
+    height: int
+    boxes: NDArray[np.float64]
+    labels: NDArray[np.int64]
+    area: NDArray[np.float64]
+    iscrowd: NDArray[np.bool_]
+    ignore: NDArray[np.bool_]
     extra: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
@@ -205,13 +217,16 @@ class FileDetection(DetectionDataset):
         return len(self.records)
 
     def record(self, index: int) -> Record:
+        """The boxes and labels of one image, in pixels of the original file."""
         return self.records[index]
 
     def image(self, index: int) -> Tensor:
+        """One image as uint8 [3, H, W], RGB. Raises DamagedImage if it cannot be decoded."""
         rec = self.records[index]
         return read_image(self.paths[index], (rec.width, rec.height))
 
     def path(self, index: int) -> Path:
+        """The file of one image."""
         return self.paths[index]
 
     def add(self, record: Record, path: Path) -> None:

@@ -17,7 +17,7 @@ _SHARES = {"precision": "precision", "recall": "recall", "f1": "f1_score"}
 def classification_metrics(
     scores: Tensor, targets: Tensor, classes: list[str], *, named: Tensor | None = None
 ) -> Json:
-    """Accuracy, precision, recall and F1; of several labels a picture also average precision.
+    """Accuracy, precision, recall and F1; of several labels per picture also average precision.
 
     Args:
         scores: ``[N, C]`` probabilities.
@@ -31,8 +31,8 @@ def classification_metrics(
         right), ``precision``, ``recall``, ``f1`` (means over classes, "macro"), ``micro``: the
         three over all answers, and ``per_class``: ``name``, ``precision``, ``recall``, ``f1``,
         ``objects``. With one label a picture also ``top5_accuracy`` (None with 5 classes or
-        fewer, where it says nothing) and ``confusion``: ``classes`` and ``matrix``, a row a true
-        class, a column a class named. Multi-label also ``mAP``, the mean of each class's ``AP``
+        fewer, where it says nothing) and ``confusion``: ``classes`` and ``matrix``, a row per true
+        class, a column per class named. Multi-label also ``mAP``, the mean of each class's ``AP``
         (None for one that no picture shows), and in ``per_class`` ``matched``, ``wrong``,
         ``missed``.
 

@@ -106,8 +106,8 @@ def confusion_matrix(
     any class, at `iou` or more.
 
     Returns:
-        ``classes``: the names and "background"; ``matrix``: counts, a row a true class, a column
-        a class named. The last row holds detections of nothing, the last column objects that
+        ``classes``: the names and "background"; ``matrix``: counts, a row per true class, a column
+        per class named. The last row holds detections of nothing, the last column objects that
         nothing found. Forgiven detections are nowhere.
     """
     place = {c["id"]: k for k, c in enumerate(categories)}

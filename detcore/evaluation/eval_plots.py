@@ -19,7 +19,7 @@ _COUNTED = 60  # classes up to which a cell's count, or a class's line, can be r
 
 
 def precision_recall(metrics: Json) -> Any:
-    """Precision over recall at IoU 0.5, a line a class and a heavy one for their mean.
+    """Precision over recall at IoU 0.5, a line per class and a heavy one for their mean.
 
     Args:
         metrics: `detcore.evaluation.evaluator.detection_figures` with details.
@@ -64,7 +64,7 @@ def confusion(table: Json) -> Any:
     """A confusion matrix as a heat map: colour by the share of the true class, counts in the cells.
 
     Args:
-        table: ``classes`` and ``matrix``, a row a true class, as `confusion_matrix` and
+        table: ``classes`` and ``matrix``, a row per true class, as `confusion_matrix` and
             `classification_metrics` give it. Beyond 25 classes those that nothing is, and
             nothing was named, are left out; beyond 60 that remain, the counts.
 
@@ -103,10 +103,10 @@ def confusion(table: Json) -> Any:
 
 
 def class_marks(metrics: Json) -> Any:
-    """A line a class with a mark for each of its figures: precision, recall, F1, AP.
+    """A line per class with a mark for each of its figures: precision, recall, F1, AP.
 
     Args:
-        metrics: `classification_metrics`' of several labels a picture. Classes without objects
+        metrics: `classification_metrics`' of several labels per picture. Classes without objects
             and answers are left out, and of more than 60 all but those of the lowest F1.
 
     Returns:
@@ -160,7 +160,7 @@ def save_figures(metrics: Json, folder: Path) -> list[str]:
 
     Returns:
         Their names: of a detector precision_recall.png, errors.png and confusion.png, of a
-        classifier confusion.png, or with several labels a picture classes.png.
+        classifier confusion.png, or with several labels per picture classes.png.
     """
     folder.mkdir(parents=True, exist_ok=True)
     drawn = {}

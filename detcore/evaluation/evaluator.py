@@ -38,12 +38,14 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Measured:
-    """An evaluation's figures, and what they were made of.
+    """The figures of an evaluation, and what they were computed from.
 
-    figures: see `evaluate`. Of a detector `truth`, the COCO document of the pictures measured, and
-    `results`, its detections in COCO's form. Of a classifier `answers`: one a picture: ``index`` in
-    the data set, ``truth`` and ``named``, lists of class numbers, and ``score``, the confidence of
-    the class it is surest of.
+    Attributes:
+        figures: the metrics by name, see `evaluate`.
+        truth: of a detector, the COCO document of the pictures that were measured.
+        results: of a detector, its detections in COCO's results form.
+        answers: of a classifier, one dict per picture: ``index`` in the data set, ``truth`` and
+            ``named``, lists of class numbers, and ``score``, the confidence of its best class.
     """
 
     figures: Json
@@ -66,17 +68,20 @@ def evaluate(
     """Measure a model on a data set; the data set's transforms should be none.
 
     Args:
-        model: on `device`. dataset: with ground truth.
+        model: the model, on `device`.
+        dataset: the data with its ground truth.
+        device: where to compute.
+        batch_size: images per forward pass.
         score: confidence at which precision and recall are taken; average precision uses all.
-        max_damaged: share of the pictures that may be damaged; these are left out, of the ground
-            truth too, and named in the log.
-        details: give what `detection_figures` adds, and of a classifier the confusion matrix.
+        max_damaged: share of the pictures that may be damaged. Damaged ones are left out, of the
+            ground truth too, and named in the log.
+        details: also return what `detection_figures` adds, and a classifier's confusion matrix.
         progress: called with (images done, images in all).
 
     Returns:
-        JSON-able ``figures`` and what they were made of. Detection: `detection_figures`.
+        `Measured`, whose figures JSON can hold. Of a detector those of `detection_figures`.
         Classification: `classification_metrics`, of the best class of each image, or with several
-        labels an image of the classes that the model named. Both: ``task``, ``images``,
+        labels per image of the classes that the model named. Both: ``task``, ``images``,
         ``parameters`` of the model, ``seconds`` in it (reading the data not counted),
         ``images_per_second``. All but the two of time are deterministic on one device.
     """
@@ -191,7 +196,7 @@ def coco_results(
 
     Args:
         predictions: ``boxes`` ``[n, 4]`` xyxy pixels, ``scores``, ``labels`` from 1.
-        image_ids: one a prediction. category_ids: of label 1, 2, ...
+        image_ids: one per prediction. category_ids: of label 1, 2, ...
     """
     rows = []
     for image_id, found in zip(image_ids, predictions, strict=True):

@@ -85,11 +85,11 @@ def write_answers(
             - coco: detections in COCO's results form (bbox xywh, pixels), each also with its
               ``category_name`` and ``file_name``, by which `read_results` finds class and
               picture, and of a video with ``frame`` and ``track_id``
-            - yolo: a text file a picture, a line a detection: class from 0, centre x, centre y,
+            - yolo: a text file per picture, a line per detection: class from 0, centre x, centre y,
               width, height (shares of the picture), confidence, and of a video the track, -1
               without one; ``classes.txt``; and where pictures of several folders have one
               name, so that texts got a number, ``index.csv``: which picture's each is
-            - csv: a row a detection (corners, pixels) or a class named
+            - csv: a row per detection (corners, pixels) or a class named
 
         answers: `detcore.inference.predict_loop.annotate`'s. In coco those without an
             ``image_id`` are numbered from 1 on.
@@ -208,7 +208,7 @@ def _write_csv(path: Path, answers: Sequence[Json]) -> None:
 
 
 def write_results(path: Path, results: list[Json]) -> None:
-    """Write COCO results, a line a detection, whole or not at all; folders are made.
+    """Write COCO results, a line per detection, whole or not at all; folders are made.
 
     Numbers are written in full, so that reading them back gives the same figures.
     """

@@ -30,7 +30,7 @@ _RATE = 25.0  # frames a second, of a video that doesn't say
 class Frame(NamedTuple):
     """A picture, or one of a video's.
 
-    number: of the frame, from 0; rate: frames a second. image_id: in the data set it is of.
+    number: of the frame, from 0; rate: frames per second. image_id: in the data set it is of.
     """
 
     name: str  # of the file or stream

@@ -32,7 +32,7 @@ class Gallery:
 
     Args:
         out: None for nowhere; a .png, .jpg, .webp, .bmp or .tif for one picture; a .mp4 or .avi
-            for one video; else a folder, which gets a PNG a picture or frame, and of several
+            for one video; else a folder, which gets a PNG per picture or frame, and of several
             pictures ``overview.png`` of the first sixteen.
         classes: all class names, for their colours.
         pictures: how many come. videos: how many of these are videos or streams.
@@ -61,10 +61,12 @@ class Gallery:
 
     @property
     def is_picture(self) -> bool:
+        """Whether the output is one picture file."""
         return self.suffix in _PICTURE_OUT and not self.is_folder
 
     @property
     def is_video(self) -> bool:
+        """Whether the output is one video file."""
         return self.suffix in _VIDEO_OUT and not self.is_folder
 
     def __enter__(self) -> Gallery:
@@ -110,11 +112,11 @@ class Gallery:
                     break
             else:
                 raise DataError(
-                    f"{self.out}: OpenCV can't write a video of {rate:g} frames a second and "
+                    f"{self.out}: OpenCV can't write a video of {rate:g} frames per second and "
                     f"{picture.width} x {picture.height} pixels there"
                 )
             if written != rate:
-                log.warning("%s: written at %g frames a second for %g", self.out, written, rate)
+                log.warning("%s: written at %g frames per second for %g", self.out, written, rate)
         self.video.write(np.asarray(picture)[..., ::-1].copy())
 
 
@@ -147,7 +149,7 @@ def overwritten(
 
     Args:
         folder: need not be there. sources: what is to have a file each by `free_name`, a video
-            one a frame. suffix: of these. more: names of other files.
+            one per frame. suffix: of these. more: names of other files.
     """
     if not folder.is_dir():
         return []

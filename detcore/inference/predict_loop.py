@@ -25,7 +25,7 @@ from detcore.utils.text import Say, counted
 class Settings:
     """How to predict.
 
-    score: least confidence. batch_size: pictures a call of the model; models fill pictures of
+    score: least confidence. batch_size: pictures per call of the model; models fill pictures of
     different sizes up to one, so what is found may change a little with it. tiles: cut each picture
     into these. endless: what comes ends with Ctrl-C, after which there is still an answer.
     """
@@ -55,7 +55,7 @@ def annotate(
     Args:
         net: on its device, in evaluation mode. info: names its classes.
         frames: as `detcore.inference.input_sources` gives them, all of a video in a row.
-        say: called with a line a picture or video. show: called with how far it is.
+        say: called with a line per picture or video. show: called with how far it is.
         total: how many pictures come, where that is known.
 
     Returns:

@@ -33,14 +33,16 @@ def predict(
     """Run a model over images; the model's mode is as before afterwards.
 
     Args:
-        model: any of detcore's, already on `device`.
-        images: uint8 or float 0..1 ``[3, H, W]``; sizes may differ.
+        model: any of detcore's models, already on `device`.
+        images: ``[3, H, W]``, RGB, uint8 or float in 0..1; sizes may differ.
+        device: where to compute.
+        batch_size: images per forward pass.
         score: detections below this confidence are dropped.
 
     Returns:
-        One dict an image, on the CPU. Detector: ``boxes`` ``[n, 4]`` xyxy in pixels of the image
-        given, ``scores`` ``[n]``, ``labels`` ``[n]`` from 1, and what else the model says of each
-        detection. Classifier: ``scores`` ``[C]`` and ``labels``.
+        One dict per image, on the CPU. A detector's has ``boxes`` ``[n, 4]``, xyxy in pixels of the
+        given image, ``scores`` ``[n]``, ``labels`` ``[n]`` from 1, and what else the model says of
+        each detection; a classifier's has ``scores`` ``[C]`` and ``labels``.
     """
     was_training, out = model.training, []
     model.eval()
@@ -63,7 +65,7 @@ def to_json(prediction: Prediction, classes: Sequence[str], image: Tensor) -> di
     Detector: ``width``, ``height`` and ``detections``: a list of ``class``, ``score``, ``box``
     xyxy in pixels, by descending score, and ``track`` where ``tracks`` has a number. Classifier:
     ``width``, ``height`` and ``classes``: a list of ``class``, ``score`` by descending score, of
-    the classes that the model named: its top k, or with several labels a picture all above their
+    the classes that the model named: its top k, or with several labels per picture all above their
     thresholds, which may be none. Numbers are `shortest`.
     """
     size = {"width": image.shape[-1], "height": image.shape[-2]}

@@ -40,6 +40,7 @@ class Tiles:
 
     @property
     def height_width(self) -> tuple[int, int]:
+        """(height, width) of a tile, pixels."""
         return (self.size, self.size) if isinstance(self.size, int) else self.size
 
     def of(self, height: int, width: int) -> list[Box]:
@@ -67,29 +68,30 @@ def predict_tiled(
     score: float = 0.0,
     progress: Callable[[int, int], None] | None = None,
 ) -> Prediction:
-    """Detect in overlapping tiles of an image, and in the whole of it, which a model would shrink.
+    """Detect in overlapping tiles of an image, and in the whole image, and merge the results.
 
-    After Akyon et al., Slicing Aided Hyper Inference (ICIP 2022), with a merging rule of its own,
-    see `merge_tiles`. An object should be smaller than the overlap, and so whole in some tile, or
-    large enough to be found in the whole image.
+    For small objects, which vanish when a model shrinks a large image. After Akyon et al., Slicing
+    Aided Hyper Inference (ICIP 2022), with a merging rule of its own, see `merge_tiles`. An object
+    should be smaller than the overlap, so that some tile holds all of it, or large enough to be
+    found in the whole image.
 
     Args:
-        model: a detector, on `device`; its mode is as before afterwards.
+        model: a detector, on `device`; its training mode is restored afterwards.
         image: uint8 or float 0..1 ``[3, H, W]``. One no larger than a tile is predicted whole.
-        tile: side of a tile in pixels, or its (height, width). The model resizes tiles as it does
-            any image: its own image size shows objects as large as they are, half of it doubles
-            them.
-        overlap: the least share of a tile that its neighbour sees too, 0 to below 1.
-        batch_size: tiles a call of the model.
+        tile: side of a tile in pixels, or its (height, width). The model resizes tiles as any
+            image: tiles of its own image size keep objects as large as they are, tiles of half
+            that size double them.
+        overlap: the smallest share of a tile that its neighbour covers too, 0 to below 1.
+        batch_size: tiles per call of the model.
         whole: predict the whole image as well.
-        iou_threshold: of the NMS that merges.
-        score: detections below this confidence are dropped before merging, so that what is merged
-            is what is believed.
+        iou_threshold: threshold of the NMS that merges the results.
+        device: where to compute.
+        score: detections below this confidence are dropped before merging.
         progress: called with (pictures done, pictures in all), tiles and whole.
 
     Returns:
-        One prediction, as `predict` gives it: on the CPU, in the image's pixels, by descending
-        score; how many come out is not limited.
+        One prediction as `predict` returns it, on the CPU, in the image's pixels, by descending
+        score. The number of detections is not limited.
 
     Raises:
         ValueError: a tile or overlap that does not fit, or a model that gives no boxes.
@@ -130,7 +132,7 @@ def merge_tiles(
 
     1. A cut box is dropped if an uncut one of its class covers more than half of its area: the
        object was seen whole in a neighbouring tile or in the whole image.
-    2. Of the rest, cut and uncut alike, `batched_nms` keeps the best a class.
+    2. Of the rest, cut and uncut alike, `batched_nms` keeps the best per class.
 
     So a part that nothing explains stays, and a neighbour of the same class is not taken for the
     same object unless it lies over it. Which box explains does not depend on scores: drop what is

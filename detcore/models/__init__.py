@@ -42,13 +42,23 @@ def create(model: str, num_classes: int, **options: Any) -> nn.Module:
     """A new model by name, with fresh weights.
 
     Args:
-        model: one of `MODELS`.
-        num_classes: for detectors with the background counted, for the classifier without.
-        options: the constructor's keyword arguments, see each class. Of a cascade, `detector` and
-            `classifier` may also be a name or a mapping of `create`'s arguments.
+        model: "faster_rcnn", "ssd", "yolo", "classifier" or "cascade".
+        num_classes: number of classes; for detectors including the background, for a classifier
+            without one.
+        options: keyword arguments of the model's class. For a cascade, `detector` and `classifier`
+            may also be a name or a mapping of arguments for `create`.
 
-    The model's `config` is a dict that JSON can hold and from which `create(**config)` builds the
-    same architecture. Raises ValueError for an unknown name or option.
+    Returns:
+        The model, in training mode, float32, on the CPU. Its `config` is a dict that JSON can
+        hold; `create(**config)` builds the same architecture.
+
+    Raises:
+        ValueError: for an unknown name or option.
+
+    Example:
+        >>> from detcore.models import create
+        >>> create("ssd", num_classes=3, image_size=64).config["model"]
+        'ssd'
     """
     if model not in MODELS:
         raise ValueError(f"create: model must be one of {', '.join(MODELS)}, got {model!r}")

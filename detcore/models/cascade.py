@@ -17,31 +17,33 @@ from .config import keeps_config
 
 @keeps_config("cascade")
 class Cascade(nn.Module):
-    """Detector first, then a classifier on crops of the image at its own resolution.
+    """A detector, and then a classifier on crops of the image at its own resolution.
 
     Args:
-        num_classes: classes, the background (0) counted: labels are 1..num_classes - 1.
-        detector: any model of the detectors' contract. Training needs one of two classes, object
-            and background; in evaluation it may have any number, and what it called each box is
-            handed on.
-        classifier: of num_classes - 1 classes, single-label or multi-label; crops are made at its
-            image_size, which is best 64 or more: a batch may hold a single crop, and batch norm
-            cannot learn from a single cell.
+        num_classes: number of classes including the background (0): labels are
+            1..num_classes - 1.
+        detector: any model with the detectors' contract. Training needs one of two classes, object
+            and background; in evaluation it may have any number, and its own labels are passed on.
+        classifier: a model of num_classes - 1 classes, single-label or multi-label. Crops are made
+            at its image_size, which should be 64 or more: a batch may hold a single crop, and batch
+            norm cannot learn from a single cell.
         margin: how much wider than its box a crop is on every side, as a share of the box. A crop
-            ends where its image ends.
-        jitter: how far a crop's corners stray from the ground truth in training, as a share of the
-            box, because the detector's boxes will stray too.
-        crop_batch: in evaluation, how many crops are held and classified at once.
+            ends at the image's border.
+        jitter: how far a crop's corners move from the ground truth in training, as a share of the
+            box, because the detector's boxes will be off too.
+        crop_batch: number of crops that are classified at once in evaluation.
 
-    forward(images, targets): the detectors' contract. Gives in training the detector's losses and
-    loss_crop_class (a multi-label classifier is told each box's one label); in evaluation a list of
-    dicts, in descending order of the score, with boxes [K, 4], scores [K] (the detector's times the
-    crop's) and labels [K], and besides
-        box_scores [K], box_labels [K]: as the detector gave them;
-        crop_scores [K, num_classes - 1]: all of the classifier's scores, in its class order.
-    A label is the classifier's best class, in its own count from 1; with a multi-label classifier
-    too, where crop_scores hold what else the crop shows. Training draws the jitter from torch's
-    global generator. Raises ValueError for what does not fit.
+    forward(images, targets) follows the detectors' contract. In training it returns the detector's
+    losses and loss_crop_class (a multi-label classifier learns each box's one label). In
+    evaluation it returns a list of dicts, by descending score, with boxes [K, 4], scores [K] (the
+    detector's times the crop's), labels [K], and
+
+    - box_scores [K], box_labels [K]: as the detector gave them
+    - crop_scores [K, num_classes - 1]: all of the classifier's scores, in its class order
+
+    A label is the classifier's best class, counted from 1; also with a multi-label classifier,
+    whose crop_scores tell what else the crop shows. Training draws the jitter from torch's global
+    generator. Raises ValueError for input that does not fit.
     """
 
     def __init__(
@@ -73,6 +75,7 @@ class Cascade(nn.Module):
     def forward(
         self, images: Sequence[Tensor], targets: Sequence[Target] | None = None
     ) -> dict[str, Tensor] | list[dict[str, Tensor]]:
+        """Losses in training, detections in evaluation: see the class."""
         check_images(images)
         if self.training:
             check_box_targets(images, targets, self.num_classes)

@@ -19,12 +19,12 @@ class Classifier(nn.Module):
     """A backbone's coarsest map, pooled and classified.
 
     Args:
-        num_classes: classes C, labels 0..C - 1: an image always shows one, there is no background.
-        multilabel: any number of classes an image, each on its own, instead of exactly one.
+        num_classes: number of classes C, labels 0..C - 1. There is no background class.
+        multilabel: any number of classes per image instead of exactly one.
         backbone: a name, a mapping of arguments, or a module to share: see `as_backbone`.
         image_size: images are brought to image_size x image_size pixels inside the model.
-        resize: not None: the shorter side is brought to this first, antialiased, and the square cut
-            out of the middle, as ImageNet's networks are measured; None: images are stretched.
+        resize: resize the shorter side to this first, antialiased, and cut the square out of the
+            middle, as ImageNet's networks are evaluated. None: images are stretched.
         head_width: not None: a hidden layer of this width before the classes, as in MobileNetV3.
         dropout, smoothing: of the pooled features; of the labels (not with multilabel).
         top_k: without multilabel, how many of the best classes are named, 1..C.
@@ -86,6 +86,7 @@ class Classifier(nn.Module):
     def forward(
         self, images: Sequence[Tensor], targets: Sequence[Target] | None = None
     ) -> dict[str, Tensor] | list[dict[str, Tensor]]:
+        """Losses in training, scores and labels in evaluation: see the class."""
         check_images(images, self.preprocess.channels)
         if self.training:
             check_class_targets(images, targets, self.num_classes, multilabel=self.multilabel)
@@ -115,6 +116,7 @@ class Classifier(nn.Module):
 
     @property
     def top_k(self) -> int:
+        """How many of the best classes are named; may be set. 1 for a multi-label model."""
         return self._top_k
 
     @top_k.setter
@@ -130,6 +132,7 @@ class Classifier(nn.Module):
 
     @property
     def score_threshold(self) -> float | Sequence[float]:
+        """The score above which a multi-label model names a class; may be set."""
         return self._score_threshold
 
     @score_threshold.setter

@@ -12,15 +12,10 @@ from detcore.parts.preprocess import ImageBatch, Preprocess
 
 
 class Detector(nn.Module, ABC):
-    """The contract of torchvision's detectors, and the order of work behind it.
+    """The base of all detectors: torchvision's contract, and the order of work behind it.
 
-    A subclass sets `backbone`, `preprocess` and `postprocess`, and tells losses and detections from
-    the backbone's maps. Two models that share a backbone can so share one pass over it.
-
-    forward(images, targets): images: list of float [C, H, W] in 0..1, of any sizes; targets, in
-    training: list of dicts with boxes float [n, 4] (xyxy, pixels) and labels int64 [n]. Gives in
-    training a dict of losses; in evaluation a list of dicts with boxes [K, 4] in the given image's
-    pixels, scores [K] descending and labels [K]. Raises ValueError for what does not fit.
+    A subclass sets `backbone`, `preprocess` and `postprocess`, and computes losses and detections
+    from the backbone's maps. So two models that share a backbone can share one pass over it.
     """
 
     backbone: Any
@@ -35,6 +30,20 @@ class Detector(nn.Module, ABC):
     def forward(
         self, images: Sequence[Tensor], targets: Sequence[Target] | None = None
     ) -> dict[str, Tensor] | list[dict[str, Tensor]]:
+        """Losses in training, detections in evaluation.
+
+        Args:
+            images: a list of float [C, H, W] in 0..1, RGB, of any sizes.
+            targets: in training, a list of dicts with boxes float [n, 4] (xyxy, pixels) and labels
+                int64 [n], from 1.
+
+        Returns:
+            A dict of losses in training. In evaluation a list of dicts with boxes [K, 4] in the
+            given image's pixels, scores [K], descending, and labels int64 [K].
+
+        Raises:
+            ValueError: for images or targets that do not fit.
+        """
         check_images(images, self.preprocess.channels)
         if not self.training:
             return self.detect(images).per_image() if len(images) else []
@@ -44,9 +53,9 @@ class Detector(nn.Module, ABC):
         return self.losses(self.backbone(batch.images), batch, targets)
 
     def detect(self, images: Sequence[Tensor]) -> Detections:
-        """The detections of images, which may be one tensor [B, C, H, W], in fixed shapes.
+        """Detections in fixed shapes, of a list of images or one tensor [B, C, H, W] in 0..1.
 
-        Evaluation alone. Under torch.compile and torch.export the whole of it is one graph: no
+        For evaluation. Under torch.compile and torch.export the whole of it is one graph: no
         shape depends on what is found.
         """
         batch = self.preprocess(images)
@@ -75,6 +84,7 @@ class FixedShape(nn.Module):
         self.detector: Any = detector.eval()
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Boxes [B, K, 4], scores [B, K], labels [B, K] and counts [B] of images [B, C, H, W]."""
         # a plain tuple: a saved graph knows no classes of ours
         boxes, scores, labels, counts = self.detector.detect(images)
         return boxes, scores, labels, counts

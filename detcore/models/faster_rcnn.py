@@ -33,32 +33,33 @@ class FasterRCNN(Detector):
     """Two-stage detector (Ren et al., 2015), on a feature pyramid (Lin et al., 2017) or one map.
 
     Args:
-        num_classes: classes, the background (0) counted: labels are 1..num_classes - 1.
+        num_classes: classes including the background (0): labels are 1..num_classes - 1.
         backbone: a name, a mapping of arguments, or a module to share: see `as_backbone`.
-        image_size: length that an image's longer side may have inside the model, pixels.
-        min_size: length of the shorter side, unless the longer would pass image_size; None: the
-            longer side is brought to image_size.
-        fpn_channels: channels of the pyramid; None: no pyramid, the backbone's one map of stride
-            16 serves both stages.
+        image_size: largest length of an image's longer side inside the model, pixels.
+        min_size: length of the shorter side, unless the longer one would exceed image_size; None:
+            the longer side is resized to image_size.
+        fpn_channels: channels of the pyramid; None: no pyramid, both stages use the backbone's map
+            of stride 16.
         fpn_norm: batch norm in the pyramid; without it its convolutions have biases.
-        anchor_scale: side of a level's anchors, in its cells; without a pyramid, times 0.5, 1, 2
-            and 4.
-        anchor_sizes: not None: of each level the sides of its anchors, pixels.
-        aspect_ratios: height / width of the anchors, each with each side.
+        anchor_scale: side of a level's anchors, in cells of the level; without a pyramid, times
+            0.5, 1, 2 and 4.
+        anchor_sizes: instead of anchor_scale, the sides of each level's anchors, pixels.
+        aspect_ratios: height / width of the anchors, combined with each side.
         rpn_depth: convolutions before the RPN's predictions.
-        head_convs, head_layers, head_width: of the box head: 3x3 convolutions with batch norm,
-            then fully connected layers and their width.
-        proposals: how many regions an image reach the box head; in training `box_samples` of them
-            are learnt from. rpn_samples: anchors an image that the RPN learns from.
-        rpn_candidates, rpn_score_threshold: of each level the best so many anchors of at least
-            this probability reach the RPN's NMS.
+        head_convs, head_layers, head_width: 3x3 convolutions with batch norm in the box head, then
+            fully connected layers, and their width.
+        proposals: how many regions per image reach the box head; in training `box_samples` of them
+            are used for the loss.
+        rpn_samples: anchors per image that the RPN learns from.
+        rpn_candidates, rpn_score_threshold: this many best anchors of each level, with at least
+            this probability, enter the RPN's NMS.
         mean, std: of the images' channels; None: ImageNet's.
         score_threshold, iou_threshold, candidates_per_class, max_detections: see `Postprocess`.
         pretrained: load published weights into a backbone given by name or mapping.
 
     forward(images, targets): see `Detector`; the losses are loss_rpn_objectness, loss_rpn_box,
-    loss_class and loss_box. Training draws an image's samples by its target's sampling_seed, an
-    int, and without one from torch's global generator.
+    loss_class and loss_box. Training draws samples with the seed in a target's sampling_seed (an
+    int), or else from torch's global generator.
     """
 
     def __init__(
@@ -98,7 +99,7 @@ class FasterRCNN(Detector):
         sizes = anchor_sizes or [[anchor_scale * s * k for k in octaves] for s in strides]
         if len(sizes) != len(strides) or len({len(s) for s in sizes}) != 1:
             raise ValueError(
-                f"FasterRCNN: anchor_sizes must be {len(strides)} lists, one a level, of one "
+                f"FasterRCNN: anchor_sizes must be {len(strides)} lists, one per level, of one "
                 f"length, got {anchor_sizes}"
             )
         for i, sides in enumerate(sizes):
@@ -148,6 +149,7 @@ class FasterRCNN(Detector):
     def losses(
         self, maps: list[Tensor], batch: ImageBatch, targets: Sequence[Target]
     ) -> dict[str, Tensor]:
+        """Losses of the RPN and the box head, from the backbone's maps [B, C_i, H_i, W_i]."""
         maps = self.neck(maps)
         logits, deltas = self.predict_anchors(maps)
         boxes, counts = self.propose(logits, deltas, batch)
@@ -159,6 +161,7 @@ class FasterRCNN(Detector):
         return losses | self._box_losses(maps, proposals, gt_boxes, gt_labels, seeds)
 
     def detections(self, maps: list[Tensor], batch: ImageBatch) -> Detections:
+        """Detections in fixed shapes, from the backbone's maps [B, C_i, H_i, W_i]."""
         maps = self.neck(maps)
         boxes, counts = self.propose(*self.predict_anchors(maps), batch)
         if not torch.compiler.is_compiling():
@@ -280,6 +283,6 @@ def _neck(
 
 
 def _stride(m: Tensor, batch: ImageBatch) -> tuple[int, int]:
-    """Whole pixels a cell, cut down as torchvision's AnchorGenerator does it."""
+    """Whole pixels per cell, cut down as torchvision's AnchorGenerator does it."""
     height, width = batch.padded_size
     return height // m.shape[2], width // m.shape[3]

@@ -11,16 +11,17 @@ from .detector import Detector
 
 
 class MultiTask(nn.Module):
-    """What is in the picture, and what kind of picture it is, in one pass over shared features.
+    """A detector and a classifier that share one pass over one backbone.
 
     Args:
-        detector: any. classifier: one whose `backbone` is the detector's own, the same instance;
-            it reads the last map of the detector's batch, at the detector's image size.
+        detector: any detector.
+        classifier: a classifier whose `backbone` is the same instance as the detector's. It reads
+            the last map of the detector's batch, at the detector's image size.
 
-    forward(images, targets): as the detector. In training targets also have what the classifier
-    learns from (label, or with multilabel image_labels), and its loss is loss_image_class. In
-    evaluation each image's dict also has image_scores [C] and image_labels, the classifier's.
-    Raises ValueError for what does not fit.
+    forward(images, targets) works as the detector's. In training the targets also hold what the
+    classifier learns from (label, or image_labels with multilabel), and its loss is
+    loss_image_class. In evaluation each image's dict also has image_scores [C] and image_labels.
+    Raises ValueError for input that does not fit.
     """
 
     def __init__(self, detector: Detector, classifier: Classifier) -> None:
@@ -33,6 +34,7 @@ class MultiTask(nn.Module):
     def forward(
         self, images: Sequence[Tensor], targets: Sequence[Target] | None = None
     ) -> dict[str, Tensor] | list[dict[str, Tensor]]:
+        """Losses of both members in training, detections with image labels in evaluation."""
         check_images(images, self.detector.preprocess.channels)
         if self.training:
             check_box_targets(images, targets, self.detector.num_classes)

@@ -14,24 +14,26 @@ M = TypeVar("M", bound=nn.Module)
 
 
 def optimize(model: M, *, dtype: torch.dtype = torch.float32, winograd: bool = True) -> M:
-    """A copy of a model for inference alone, faster and with the same answers up to rounding.
+    """Copy a model for inference: faster, with the same answers up to rounding.
 
-    Batch norms are folded into the convolutions before them, sums and activations done in the
-    convolution's own pass where oneDNN can (see `detcore.parts.conv_fusion`), and maps lie
+    Batch norms are folded into the convolutions before them; sums and activations are computed in
+    the convolution's own pass where oneDNN can (see `detcore.parts.conv_fusion`); maps are
     channels-last.
 
     Args:
-        model: any of detcore's, on any device. It stays as it was.
-        dtype: of weights and maps: float32, or bfloat16 or float16 where the machine is fast in
-            them. A processor without them computes the convolutions in float32, which a warning
-            of the logger "detcore" says once: float32 is the faster choice there. Boxes and scores
-            are float32 in any case.
-        winograd: on the CPU in float32, take the large 3x3 convolutions by Winograd's algorithm
-            where torch has NNPACK: faster, and exact to about 1e-5 of a map's largest value.
+        model: any of detcore's models, on any device. It is not changed.
+        dtype: dtype of weights and maps, float32; or bfloat16 or float16 if the machine is fast in
+            them. A processor without them computes the convolutions in float32 and says so once,
+            as a warning of the logger "detcore"; float32 is the faster choice there. Boxes and
+            scores are float32 in any case.
+        winograd: on the CPU in float32, compute the large 3x3 convolutions with Winograd's
+            algorithm if torch has NNPACK: faster, and exact to about 1e-5 of a map's largest value.
 
     Returns:
-        The copy, in evaluation mode. It is for calling: its weights have no gradients, and its
-        state dict is not the model's.
+        The copy, in evaluation mode. Its weights have no gradients, and its state dict differs
+        from the model's.
+
+    Deterministic.
     """
     fast = copy.deepcopy(model).eval().requires_grad_(False)
     for name, child in fast.named_children():

@@ -34,23 +34,23 @@ class SSD(Detector):
     """Single shot detector (Liu et al., ECCV 2016), with norms in its heads to train from scratch.
 
     Args:
-        num_classes: classes, the background (0) counted: labels are 1..num_classes - 1.
+        num_classes: classes including the background (0): labels are 1..num_classes - 1.
         backbone: a name, a mapping of arguments, or a module to share: see `as_backbone`.
         image_size: length of an image's longer side inside the model, pixels.
         stretch: bring every image to image_size x image_size, whatever its aspect ratio.
-        vgg_top: the first map L2-normalised and the last one through VGG's dilated fully connected
-            layers of this many channels, as in the paper; None: the maps as they come.
-        extra_levels: each further map beyond the backbone's, see `ExtraLevels`.
-        anchor_scale: side of a level's smallest default box, in its cells.
-        anchor_sizes: not None: that side of each level in pixels, and one number more, which the
-            last level's larger square is made from. No box is longer than image_size then.
-        aspect_ratios: of the default boxes beside the squares, each with its inverse; of all
-            levels, or a list of lists, one a level.
-        strides: pixels between each level's cells; None: as many as make the map span the image.
-        head_width: channels of the convolution before the predictions; None: the paper's bare ones.
+        vgg_top: as in the paper, L2-normalise the first map and pass the last one through VGG's
+            dilated fully connected layers with this many channels; None: use the maps as they are.
+        extra_levels: the maps that are added to the backbone's, see `ExtraLevels`.
+        anchor_scale: side of a level's smallest default box, in cells of the level.
+        anchor_sizes: instead of anchor_scale, that side for each level in pixels, and one more
+            number for the last level's larger square. Then no box is longer than image_size.
+        aspect_ratios: of the default boxes that are not squares, each also inverted; one list for
+            all levels, or one list per level.
+        strides: pixels per cell of each level; None: such that the map spans the image.
+        head_width: channels of a convolution before the predictions; None: none, as in the paper.
         norm: group norm in the extra levels; without it they have biases, as in the paper.
         lite: SSDLite (Sandler et al., 2018): depthwise convolutions in extra levels and
-            predictions, batch norm, bare predictions; head_width and norm are not looked at.
+            predictions, and batch norm; head_width and norm are ignored.
         mean, std: of the images' channels; None: ImageNet's.
         score_threshold, iou_threshold, candidates_per_class, max_detections: see `Postprocess`.
         pretrained: load published weights into a backbone given by name or mapping.
@@ -129,6 +129,7 @@ class SSD(Detector):
     def losses(
         self, maps: list[Tensor], batch: ImageBatch, targets: Sequence[Target]
     ) -> dict[str, Tensor]:
+        """Class and box loss, from the backbone's maps [B, C_i, H_i, W_i]."""
         logits, deltas = self.predict(maps)
         grids = self.anchors(logits, batch)
         levels = zip(grids, logits, strict=True)
@@ -153,6 +154,7 @@ class SSD(Detector):
         return {"loss_class": classes, "loss_box": box}
 
     def detections(self, maps: list[Tensor], batch: ImageBatch) -> Detections:
+        """Detections in fixed shapes, from the backbone's maps [B, C_i, H_i, W_i]."""
         logits, deltas = self.predict(maps)
         levels = zip(deltas, self.anchors(deltas, batch), strict=True)
         boxes = [
@@ -191,7 +193,7 @@ def _strides(
     """Of every level, those beyond the backbone's each twice the one before unless given."""
     if given is not None:
         if len(given) != levels:
-            raise ValueError(f"SSD: strides must be {levels}, one a level, got {list(given)}")
+            raise ValueError(f"SSD: strides must be {levels}, one per level, got {list(given)}")
         return tuple(given)
     strides: list[float] = list(backbone)
     while len(strides) < levels:
@@ -218,7 +220,7 @@ def _shapes(
         return [default_boxes(s, 2 * s, r) for s, r in zip(scaled, ratios, strict=True)]
     if len(sizes) != count + 1:
         raise ValueError(
-            f"SSD: anchor_sizes must be {count + 1}, one a level and one more, got {list(sizes)}"
+            f"SSD: anchor_sizes must be {count + 1}, one per level and one more, got {list(sizes)}"
         )
     triples = zip(sizes[:-1], sizes[1:], ratios, strict=True)
     return [default_boxes(s, t, r, largest=image_size) for s, t, r in triples]

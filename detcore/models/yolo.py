@@ -31,34 +31,34 @@ _Assigned = tuple[Tensor, Tensor]
 
 @keeps_config("yolo")
 class YOLO(Detector):
-    """A YOLO of PAN and decoupled head: anchor-free, anchor-based, and each also without NMS.
+    """A YOLO with PAN and a decoupled head: anchor-free or with anchors, with or without NMS.
 
-    Anchor-free it follows YOLOX (Ge et al., 2021) with SimOTA; with `anchors` its boxes and their
-    assignment are YOLOv4's (Bochkovskiy et al., 2020), with YOLOv3's decoding at a scale_xy of 1.
-    With `one_to_one` a second head, where every object has exactly one cell, learns beside the
-    first from the same maps, whose gradients are the first's alone (YOLOv10, Wang et al., 2024);
-    in evaluation it runs alone, and nothing needs suppression.
+    Without anchors it follows YOLOX (Ge et al., 2021) with SimOTA. With `anchors`, boxes and their
+    assignment are YOLOv4's (Bochkovskiy et al., 2020), and YOLOv3's decoding if scale_xy is 1. With
+    `one_to_one` a second head, in which every object has exactly one cell, is trained on the same
+    maps, without passing gradients to them (YOLOv10, Wang et al., 2024). In evaluation only the
+    second head runs, and no NMS is needed.
 
     Args:
-        num_classes: classes, the background (0) counted: labels are 1..num_classes - 1. The head
+        num_classes: classes including the background (0): labels are 1..num_classes - 1. The head
             itself has no background class.
         backbone: a name, a mapping of arguments, or a module to share: see `as_backbone`.
         image_size: length of an image's longer side inside the model, pixels.
-        anchors: None: anchor-free; or one list a level of (width, height), pixels of the model's
-            input, as many on every level, since the levels share the head.
-        scale_xy: with anchors, how far the centre's sigmoid is stretched; above 1 it can reach the
-            cell's border, see `decode_dense`.
+        anchors: None: anchor-free; or one list per level of (width, height) in pixels of the
+            model's input, equally many on every level, since the levels share the head.
+        scale_xy: with anchors, how far the centre's sigmoid is stretched; with more than 1 it can
+            reach the cell's border, see `decode_dense`.
         one_to_one: train the second head, and evaluate with it and without NMS.
         neck_channels: channels of every map that the head reads.
         head_width, head_depth, typical_size: see `YOLOHead`; the second head is one deeper.
-        box_weight: of the box loss against the others.
+        box_weight: weight of the box loss relative to the others.
         mean, std: of the images' channels; None: ImageNet's.
         score_threshold, iou_threshold, candidates_per_class, max_detections: see `Postprocess`; the
-            second and third are unread with one_to_one.
+            second and third are not used with one_to_one.
         pretrained: load published weights into a backbone given by name or mapping.
 
     forward(images, targets): see `Detector`; the losses are loss_box, loss_objectness and
-    loss_class, with one_to_one also each as loss_one_to_one_...
+    loss_class, with one_to_one also each as ``loss_one_to_one_...``
     """
 
     def __init__(
@@ -120,6 +120,7 @@ class YOLO(Detector):
         )
 
     def detections(self, maps: list[Tensor], batch: ImageBatch) -> Detections:
+        """Detections in fixed shapes, from the backbone's maps [B, C_i, H_i, W_i]."""
         head = self.head if self.one_to_one_head is None else self.one_to_one_head
         boxes, scores = self._decode(_run(head, self.neck(maps)))
         return self.postprocess(boxes, scores, batch)
@@ -143,6 +144,7 @@ class YOLO(Detector):
     def losses(
         self, maps: list[Tensor], batch: ImageBatch, targets: Sequence[Target]
     ) -> dict[str, Tensor]:
+        """Box, objectness and class loss, from the backbone's maps [B, C_i, H_i, W_i]."""
         maps = self.neck(maps)
         sizes = [(m.shape[2], m.shape[3]) for m in maps]
         like = batch.images.new_empty((), dtype=torch.float32)

@@ -1,4 +1,45 @@
-"""Fast detection ops: torch and numpy are all they need."""
+"""Fast detection ops for PyTorch. They need torch and numpy alone.
+
+Overlap of boxes
+    box_iou                     IoU of every pair, [N, 4] x [M, 4] -> [N, M]
+    generalized_box_iou         GIoU of every pair
+    distance_box_iou            DIoU of every pair
+    complete_box_iou            CIoU of every pair
+    paired_box_iou              one of the four, box by box, [..., 4] x [..., 4] -> [...]
+
+Suppression
+    nms                         the indices of the boxes to keep
+    batched_nms                 nms within each class
+    soft_nms                    lower the scores of overlapping boxes instead
+    multiclass_nms              threshold, top-k and nms per class for a whole batch
+
+Matching
+    match_boxes                 the best ground truth per anchor, and the reverse
+    BoxMatches                  its result
+
+Coding of boxes
+    encode_boxes, decode_boxes  the delta codec of R-CNN and SSD
+    decode_dense                boxes and scores from the raw map of a dense head
+
+Pooling of regions
+    roi_align                   regions of a map to a fixed size
+    multiscale_roi_align        the same from a feature pyramid
+    RoIAlign                    roi_align as a module
+    MultiScaleRoIAlign          multiscale_roi_align as a module
+
+Losses
+    generalized_box_iou_loss    1 - GIoU
+    distance_box_iou_loss       1 - DIoU
+    complete_box_iou_loss       1 - CIoU
+    sigmoid_focal_loss          focal loss of logits
+
+Small box functions
+    box_area, box_convert, clip_boxes_to_image, remove_small_boxes
+
+All take float32, float64, float16 and bfloat16, empty and non-contiguous tensors, and numpy
+arrays, and work under autograd, torch.compile(fullgraph=True) and torch.export. Results are
+deterministic on every device and number of threads. Try help(ops.nms) for one of them.
+"""
 
 from .box_codec import decode_boxes, encode_boxes
 from .box_iou import box_iou, complete_box_iou, distance_box_iou, generalized_box_iou

@@ -18,33 +18,89 @@ _box_iou_out = bind("box_iou_out")
 def box_iou(
     boxes1: Tensor, boxes2: Tensor, fmt: str = "xyxy", *, out: Tensor | None = None
 ) -> Tensor:
-    """Intersection over union of every box of one set with every box of another.
+    """Intersection over union (IoU) of every box of one set with every box of another.
 
     Args:
-        boxes1: [..., N, 4] in the format `fmt`, any real dtype.
+        boxes1: [..., N, 4] in the format `fmt`, pixels, any real dtype.
         boxes2: [..., M, 4], with the same leading dimensions.
         fmt: "xyxy" (corners), "xywh" (corner and size) or "cxcywh" (centre and size).
         out: a contiguous [..., N, M] tensor of the result's dtype to write into.
 
     Returns:
-        [..., N, M], float64 for float64 boxes, otherwise float32, as torchvision has it. Two boxes
-        of zero area give NaN, as do NaN coordinates. Differentiable once in both sets of boxes;
-        with `out` gradients are refused.
+        [..., N, M], values in 0..1; float64 for float64 boxes, otherwise float32. Differentiable
+        once in both inputs; with `out`, gradients are refused.
 
     Raises:
-        ValueError: for a wrong shape, format, dtype or device, in words that name it.
+        ValueError: for a wrong shape, format, dtype or device.
 
-    Deterministic, forward and backward, on any number of threads.
+    Edge cases:
+        Two boxes of zero area give NaN (0 / 0), as do NaN coordinates. Half precision is computed
+        in float32.
+
+    Cost:
+        N * M quotients in one pass, without temporaries. Writing the result takes most of the time:
+        the first write to fresh memory is a page fault per page. With `out=` the memory is already
+        mapped. Deterministic, forward and backward.
+
+    Equivalents:
+        torchvision.ops.box_iou, which has no leading dimensions and no out=.
+        mmcv.ops.bbox_overlaps(boxes1, boxes2). detectron2.structures.pairwise_iou takes Boxes: pass
+        their .tensor.
+
+    Example:
+        >>> import torch
+        >>> from detcore.ops import box_iou
+        >>> a = torch.tensor([[0., 0, 10, 10], [0, 0, 4, 4]])
+        >>> b = torch.tensor([[0., 0, 10, 10], [5, 0, 15, 10], [20, 20, 30, 30]])
+        >>> box_iou(a, b)
+        tensor([[1.0000, 0.3333, 0.0000],
+                [0.1600, 0.0000, 0.0000]])
+
+    See Also:
+        `paired_box_iou` for losses. `match_boxes` if only the best of each row and column is
+        needed: it never holds the matrix.
     """
     return _pairwise(boxes1, boxes2, fmt, "iou", 0.0, out)
 
 
 @numpy_too
 def generalized_box_iou(boxes1: Tensor, boxes2: Tensor, *, out: Tensor | None = None) -> Tensor:
-    """GIoU (Rezatofighi et al., CVPR 2019) of [..., N, 4] and [..., M, 4] (xyxy): [..., N, M].
+    """Generalized IoU (Rezatofighi et al., CVPR 2019) of every pair: [N, 4] and [M, 4] give [N, M].
 
-    IoU less the share of the boxes' hull that neither covers; -1 to 1. Dtypes, `out`, errors,
-    gradients and determinism as in `box_iou`.
+    GIoU = IoU - (area of the hull covered by neither box) / (area of the hull), in -1..1. The hull
+    is the smallest box around both.
+
+    Args:
+        boxes1: [..., N, 4] xyxy, pixels, any real dtype.
+        boxes2: [..., M, 4], with the same leading dimensions.
+        out: a contiguous [..., N, M] tensor of the result's dtype to write into.
+
+    Returns:
+        [..., N, M], float64 for float64 boxes, otherwise float32. Differentiable once in both
+        inputs; with `out`, gradients are refused.
+
+    Raises:
+        ValueError: for a wrong shape, dtype or device.
+
+    Edge cases:
+        Two boxes of zero area give NaN, as do NaN coordinates.
+
+    Cost:
+        As `box_iou`.
+
+    Equivalents:
+        torchvision.ops.generalized_box_iou.
+
+    Example:
+        >>> import torch
+        >>> from detcore.ops import generalized_box_iou
+        >>> a = torch.tensor([[0., 0, 10, 10]])
+        >>> b = torch.tensor([[0., 0, 10, 10], [20, 0, 30, 10]])
+        >>> generalized_box_iou(a, b)
+        tensor([[ 1.0000, -0.3333]])
+
+    See Also:
+        `generalized_box_iou_loss`, `box_iou`.
     """
     return _pairwise(boxes1, boxes2, "xyxy", "giou", 0.0, out)
 
@@ -53,10 +109,43 @@ def generalized_box_iou(boxes1: Tensor, boxes2: Tensor, *, out: Tensor | None = 
 def distance_box_iou(
     boxes1: Tensor, boxes2: Tensor, eps: float = 1e-7, *, out: Tensor | None = None
 ) -> Tensor:
-    """DIoU (Zheng et al., AAAI 2020) of [..., N, 4] and [..., M, 4] (xyxy): [..., N, M].
+    """Distance IoU (Zheng et al., AAAI 2020) of every pair: [N, 4] and [M, 4] give [N, M].
 
-    IoU less the squared distance of the centres over the squared diagonal of the hull (plus eps).
-    Dtypes, `out`, errors, gradients and determinism as in `box_iou`.
+    DIoU = IoU - (distance of the centres)^2 / (diagonal of the hull)^2. The hull is the smallest
+    box around both.
+
+    Args:
+        boxes1: [..., N, 4] xyxy, pixels, any real dtype.
+        boxes2: [..., M, 4], with the same leading dimensions.
+        eps: added to the squared diagonal of the hull, so that it is never 0.
+        out: a contiguous [..., N, M] tensor of the result's dtype to write into.
+
+    Returns:
+        [..., N, M], float64 for float64 boxes, otherwise float32. Differentiable once in both
+        inputs; with `out`, gradients are refused.
+
+    Raises:
+        ValueError: for a wrong shape, dtype or device.
+
+    Edge cases:
+        Two boxes of zero area give NaN, as do NaN coordinates.
+
+    Cost:
+        As `box_iou`.
+
+    Equivalents:
+        torchvision.ops.distance_box_iou.
+
+    Example:
+        >>> import torch
+        >>> from detcore.ops import distance_box_iou
+        >>> a = torch.tensor([[0., 0, 10, 10]])
+        >>> b = torch.tensor([[0., 0, 10, 10], [20, 0, 30, 10]])
+        >>> distance_box_iou(a, b)
+        tensor([[ 1.0000, -0.4000]])
+
+    See Also:
+        `distance_box_iou_loss`, `box_iou`.
     """
     return _pairwise(boxes1, boxes2, "xyxy", "diou", eps, out)
 
@@ -65,10 +154,43 @@ def distance_box_iou(
 def complete_box_iou(
     boxes1: Tensor, boxes2: Tensor, eps: float = 1e-7, *, out: Tensor | None = None
 ) -> Tensor:
-    """CIoU (Zheng et al., AAAI 2020) of [..., N, 4] and [..., M, 4] (xyxy): [..., N, M].
+    """Complete IoU (Zheng et al., AAAI 2020) of every pair: [N, 4] and [M, 4] give [N, M].
 
-    DIoU less a term for unlike aspect ratios, whose weight is a constant of the gradient. Dtypes,
-    `out`, errors, gradients and determinism as in `box_iou`.
+    CIoU = DIoU - a * v, where v measures how much the aspect ratios differ and a weighs it. In the
+    gradient a is a constant, as in the paper's code.
+
+    Args:
+        boxes1: [..., N, 4] xyxy, pixels, any real dtype.
+        boxes2: [..., M, 4], with the same leading dimensions.
+        eps: added to the squared diagonal of the hull, so that it is never 0.
+        out: a contiguous [..., N, M] tensor of the result's dtype to write into.
+
+    Returns:
+        [..., N, M], float64 for float64 boxes, otherwise float32. Differentiable once in both
+        inputs; with `out`, gradients are refused.
+
+    Raises:
+        ValueError: for a wrong shape, dtype or device.
+
+    Edge cases:
+        A box without width and height gives NaN (its aspect ratio is 0 / 0), as do NaN coordinates.
+
+    Cost:
+        As `box_iou`.
+
+    Equivalents:
+        torchvision.ops.complete_box_iou.
+
+    Example:
+        >>> import torch
+        >>> from detcore.ops import complete_box_iou
+        >>> a = torch.tensor([[0., 0, 10, 10]])
+        >>> b = torch.tensor([[0., 0, 10, 10], [0, 0, 10, 5]])
+        >>> complete_box_iou(a, b)
+        tensor([[1.0000, 0.4655]])
+
+    See Also:
+        `complete_box_iou_loss`, `distance_box_iou`.
     """
     return _pairwise(boxes1, boxes2, "xyxy", "ciou", eps, out)
 

@@ -1,4 +1,4 @@
-"""Small box functions in plain PyTorch: there so that a torchvision import can be swapped whole."""
+"""Small box functions in plain PyTorch, so that a torchvision import can be swapped whole."""
 
 import torch
 from torch import Tensor
@@ -10,7 +10,36 @@ FORMATS = ("xyxy", "xywh", "cxcywh")
 
 @numpy_too
 def box_area(boxes: Tensor) -> Tensor:
-    """Area [...] of boxes [..., 4] (xyxy): halves give float32, small integers int32."""
+    """Area of boxes.
+
+    Args:
+        boxes: [..., 4] xyxy, pixels, any real dtype.
+
+    Returns:
+        [...] pixels^2: float32 for half precision, int32 for small integers, otherwise the same
+        dtype.
+
+    Raises:
+        ValueError: if the last dimension is not 4.
+
+    Edge cases:
+        Negative if one side is negative; NaN for NaN.
+
+    Cost:
+        A few elementwise PyTorch operations.
+
+    Equivalents:
+        torchvision.ops.box_area.
+
+    Example:
+        >>> import torch
+        >>> from detcore.ops import box_area
+        >>> box_area(torch.tensor([[0., 0, 10, 5]]))
+        tensor([50.])
+
+    See Also:
+        `remove_small_boxes`.
+    """
     _check("box_area", boxes)
     boxes = _upcast(boxes)
     return (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])
@@ -18,11 +47,36 @@ def box_area(boxes: Tensor) -> Tensor:
 
 @numpy_too
 def box_convert(boxes: Tensor, in_fmt: str, out_fmt: str) -> Tensor:
-    """Boxes [..., 4] from one of xyxy, xywh, cxcywh to another; a copy.
+    """Convert boxes from one format to another.
 
-    In the same dtype, but halved integers are float32.
+    Args:
+        boxes: [..., 4] in the format `in_fmt`, any real dtype.
+        in_fmt: "xyxy" (corners), "xywh" (corner and size) or "cxcywh" (centre and size).
+        out_fmt: likewise.
 
-    Raises ValueError for an unknown format or a last dimension other than 4.
+    Returns:
+        [..., 4], a copy in the same dtype (integers become float32 where they are halved).
+
+    Raises:
+        ValueError: for an unknown format or a last dimension other than 4.
+
+    Edge cases:
+        Equal formats give a copy.
+
+    Cost:
+        A few elementwise PyTorch operations.
+
+    Equivalents:
+        torchvision.ops.box_convert, for the three formats of upright boxes.
+
+    Example:
+        >>> import torch
+        >>> from detcore.ops import box_convert
+        >>> box_convert(torch.tensor([[10., 20, 4, 6]]), "cxcywh", "xyxy")
+        tensor([[ 8., 17., 12., 23.]])
+
+    See Also:
+        `box_iou`, which takes all three formats itself.
     """
     _check("box_convert", boxes)
     for name, fmt in (("in_fmt", in_fmt), ("out_fmt", out_fmt)):
@@ -48,7 +102,36 @@ def box_convert(boxes: Tensor, in_fmt: str, out_fmt: str) -> Tensor:
 
 @numpy_too
 def clip_boxes_to_image(boxes: Tensor, size: tuple[int, int]) -> Tensor:
-    """Boxes [..., 4] (xyxy, pixels) cut to an image of `size` (height, width). NaN stays NaN."""
+    """Clip boxes to the borders of an image.
+
+    Args:
+        boxes: [..., 4] xyxy, pixels, any real dtype.
+        size: (height, width) of the image, pixels.
+
+    Returns:
+        [..., 4] in the same dtype.
+
+    Raises:
+        ValueError: if the last dimension is not 4 or size is not two numbers.
+
+    Edge cases:
+        NaN stays NaN. A box outside the image becomes a box without area on its border.
+
+    Cost:
+        A few elementwise PyTorch operations.
+
+    Equivalents:
+        torchvision.ops.clip_boxes_to_image. detectron2: Boxes.clip.
+
+    Example:
+        >>> import torch
+        >>> from detcore.ops import clip_boxes_to_image
+        >>> clip_boxes_to_image(torch.tensor([[-5., 2, 30, 8]]), (10, 20))
+        tensor([[ 0.,  2., 20.,  8.]])
+
+    See Also:
+        `remove_small_boxes`.
+    """
     _check("clip_boxes_to_image", boxes)
     if not isinstance(size, list | tuple) or len(size) != 2:
         raise ValueError(f"clip_boxes_to_image: size must be (height, width), got {size!r}")
@@ -59,7 +142,36 @@ def clip_boxes_to_image(boxes: Tensor, size: tuple[int, int]) -> Tensor:
 
 @numpy_too
 def remove_small_boxes(boxes: Tensor, min_size: float) -> Tensor:
-    """Indices [K] of boxes [N, 4] (xyxy) whose width and height are both at least `min_size`."""
+    """Indices of the boxes whose width and height are both at least `min_size`.
+
+    Args:
+        boxes: [N, 4] xyxy, pixels, any real dtype.
+        min_size: pixels.
+
+    Returns:
+        int64 [K], ascending.
+
+    Raises:
+        ValueError: if boxes is not [N, 4].
+
+    Edge cases:
+        Boxes with NaN are removed.
+
+    Cost:
+        A few elementwise PyTorch operations; on CUDA one host-device sync.
+
+    Equivalents:
+        torchvision.ops.remove_small_boxes. detectron2: Boxes.nonempty, whose comparison is strict.
+
+    Example:
+        >>> import torch
+        >>> from detcore.ops import remove_small_boxes
+        >>> remove_small_boxes(torch.tensor([[0., 0, 10, 10], [0, 0, 10, 1]]), 2)
+        tensor([0])
+
+    See Also:
+        `clip_boxes_to_image`, `box_area`.
+    """
     if boxes.dim() != 2 or boxes.shape[1] != 4:
         raise ValueError(f"remove_small_boxes: boxes must be [N, 4], got {list(boxes.shape)}")
     size = boxes[:, 2:] - boxes[:, :2]

@@ -1,4 +1,4 @@
-"""Boxes and scores straight from a dense head's raw map: anchors are made on the fly."""
+"""Boxes and scores from the raw map of a dense head: anchors are made on the fly."""
 
 import math
 from collections.abc import Sequence
@@ -29,42 +29,66 @@ def decode_dense(
     bins: int = 16,
     score_threshold: float | None = None,
 ) -> tuple[Tensor, Tensor | None]:
-    """Boxes, and scores where the map has them, of every cell of a dense head.
+    """Decode the raw output map of a dense detection head into boxes and scores.
 
     Args:
         maps: [B, A * (4 + E), H, W], a floating dtype; channel a * (4 + E) + k. E is C class
-            logits, for yolo, yolo5 and grid an objectness logit and then C class logits. dfl:
-            [B, 4 * bins + C, H, W].
-        anchors: delta: [A, 4] xyxy in pixels relative to the cell's corner; yolo and yolo5: [A, 2]
-            width and height in pixels; grid, ltrb and dfl: None, one prediction a cell.
-        stride: pixels between cells, or (vertical, horizontal).
-        codec: what the four numbers mean.
-            delta: R-CNN's deltas (Faster R-CNN, SSD), see `decode_boxes`;
-            yolo: centre (sigmoid(t) * s - (s - 1) / 2 + cell) * stride, size exp(t) * anchor
-            (YOLOv3; v4 with scale_xy s above 1);
-            yolo5: centre (2 sigmoid(t) - 0.5 + cell) * stride, size (2 sigmoid(t))^2 * anchor;
-            grid: centre (t + cell) * stride, size exp(t) * stride (YOLOX);
-            ltrb: relu(t) * stride from the cell's centre to each side (FCOS);
-            dfl: t * stride likewise, t the expectation of softmax(logits) over 0 .. bins - 1, for
-            left, top, right and bottom in turn (Li et al., Generalized Focal Loss, NeurIPS 2020;
-            YOLOv8).
-        weights: delta's, of dx, dy, dw, dh.
-        clip: log sizes are cut at it from above; None: log(1000 / 16) for delta, otherwise no cut.
-        scale_xy: yolo's s.
-        bins: dfl's, a side.
-        score_threshold: scores not above it are written as 0, and so are the boxes of cells that
-            keep no score; shapes stay.
+            logits; for yolo, yolo5 and grid one objectness logit and then C class logits. For dfl
+            the map is [B, 4 * bins + C, H, W].
+        anchors: [A, 4] xyxy in pixels relative to the cell's corner for delta; [A, 2] width and
+            height in pixels for yolo and yolo5; None for grid, ltrb and dfl, which predict one box
+            per cell.
+        stride: pixels between neighbouring cells, or (vertical, horizontal).
+        codec: the meaning of the four numbers, in which t is a raw value of the map:
+
+            - "delta": R-CNN's deltas (Faster R-CNN, SSD), see `decode_boxes`
+            - "yolo": centre (sigmoid(t) * s - (s - 1) / 2 + cell) * stride, size exp(t) * anchor
+              (YOLOv3; YOLOv4 with scale_xy s above 1)
+            - "yolo5": centre (2 sigmoid(t) - 0.5 + cell) * stride, size (2 sigmoid(t))^2 * anchor
+            - "grid": centre (t + cell) * stride, size exp(t) * stride (YOLOX)
+            - "ltrb": relu(t) * stride is the distance from the cell's centre to each side (FCOS)
+            - "dfl": as ltrb, but the distance is the expectation of softmax over `bins` logits per
+              side (Li et al., Generalized Focal Loss, NeurIPS 2020; YOLOv8)
+        weights: of dx, dy, dw, dh; delta only.
+        clip: upper limit of log sizes; None: log(1000 / 16) for delta, otherwise no limit.
+        scale_xy: the s of yolo.
+        bins: logits per side; dfl only.
+        score_threshold: scores that are not above this become 0, and so do the boxes of cells
+            without any remaining score. Shapes stay the same.
 
     Returns:
-        boxes [B, H * W * A, 4] xyxy in pixels, cells by row, then column, then anchor, in the
-        maps' dtype; and scores [B, H * W * A, C], sigmoid(class), times sigmoid(objectness) where
-        there is one (C = 0: objectness alone, [..., 1]); None for a map without scores. Boxes are
-        differentiable once in the maps; scores are not differentiable.
+        boxes [B, H * W * A, 4] xyxy, pixels, by row, then column, then anchor, in the dtype of the
+        maps; and scores [B, H * W * A, C] = sigmoid(class), multiplied by sigmoid(objectness) if
+        there is one (C = 0: objectness alone, [..., 1]). Scores are None for a map without them.
+        Boxes are differentiable once in the maps; scores are not.
 
     Raises:
         ValueError: for a wrong shape, codec, dtype, device, stride, weight or number of bins.
 
-    Deterministic.
+    Edge cases:
+        An empty batch or map gives empty results. NaN in a map gives NaN in its own cell alone.
+
+    Cost:
+        One pass over the map. Anchors are never stored. Deterministic; no host-device sync.
+
+    Equivalents:
+        torchvision: AnchorGenerator, a permute and BoxCoder.decode. YOLOX's decode_outputs
+        ("grid"), Ultralytics' DFL and dist2bbox ("dfl").
+
+    Example:
+        >>> import torch
+        >>> from detcore.ops import decode_dense
+        >>> maps = torch.zeros(1, 6, 1, 2)  # ltrb and two classes, on one row of two cells
+        >>> maps[:, :4] = 1.0               # one stride to each side
+        >>> boxes, scores = decode_dense(maps, None, 8, "ltrb")
+        >>> boxes
+        tensor([[[-4., -4., 12., 12.],
+                 [ 4., -4., 20., 12.]]])
+        >>> scores.shape
+        torch.Size([1, 2, 2])
+
+    See Also:
+        `decode_boxes`, `multiclass_nms` for the next step.
     """
     stride_y, stride_x = stride if isinstance(stride, (tuple, list)) else (stride, stride)
     if clip is None:

@@ -1,4 +1,4 @@
-"""Box and focal losses with torchvision's signatures; the box losses stand on `paired_box_iou`."""
+"""Box and focal losses with torchvision's signatures; the box losses use `paired_box_iou`."""
 
 from torch import Tensor
 from torch.nn import functional as F
@@ -11,10 +11,40 @@ from .paired_box_iou import paired_box_iou
 def generalized_box_iou_loss(
     boxes1: Tensor, boxes2: Tensor, reduction: str = "none", eps: float = 1e-7
 ) -> Tensor:
-    """1 - GIoU of boxes [..., 4] (xyxy) taken pair by pair (Rezatofighi et al., CVPR 2019).
+    """Loss 1 - GIoU of boxes taken pair by pair (Rezatofighi et al., CVPR 2019).
 
-    reduction: "none" gives [...], "mean" and "sum" a scalar; the mean of no boxes is 0.
-    eps keeps the loss of two empty boxes at 1, never NaN.
+    Args:
+        boxes1: [..., 4] xyxy, pixels, any real dtype.
+        boxes2: [..., 4], the same shape.
+        reduction: "none" gives [...]; "mean" and "sum" give a scalar.
+        eps: added to areas and lengths, so that two empty boxes give a finite loss.
+
+    Returns:
+        [...] or a scalar []: float64 for float64 boxes, otherwise float32. Differentiable once.
+
+    Raises:
+        ValueError: for different shapes, a wrong dtype or device, and an unknown reduction.
+
+    Edge cases:
+        The mean of no boxes is 0. NaN coordinates give NaN.
+
+    Cost:
+        `paired_box_iou` and one subtraction. Deterministic.
+
+    Equivalents:
+        torchvision.ops.generalized_box_iou_loss, the same signature.
+
+    Example:
+        >>> import torch
+        >>> from detcore.ops import generalized_box_iou_loss
+        >>> a = torch.tensor([[0., 0, 10, 10]], requires_grad=True)
+        >>> loss = generalized_box_iou_loss(a, torch.tensor([[20., 0, 30, 10]]), reduction="mean")
+        >>> loss.item()
+        1.3333333730697632
+        >>> loss.backward()
+
+    See Also:
+        `paired_box_iou`.
     """
     return _box_loss("generalized_box_iou_loss", boxes1, boxes2, "giou", reduction, eps)
 
@@ -23,7 +53,41 @@ def generalized_box_iou_loss(
 def distance_box_iou_loss(
     boxes1: Tensor, boxes2: Tensor, reduction: str = "none", eps: float = 1e-7
 ) -> Tensor:
-    """1 - DIoU of boxes [..., 4] (xyxy) taken pair by pair (Zheng et al., AAAI 2020)."""
+    """Loss 1 - DIoU of boxes taken pair by pair (Zheng et al., AAAI 2020).
+
+    Args:
+        boxes1: [..., 4] xyxy, pixels, any real dtype.
+        boxes2: [..., 4], the same shape.
+        reduction: "none" gives [...]; "mean" and "sum" give a scalar.
+        eps: added to areas and lengths, so that two empty boxes give a finite loss.
+
+    Returns:
+        [...] or a scalar []: float64 for float64 boxes, otherwise float32. Differentiable once.
+
+    Raises:
+        ValueError: for different shapes, a wrong dtype or device, and an unknown reduction.
+
+    Edge cases:
+        The mean of no boxes is 0. NaN coordinates give NaN.
+
+    Cost:
+        `paired_box_iou` and one subtraction. Deterministic.
+
+    Equivalents:
+        torchvision.ops.distance_box_iou_loss, the same signature.
+
+    Example:
+        >>> import torch
+        >>> from detcore.ops import distance_box_iou_loss
+        >>> a = torch.tensor([[0., 0, 10, 10]], requires_grad=True)
+        >>> loss = distance_box_iou_loss(a, torch.tensor([[20., 0, 30, 10]]), reduction="mean")
+        >>> loss.item()
+        1.399999976158142
+        >>> loss.backward()
+
+    See Also:
+        `paired_box_iou`.
+    """
     return _box_loss("distance_box_iou_loss", boxes1, boxes2, "diou", reduction, eps)
 
 
@@ -31,7 +95,42 @@ def distance_box_iou_loss(
 def complete_box_iou_loss(
     boxes1: Tensor, boxes2: Tensor, reduction: str = "none", eps: float = 1e-7
 ) -> Tensor:
-    """1 - CIoU of boxes [..., 4] (xyxy) taken pair by pair (Zheng et al., AAAI 2020)."""
+    """Loss 1 - CIoU of boxes taken pair by pair (Zheng et al., AAAI 2020).
+
+    Args:
+        boxes1: [..., 4] xyxy, pixels, any real dtype.
+        boxes2: [..., 4], the same shape.
+        reduction: "none" gives [...]; "mean" and "sum" give a scalar.
+        eps: added to areas and lengths, so that two empty boxes give a finite loss.
+
+    Returns:
+        [...] or a scalar []: float64 for float64 boxes, otherwise float32. Differentiable once.
+
+    Raises:
+        ValueError: for different shapes, a wrong dtype or device, and an unknown reduction.
+
+    Edge cases:
+        The mean of no boxes is 0. NaN coordinates give NaN. A box without width and height gives
+        NaN.
+
+    Cost:
+        `paired_box_iou` and one subtraction. Deterministic.
+
+    Equivalents:
+        torchvision.ops.complete_box_iou_loss, the same signature.
+
+    Example:
+        >>> import torch
+        >>> from detcore.ops import complete_box_iou_loss
+        >>> a = torch.tensor([[0., 0, 10, 10]], requires_grad=True)
+        >>> loss = complete_box_iou_loss(a, torch.tensor([[20., 0, 30, 10]]), reduction="mean")
+        >>> loss.item()
+        1.399999976158142
+        >>> loss.backward()
+
+    See Also:
+        `paired_box_iou`.
+    """
     return _box_loss("complete_box_iou_loss", boxes1, boxes2, "ciou", reduction, eps)
 
 
@@ -43,10 +142,40 @@ def sigmoid_focal_loss(
     gamma: float = 2,
     reduction: str = "none",
 ) -> Tensor:
-    """Focal loss (Lin et al., ICCV 2017) of logits against targets of 0 and 1, same shape.
+    """Focal loss of logits against targets of 0 and 1 (Lin et al., ICCV 2017).
 
-    alpha in [0, 1] weighs the positive class (-1: no weighting), gamma turns down what is
-    easy. reduction as in `generalized_box_iou_loss`. Raises ValueError for any other alpha.
+    Args:
+        inputs: [...] logits, a floating dtype.
+        targets: [...] of 0 and 1, the same shape and dtype.
+        alpha: weight of the positive class in 0..1, 1 - alpha is that of the negative; -1: no
+            weights.
+        gamma: how much examples that are already right count less; 0: plain cross-entropy.
+        reduction: "none" gives [...]; "mean" and "sum" give a scalar.
+
+    Returns:
+        [...] or a scalar [], in the dtype of the inputs. Differentiable any number of times.
+
+    Raises:
+        ValueError: for an alpha that is neither -1 nor in 0..1, and for an unknown reduction.
+
+    Edge cases:
+        The mean of nothing is 0.
+
+    Cost:
+        Elementwise PyTorch operations; no kernel of its own.
+
+    Equivalents:
+        torchvision.ops.sigmoid_focal_loss, the same signature. mmcv.ops.sigmoid_focal_loss takes
+        class indices [N] as target, and its default reduction is "mean".
+
+    Example:
+        >>> import torch
+        >>> from detcore.ops import sigmoid_focal_loss
+        >>> sigmoid_focal_loss(torch.tensor([4.0, -4.0]), torch.tensor([1.0, 1.0]))
+        tensor([1.4679e-06, 9.6873e-01])
+
+    See Also:
+        `generalized_box_iou_loss`.
     """
     if not (0 <= alpha <= 1 or alpha == -1):
         raise ValueError(f"sigmoid_focal_loss: alpha must be in [0, 1] or -1, got {alpha}")

@@ -1,4 +1,4 @@
-"""Matching of anchors and ground truths by IoU, both ways, without holding the matrix."""
+"""Match anchors with ground truths by IoU, both ways, without holding the matrix."""
 
 from typing import NamedTuple
 
@@ -13,7 +13,17 @@ _match_boxes = bind("match_boxes")
 
 
 class BoxMatches(NamedTuple):
-    """What `match_boxes` gives."""
+    """The result of `match_boxes`: a named tuple of five tensors.
+
+    Attributes:
+        gt_of_anchor: int64 [N] or [B, N], the ground truth with the highest IoU; -1 if there is
+            none.
+        iou_of_anchor: [N] or [B, N], that IoU.
+        anchor_of_gt: int64 [M], the anchor with the highest IoU; -1 if there is none.
+        iou_of_gt: [M], that IoU.
+        is_best_for_some_gt: bool [N] or [B, N], whether the anchor ties some ground truth's best
+            IoU.
+    """
 
     gt_of_anchor: Tensor
     iou_of_anchor: Tensor
@@ -29,40 +39,54 @@ def match_boxes(
     gt_offsets: Tensor | None = None,
     anchor_offsets: Tensor | None = None,
 ) -> BoxMatches:
-    """The best ground truth of every anchor, and the best anchor of every ground truth, by IoU.
+    """The best ground truth for every anchor, and the best anchor for every ground truth, by IoU.
 
     Args:
-        gt: [M, 4] xyxy, pixels, any real dtype: ground truths, of several images one after the
-            other.
+        gt: [M, 4] xyxy, pixels, any real dtype: the ground truths of one image, or of several
+            images one after the other.
         anchors: [N, 4] likewise. One set for all images, unless anchor_offsets is given.
         gt_offsets: int64 [B + 1], ascending from 0 to M: image b has the ground truths from
             gt_offsets[b] to gt_offsets[b + 1]. None: one image.
-        anchor_offsets: int64 [B + 1] likewise, from 0 to N: each image has anchors of its own.
+        anchor_offsets: int64 [B + 1] likewise, from 0 to N: each image has its own anchors.
 
     Returns:
-        A named tuple. What is said of each anchor is [N]; with gt_offsets alone, where every image
-        has all anchors, it is [B, N]. Indices count within the image.
-
-        gt_of_anchor: int64, the ground truth of the highest IoU, the lowest index of equal ones.
-        iou_of_anchor: that IoU.
-        anchor_of_gt: int64 [M], the anchor of the highest IoU, the lowest index of equal ones.
-        iou_of_gt: [M], that IoU.
-        is_best_for_some_gt: bool, whether the anchor ties the best IoU of any ground truth: the
-            anchors that torchvision's Matcher restores with allow_low_quality_matches.
-
-        IoUs are `box_iou`'s to the bit, float64 for float64 boxes, otherwise float32; where that
-        is NaN (two boxes without area, infinite ones) it counts as 0. As in `torch.max`, what
-        overlaps nothing has index 0, and a ground truth whose best IoU is 0 is tied by all
-        anchors. A box with a NaN coordinate takes no part: nothing is matched with it, its index
-        is -1, its IoU 0, its flag False; so it is for boxes that face none at all (M or N is 0).
-        Nothing has a gradient: backward through an IoU raises RuntimeError.
+        `BoxMatches`, whose tensors are [N] per anchor and [M] per ground truth. With gt_offsets
+        alone, where every image has all anchors, those per anchor are [B, N]. Indices count within
+        the image. Of equal IoUs the lowest index wins. IoUs are those of `box_iou` bit for bit:
+        float64 for float64 boxes, otherwise float32. Nothing has a gradient.
 
     Raises:
-        ValueError: for a wrong shape, dtype or device; on the CPU also for offsets that don't
-            ascend from 0 to the number of boxes. On CUDA, where reading them would wait for the
-            device, they are cut to that range, and boxes left to no image are as if with NaN.
+        ValueError: for a wrong shape, dtype or device; on the CPU also for offsets that do not
+            ascend from 0 to the number of boxes. On CUDA, where reading them would need a
+            host-device sync, they are clamped to that range, and boxes that no image owns count as
+            NaN boxes.
 
-    Deterministic, on any number of threads. Memory O(M + N), with gt_offsets alone O(M + B N).
+    Edge cases:
+        As in `torch.max`, an anchor that overlaps nothing has index 0 and IoU 0, and a ground truth
+        whose best IoU is 0 is tied by all anchors. An IoU that is NaN counts as 0. A box with a NaN
+        coordinate takes no part: index -1, IoU 0, flag False. The same holds if M or N is 0.
+
+    Cost:
+        Memory O(M + N), with gt_offsets alone O(M + B * N): the [M, N] matrix never exists.
+        Deterministic; no host-device sync.
+
+    Equivalents:
+        box_iou and max over both sides. torchvision's and detectron2's Matcher take the matrix:
+        is_best_for_some_gt marks the anchors that they restore with allow_low_quality_matches.
+
+    Example:
+        >>> import torch
+        >>> from detcore.ops import match_boxes
+        >>> gt = torch.tensor([[0., 0, 10, 10], [20, 20, 30, 30]])
+        >>> anchors = torch.tensor([[0., 0, 10, 9], [21, 21, 31, 31], [50, 50, 60, 60]])
+        >>> found = match_boxes(gt, anchors)
+        >>> found.gt_of_anchor, found.iou_of_anchor
+        (tensor([0, 1, 0]), tensor([0.9000, 0.6807, 0.0000]))
+        >>> found.anchor_of_gt
+        tensor([0, 1])
+
+    See Also:
+        `box_iou`, `encode_boxes`.
     """
     result = None
     if gt.dtype is not anchors.dtype or not gt.dtype.is_floating_point:

@@ -1,4 +1,4 @@
-"""ROI-align over a feature pyramid: each region from the level that fits its size, in one call."""
+"""ROI-align over a feature pyramid: each region from the level of its size, in one call."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -25,36 +25,58 @@ def multiscale_roi_align(
     *,
     aligned: bool = False,
 ) -> Tensor:
-    """`roi_align` of each box from the pyramid level of its size, all levels in one launch.
+    """`roi_align` over a feature pyramid: each box is pooled from the level that fits its size.
 
-    A box of area w * h belongs to level floor(canonical_level + log2(sqrt(w * h) /
-    canonical_scale) + 1e-6), cut to the levels there are, where a map of scale 2^-k is level k
-    (Lin et al., Feature Pyramid Networks, CVPR 2017, eq. 1). The choice is that of torchvision's
-    LevelMapper on the CPU to the last bit, and the same on every device.
+    A box of area w * h belongs to level floor(canonical_level + log2(sqrt(w * h) / canonical_scale)
+    + 1e-6), clamped to the given levels. A map of scale 2^-k is level k (Lin et al., Feature
+    Pyramid Networks, CVPR 2017, eq. 1).
 
     Args:
         features: 1 to 8 maps [N, C, H_l, W_l], finest first, of one floating dtype, all contiguous
             or all channels-last (neither is copied; a mixture is made contiguous).
-        boxes: [K, 5] (image, x1, y1, x2, y2), or a list of N tensors [L_i, 4], one an image; in
-            pixels of the image. float32 boxes go with half-precision features too.
+        boxes: [K, 5] (image index, x1, y1, x2, y2), or a list of N tensors [L_i, 4], one per image;
+            xyxy in pixels of the image. float32 boxes may go with half-precision features.
         output_size: (height, width) of the result, or one number for both.
-        scales: pixels of each map per pixel of the image; each at most half of the one
-            before (boxes of a level that is missing go to the finer one before it).
-        sampling_ratio: samples a bin along each axis; 0 or less: ceil(size of the bin).
+        scales: pixels of each map per pixel of the image; each at most half of the one before.
+            Boxes of a missing level go to the next finer one.
+        sampling_ratio: samples per bin along each axis; 0 or less: ceil(size of the bin).
         canonical_scale: side in pixels of a square box that belongs to canonical_level.
-        canonical_level: see above.
+        canonical_level: the level of such a box.
         aligned: shift by half a pixel (torchvision's pooler does not).
 
     Returns:
-        [K, C, *output_size] in the features' dtype and memory format, in the order of the boxes.
-        A box with NaN or infinite coordinates pools to zeros and takes no gradient; one of negative
-        area is taken from the finest level. Differentiable once in the features (not in boxes).
+        [K, C, height, width] in the dtype and memory format of the features, in the order of the
+        boxes. Differentiable once in the features, not in the boxes.
 
     Raises:
-        ValueError: for a wrong shape, dtype, device or number of scales, and on the CPU for an
+        ValueError: for a wrong shape, dtype, device or number of scales; on the CPU also for an
             image index out of range (on CUDA such a box pools to zeros).
 
-    Deterministic, forward and backward, on any device and number of threads.
+    Edge cases:
+        A box with NaN or infinite coordinates pools to zeros and gets no gradient. A box of
+        negative area is taken from the finest level.
+
+    Cost:
+        As `roi_align`, in one launch for all levels: boxes are neither sorted nor gathered by
+        level. Deterministic.
+
+    Equivalents:
+        torchvision.ops.MultiScaleRoIAlign: the choice of levels equals its LevelMapper on the CPU
+        bit for bit. detectron2's ROIPooler("ROIAlignV2") with aligned=True.
+
+    Example:
+        >>> import torch
+        >>> from detcore.ops import multiscale_roi_align
+        >>> fine, coarse = torch.ones(1, 2, 32, 32), torch.full((1, 2, 16, 16), 5.0)
+        >>> boxes = torch.tensor([[0, 10., 10, 20, 20], [0, 0, 0, 120, 120]])
+        >>> pooled = multiscale_roi_align(
+        ...     [fine, coarse], boxes, 7, [1 / 4, 1 / 8], canonical_scale=64, canonical_level=3
+        ... )
+        >>> pooled.shape, pooled.amax(dim=(1, 2, 3)).round()  # the small box: fine map
+        (torch.Size([2, 2, 7, 7]), tensor([1., 5.]))
+
+    See Also:
+        `roi_align`. `MultiScaleRoIAlign`, the module.
     """
     if not isinstance(output_size, (tuple, list)):
         output_size = (output_size, output_size)

@@ -12,46 +12,95 @@ _batched_nms = bind("batched_nms")
 
 @numpy_too
 def nms(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
-    """Keeps boxes by descending score, dropping those that overlap a kept one too much.
+    """Keep the best boxes and drop those that overlap a kept one too much.
+
+    Boxes are visited by descending score. A box is kept unless its IoU with an already kept box is
+    above the threshold.
 
     Args:
         boxes: [N, 4] xyxy, pixels, a floating dtype.
-        scores: [N], a floating dtype.
-        iou_threshold: a box is dropped where its IoU with a kept box is above it; at least 0.
+        scores: [N], a floating dtype; higher is better.
+        iou_threshold: a box is dropped if its IoU with a kept box is above this; at least 0.
 
     Returns:
-        int64 [K]: indices of the boxes kept, by descending score, equal scores by ascending index.
-        The decision is torchvision's to the bit (the float32 quotient against the threshold as a
-        double; float64 boxes in float64). Boxes and scores with NaN are never kept; boxes without
-        positive width and height overlap nothing.
+        int64 [K]: the indices of the kept boxes, by descending score; equal scores by ascending
+        index. It has no gradient: take `boxes[keep]` and `scores[keep]`, which have.
 
     Raises:
-        ValueError: for a wrong shape, dtype, device, or a threshold below 0 or NaN.
+        ValueError: for a wrong shape, dtype or device, and for a threshold that is negative or NaN.
 
-    Deterministic, on any number of threads. On CUDA one count is read back; nothing else syncs.
+    Edge cases:
+        Boxes and scores with NaN are never kept and suppress nothing. Boxes without positive width
+        and height overlap nothing, so they are always kept. No boxes give an empty result.
+
+    Cost:
+        Time O(N) where boxes are spread out, memory O(N): a grid compares each box with its
+        neighbours alone. The worst case, all boxes on top of each other, costs O(N * K).
+        Deterministic on every device and number of threads. On CUDA one count is read back (one
+        host-device sync).
+
+    Equivalents:
+        torchvision.ops.nms, bit for bit: the float32 quotient is compared with the threshold as a
+        double. Differences: NaN is never kept, negative thresholds are refused, and the CPU also
+        takes half precision. detectron2.layers.nms is torchvision's. mmcv.ops.nms returns (boxes
+        with scores [K, 5], indices); ours returns the indices.
+
+    Example:
+        >>> import torch
+        >>> from detcore.ops import nms
+        >>> boxes = torch.tensor([[0., 0, 10, 10], [1, 1, 11, 11], [20, 20, 30, 30]])
+        >>> scores = torch.tensor([0.9, 0.8, 0.7])
+        >>> nms(boxes, scores, 0.5)
+        tensor([0, 2])
+
+    See Also:
+        `batched_nms`: within each class. `multiclass_nms`: with thresholds and top-k, for a whole
+        batch. `soft_nms`: lowers scores instead of dropping boxes.
     """
     return _nms(boxes, scores, iou_threshold)
 
 
 @numpy_too
 def batched_nms(boxes: Tensor, scores: Tensor, idxs: Tensor, iou_threshold: float) -> Tensor:
-    """`nms` within each class (or image, or level): only boxes of equal `idxs` drop each other.
+    """`nms` within each class (or image, or level): only boxes of equal `idxs` suppress each other.
 
     Args:
         boxes: [N, 4] xyxy, pixels, a floating dtype.
-        scores: [N], a floating dtype.
-        idxs: [N] class ids of any integer or floating dtype; compared as they are (a NaN equals
-            itself), never added to coordinates, so that no id is too large and no box too far from
-            the origin.
+        scores: [N], a floating dtype; higher is better.
+        idxs: [N] class ids of any integer or floating dtype. Ids are compared as they are and never
+            added to coordinates, so no id is too large and no box too far from the origin.
         iou_threshold: as in `nms`.
 
     Returns:
-        int64 [K]: indices kept, by descending score over all classes, ties by ascending index.
+        int64 [K]: the indices kept, by descending score over all classes; ties by ascending index.
 
     Raises:
         ValueError: as in `nms`.
+        TypeError: if idxs is not a tensor.
 
-    Deterministic.
+    Edge cases:
+        As in `nms`. A NaN id equals another NaN id.
+
+    Cost:
+        As `nms`, in one call for all classes. Deterministic. On CUDA one host-device sync.
+
+    Equivalents:
+        torchvision.ops.batched_nms, which for up to 1,000 boxes on the CPU adds an offset per class
+        to the coordinates, and so rounds them; ours equals its per-class loop.
+        detectron2.layers.batched_nms also converts boxes to float32 first. mmcv.ops.batched_nms
+        takes a dict, nms_cfg, and returns (boxes with scores, indices).
+
+    Example:
+        >>> import torch
+        >>> from detcore.ops import batched_nms
+        >>> boxes = torch.tensor([[0., 0, 10, 10], [1, 1, 11, 11], [0, 0, 10, 10]])
+        >>> scores = torch.tensor([0.9, 0.8, 0.7])
+        >>> classes = torch.tensor([3, 3, 5])
+        >>> batched_nms(boxes, scores, classes, 0.5)
+        tensor([0, 2])
+
+    See Also:
+        `nms`, `multiclass_nms`.
     """
     if not isinstance(idxs, Tensor):
         raise TypeError(f"batched_nms: idxs must be a tensor, got {type(idxs).__name__}")

@@ -10,7 +10,21 @@ from .roi_align import roi_align, to_rois
 
 
 class RoIAlign(nn.Module):
-    """`roi_align` with its settings held: [N, C, H, W] and boxes give [K, C, *output_size]."""
+    """`roi_align` as a module that holds its settings.
+
+    Args:
+        output_size, spatial_scale, sampling_ratio, aligned: as in `roi_align`.
+
+    Called with a map [N, C, H, W] and boxes [K, 5], or a list of [L_i, 4], it returns
+    [K, C, height, width]. Deterministic. The same signature as torchvision.ops.RoIAlign.
+
+    Example:
+        >>> import torch
+        >>> from detcore.ops import RoIAlign
+        >>> pool = RoIAlign(7, spatial_scale=1 / 16, sampling_ratio=2)
+        >>> pool(torch.rand(1, 8, 20, 20), [torch.tensor([[0., 0, 160, 160]])]).shape
+        torch.Size([1, 8, 7, 7])
+    """
 
     def __init__(
         self,
@@ -26,11 +40,13 @@ class RoIAlign(nn.Module):
         self.aligned = aligned
 
     def forward(self, input: Tensor, rois: Tensor | list[Tensor]) -> Tensor:
+        """`roi_align` of a map [N, C, H, W] at regions [K, 5], or a list of [L_i, 4]."""
         return roi_align(
             input, rois, self.output_size, self.spatial_scale, self.sampling_ratio, self.aligned
         )
 
     def extra_repr(self) -> str:
+        """The settings, for `print(module)`."""
         return (
             f"output_size={self.output_size}, spatial_scale={self.spatial_scale}, "
             f"sampling_ratio={self.sampling_ratio}, aligned={self.aligned}"
@@ -38,13 +54,24 @@ class RoIAlign(nn.Module):
 
 
 class MultiScaleRoIAlign(nn.Module):
-    """ROI-align over a feature pyramid: each region is pooled from the level that fits its size.
+    """`multiscale_roi_align` as a module: the scales follow from the sizes of the images.
 
-    `multiscale_roi_align` with its settings held; scales follow from the sizes of the images.
+    Args:
+        featmap_names: the names of the maps to pool from, finest first.
+        output_size, sampling_ratio, canonical_scale, canonical_level: as in `multiscale_roi_align`.
 
-    forward(x, boxes, image_shapes): x maps names to features [N, C, H_l, W_l]; boxes is a list
-    of [L_i, 4] (xyxy, pixels), one an image; image_shapes lists (height, width). Returns
-    [sum L_i, C, *output_size], in the order of the boxes. Deterministic.
+    Called with x (names to maps [N, C, H_l, W_l]), boxes (a list of [L_i, 4], xyxy in pixels, one
+    per image) and image_shapes (a list of (height, width)), it returns
+    [sum of L_i, C, height, width] in the order of the boxes. Deterministic. The same signature as
+    torchvision.ops.MultiScaleRoIAlign.
+
+    Example:
+        >>> import torch
+        >>> from detcore.ops import MultiScaleRoIAlign
+        >>> pool = MultiScaleRoIAlign(["p2", "p3"], output_size=7, sampling_ratio=2)
+        >>> maps = {"p2": torch.rand(1, 8, 64, 64), "p3": torch.rand(1, 8, 32, 32)}
+        >>> pool(maps, [torch.tensor([[0., 0, 90, 90]])], [(256, 256)]).shape
+        torch.Size([1, 8, 7, 7])
     """
 
     def __init__(
@@ -70,6 +97,7 @@ class MultiScaleRoIAlign(nn.Module):
         boxes: list[Tensor],
         image_shapes: Sequence[tuple[int, int]],
     ) -> Tensor:
+        """[K, C, height, width] of a mapping of maps, boxes per image and image sizes."""
         if not isinstance(x, Mapping):
             raise TypeError(f"MultiScaleRoIAlign: x must be a mapping, got {type(x).__name__}")
         features = [x[name] for name in self.featmap_names if name in x]

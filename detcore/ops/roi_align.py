@@ -21,27 +21,50 @@ def roi_align(
     sampling_ratio: int = -1,
     aligned: bool = False,
 ) -> Tensor:
-    """Mean of bilinear samples in each bin of each region (He et al., Mask R-CNN, ICCV 2017).
+    """Pool regions of a feature map to a fixed size (He et al., Mask R-CNN, ICCV 2017).
+
+    Each region is divided into output_size bins. A bin's value is the mean of bilinear samples in
+    it.
 
     Args:
         input: [N, C, H, W], a floating dtype, contiguous or channels-last (neither is copied).
-        boxes: [K, 5] (image, x1, y1, x2, y2), or a list of N tensors [L_i, 4], one an image; in
-            pixels of the image. float32 boxes go with half-precision input too.
+        boxes: [K, 5] (image index, x1, y1, x2, y2), or a list of N tensors [L_i, 4], one per image;
+            xyxy in pixels of the image. float32 boxes may go with half-precision input.
         output_size: (height, width) of the result, or one number for both.
         spatial_scale: pixels of the map per pixel of the image.
-        sampling_ratio: samples a bin along each axis; 0 or less: ceil(size of the bin).
-        aligned: shift by half a pixel, so that pixel centres lie at .5 (Detectron2's rule).
+        sampling_ratio: samples per bin along each axis; 0 or less: ceil(size of the bin).
+        aligned: shift by half a pixel, so that pixel centres lie at .5 (detectron2's default).
 
     Returns:
-        [K, C, *output_size] in input's dtype and memory format. A sample more than a pixel outside
-        the map counts as 0. A box with NaN or infinite coordinates pools to zeros and takes no
-        gradient. Differentiable once in input (not in boxes), without atomics.
+        [K, C, height, width] in the dtype and memory format of `input`. Differentiable once in
+        `input`, without atomics; not differentiable in the boxes.
 
     Raises:
-        ValueError: for a wrong shape, dtype or device, and on the CPU for an image index out of
-            range (on CUDA, where looking would stall, such a box pools to zeros).
+        ValueError: for a wrong shape, dtype or device; on the CPU also for an image index out of
+            range.
 
-    Deterministic, forward and backward, on any device and number of threads.
+    Edge cases:
+        A sample more than one pixel outside the map counts as 0. A box with NaN or infinite
+        coordinates pools to zeros and gets no gradient. On CUDA, where checking would need a
+        host-device sync, a box with a wrong image index pools to zeros too.
+
+    Cost:
+        K * C * bins * samples^2 bilinear reads. Channels-last input is faster and is not copied.
+        Deterministic, forward and backward; the backward uses no atomics.
+
+    Equivalents:
+        torchvision.ops.roi_align, the same signature. detectron2.layers.ROIAlign and
+        mmcv.ops.roi_align have aligned=True as default; mmcv's pool_mode "max" has no counterpart.
+
+    Example:
+        >>> import torch
+        >>> from detcore.ops import roi_align
+        >>> ramp = torch.arange(8.0).expand(1, 1, 8, 8)  # a pixel's value is its column
+        >>> roi_align(ramp, [torch.tensor([[1., 1, 5, 5]])], (1, 2), sampling_ratio=2)
+        tensor([[[[2., 4.]]]])
+
+    See Also:
+        `multiscale_roi_align` for a feature pyramid. `RoIAlign`, the module.
     """
     if not isinstance(output_size, (tuple, list)):
         output_size = (output_size, output_size)
@@ -52,12 +75,13 @@ def roi_align(
 
 
 def to_rois(input: Tensor, boxes: Sequence[Tensor], op: str = "roi_align") -> Tensor:
-    """A list of [L_i, 4], one an image, as [K, 5] with the image's index in front."""
+    """A list of [L_i, 4], one per image, as [K, 5] with the image's index in front."""
     if not isinstance(boxes, list | tuple):
         raise TypeError(f"{op}: boxes must be a tensor or a list, got {type(boxes).__name__}")
     if input.dim() == 4 and len(boxes) != input.shape[0]:
         raise ValueError(
-            f"{op}: boxes must list one tensor an image, {input.shape[0]} of them, got {len(boxes)}"
+            f"{op}: boxes must list one tensor per image, {input.shape[0]} of them, "
+            f"got {len(boxes)}"
         )
     for i, b in enumerate(boxes):
         if not isinstance(b, Tensor) or b.dim() != 2 or b.shape[1] != 4:

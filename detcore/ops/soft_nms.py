@@ -1,4 +1,4 @@
-"""Soft non-maximum suppression: what overlaps a selected box keeps a decayed score."""
+"""Soft non-maximum suppression: boxes that overlap a selected one keep a lower score."""
 
 import torch
 from torch import Tensor
@@ -18,34 +18,53 @@ def soft_nms(
     min_score: float = 1e-3,
     method: str = "linear",
 ) -> tuple[Tensor, Tensor]:
-    """Selects boxes by descending score, decaying the scores of those that overlap a selected one.
+    """Select boxes by descending score and lower the scores of those that overlap a selected one.
 
-    Soft-NMS (Bodla et al., ICCV 2017). The box of the highest score is selected, equal scores by
-    ascending index; then the scores of all boxes left are decayed by their IoU with it; and so on
-    until none is left.
+    Soft-NMS (Bodla et al., ICCV 2017). The box with the highest score is selected (equal scores:
+    the lowest index). Then the scores of all remaining boxes decay by their IoU with it. This
+    repeats until no box is left.
 
     Args:
         boxes: [N, 4] xyxy, pixels, a floating dtype.
-        scores: [N], a floating dtype.
-        iou_threshold: linear: a score decays where the IoU is above it (compared as a double, as
-            in `nms`); at least 0. Not used by gaussian.
-        sigma: gaussian: the score's factor is exp(-IoU^2 / sigma); positive. Not used by linear.
-        min_score: a box whose score, from the start or after a decay, is below it is removed; at
-            least 0.
-        method: "linear" (factor 1 - IoU) or "gaussian".
+        scores: [N], a floating dtype; higher is better.
+        iou_threshold: linear: a score decays if its IoU is above this; at least 0. Gaussian ignores
+            it.
+        sigma: gaussian: the factor is exp(-IoU^2 / sigma); positive. Linear ignores it.
+        min_score: a box is removed once its score is below this; at least 0.
+        method: "linear" (the factor is 1 - IoU) or "gaussian".
 
     Returns:
-        int64 [K], indices in order of selection, and [K], their decayed scores in the scores'
-        dtype: they never ascend. Boxes and scores with NaN are never selected and decay nothing;
-        an IoU that is NaN (two boxes without area, infinite ones) decays nothing. Computed in
-        float64 if boxes or scores are, otherwise in float32. Backward through
-        the scores raises RuntimeError.
+        int64 [K], the indices in order of selection; and [K], their decayed scores in the dtype of
+        `scores`, which never ascend. Neither has a gradient: take `scores[keep]`.
 
     Raises:
-        ValueError: for a wrong shape, dtype, device, method, a negative threshold or score, or a
+        ValueError: for a wrong shape, dtype, device or method, a negative threshold or score, and a
             sigma that is not positive.
 
-    Deterministic, on any number of threads. On CUDA one count is read back; nothing else syncs.
+    Edge cases:
+        Boxes and scores with NaN are never selected and lower nothing. An IoU that is NaN (two
+        boxes without area, or infinite ones) lowers nothing. Everything is computed in float64 if
+        boxes or scores are float64, otherwise in float32.
+
+    Cost:
+        Each selection touches only the blocks of 64 boxes that overlap the selected box. Memory
+        O(N). One thread, since each selection waits for the one before. On CUDA O(N * K) in one
+        launch, and one host-device sync. Deterministic.
+
+    Equivalents:
+        mmcv.ops.soft_nms returns (boxes with decayed scores [K, 5], indices) and runs on the CPU;
+        ours runs on the tensors' device. torchvision has no soft-NMS.
+
+    Example:
+        >>> import torch
+        >>> from detcore.ops import soft_nms
+        >>> boxes = torch.tensor([[0., 0, 10, 10], [0, 0, 10, 8], [20, 20, 30, 30]])
+        >>> keep, decayed = soft_nms(boxes, torch.tensor([0.9, 0.8, 0.7]))
+        >>> keep, decayed  # the IoU of the first two is 0.8: 0.8 becomes 0.8 * (1 - 0.8)
+        (tensor([0, 2, 1]), tensor([0.9000, 0.7000, 0.1600]))
+
+    See Also:
+        `nms`, which drops such boxes.
     """
     return _soft_nms(boxes, scores, iou_threshold, sigma, min_score, method)
 

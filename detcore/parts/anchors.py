@@ -46,7 +46,7 @@ def default_boxes(
 def centred(anchors: Tensor, stride: float | tuple[float, float]) -> Tensor:
     """Anchors [A, 4] around the origin, moved to the centre of a cell that begins there.
 
-    stride: pixels a cell, one number or (y, x). SSD centres its boxes in the cell; Faster R-CNN's
+    stride: pixels per cell, one number or (y, x). SSD centres its boxes in the cell; Faster R-CNN's
     anchors stand on the cell's corner.
     """
     y, x = stride if isinstance(stride, tuple) else (stride, stride)
@@ -58,7 +58,7 @@ def grid_anchors(
 ) -> Tensor:
     """Anchors of every cell of a map: [H * W * A, 4] xyxy, pixels, rows, then columns, then A.
 
-    anchors: [A, 4] relative to the cell's origin; grid_size: (H, W) cells; stride: pixels a cell,
+    anchors: [A, 4] relative to the cell's origin; grid_size: (H, W) cells; stride: pixels per cell,
     one number or (y, x). The order is `decode_dense`'s and `dense_to_rows`'s.
     """
     stride_y, stride_x = stride if isinstance(stride, tuple) else (stride, stride)

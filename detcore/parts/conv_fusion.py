@@ -78,6 +78,7 @@ class FusedConv2d(nn.Module):
         self._packed = None
 
     def forward(self, x: Tensor, other: Tensor | None = None) -> Tensor:
+        """Convolution of [B, C, H, W], plus `other` of the result's shape, then the activation."""
         padding, stride, dilation, groups = self.settings
         if self.winograd and self._pays_as_winograd(x):
             return self._by_winograd(x, other)
@@ -151,6 +152,7 @@ class FusedConv2d(nn.Module):
         return super()._apply(fn, recurse)
 
     def extra_repr(self) -> str:
+        """The weight's shape and the fused operation, for `print(module)`."""
         return f"{list(self.weight.shape)}, post_op={self.post_op[0] or None}"
 
 

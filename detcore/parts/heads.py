@@ -44,6 +44,7 @@ class RPNHead(nn.Module):
         self.deltas = prediction_conv(in_channels, anchors_per_cell * 4)
 
     def forward(self, maps: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        """Objectness logits [B, A, H, W] and deltas [B, 4A, H, W] of each map."""
         hidden = [self.convs(m) for m in maps]
         return [self.logits(h) for h in hidden], [self.deltas(h) for h in hidden]
 
@@ -52,7 +53,7 @@ class SSDHead(nn.Module):
     """SSD's head (Liu et al., 2016): its own two convolutions on every level.
 
     Args:
-        in_channels, anchors_per_cell: one number a level.
+        in_channels, anchors_per_cell: one number per level.
         num_classes: classes, the background (class 0) counted.
         width: channels of a 3x3 convolution with group norm before the predictions, which lets a
             network train from scratch; None: the paper's bare predictions.
@@ -91,6 +92,7 @@ class SSDHead(nn.Module):
             nn.init.constant_(conv.bias[0::num_classes], background)  # type: ignore[index]
 
     def forward(self, maps: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        """Class logits [B, A * C, H, W] and deltas [B, 4A, H, W] of each map."""
         hidden = [tower(m) for tower, m in zip(self.towers, maps, strict=True)]
         logits = [conv(h) for conv, h in zip(self.logits, hidden, strict=True)]
         deltas = [conv(h) for conv, h in zip(self.deltas, hidden, strict=True)]
@@ -106,7 +108,7 @@ class YOLOHead(nn.Module):
     Args:
         in_channels: channels of every level.
         num_classes: foreground classes C, the background not counted.
-        anchors_per_cell: A of an anchor-based head; None: anchor-free, one box a cell.
+        anchors_per_cell: A of an anchor-based head; None: anchor-free, one box per cell.
         width, depth: channels of the branches and how many 3x3 convolutions each has.
         typical_size: side of an untrained anchor-free head's boxes, in cells.
 
@@ -142,6 +144,7 @@ class YOLOHead(nn.Module):
         nn.init.constant_(self.classes.bias, prior_bias(0.1))  # type: ignore[arg-type]
 
     def forward(self, maps: list[Tensor]) -> list[Tensor]:
+        """Raw predictions [B, A * (5 + C), H, W] of each map, as `decode_dense` reads them."""
         out = []
         for m in maps:
             place, name = self.box_branch(m), self.class_branch(m)
@@ -188,6 +191,7 @@ class BoxHead(nn.Module):
             nn.init.zeros_(layer.bias)
 
     def forward(self, regions: Tensor) -> tuple[Tensor, Tensor]:
+        """Class logits [R, C] and deltas [R, 4C] of pooled regions [R, channels, side, side]."""
         hidden = self.hidden(regions)
         return self.logits(hidden), self.deltas(hidden)
 
@@ -216,6 +220,7 @@ class ClassifierHead(nn.Module):
         self.logits = nn.Linear(width or in_channels, num_classes)
 
     def forward(self, features: Tensor) -> Tensor:
+        """Logits [B, C] of a map [B, channels, H, W]."""
         return self.logits(self.dropout(self.hidden(features.mean(dim=(2, 3)))))
 
 

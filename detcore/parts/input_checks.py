@@ -35,7 +35,7 @@ def check_box_targets(
 ) -> None:
     """Raise ValueError unless targets fit a detector's training on these images.
 
-    Wanted: one dict an image with `boxes` floating point [n, 4] (xyxy, pixels, finite, x2 > x1 and
+    Wanted: one dict per image with `boxes` floating point [n, 4] (xyxy, pixels, finite, x2 > x1 and
     y2 > y1) and `labels` int64 [n] in 1..num_classes - 1; n may be 0. The message names the image,
     what was wanted and what came.
     """
@@ -49,7 +49,8 @@ def check_box_targets(
             raise ValueError(f"targets[{i}]: boxes must be floating point, got {boxes.dtype}")
         if labels.shape != boxes.shape[:1]:
             raise ValueError(
-                f"targets[{i}]: labels must be [{len(boxes)}], one a box, got {list(labels.shape)}"
+                f"targets[{i}]: labels must be [{len(boxes)}], one per box, "
+                f"got {list(labels.shape)}"
             )
         _check_int64(labels, i, "labels")
     boxes = torch.cat([t["boxes"] for t in targets])
@@ -69,7 +70,7 @@ def check_class_targets(
 ) -> Tensor:
     """Raise ValueError unless targets fit a classifier's training; give the batch's targets.
 
-    Wanted: one dict an image with `label`, an integer in 0..num_classes - 1 (int64 scalar tensor);
+    Wanted: one dict per image with `label`, an integer in 0..num_classes - 1 (int64 scalar tensor);
     with `multilabel`, `labels` [num_classes] of 0 and 1. Returns int64 [B], or float32
     [B, num_classes].
     """

@@ -60,7 +60,7 @@ def conv_norm_act(
 
 
 class L2Norm(nn.Module):
-    """Each cell's features at length 1, times a learnt scale a channel (Liu et al., SSD, 2016).
+    """Each cell's features at length 1, times a learnt scale per channel (Liu et al., SSD, 2016).
 
     SSD's first map is of another magnitude than the deeper ones. [B, channels, H, W] to the same.
     """
@@ -70,6 +70,7 @@ class L2Norm(nn.Module):
         self.scale = nn.Parameter(torch.full((channels,), scale))
 
     def forward(self, x: Tensor) -> Tensor:
+        """[B, C, H, W], each pixel's channels divided by their L2 norm and scaled."""
         return self.scale.view(1, -1, 1, 1) * F.normalize(x)
 
 

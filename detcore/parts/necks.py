@@ -45,9 +45,11 @@ class FPN(nn.Module):
         self.channels = (channels,) * (len(in_channels) + pool_last)
 
     def strides_of(self, strides: Sequence[int]) -> tuple[int, ...]:
+        """Strides of the result's maps, given those of the inputs; pixels."""
         return tuple(strides) + ((strides[-1] * 2,) if self.pool_last else ())
 
     def forward(self, maps: list[Tensor]) -> list[Tensor]:
+        """The pyramid [B, channels, H_i, W_i] of maps [B, C_i, H_i, W_i], finest first."""
         inner = [lateral(m) for lateral, m in zip(self.lateral, maps, strict=True)]
         for i in range(len(inner) - 2, -1, -1):
             # to the finer map's size, not by 2: odd sizes don't double back
@@ -105,6 +107,7 @@ class ExtraLevels(nn.Module):
             in_channels = out
 
     def forward(self, maps: list[Tensor]) -> list[Tensor]:
+        """The given maps, and behind them the coarser ones that are added."""
         maps = list(maps)
         for level in self.levels:
             maps.append(level(maps[-1]))
@@ -136,6 +139,7 @@ class VGGTop(nn.Module):
         self.channels = (*in_channels[:-1], width)
 
     def forward(self, maps: list[Tensor]) -> list[Tensor]:
+        """VGG's maps with the first one normalised and fc6 and fc7 applied to the last."""
         first, *middle, last = maps
         last = self.fc7(self.fc6(F.max_pool2d(last, 3, stride=1, padding=1)))
         return [self.first_norm(first), *middle, last]
@@ -169,6 +173,7 @@ class PAN(nn.Module):
         self.channels = (channels,) * len(in_channels)
 
     def forward(self, maps: list[Tensor]) -> list[Tensor]:
+        """Maps [B, channels, H_i, W_i] that saw both finer and coarser ones, finest first."""
         out = [lateral(m) for lateral, m in zip(self.lateral, maps, strict=True)]
         for i in range(len(out) - 2, -1, -1):
             coarse = F.interpolate(out[i + 1], size=out[i].shape[-2:])

@@ -33,18 +33,18 @@ class Detections(NamedTuple):
 
 
 class Postprocess:
-    """Score threshold, top-k a class, clipping, per-class NMS, top-k an image.
+    """Score threshold, top-k per class, clipping, per-class NMS, top-k per image.
 
     Args:
         score_threshold: only scores above it count.
         iou_threshold: of the NMS, which compares boxes of one class only. None: no NMS, for a head
-            that gives one box an object; the best of all boxes and classes come out.
+            that gives one box per object; the best of all boxes and classes come out.
         candidates_per_class: how many of a class's best scores reach the NMS; unread without one.
         max_detections: how many come out, over all classes.
         min_size: boxes with a shorter side, in pixels, are left out.
         first_label: the label of the first column of scores; 1 where the background has none.
 
-    __call__(boxes, scores, batch): boxes [B, N, 4], or [B, N, C, 4] with a box a class, xyxy in the
+    __call__(boxes, scores, batch): boxes [B, N, 4], or [B, N, C, 4] with one per class, xyxy in the
     batch's pixels; scores [B, N, C] in 0..1. Boxes are clipped to their image and brought to the
     given image's pixels. Gives `Detections` of K = max_detections rows. Boxes that are small,
     infinite or NaN and NaN scores never come out and take nobody's place. Raises ValueError for

@@ -69,6 +69,7 @@ class ImageBatch:
 
     @property
     def padded_size(self) -> Size:
+        """(height, width) of the batch's tensor, pixels."""
         return self.images.shape[-2], self.images.shape[-1]
 
     @property
@@ -139,6 +140,7 @@ class Preprocess(nn.Module):
         return len(self.mean)
 
     def forward(self, images: Sequence[Tensor]) -> ImageBatch:
+        """One padded batch [B, C, H, W] of images [C, H, W] in 0..1 of any sizes."""
         originals = [_size(image) for image in images]
         resized = [self._prepared(image) for image in images]
         sizes = [_size(image) for image in resized]

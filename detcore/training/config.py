@@ -23,23 +23,35 @@ class ConfigError(UserError):
 class TrainConfig:
     """Arguments of a training run.
 
-    epochs, steps, minutes: how long; the first to run out ends it. At least one must be given.
-    batch_size: images a process and forward pass. accumulate: forward passes whose gradients are
-    averaged into one step. optimizer: "adamw" or "sgd", of which momentum and nesterov are read.
-    lr: highest learning rate. warmup: share of the run. drop_at: shares of the run at which the
-    learning rate falls to a tenth, ascending; none: a cosine. clip: greatest norm of all gradients
-    together, 0 for none. ema: decay of the averaged weights that are evaluated and saved, 0 for
-    none. freeze_norms: batch norms keep statistics and weights as they are. freeze_backbone: all of
-    the backbone does, and the rest learns. seed: of order, augmentation and the model's own
-    sampling. eval_every: epochs between evaluations, 0 for one at the end alone. patience:
-    evaluations without a better score that end the run, 0 for never. save_minutes, save_steps:
-    between savings of ``last``, whichever comes first, 0 for neither. log_every: steps a row of the
-    log. tensorboard: log for TensorBoard too. precision: "no", "bf16" or "fp16" (see
-    `detcore.training.precision.fast_precision`). workers: loader processes. device: "auto", "cpu",
-    "cuda". group_aspect, max_damaged: see `detcore.data.loading.loader.Stream`. data: kept for the
-    record in the checkpoint.
+    Attributes:
+        epochs, steps, minutes: how long to train; the first to run out ends the run. At least one
+            must be given.
+        batch_size: images per process and forward pass.
+        accumulate: forward passes whose gradients are averaged into one step.
+        optimizer: "adamw" or "sgd"; momentum and nesterov are for sgd.
+        lr: the highest learning rate.
+        weight_decay: of convolutions and linear layers; biases and norms are not decayed.
+        warmup: share of the run in which the learning rate rises.
+        drop_at: ascending shares of the run at which the learning rate falls to a tenth; empty: it
+            follows a cosine.
+        clip: largest norm of all gradients together; 0: no limit.
+        ema: decay of the averaged weights that are evaluated and saved; 0: no average.
+        freeze_norms: batch norms keep their statistics and weights.
+        freeze_backbone: the backbone keeps its weights; the rest learns.
+        seed: of order, augmentation and the model's own sampling.
+        eval_every: epochs between evaluations; 0: one at the end.
+        patience: evaluations without a better score after which the run ends; 0: never.
+        save_minutes, save_steps: between saves of ``last``, whichever comes first; 0: not by it.
+        log_every: steps per row of the log.
+        tensorboard: also log for TensorBoard.
+        precision: "no", "bf16" or "fp16", see `detcore.training.precision.fast_precision`.
+        workers: processes that load data.
+        device: "auto", "cpu" or "cuda".
+        group_aspect, max_damaged: see `detcore.data.loading.loader.Stream`.
+        data: kept for the record in the checkpoint.
 
-    With steps or epochs, one thread count and one machine, a run is repeatable; with minutes not.
+    With steps or epochs, one number of threads and one machine a run is repeatable; with minutes
+    it is not.
     """
 
     epochs: float | None = None

@@ -69,7 +69,7 @@ def save(
     """Write a run's state, whole or not at all.
 
     Args:
-        path: where to. randoms: one a process, see `random_state`.
+        path: where to. randoms: one per process, see `random_state`.
         facts: what a resumed run must have in common with this one; `load` compares them.
     """
     tensors = {f"model.{k}": v for k, v in trainee.model.state_dict().items()}
@@ -94,7 +94,7 @@ def load(path: Path, trainee: Trainee, facts: dict[str, Any]) -> tuple[Progress,
     """Bring a run's objects to where they were when it was saved, in place.
 
     Returns:
-        Where the run stands, and one random state a process.
+        Where the run stands, and one random state per process.
 
     Raises:
         CheckpointError: the file is truncated or foreign, or is another run's: `facts` differ.
@@ -178,8 +178,11 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
 def _same(path: Path, then: dict[str, Any], now: dict[str, Any]) -> None:
     changed = [key for key in {**then, **now} if then.get(key) != now.get(key)]
     if changed:
-        faults = "; ".join(f"{k} was {then.get(k)!r}, now {now.get(k)!r}" for k in changed)
-        raise CheckpointError(f"{path}: a run goes on as it began, but {faults}")
+        faults = "; ".join(
+            f"started with {k} {then.get(k)!r}, not {now.get(k)!r}: resume with {then.get(k)!r}"
+            for k in changed
+        )
+        raise CheckpointError(f"{path}: {faults}")
 
 
 def _fill(optimizer: Optimizer, tensors: dict[str, Tensor]) -> None:

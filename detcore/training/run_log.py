@@ -20,11 +20,11 @@ _NO_SCORES = ("seconds", "images_per_second", "score_threshold")
 
 
 class Log:
-    """``log.csv``, rows of means over `every` steps, and ``val.csv``, a row an evaluation.
+    """``log.csv``, rows of means over `every` steps, and ``val.csv``, a row per evaluation.
 
     Args:
         folder: where to; None writes nothing.
-        every: steps a row. resumed_at, evaluated_at: the steps that a resumed run has taken, and
+        every: steps per row. resumed_at, evaluated_at: the steps that a resumed run has taken, and
             those at its last evaluation; what was written of later ones is cut off, since it will
             be written again; 0 begins a new file. pending: the steps of the row that is open then.
         tensorboard: write events too, into ``tensorboard`` in the folder.

@@ -70,6 +70,7 @@ class Learner:
         self.trainee = resume_state.Trainee(model, optimizer, self.ema, self.accelerator.scaler)
 
     def training_mode(self) -> None:
+        """Put the model into training mode, apart from what is frozen."""
         self.model.train()
         self._hold()
 

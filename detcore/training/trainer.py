@@ -33,9 +33,16 @@ from detcore.utils.json_types import Json
 
 @dataclass
 class TrainResult:
-    """What a run came to. steps, seconds: with those before it was resumed. metrics: of the last
-    evaluation, empty without one; best: the highest score, mAP or accuracy; interrupted: whether
-    the user ended it; stopped_early: whether `TrainConfig.patience` did."""
+    """The outcome of a run.
+
+    Attributes:
+        steps: optimizer steps, including those before the run was resumed.
+        seconds: time, likewise.
+        metrics: figures of the last evaluation; empty if there was none.
+        best: the highest score, mAP or accuracy.
+        interrupted: whether the user ended the run.
+        stopped_early: whether `TrainConfig.patience` ended it.
+    """
 
     steps: int
     seconds: float
@@ -46,11 +53,17 @@ class TrainResult:
 
 
 class Watcher(Protocol):
-    """Is told how a run goes: see `detcore.commands.console_tables`."""
+    """Called while a run goes on; pass your own to `train`."""
 
-    def step(self, row: dict[str, float], remaining: float | None, share: float) -> None: ...
+    def step(self, row: dict[str, float], remaining: float | None, share: float) -> None:
+        """Called after each step of the optimizer.
 
-    def evaluated(self, step: int, metrics: Json) -> None: ...
+        row: the log's row (step, seconds, lr, loss, ...). remaining: seconds left, None if unknown.
+        share: how much of the run is done, 0..1.
+        """
+
+    def evaluated(self, step: int, metrics: Json) -> None:
+        """Called after each evaluation, with the step and the figures by name."""
 
 
 def train(
@@ -67,34 +80,38 @@ def train(
     """Train a model in place.
 
     Args:
-        model: any of detcore's. dataset: its training data. config: how.
-        out: folder for ``last`` and ``best`` checkpoints (best: by mAP or accuracy on `val`),
-            ``log.csv`` (loss and its parts, learning rate, gradient norm: means over
-            `config.log_every` steps) and ``val.csv``. An earlier run's there are replaced. None
-            writes nothing. Other files there stay as they are.
-        val: is evaluated at the end and every `config.eval_every` epochs.
+        model: any of detcore's models.
+        dataset: the training data.
+        config: how to train.
+        out: folder for the ``last`` and ``best`` checkpoints (best by mAP or accuracy on `val`),
+            ``log.csv`` (means over `config.log_every` steps of the loss and its parts, learning
+            rate and gradient norm) and ``val.csv``. Those of an earlier run are replaced; other
+            files stay. None writes nothing.
+        val: data to evaluate on, at the end and every `config.eval_every` epochs.
         augment: applied to each training item.
         watcher: is told of every step and evaluation.
-        resume: go on with the run in `out`, from where it was last saved; from the start if it
-            never was. On the CPU with one thread count the outcome is, bit for bit, that of a run
-            that was never stopped, unless `config.minutes` ends it.
+        resume: continue the run in `out` from its last save, or start it if it was never saved. On
+            the CPU with one number of threads the outcome is, bit for bit, that of a run that was
+            never stopped, unless `config.minutes` ends it.
 
-    Ctrl-C or SIGTERM ends the run after the step at hand: weights and state are saved.
+    Returns:
+        `TrainResult`. Ctrl-C or SIGTERM ends the run after the current step; weights and state are
+        saved.
 
-    Started by a launcher (``torchrun``, ``accelerate launch``) all processes train one model: each
-    takes `config.batch_size` images a step of one common order. The first alone evaluates and
-    writes, the others wait; to resume, all must see `out`.
+    Started by a launcher (``torchrun``, ``accelerate launch``), all processes train one model:
+    each takes `config.batch_size` images per step of one common order. Process 0 evaluates and
+    writes, the others wait. To resume, all must see `out`.
 
     Raises:
-        TrainingDiverged: a loss or gradient of NaN or infinity; what was saved before stays.
-        CheckpointError: the run in `out` is another, its file is damaged, or its weights are there
-            without the state to go on from.
-        ConfigError: a configuration that makes no sense.
+        TrainingDiverged: the loss or the gradient became NaN or infinite; earlier saves stay.
+        CheckpointError: `out` holds another run, its file is damaged, or its weights are there
+            without the state to continue from.
+        ConfigError: the configuration makes no sense.
         DataError: more pictures are damaged than `TrainConfig.max_damaged`; fewer are left out.
             What was learned before an evaluation is saved.
-        ValueError: targets that don't fit the model.
-        RunInUse: another training, of this process or another, writes into `out`.
-        WriteError: a file there can't be written, since the disk is full, say.
+        ValueError: the targets do not fit the model.
+        RunInUse: another training writes into `out`.
+        WriteError: a file there can't be written, for example because the disk is full.
         MissingPackage: TensorBoard is asked for and not installed.
     """
     config.check()

@@ -66,20 +66,20 @@ def load_darknet(
 
 
 class Darknet(nn.Module):
-    """A network of Darknet layers.
+    """A network of Darknet layers, for evaluation only; `load_darknet` makes it.
 
     Args:
-        layers: one module a section, which takes the maps of its inputs.
-        inputs: of each layer, the earlier layers that it reads; -1 is the image.
-        size: height and width that images are resized to, pixels.
-        postprocess: from decoded boxes to detections.
+        layers: one module per section of the .cfg.
+        inputs: for each layer, the earlier layers that it reads; -1 is the image.
+        size: (height, width) to which images are resized, pixels.
+        postprocess: turns decoded boxes into detections.
 
-    forward(images): list of float [3, H, W], RGB in 0..1, of any sizes. Each is stretched to
-    `size` (bilinear, no border added: as AlexeyAB's Darknet and OpenCV do it). Gives a list of
-    dicts with boxes [K, 4] (xyxy, pixels of the given image), scores [K] descending (objectness
-    times class), labels [K] int64 from 1: label i is the i-th name of the network's .names file.
-    Raises ValueError for what does not fit, and in training mode: only evaluation is offered.
-    `num_classes` counts the background, as in all detectors here.
+    forward(images) takes a list of float [3, H, W], RGB in 0..1, of any sizes. Each is stretched to
+    `size` (bilinear, without a border, as AlexeyAB's Darknet and OpenCV do). It returns a list of
+    dicts with boxes [K, 4] (xyxy, pixels of the given image), scores [K], descending (objectness
+    times class), and labels int64 [K] from 1: label i is the i-th name of the .names file. Raises
+    ValueError for input that does not fit, and in training mode. `num_classes` includes the
+    background, as for all detectors here.
     """
 
     def __init__(
@@ -105,6 +105,7 @@ class Darknet(nn.Module):
     def forward(
         self, images: Sequence[Tensor], targets: Sequence[Target] | None = None
     ) -> list[dict[str, Tensor]]:
+        """Detections of images [C, H, W] in 0..1: a dict of boxes, scores, labels for each."""
         if self.training:
             raise ValueError("Darknet: evaluation mode wanted (call eval()), got training mode")
         check_images(images)

@@ -57,6 +57,7 @@ class YOLOLayer(nn.Module):
         self.scale_xy = scale_xy
 
     def forward(self, x: Tensor) -> Tensor:
+        """The map as it is: decoding belongs to the whole network."""
         return x
 
     def decode(self, maps: Tensor, size: Size) -> tuple[Tensor, Tensor]:
@@ -79,6 +80,7 @@ class Route(nn.Module):
         self.group_id = group_id
 
     def forward(self, *maps: Tensor) -> Tensor:
+        """The maps [B, C_i, H, W] (or one group of their channels) side by side."""
         if self.groups > 1:
             maps = tuple(m.chunk(self.groups, dim=1)[self.group_id] for m in maps)
         return torch.cat(maps, dim=1) if len(maps) > 1 else maps[0]
@@ -92,6 +94,7 @@ class Shortcut(nn.Module):
         self.activation = activation
 
     def forward(self, first: Tensor, *others: Tensor) -> Tensor:
+        """The sum of maps of one shape, then the activation."""
         for other in others:
             first = first + other
         return self.activation(first)
@@ -110,6 +113,7 @@ class MaxPool(nn.Module):
         self.before, self.behind = padding // 2, padding - padding // 2
 
     def forward(self, x: Tensor) -> Tensor:
+        """Max pooling of [B, C, H, W], padded as Darknet pads."""
         sides = (self.before, self.behind) * 2
         return F.max_pool2d(F.pad(x, sides, value=-math.inf), self.size, self.stride)
 

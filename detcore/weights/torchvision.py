@@ -29,24 +29,27 @@ def load_torchvision(
     num_classes: int | None = None,
     **options: Any,
 ) -> nn.Module:
-    """A published model with its weights, in evaluation mode, float32, on the CPU.
+    """Load one of torchvision's published models with its weights.
 
     Args:
         name: torchvision's name of the architecture, one of `PUBLISHED`.
-        weights: "torchvision": the official file, which torch.hub fetches once and keeps; or the
-            path of a .pth or .safetensors file; or a state dict with torchvision's names. A
-            mapping with the state dict under "model", as training scripts write it, is taken too.
-        num_classes: of the model, counted as `detcore.models` counts. None: the file's own. Another
-            number than the file's keeps everything but the layers that name classes, which start
-            fresh: the beginning of a fine-tuning.
-        options: any of the model's constructor, over those of the published architecture.
+        weights: "torchvision" downloads the official file once (torch.hub keeps it); or the path
+            of a .pth or .safetensors file; or a state dict with torchvision's names. A mapping
+            with the state dict under "model", as training scripts write it, works too.
+        num_classes: number of classes, counted as in `detcore.models`. None: as in the file. With
+            another number than the file's, the layers that name classes start with fresh weights,
+            for fine-tuning.
+        options: arguments of the model's class, which override those of the published model.
+
+    Returns:
+        The model, in evaluation mode, float32, on the CPU.
 
     Batch norms are frozen ones where the file's are (no `num_batches_tracked`), with epsilon as in
     the official file: 0 for fasterrcnn_resnet50_fpn, 1e-5 for its MobileNetV3 relatives; otherwise
     give `backbone` another norm_eps.
 
     Raises:
-        WeightsError (a ValueError): an unknown name; a file that is missing, cut off, no state
+        WeightsError: a ValueError for an unknown name; a file that is missing, truncated, no state
             dict, or asks for more than tensors to be unpickled; names or shapes of another model,
             of which the first are named; no network for the official file.
     """
@@ -73,11 +76,15 @@ def load_torchvision(
 
 
 def load_trunk(backbone: nn.Module, weights: str | Path | Mapping[str, Tensor]) -> None:
-    """Fill a backbone with the weights of the classification network that it was cut out of.
+    """Fill a backbone with the weights of the classification network that it is part of.
 
-    backbone: a `TorchvisionBackbone`, filled in place. weights: a path of a .pth or .safetensors
-    file, or a state dict with torchvision's names; layers that the backbone has not are passed
-    over. Raises WeightsError as `load_torchvision`, and for a backbone of another kind.
+    Args:
+        backbone: a `TorchvisionBackbone`, filled in place.
+        weights: the path of a .pth or .safetensors file, or a state dict with torchvision's names.
+            Layers that the backbone does not have are ignored.
+
+    Raises:
+        WeightsError: as `load_torchvision`, and for another kind of backbone.
     """
     if not isinstance(backbone, TorchvisionBackbone):
         raise WeightsError(

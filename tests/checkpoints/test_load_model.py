@@ -92,7 +92,7 @@ def test_a_darknet_network_finds_and_names(darknet: tuple[Path, Path], photo: Pa
     assert {d["class"] for d in json.loads(out.read_text())[0]["detections"]} == {"cell"}
     names.write_text("cell\n")
     code, text = call("predict", photo, *arguments, "--names", names)
-    assert code == 2 and "2 names wanted, one a class, got 1" in text
+    assert code == 2 and "2 names wanted, one per class, got 1" in text
 
 
 @pytest.mark.parametrize(

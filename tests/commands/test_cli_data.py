@@ -84,7 +84,7 @@ def test_mosaic_crops_and_batches_by_aspect_ratio(tmp_path):
         *("--out", tmp_path / "run", *flags, *SMALL, *TINY),
     )
     assert "done: 3 steps" in text
-    assert "no evaluation: train.json is one split" in text
+    assert "no evaluation: train.json is all training data; give a second one" in text
     saved = json.loads((tmp_path / "run" / "last.json").read_text())["training"]
     assert saved["group_aspect"] is True
     assert saved["max_damaged"] == 0.05

@@ -81,7 +81,7 @@ def test_a_data_sets_own_ids_go_into_coco(finder, photos, tmp_path):
     assert [a["image_id"] for a in json.loads(answers.read_text())] == [10, 11]
     # and what comes out can be scored
     text = call("eval", "--results", tmp_path / "d.json", "--data", photos / "truth.json")
-    assert "2 background" in text
+    assert "2 nothing there" in text
 
 
 def test_a_data_sets_damaged_picture_is_left_out(finder, photos, tmp_path):

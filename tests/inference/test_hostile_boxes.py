@@ -28,4 +28,4 @@ def test_a_rate_that_the_format_does_not_take(tmp_path, caplog):
         for number in range(3):
             gallery.add(Frame("film", image, number, 239.823), {"detections": []})
     assert cv2.VideoCapture(str(out)).get(cv2.CAP_PROP_FPS) == pytest.approx(239.82)
-    assert "written at 239.82 frames a second for 239.823" in caplog.text
+    assert "written at 239.82 frames per second for 239.823" in caplog.text

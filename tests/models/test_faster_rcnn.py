@@ -57,7 +57,7 @@ def test_what_does_not_go_together_is_refused() -> None:
             backbone={"name": "resnet10t", "out_indices": [2, 3]},
             fpn_channels=None,
         )
-    with pytest.raises(ValueError, match="anchor_sizes must be 4 lists, one a level"):
+    with pytest.raises(ValueError, match="anchor_sizes must be 4 lists, one per level"):
         create("faster_rcnn", 3, backbone="resnet10t", anchor_sizes=[[32], [64]])
     with pytest.raises(ValueError, match="of one length"):
         create("faster_rcnn", 3, backbone="resnet10t", anchor_sizes=[[32], [64], [128], [9, 9]])

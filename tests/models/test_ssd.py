@@ -58,9 +58,9 @@ def test_ssdlite_learns_pictures_by_heart(
 
 def test_what_does_not_go_together_is_refused() -> None:
     small = {"backbone": "resnet10t", "image_size": 64}
-    with pytest.raises(ValueError, match=r"strides must be 4, one a level, got \[8, 16\]"):
+    with pytest.raises(ValueError, match=r"strides must be 4, one per level, got \[8, 16\]"):
         create("ssd", 3, strides=[8, 16], **small)
     with pytest.raises(ValueError, match=r"aspect_ratios must be of 4 levels, got 2 lists"):
         create("ssd", 3, aspect_ratios=[[2], [2, 3]], **small)
-    with pytest.raises(ValueError, match=r"anchor_sizes must be 5, one a level and one more"):
+    with pytest.raises(ValueError, match=r"anchor_sizes must be 5, one per level and one more"):
         create("ssd", 3, anchor_sizes=[8, 16], **small)

@@ -108,7 +108,7 @@ def test_scale_xy_stretches_the_centres() -> None:
 
 def test_anchors_that_do_not_fit_are_refused() -> None:
     for anchors, text in (
-        (ANCHORS[:2], "anchors must be 3 lists, one a level, .*, got 2 lists"),
+        (ANCHORS[:2], "anchors must be 3 lists, one per level, .*, got 2 lists"),
         ([*ANCHORS[:2], [[9, 9]]], r"anchors must be as many on every level, .*, got \[2, 2, 1\]"),
         ([*ANCHORS[:2], [[9, 9], [-1, 9]]], r"got \[\[9, 9\], \[-1, 9\]\] at level 2"),
     ):

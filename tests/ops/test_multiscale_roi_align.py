@@ -272,7 +272,7 @@ def test_opcheck(layout, grad: bool) -> None:
         ),
         (
             lambda f, r: ops.multiscale_roi_align(f, [r[:, 1:]] * 2, 3, SCALES[:2]),
-            "boxes must list one tensor an image, 1 of them, got 2",
+            "boxes must list one tensor per image, 1 of them, got 2",
         ),
         (
             lambda f, r: ops.multiscale_roi_align(f, r, (3, 3, 3), SCALES[:2]),

@@ -352,7 +352,7 @@ def test_opcheck(layout, grad: bool) -> None:
         (lambda x, r: ops.roi_align(x, [r], 3), "roi_align: boxes[0] must be [L, 4], got [2, 5]"),
         (
             lambda x, r: ops.roi_align(x, [r[:, 1:]] * 2, 3),
-            "roi_align: boxes must list one tensor an image, 1 of them, got 2",
+            "roi_align: boxes must list one tensor per image, 1 of them, got 2",
         ),
         (
             lambda x, r: bind("roi_align_backward")(x, r, 1.0, 3, 3, 2, False, [1, 2, 6, 6], False),

@@ -132,7 +132,7 @@ def test_nothing_there_and_no_numbers() -> None:
 
 def test_bad_arguments_are_refused() -> None:
     for anchors, text in (
-        (ANCHORS[:1], "anchors must be 2 lists, one a level, .*, got 1 lists"),
+        (ANCHORS[:1], "anchors must be 2 lists, one per level, .*, got 1 lists"),
         ([ANCHORS[0], []], r"of positive \[width, height\] in pixels, got \[\] at level 1"),
         ([ANCHORS[0], [[3.0, 0.0]]], r"got \[\[3.0, 0.0\]\] at level 1"),
         ([ANCHORS[0], [[3.0, float("nan")]]], r"got \[\[3.0, nan\]\] at level 1"),

@@ -53,7 +53,7 @@ def test_bad_images(images: Any, text: str) -> None:
         ({**GOOD, "boxes": torch.tensor([[1.0, 2, 1, 6]])}, "x2 > x1"),
         ({**GOOD, "labels": torch.tensor([0])}, r"in 1..2 \(0 is the background\), got 0"),
         ({**GOOD, "labels": torch.tensor([3])}, r"in 1..2 .*, got 3"),
-        ({**GOOD, "labels": torch.tensor([1, 2])}, r"labels must be \[1\], one a box, got \[2\]"),
+        ({**GOOD, "labels": torch.tensor([1, 2])}, r"labels must be \[1\], one per box, got \[2\]"),
         ({**GOOD, "labels": torch.tensor([1.0])}, "labels must be int64, got torch.float32"),
         ({"boxes": GOOD["boxes"]}, r"labels must be a tensor, got keys \['boxes'\]"),
         ({**GOOD, "boxes": [[1, 2, 3, 4]]}, "boxes must be a tensor, got list"),

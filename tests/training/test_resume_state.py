@@ -183,13 +183,13 @@ def test_a_finished_run_stays_as_it_is(tmp_path):
     assert all(torch.equal(v, before[1][k]) for k, v in tensors.items())
 
 
-def test_a_run_goes_on_as_it_began(tmp_path):
+def test_a_run_is_resumed_as_it_was_started(tmp_path):
     config = TrainConfig(steps=3, batch_size=4, device="cpu")
     train(runs.noisy(), runs.data(), config, out=tmp_path)
     changed = TrainConfig(steps=9, batch_size=4, device="cpu", save_steps=2)
-    with pytest.raises(CheckpointError, match=r"but steps was 3, now 9$"):
+    with pytest.raises(CheckpointError, match=r": started with steps 3, not 9: resume with 3$"):
         train(runs.noisy(), runs.data(), changed, out=tmp_path, resume=True)
-    with pytest.raises(CheckpointError, match=r"but images was 20, now 21$"):
+    with pytest.raises(CheckpointError, match=r": started with images 20, not 21: resume with 20$"):
         train(runs.noisy(), runs.data(length=21), config, out=tmp_path, resume=True)
     with pytest.raises(CheckpointError, match="doesn't fit the run's model"):
         train(runs.Noisy(num_classes=12), runs.data(), config, out=tmp_path, resume=True)

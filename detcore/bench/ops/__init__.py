@@ -1,4 +1,4 @@
-"""All cases, a file a stem of `detcore.ops.registry`: each has cases(), which yields them."""
+"""All cases, a file per stem of `detcore.ops.registry`: each has cases(), which yields them."""
 
 from collections.abc import Iterator
 from importlib import import_module

@@ -11,6 +11,7 @@ from ..case import Case, Must, call
 
 
 def cases() -> Iterator[Case]:
+    """The benchmark cases of this stem: inputs, rivals, goals."""
     from torchvision.models.detection._utils import BoxCoder
 
     coder = BoxCoder((1.0, 1.0, 1.0, 1.0))

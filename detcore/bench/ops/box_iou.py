@@ -20,10 +20,12 @@ KINDS = {
 
 
 def close(ours: Tensor, theirs: Tensor, *_: Tensor) -> bool:
+    """Whether two [N, M] results agree within 1e-4."""
     return torch.allclose(ours, theirs, rtol=1e-4, atol=1e-4)
 
 
 def cases() -> Iterator[Case]:
+    """The benchmark cases of this stem: inputs, rivals, goals."""
     square, wide = partial(_boxes, 4096, 4096), partial(_boxes, 100, 200_000)
     iou, kin = Must("limit", 1.3, 1.05), Must("limit", 1.6, 1.2)
     for kind in KINDS:

@@ -12,6 +12,7 @@ SIZES = ((32, 64, 128),), ((0.5, 1.0, 2.0),)  # nine anchors a cell, as an RPN's
 
 
 def cases() -> Iterator[Case]:
+    """The benchmark cases of this stem: inputs, rivals, goals."""
     for work, shape, must in (
         ("an RPN's 2 x 9 x 50 x 68", (2, 50, 68), None),
         ("9 boxes", (1, 1, 1), Must("times", 1, 2)),

@@ -14,6 +14,7 @@ _boxes = inputs.boxes_like
 
 
 def cases() -> Iterator[Case]:
+    """The benchmark cases of this stem: inputs, rivals, goals."""
     works: tuple[tuple[str, Any, Must | None], ...] = (
         (
             "match_boxes 100 x 200,000",

@@ -14,6 +14,7 @@ YOLO = (0.05, 0.6, 300, 100)
 
 
 def cases() -> Iterator[Case]:
+    """The benchmark cases of this stem: inputs, rivals, goals."""
     for work, make, settings, must in (
         (
             "SSDLite's 3,234 anchors x 91 classes",
@@ -69,7 +70,7 @@ def _scattered(images: int, n: int, extent: float, side: float) -> Tensor:
 
 
 def _objects(boxes: Tensor, count: int, classes: int) -> Iterator[tuple[int, Tensor, int]]:
-    """Moves some boxes onto `count` objects an image; yields image, rows and label of each."""
+    """Moves some boxes onto `count` objects per image; yields image, rows and label of each."""
     g = torch.Generator().manual_seed(14)
     for b in range(len(boxes)):
         for _ in range(count):

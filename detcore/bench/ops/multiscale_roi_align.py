@@ -14,6 +14,7 @@ SCALES = [2.0**-k for k in range(2, 6)]
 
 
 def cases() -> Iterator[Case]:
+    """The benchmark cases of this stem: inputs, rivals, goals."""
     for count, channels, words, must in (
         (1000, 256, "1,000 RoIs, 4 levels", None),
         (10, 4, "10 RoIs, 4 small levels", Must("times", 1, 2)),

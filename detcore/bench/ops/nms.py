@@ -17,6 +17,7 @@ IOU = 0.5
 
 
 def cases() -> Iterator[Case]:
+    """The benchmark cases of this stem: inputs, rivals, goals."""
     for n, must in (
         (10, Must("times", 1, 2)),
         (100, Must("times", 3, 5)),

@@ -14,6 +14,7 @@ from .box_iou import close
 
 
 def cases() -> Iterator[Case]:
+    """The benchmark cases of this stem: inputs, rivals, goals."""
     for n, must in ((50_000, None), (10, Must("times", 1, 2))):
         for name in ("giou", "ciou"):
             loss = {"giou": "generalized_box_iou_loss", "ciou": "complete_box_iou_loss"}[name]

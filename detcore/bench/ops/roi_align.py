@@ -16,6 +16,7 @@ SETTINGS = (7, 0.25, 2)  # output size, scale of a map at stride 4, sampling rat
 
 
 def cases() -> Iterator[Case]:
+    """The benchmark cases of this stem: inputs, rivals, goals."""
     for layout, must in (("NCHW", Must("times", 8, 20)), ("channels-last", Must("times", 15, 28))):
         others = {"torchvision": call(torchvision.ops.roi_align, *SETTINGS)}
         if layout == "NCHW":  # the one layout that these take

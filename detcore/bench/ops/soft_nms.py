@@ -12,6 +12,8 @@ from ..case import Case, Must, call
 
 
 def cases() -> Iterator[Case]:
+    """The benchmark cases of this stem: inputs, rivals, goals."""
+
     def same(ours: tuple[Tensor, Tensor], theirs: tuple[Tensor, Tensor], *_: Tensor) -> bool:
         kept = torch.equal(ours[0], theirs[0])
         return kept and torch.allclose(ours[1], theirs[1], rtol=1e-4, atol=1e-4)

@@ -307,7 +307,7 @@ def one_thread() -> Iterator[None]:
     """Torch on the calling thread alone.
 
     The dozens of small operations on one picture wait longer for a second thread to wake than they
-    work: with two, augmenting took 7 ms a picture of 128 pixels, with one 1 ms.
+    work: with two, augmenting took 7 ms per picture of 128 pixels, with one 1 ms.
     """
     before = torch.get_num_threads()
     torch.set_num_threads(1)

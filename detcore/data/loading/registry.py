@@ -54,14 +54,13 @@ def load(
             classification (folders of pictures; ImageNet's too). One that holds a single set of
             boxes further down is that set, and a folder with boxes in it is never read as
             classification unless it is named: ``folder:PATH``.
-        split: ``train``, ``val`` or ``test``, if the data has it; ``all``. A COCO JSON file is one
-            split in itself and is taken whole, whatever is asked for, and so is a CSV that has no
-            column ``split``.
-        faults: given to readers of files: takes up what is wrong with them.
-        val_share: of the training pictures that is held out for ``val`` where the data has none
-            for validation; None: a fifth of data that isn't divided, nothing of a part ``train``.
-            1 takes data without splits whole for ``val``, 0 holds
-            nothing out. See `detcore.data.splits`.
+        split: ``train``, ``val`` or ``test``, if the data has it; or ``all``. A COCO JSON file,
+            and a CSV without a column ``split``, have no splits and are taken whole.
+        faults: collects what is wrong with files, instead of raising it.
+        val_share: share of the training pictures to hold out for ``val`` if the data has no
+            validation split. None: a fifth of data without splits, and nothing of data that has
+            a part ``train``. 1: data without splits counts whole as ``val``. 0: nothing is held
+            out. See `detcore.data.splits`.
         options: handed to the reader. For ``digits``: ``task`` ("detection" or
             "classification"), ``size`` (pixels), ``length``, ``seed``.
 

@@ -20,26 +20,27 @@ from detcore.data.images import resized
 
 @dataclass(frozen=True)
 class Augment:
-    """Mirror, crops, scale and colour jitter; the dtype stays, and the size but for `longest`
-    and `crops`.
+    """Random flips, crops, scales and colours of an image and its boxes.
+
+    The dtype stays the same; the size changes only by `longest` and `crops`.
 
     Args:
-        longest: pictures with a longer side than this, in pixels, come out with this one: what a
-            model would do itself, done before all else is four times cheaper at half the size.
-            The sampling (bilinear, no antialiasing) is that of `detcore.parts.preprocess`. None
-            keeps every size.
+        longest: pictures with a longer side are shrunk to this length, pixels, before everything
+            else. A model would do the same, but later augmentation is cheaper on fewer pixels. The
+            sampling (bilinear, no antialiasing) is that of `detcore.parts.preprocess`. None keeps
+            every size.
         mirror: probability of a left-right flip. 0 for writing.
         upside_down: probability of a top-bottom flip, for pictures without an up, such as
             microscopy or aerial views.
         colour: greatest relative change of brightness, contrast and saturation.
-        scale: the least and greatest factor of a zoom; the result is cropped at random, or set
-            on a mean-coloured ground. (1, 1) switches it off.
-        crops: probability of SSD's crop (Liu et al., ECCV 2016; torchvision's RandomIoUCrop): a
-            part of 0.3 to 1 of each side, that has a box in common with a drawn least IoU, and in
-            one case of seven the whole. Boxes whose centres it leaves out are dropped.
-        mosaic: share of pictures that `mosaic` makes of four. It takes a loader, which has the
-            other three (`detcore.data.loading.loader`); a call alone doesn't do it.
-        least_visible: a box of which a smaller share than this stays in the picture is dropped.
+        scale: smallest and largest factor of a random zoom; the result is cropped at random, or
+            placed on a mean-coloured ground. (1, 1) switches it off.
+        crops: probability of SSD's crop (Liu et al., ECCV 2016; torchvision's RandomIoUCrop): 0.3
+            to 1 of each side, such that it overlaps some box with at least a random IoU; in one
+            case of seven the whole picture. Boxes whose centres are outside are dropped.
+        mosaic: share of pictures that `mosaic` puts together from four. Only a loader does this,
+            since it has the other three (`detcore.data.loading.loader`).
+        least_visible: a box is dropped if a smaller share of it stays in the picture.
 
     Called with ``(image, target)``: uint8 or float ``[3, H, W]``, and either form of target from
     `detcore.data.base`; returns the same. ``area`` is recomputed from the boxes.

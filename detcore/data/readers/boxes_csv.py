@@ -1,4 +1,4 @@
-"""Boxes in a CSV, one a row, as TensorFlow's tutorials and Roboflow's exports have them."""
+"""Boxes in a CSV, one per row, as TensorFlow's tutorials and Roboflow's exports have them."""
 
 from __future__ import annotations
 
@@ -34,16 +34,16 @@ class BoxesCsv(FileDetection):
     """A detection set in CSV files.
 
     Args:
-        root: a CSV, or the folder of one or of one a split, told by its name
+        root: a CSV, or the folder of one or of one per split, told by its name
             (``train_labels.csv``) or its folder (``train/_annotations.csv``).
-        split: a CSV is one split in itself and taken whole, and so is one of a folder's that is
-            for a split; a folder's single file is shared out, 80% ``train`` and 20% ``val`` by a
-            hash of the pictures' names. ``all`` takes every split's.
+        split: a CSV that is named itself is taken whole. In a folder, the file for the split is
+            taken; if the folder has a single file, ``train`` and ``val`` are 80% and 20% of its
+            pictures, by a hash of their names. ``all`` takes every file.
         classes: their names in label order; None takes those in all files of the folder, sorted.
-        val_share: of the training pictures, held out where no part is for validation; see
-            `detcore.data.splits`.
+        val_share: share of the training pictures to hold out if the data has no validation split;
+            see `detcore.data.splits`.
         transforms: applied to each item.
-        faults: takes up what is wrong; the default raises what training can't do without.
+        faults: collects what is wrong; by default, what training can't work with is raised.
 
     The header has, in any order, ``filename``, ``class``, ``xmin``, ``ymin``, ``xmax`` and
     ``ymax`` (in pixels, right and bottom outside the box), and may have ``width`` and ``height``

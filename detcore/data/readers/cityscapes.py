@@ -31,10 +31,10 @@ class Cityscapes(FileDetection):
             ``test`` are not public.
         classes: labels to take in label order; None takes the eight `CLASSES` that the benchmark
             evaluates as instances. Others (road, sky, caravan, ...) are left out.
-        val_share: of the training pictures, held out where no part is for validation; see
-            `detcore.data.splits`.
+        val_share: share of the training pictures to hold out if the data has no validation split;
+            see `detcore.data.splits`.
         transforms: applied to each item.
-        faults: takes up what is wrong; the default raises what training can't do without.
+        faults: collects what is wrong; by default, what training can't work with is raised.
 
     A box runs from a polygon's least to its greatest coordinate, hidden parts that the annotator
     drew included. Groups that could not be told apart (``cargroup``, ``persongroup``, ...) are

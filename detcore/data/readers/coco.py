@@ -31,10 +31,10 @@ class Coco(FileDetection):
             common exporters put them.
         split: ``all`` takes the whole file; ``train`` or ``val`` takes 80% or 20% of its images
             by a hash of the file name, for files that hold no split.
-        val_share: of the training pictures, held out where no part is for validation; see
-            `detcore.data.splits`.
+        val_share: share of the training pictures to hold out if the data has no validation split;
+            see `detcore.data.splits`.
         transforms: applied to each item.
-        faults: takes up what is wrong; the default raises what training can't do without.
+        faults: collects what is wrong; by default, what training can't work with is raised.
         need_pictures: False takes up images whose files are missing too, for work on annotations
             alone.
 

@@ -95,12 +95,15 @@ class Digits(DetectionDataset):
         return self.length
 
     def record(self, index: int) -> Record:
+        """The boxes and labels of one scene, without painting it."""
         return self._record(index, self._place(index)[1])
 
     def image(self, index: int) -> Tensor:
+        """One scene as uint8 [3, size, size], RGB; the same for the same index and seed."""
         return self._paint(*self._place(index))
 
     def size(self, index: int) -> tuple[int, int]:
+        """(width, height) of every scene, pixels."""
         return self.scenes.size, self.scenes.size
 
     def __getitem__(self, index: int) -> Item:
@@ -162,7 +165,7 @@ class Digits(DetectionDataset):
 
 
 class DigitPatches(ClassificationDataset):
-    """The same digits one a picture, filling most of it: for the classifier.
+    """The same digits one per picture, filling most of it: for the classifier.
 
     Target: ``label`` int64 scalar tensor 0..9, ``image_id`` int. The rest is as in `Digits`.
     """
@@ -186,12 +189,15 @@ class DigitPatches(ClassificationDataset):
         return len(self.scene)
 
     def image(self, index: int) -> Tensor:
+        """One digit as uint8 [3, size, size], RGB."""
         return self.scene.image(index)
 
     def label(self, index: int) -> Tensor:
+        """The digit, an int64 scalar in 0..9."""
         return torch.tensor(int(self.scene.record(index).labels[0]) - 1)
 
     def size(self, index: int) -> tuple[int, int]:
+        """(width, height) of every image, pixels."""
         return self.scene.size(index)
 
     def __getitem__(self, index: int) -> Item:

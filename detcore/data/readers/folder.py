@@ -1,4 +1,4 @@
-"""Classification from a folder of folders: one folder a class."""
+"""Classification from a folder of folders: one folder per class."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ _Sample = tuple[int, Path, int]  # number from 1, file, class from 0
 
 
 class Folder(ClassificationDataset):
-    """Pictures sorted into one folder a class, as torchvision's ImageFolder has them.
+    """Pictures sorted into one folder per class, as torchvision's ImageFolder has them.
 
     Args:
-        root: holds the class folders, or one folder a split that holds them.
+        root: holds the class folders, or one folder per split that holds them.
         split: the split's folder; where there is none, ``train`` and ``val`` are 80% and 20% by
             a hash of the file name, and ``all`` is everything.
         leave: class folders to pass over.
-        val_share: of the training pictures, held out where no part is for validation; see
-            `detcore.data.splits`.
+        val_share: share of the training pictures to hold out if the data has no validation split;
+            see `detcore.data.splits`.
         transforms: applied to each item.
 
     An item is ``(image, target)``: uint8 ``[3, H, W]`` and ``label`` int64 scalar tensor, where
@@ -78,15 +78,19 @@ class Folder(ClassificationDataset):
         return len(self.samples)
 
     def image(self, index: int) -> Tensor:
+        """One image as uint8 [3, H, W], RGB. Raises DamagedImage if it cannot be decoded."""
         return read_image(self.path(index))
 
     def label(self, index: int) -> Tensor:
+        """The class index, an int64 scalar: the position of the folder's name in `classes`."""
         return torch.tensor(self.samples[index][2])
 
     def image_id(self, index: int) -> int:
+        """A number that stays the same for a file when images are left out."""
         return self.samples[index][0]
 
     def path(self, index: int) -> Path:
+        """The file of one image."""
         return self.samples[index][1]
 
 

@@ -1,4 +1,4 @@
-"""KITTI's object detection set (Geiger et al., CVPR 2012): one text file a picture."""
+"""KITTI's object detection set (Geiger et al., CVPR 2012): one text file per picture."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ class Kitti(FileDetection):
         split: only the training part has labels. ``train`` and ``val`` are what
             ``ImageSets/train.txt`` and ``val.txt`` list, where these are (as in Chen et al.'s
             split); else 80% and 20% by a hash of the file name. ``all`` takes every label file.
-        val_share: of the training pictures, held out where no part is for validation; see
-            `detcore.data.splits`.
+        val_share: share of the training pictures to hold out if the data has no validation split;
+            see `detcore.data.splits`.
         transforms: applied to each item.
-        faults: takes up what is wrong; the default raises what training can't do without.
+        faults: collects what is wrong; by default, what training can't work with is raised.
 
     Labels 1 to 8 are `CLASSES`; a set in KITTI's form with others has its own, by name.
     ``DontCare`` regions, where objects too far away were not

@@ -1,4 +1,4 @@
-"""Classification with any number of classes an image, from a CSV or a JSON file."""
+"""Classification with any number of classes per image, from a CSV or a JSON file."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ class MultiLabel(ClassificationDataset):
     Args:
         source: a file in one of the forms below, or a folder that holds some: one whose name has
             the split in it (``val.csv``, ``labels_val.json``), or a single one.
-        split: taken from the file's ``split`` column or key, if it has one. Else a file is one
-            split in itself and taken whole; a folder's single file is shared out, 80% ``train``
-            and 20% ``val`` by a hash of the file name.
+        split: taken from the file's ``split`` column or key, if it has one. Otherwise a file that
+            is named itself is taken whole; of a folder's single file ``train`` and ``val`` are 80%
+            and 20%, by a hash of the file names.
         classes: their names in label order; None takes the file's (columns and ``classes`` in
             their order, names in lists sorted).
-        val_share: of the training pictures, held out where no part is for validation; see
-            `detcore.data.splits`.
+        val_share: share of the training pictures to hold out if the data has no validation split;
+            see `detcore.data.splits`.
         transforms: applied to each item.
-        faults: takes up what is wrong; the default raises what training can't do without.
+        faults: collects what is wrong; by default, what training can't work with is raised.
 
     CSV, with a header: a file and its names, ``file,labels`` (or ``label`` or ``tags``) and rows
-    such as ``a.jpg,cat;dog``, or a column a class, ``file,cat,dog`` and rows such as ``a.jpg,1,0``.
+    such as ``a.jpg,cat;dog``, or a column per class, ``file,cat,dog`` and rows like ``a.jpg,1,0``.
     Names are separated by ``;``, in a file that has none by ``|``, and in one without either by
     ``,`` in quotes (``a.jpg,"cat,dog"``); there may be spaces in them. JSON: ``{"classes": ["cat",
     "dog"], "images": [{"file": "a.jpg", "labels": ["cat"]}]}``. Files are named from the folder of
@@ -109,15 +109,19 @@ class MultiLabel(ClassificationDataset):
         return len(self.samples)
 
     def image(self, index: int) -> Tensor:
+        """One image as uint8 [3, H, W], RGB. Raises DamagedImage if it cannot be decoded."""
         return read_image(self.path(index))
 
     def label(self, index: int) -> Tensor:
+        """[C] of 0 and 1: which of `classes` the image shows."""
         return self.samples[index][2].clone()
 
     def image_id(self, index: int) -> int:
+        """A number that stays the same for a file when images are left out."""
         return self.samples[index][0]
 
     def path(self, index: int) -> Path:
+        """The file of one image."""
         return self.samples[index][1]
 
 
@@ -154,7 +158,7 @@ def is_multilabel(file: Path) -> bool:
 def is_multilabel_folder(root: Path) -> bool:
     """Whether a folder holds such a file, whose pictures lie beside it or in ``images/``.
 
-    Not those in folders a class: a table that lists them too is no reason to read it instead.
+    Not those in folders per class: a table that lists them too is no reason to read it instead.
     """
     return any(is_multilabel(file) and _lists_pictures(file) for file in files_in(root, "*"))
 

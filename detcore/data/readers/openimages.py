@@ -1,4 +1,4 @@
-"""Open Images (Kuznetsova et al., IJCV 2020): boxes in CSV, a folder of pictures a split."""
+"""Open Images (Kuznetsova et al., IJCV 2020): boxes in CSV, a folder of pictures per split."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class OpenImages(FileDetection):
         classes: their display names in label order; None takes all of the descriptions in the
             file's order. Boxes of other classes are left out.
         transforms: applied to each item.
-        faults: takes up what is wrong; the default raises what training can't do without.
+        faults: collects what is wrong; by default, what training can't work with is raised.
 
     The items are the pictures that are there, by name: nobody has to have all 1.7 million, and
     annotations of others are counted and passed over. Boxes, in shares of the picture's sides,

@@ -55,10 +55,12 @@ class Packed(ClassificationDataset):
         return len(self.pictures)
 
     def image(self, index: int) -> Tensor:
+        """One image as uint8 [3, H, W], RGB."""
         pixels = np.array(self.pictures[index][0].convert("RGB"))
         return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
 
     def label(self, index: int) -> Tensor:
+        """The class index, an int64 scalar."""
         return torch.tensor(int(self.pictures[index][1]))
 
 

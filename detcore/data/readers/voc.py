@@ -1,8 +1,8 @@
-"""PASCAL VOC folders: one XML file a picture.
+"""PASCAL VOC folders: one XML file per picture.
 
 Two layouts are read: the development kit's (``Annotations/``, ``JPEGImages/``,
 ``ImageSets/Main/<split>.txt``), and XML files beside their pictures, in one folder or in one
-folder a split, as LabelImg leaves them.
+folder per split, as LabelImg leaves them.
 """
 
 from __future__ import annotations
@@ -44,10 +44,10 @@ class Voc(FileDetection):
         one_based: subtract 1 from left and top, for data whose pixels count from 1 and whose
             right and bottom pixels are inside the box, like VOC2007 itself. The default takes the
             numbers as they stand, which is what annotation tools write.
-        val_share: of the training pictures, held out where no part is for validation; see
-            `detcore.data.splits`.
+        val_share: share of the training pictures to hold out if the data has no validation split;
+            see `detcore.data.splits`.
         transforms: applied to each item.
-        faults: takes up what is wrong; the default raises what training can't do without.
+        faults: collects what is wrong; by default, what training can't work with is raised.
 
     Objects marked difficult are trained on, and ignored in evaluation. Boxes without area and
     pictures that are missing are left out and reported once, with the file's name.

@@ -38,10 +38,10 @@ class YoloText(FileDetection):
             those that Darknet's ``obj.data`` names come before these folders.
         split: ``train``, ``val``, ``test``; where the set has no splits of its own, ``train`` and
             ``val`` are 80% and 20% by a hash of the file name. ``all`` takes every picture.
-        val_share: of the training pictures, held out where no part is for validation; see
-            `detcore.data.splits`.
+        val_share: share of the training pictures to hold out if the data has no validation split;
+            see `detcore.data.splits`.
         transforms: applied to each item.
-        faults: takes up what is wrong; the default raises what training can't do without.
+        faults: collects what is wrong; by default, what training can't work with is raised.
 
     A picture's objects are in the file of its name with ``.txt``, in the folder of its own with
     the last ``images`` in it made ``labels``, or beside it; without one it shows none. A line is

@@ -124,7 +124,7 @@ def description_in(root: Path) -> Path | None:
 
 
 def listing_in(root: Path) -> Path | None:
-    """A folder's list of class names, one a line."""
+    """A folder's list of class names, one per line."""
     return next((root / n for n in _NAME_FILES if (root / n).is_file()), None)
 
 

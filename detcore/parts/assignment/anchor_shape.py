@@ -22,7 +22,7 @@ class AnchorAssigner(nn.Module):
     truth exceeds `ignored_iou` are good boxes that nobody asked for: not taught as background.
 
     Args:
-        anchors: one list a level of (width, height), pixels of the model's input.
+        anchors: one list per level of (width, height), pixels of the model's input.
         strides: pixels between the cells of each level.
         shape_iou, ignored_iou: see above.
 
@@ -60,6 +60,7 @@ class AnchorAssigner(nn.Module):
     def forward(
         self, boxes: Tensor, gt_boxes: Tensor, grid_sizes: Sequence[tuple[int, int]]
     ) -> tuple[Tensor, Tensor]:
+        """The match [N] of each prediction [N, 4] (or BACKGROUND, BETWEEN), and its IoU [N]."""
         count = sum(h * w * a for (h, w), a in zip(grid_sizes, self.counts, strict=True))
         if boxes.shape != (count, 4):
             raise ValueError(
@@ -107,7 +108,7 @@ class AnchorAssigner(nn.Module):
 
 def _shapes_of(anchors: Anchors, levels: int) -> list[Tensor]:
     """Each level's anchors as float [A, 2], or ValueError."""
-    wanted = f"anchors must be {levels} lists, one a level, of positive [width, height] in pixels"
+    wanted = f"anchors must be {levels} lists, one per level, of positive [width, height] in pixels"
     if len(anchors) != levels:
         raise ValueError(f"{wanted}, got {len(anchors)} lists")
     shapes = []

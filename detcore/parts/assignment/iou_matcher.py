@@ -51,9 +51,11 @@ class Matcher:
         return match
 
     def of_boxes(self, gt: Tensor, anchors: Tensor) -> Tensor:
+        """The match [N] of each anchor [N, 4] with ground truths [M, 4] (xyxy, pixels)."""
         return self.of_matches(match_boxes(gt, anchors))
 
     def of_matches(self, found: BoxMatches) -> Tensor:
+        """The match [N] of each anchor, from what `match_boxes` returned."""
         match = self._by_thresholds(found.iou_of_anchor, found.gt_of_anchor)
         if self.allow_low_quality:
             match = torch.where(found.is_best_for_some_gt, found.gt_of_anchor, match)
@@ -84,6 +86,7 @@ class ArgmaxMatcher:
         return self._give_each_row(match, quality.argmax(dim=1))
 
     def of_boxes(self, gt: Tensor, anchors: Tensor) -> Tensor:
+        """The match [N] of each anchor [N, 4] with ground truths [M, 4] (xyxy, pixels)."""
         found = match_boxes(gt, anchors)
         return self._give_each_row(self._matcher.of_matches(found), found.anchor_of_gt)
 

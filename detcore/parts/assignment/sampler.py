@@ -8,7 +8,7 @@ class BalancedSampler:
     """A fixed number of samples, of them at most a given share positive (Ren et al., 2015).
 
     Args:
-        count: samples an image.
+        count: samples per image.
         positive_fraction: the share that may be positive. What positives are missing is filled
             with negatives, not the other way round: the rule of torchvision's
             BalancedPositiveNegativeSampler.

@@ -16,13 +16,19 @@ _TORCHVISION = "torchvision:"
 def as_backbone(
     spec: str | Mapping[str, Any] | nn.Module, strides: Sequence[int], *, pretrained: bool = False
 ) -> Backbone:
-    """What a model's `backbone` argument stands for.
+    """The backbone that a model's `backbone` argument describes.
 
-    A name gives a new backbone with maps at `strides`: timm's model of that name, or with
-    torchvision: before it torchvision's. A mapping holds `name` and further arguments of `Backbone`
-    or `TorchvisionBackbone`; without out_indices or layers its maps are at `strides` too. A module
-    that has `channels` and `strides` is taken as it is, so that several models can share one
-    instance and its weights. Raises ValueError for anything else.
+    Args:
+        spec: a name makes a new backbone with maps at `strides`: timm's model of that name, or
+            torchvision's if it begins with torchvision: (such as torchvision:resnet18). A mapping
+            holds `name` and further arguments of `Backbone` or `TorchvisionBackbone`; without
+            out_indices or layers its maps are at `strides` too. A module with `channels` and
+            `strides` is used as it is, so several models can share one instance.
+        strides: pixels of the image per cell of each wanted map.
+        pretrained: load published weights into a new backbone.
+
+    Raises:
+        ValueError: for anything else.
     """
     if isinstance(spec, nn.Module) and hasattr(spec, "channels") and hasattr(spec, "strides"):
         return cast(Backbone, spec)  # not one perhaps, but used as one

@@ -30,7 +30,7 @@ class Backbone(nn.Module):
         in_chans: channels of the input images.
         pretrained: load timm's published weights (needs a network or timm's cache).
         frozen_norm: replace every batch norm by one whose statistics and affine terms are fixed,
-            as detectors fine-tuned on a few images a step have it.
+            as detectors fine-tuned on a few images per step have it.
         frozen_maps: the weights that the first so many maps depend on don't learn, and their batch
             norms are fixed.
 
@@ -96,6 +96,7 @@ class Backbone(nn.Module):
         return cls(name, _indices_of(name, strides), **options)
 
     def forward(self, images: Tensor) -> list[Tensor]:
+        """Maps [B, C_i, H_i, W_i] of images [B, C, H, W], finest first."""
         maps = self.body(images)
         return [m.permute(0, 3, 1, 2).contiguous() if self._channels_last else m for m in maps]
 

@@ -98,6 +98,7 @@ class TorchvisionBackbone(nn.Module):
         return cls(name, strides=strides, **options)
 
     def forward(self, images: Tensor) -> list[Tensor]:
+        """Maps [B, C_i, H_i, W_i] of images [B, C, H, W], finest first."""
         return list(self.body(images).values())
 
 
