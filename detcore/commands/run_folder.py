@@ -29,8 +29,8 @@ def check_free(out: Path, overwrite: bool) -> None:
     held = [name for name in RUN_FILES if name != SETTINGS and (out / name).exists()]
     if held and not overwrite:
         raise UsageError(
-            f"{out} holds a run already ({held[0]}); give another --out, --overwrite, or go on "
-            f"with --resume"
+            f"{out} holds a run already ({held[0]}); give another --out, or --overwrite, or "
+            f"continue it with --resume"
         )
 
 
@@ -78,10 +78,10 @@ def conclude(out: Path, result: TrainResult, say: Say) -> None:
         write_json(out / "metrics.json", result.metrics)
     ended = "done:"
     if result.stopped_early or result.interrupted:
-        ended = "interrupted after" if result.interrupted else "no better any more after"
+        ended = "interrupted after" if result.interrupted else "stopped without improvement after"
     long = result.seconds >= 90
     took = f"{result.seconds / 60:.1f} minutes" if long else f"{result.seconds:.1f} seconds"
     say(f"{ended} {result.steps} steps in {took}  {headline(result.metrics)}".rstrip())
     say(f"checkpoints, log.csv and loss.png are in {out}")
     if result.interrupted:
-        say(f"go on with: detcore train --resume {out}")
+        say(f"continue with: detcore train --resume {out}")

@@ -66,7 +66,9 @@ def check_texts(folder: Path, sources: Sequence[Source]) -> None:
     They may be labels that somebody drew by hand, beside the pictures or apart.
     """
     if there := overwritten(folder, sources, ".txt", _OWN_TEXTS):
-        raise UsageError(f"--save would overwrite {there[0]}; give a folder without such texts")
+        raise UsageError(
+            f"--save would overwrite {there[0]}; give a folder with no .txt files in it"
+        )
 
 
 def write_answers(

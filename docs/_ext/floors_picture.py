@@ -32,7 +32,7 @@ def pictures() -> Iterator[tuple[str, bytes]]:
                 bbox={"boxstyle": "round,pad=0.35", "facecolor": fill, "edgecolor": line},
             )  # fmt: skip
         for room, targets in edges.items():
-            for target in targets:
+            for target in sorted(targets):
                 (x0, y0), (x1, y1) = places[room], places[target]
                 arrow = {"arrowstyle": "->", "color": line, "linewidth": 1.1, "shrinkA": 0}
                 axes.annotate(

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 import bench_tables
 import cli_pages
+import drawing
 import floors_picture
 import op_pictures
 from docutils import nodes
@@ -56,7 +57,7 @@ class Picture(Directive):
                 alt=shows,
                 classes=["op-picture", f"only-{theme}"],
             )
-            for theme in op_pictures.INK
+            for theme in drawing.INK
         ]
         return [nodes.container("", *images, classes=["wide-picture"])]
 

@@ -3,80 +3,30 @@
 python docs/_ext/op_pictures.py FOLDER
 """
 
-import io
 import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
 import torch
-from matplotlib.axes import Axes
+from drawing import (
+    BLUE,
+    COLOURS,
+    GREEN,
+    GREY,
+    ORANGE,
+    RED,
+    draw_box,
+    new_figure,
+    picture,
+    pictures,
+    scene,
+    without_frame,
+)
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from sklearn.datasets import load_sample_image
 from torch import Tensor
 
 from detcore import ops
-
-# both read well on white and on black
-BLUE, ORANGE, GREEN, RED, PURPLE, GREY = (
-    *("#2f81c7", "#e08a1e", "#3a9d5d", "#d1495b", "#9467bd"),
-    "#8a8f98",
-)
-COLOURS = (BLUE, ORANGE, GREEN, RED, PURPLE)
-INK = {"light": "#1f2328", "dark": "#d8dbdf"}
-
-_DRAWN: dict[str, Callable[[], Figure]] = {}
-
-
-def picture(draw: Callable[[], Figure]) -> Callable[[], Figure]:
-    """Take a function up among the pictures, under its own name."""
-    _DRAWN[draw.__name__] = draw
-    return draw
-
-
-def pictures() -> Iterator[tuple[str, bytes]]:
-    """File name and PNG of every picture, in both colours."""
-    for theme, ink in INK.items():
-        colours = {f"{k}.color": ink for k in ("text", "xtick", "ytick")}
-        style = {"axes.edgecolor": ink, "axes.labelcolor": ink, "axes.titlecolor": ink}
-        more = {"font.size": 9, "axes.titlesize": 10, "savefig.transparent": True}
-        with plt.rc_context({**colours, **style, **more}):
-            for name, draw in _DRAWN.items():
-                torch.manual_seed(0)
-                figure, out = draw(), io.BytesIO()
-                figure.savefig(out, dpi=125)
-                plt.close(figure)
-                yield f"{name}-{theme}.png", out.getvalue()
-
-
-# --- what several pictures are made of ------------------------------------------------------------
-def _figure(*widths: float, height: float = 2.9) -> tuple[Figure, list[Axes]]:
-    figure, axes = plt.subplots(
-        1, len(widths), figsize=(7.6, height), layout="constrained",
-        gridspec_kw={"width_ratios": widths}, squeeze=False,
-    )  # fmt: skip
-    return figure, list(axes[0])
-
-
-def _scene(axes: Axes, width: float, height: float, title: str) -> None:
-    """An empty picture, in pixels, y downwards."""
-    axes.set(xlim=(0, width), ylim=(height, 0), xticks=[], yticks=[], aspect="equal", title=title)
-
-
-def _box(axes: Axes, box: Tensor, colour: str, *, text: str = "", faint: bool = False) -> None:
-    x1, y1, x2, y2 = box.tolist()
-    line = {"linestyle": "--", "linewidth": 0.9, "alpha": 0.55} if faint else {"linewidth": 1.8}
-    axes.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, edgecolor=colour, **line))
-    if text:
-        axes.text(x1 + 1, y1 - 1.5, text, color=colour, fontsize=8, va="bottom")
-
-
-def _clean(axes: Axes) -> None:
-    axes.spines[["top", "right"]].set_visible(False)
 
 
 def _clusters(centres: list[tuple[float, float]], each: int) -> tuple[Tensor, Tensor]:
@@ -92,16 +42,16 @@ def _clusters(centres: list[tuple[float, float]], each: int) -> tuple[Tensor, Te
 @picture
 def box_iou() -> Figure:
     """Two sets of boxes and the matrix of their IoUs."""
-    figure, (left, right) = _figure(1.1, 1)
+    figure, (left, right) = new_figure(1.1, 1)
     first = torch.tensor([[8.0, 10, 40, 40], [45, 40, 85, 75], [60, 8, 92, 30]])
     second = torch.tensor(
         [[12.0, 14, 46, 44], [44, 36, 80, 78], [30, 30, 62, 60], [70, 12, 96, 34]]
     )
-    _scene(left, 100, 85, "boxes1 (solid) and boxes2 (dashed)")
+    scene(left, 100, 85, "boxes1 (solid) and boxes2 (dashed)")
     for i, box in enumerate(first):
-        _box(left, box, BLUE, text=f"{i}")
+        draw_box(left, box, BLUE, text=f"{i}")
     for i, box in enumerate(second):
-        _box(left, box, ORANGE, faint=True)
+        draw_box(left, box, ORANGE, faint=True)
         left.text(box[2] - 1, box[3] + 1, f"{i}", color=ORANGE, fontsize=8, va="top", ha="right")
     iou = ops.box_iou(first, second)
     right.imshow(iou, cmap="Blues", vmin=0, vmax=1)
@@ -118,7 +68,7 @@ def box_iou() -> Figure:
 @picture
 def overlap_measures() -> Figure:
     """What each measure says while one box slides away from the other, and while it is squeezed."""
-    figure, (left, right) = _figure(1, 1, height=2.8)
+    figure, (left, right) = new_figure(1, 1, height=2.8)
     fixed = torch.tensor([[0.0, 0, 10, 10]])
     kinds = dict(zip(("iou", "giou", "diou", "ciou"), COLOURS, strict=False))
     shift = torch.linspace(0, 25, 101)
@@ -131,7 +81,7 @@ def overlap_measures() -> Figure:
             style = "--" if kind in ("diou", "giou") else "-"
             values = ops.paired_box_iou(fixed.expand_as(moved), moved, kind)
             axes.plot(x, values, style, color=colour, label=kind, linewidth=1.8)
-        _clean(axes)
+        without_frame(axes)
         axes.axhline(0, color=GREY, linewidth=0.6)
     left.set(xlabel="shift in pixels of a box of 10 x 10", title="a box slides away")
     right.set(xlabel="width / height, area kept", title="a box is squeezed")
@@ -143,37 +93,37 @@ def overlap_measures() -> Figure:
 @picture
 def nms() -> Figure:
     """All candidates of a detector, and those that are kept."""
-    figure, (left, right) = _figure(1, 1)
+    figure, (left, right) = new_figure(1, 1)
     boxes, scores = _clusters([(25, 25), (72, 30), (32, 68), (45, 62), (85, 72)], 7)
     keep = ops.nms(boxes, scores, 0.5)
-    _scene(left, 110, 92, f"{len(boxes)} candidates")
-    _scene(right, 110, 92, f"nms(boxes, scores, 0.5) keeps {len(keep)}")
+    scene(left, 110, 92, f"{len(boxes)} candidates")
+    scene(right, 110, 92, f"nms(boxes, scores, 0.5) keeps {len(keep)}")
     for box, score in zip(boxes, scores, strict=True):
         left.add_patch(Rectangle(
             box[:2].tolist(), *(box[2:] - box[:2]).tolist(), fill=False, edgecolor=BLUE,
             alpha=float(score) ** 2, linewidth=1.2,
         ))  # fmt: skip
-        _box(right, box, GREY, faint=True)
+        draw_box(right, box, GREY, faint=True)
     for i in keep:
-        _box(right, boxes[i], GREEN, text=f"{scores[i]:.2f}")
+        draw_box(right, boxes[i], GREEN, text=f"{scores[i]:.2f}")
     return figure
 
 
 @picture
 def batched_nms() -> Figure:
     """Two classes at the same place do not suppress each other."""
-    figure, (left, right) = _figure(1, 1, height=2.7)
+    figure, (left, right) = new_figure(1, 1, height=2.7)
     boxes = torch.tensor([[10.0, 12, 50, 60], [13, 15, 54, 62], [15, 8, 52, 57], [62, 20, 96, 62]])
     scores, classes = torch.tensor([0.9, 0.8, 0.7, 0.6]), torch.tensor([0, 0, 1, 1])
     for axes, keep, title in (
         (left, ops.nms(boxes, scores, 0.5), "nms(boxes, scores, 0.5)"),
         (right, ops.batched_nms(boxes, scores, classes, 0.5), "batched_nms(..., classes, 0.5)"),
     ):
-        _scene(axes, 104, 70, title)
+        scene(axes, 104, 70, title)
         for i, box in enumerate(boxes):
             kept = i in keep
             colour = (BLUE, ORANGE)[classes[i]]
-            _box(axes, box, colour, text=f"{scores[i]:.1f}" if kept else "", faint=not kept)
+            draw_box(axes, box, colour, text=f"{scores[i]:.1f}" if kept else "", faint=not kept)
     right.text(103, 69, "blue: class 0, orange: class 1", ha="right", va="bottom", fontsize=8)
     return figure
 
@@ -181,13 +131,13 @@ def batched_nms() -> Figure:
 @picture
 def soft_nms() -> Figure:
     """How scores decay beside a selected box."""
-    figure, (left, right) = _figure(1, 1.25)
+    figure, (left, right) = new_figure(1, 1.25)
     offsets = torch.tensor([0.0, 4, 9, 15, 22, 46])
     boxes = torch.stack((10 + offsets, 20 + 0 * offsets, 50 + offsets, 60 + 0 * offsets), 1)
     scores = torch.tensor([0.95, 0.9, 0.85, 0.8, 0.75, 0.7])
-    _scene(left, 110, 80, "six boxes, the first is the best")
+    scene(left, 110, 80, "six boxes, the first is the best")
     for i, box in enumerate(boxes):
-        _box(left, box, COLOURS[i % 5], text=f"{i}")
+        draw_box(left, box, COLOURS[i % 5], text=f"{i}")
     width = 0.27
     right.bar(torch.arange(6) - width, scores, width, color=GREY, label="scores given")
     for k, (method, colour) in enumerate((("linear", BLUE), ("gaussian", ORANGE))):
@@ -195,14 +145,14 @@ def soft_nms() -> Figure:
         right.bar(keep + k * width, decayed, width, color=colour, label=f"after {method}")
     right.set(xlabel="box", ylabel="score", title="soft_nms(boxes, scores)", ylim=(0, 1.3))
     right.legend(frameon=False, ncols=3, loc="upper right", fontsize=8)
-    _clean(right)
+    without_frame(right)
     return figure
 
 
 @picture
 def multiclass_nms() -> Figure:
     """Scores of boxes and classes, and which become detections."""
-    figure, (left, right) = _figure(1, 1.3)
+    figure, (left, right) = new_figure(1, 1.3)
     boxes, _ = _clusters([(26, 28), (80, 50)], 6)
     scores = 0.28 * torch.rand(len(boxes), 3)
     scores[:6, 0] += 0.55
@@ -218,12 +168,12 @@ def multiclass_nms() -> Figure:
         left.add_patch(Rectangle(
             (label - 0.5, row - 0.5), 1, 1, fill=False, edgecolor=RED, linewidth=2
         ))  # fmt: skip
-    _scene(right, 110, 82, f"{int(counts[0])} detections (red cells)")
+    scene(right, 110, 82, f"{int(counts[0])} detections (red cells)")
     for box in boxes:
-        _box(right, box, GREY, faint=True)
+        draw_box(right, box, GREY, faint=True)
     for box, score, label in zip(found[0], best[0], labels[0], strict=False):
         if label >= 0:
-            _box(right, box, COLOURS[label], text=f"class {int(label)}: {score:.2f}")
+            draw_box(right, box, COLOURS[label], text=f"class {int(label)}: {score:.2f}")
     return figure
 
 
@@ -231,25 +181,25 @@ def multiclass_nms() -> Figure:
 @picture
 def match_boxes() -> Figure:
     """A grid of anchors, and which ground truth each goes with."""
-    figure, (left, right) = _figure(1, 1)
+    figure, (left, right) = new_figure(1, 1)
     y, x = torch.meshgrid(torch.arange(12, 84, 12.0), torch.arange(12, 108, 12.0), indexing="ij")
     centres = torch.stack((x.flatten(), y.flatten()), 1)
     anchors = torch.cat((centres - 11, centres + 11), 1)
     gt = torch.tensor([[14.0, 14, 44, 40], [62, 34, 100, 70]])
     found = ops.match_boxes(gt, anchors)
-    _scene(left, 114, 90, "the best ground truth of each anchor's centre")
+    scene(left, 114, 90, "the best ground truth of each anchor's centre")
     iou = found.iou_of_anchor
     for i, box in enumerate(gt):
-        _box(left, box, COLOURS[i], text=f"ground truth {i}")
+        draw_box(left, box, COLOURS[i], text=f"ground truth {i}")
         mine = (found.gt_of_anchor == i) & (iou > 0)
         left.scatter(*centres[mine].T, s=8 + 90 * iou[mine], color=COLOURS[i])
     left.scatter(*centres[iou == 0].T, s=6, color=GREY)
     left.text(113, 89, "size of a dot: IoU", ha="right", va="bottom", fontsize=8)
-    _scene(right, 114, 90, "the best anchor of each ground truth")
+    scene(right, 114, 90, "the best anchor of each ground truth")
     for i, box in enumerate(gt):
-        _box(right, box, COLOURS[i])
+        draw_box(right, box, COLOURS[i])
         best = int(found.anchor_of_gt[i])
-        _box(right, anchors[best], COLOURS[i], text=f"IoU {found.iou_of_gt[i]:.2f}", faint=True)
+        draw_box(right, anchors[best], COLOURS[i], text=f"IoU {found.iou_of_gt[i]:.2f}", faint=True)
     return figure
 
 
@@ -257,29 +207,29 @@ def match_boxes() -> Figure:
 @picture
 def box_codec() -> Figure:
     """An anchor, the box that it is moved onto, and the four deltas."""
-    figure, (left, right) = _figure(1, 1)
+    figure, (left, right) = new_figure(1, 1)
     anchor, box = torch.tensor([[15.0, 25, 55, 65]]), torch.tensor([[38.0, 15, 92, 60]])
     deltas = ops.encode_boxes(box, anchor)
-    _scene(left, 105, 80, "encode_boxes(box, anchor)")
-    _box(left, anchor[0], GREY, text="anchor", faint=True)
-    _box(left, box[0], BLUE, text="box")
+    scene(left, 105, 80, "encode_boxes(box, anchor)")
+    draw_box(left, anchor[0], GREY, text="anchor", faint=True)
+    draw_box(left, box[0], BLUE, text="box")
     start, end = (((b[:2] + b[2:]) / 2).tolist() for b in (anchor[0], box[0]))
     left.annotate(
         "", end, start, arrowprops={"arrowstyle": "->", "color": ORANGE, "linewidth": 1.6}
     )
     dx, dy, dw, dh = deltas[0].tolist()
     left.text(2, 79, f"dx {dx:.2f}  dy {dy:.2f}  dw {dw:.2f}  dh {dh:.2f}", va="bottom", fontsize=8)
-    _scene(right, 105, 80, "decode_boxes(share * deltas, anchor)")
-    _box(right, anchor[0], GREY, text="0", faint=True)
+    scene(right, 105, 80, "decode_boxes(share * deltas, anchor)")
+    draw_box(right, anchor[0], GREY, text="0", faint=True)
     for share, colour in ((0.33, GREEN), (0.67, ORANGE), (1.0, BLUE)):
-        _box(right, ops.decode_boxes(share * deltas, anchor)[0], colour, text=f"{share:g}")
+        draw_box(right, ops.decode_boxes(share * deltas, anchor)[0], colour, text=f"{share:g}")
     return figure
 
 
 @picture
 def decode_dense() -> Figure:
     """The same raw map, read by three codecs."""
-    figure, axes = _figure(1, 1, 1, height=2.5)
+    figure, axes = new_figure(1, 1, 1, height=2.5)
     raw = 0.45 * torch.randn(1, 5, 3, 4)
     anchors = {"delta": torch.tensor([[-9.0, -6, 9, 6]]), "grid": None, "ltrb": None}
     for codec, here in zip(anchors, axes, strict=True):
@@ -287,14 +237,14 @@ def decode_dense() -> Figure:
         if codec == "ltrb":
             maps = maps.abs()
         boxes, _ = ops.decode_dense(maps, anchors[codec], 16, codec)
-        _scene(here, 64, 48, f'codec "{codec}"')
+        scene(here, 64, 48, f'codec "{codec}"')
         for k in range(5):
             here.axvline(16 * k, color=GREY, linewidth=0.4)
             here.axhline(16 * min(k, 3), color=GREY, linewidth=0.4)
         for i, box in enumerate(boxes[0]):
             cell = torch.tensor([i % 4, i // 4]) * 16 + 8
             here.plot(*cell, "+", color=GREY, markersize=5)
-            _box(here, box, COLOURS[i % 5])
+            draw_box(here, box, COLOURS[i % 5])
         here.set(xlim=(-8, 72), ylim=(56, -8))
     return figure
 
@@ -308,10 +258,10 @@ def _photo() -> Tensor:
 @picture
 def roi_align() -> Figure:
     """A region of a photo, its bins and samples, and what is pooled."""
-    figure, (whole, near, pooled) = _figure(1.5, 1, 1, height=2.4)
+    figure, (whole, near, pooled) = new_figure(1.5, 1, 1, height=2.4)
     photo, roi = _photo(), torch.tensor([[0.0, 250, 95, 450, 295]])
     whole.imshow(photo[0].permute(1, 2, 0))
-    _box(whole, roi[0, 1:], "#ffffff")
+    draw_box(whole, roi[0, 1:], "#ffffff")
     whole.set(xticks=[], yticks=[], title="a photo and one region")
     # where the samples lie: pooled from maps whose pixels tell their own place
     bins, ratio = 7, 2
@@ -335,7 +285,7 @@ def roi_align() -> Figure:
 @picture
 def multiscale_roi_align() -> Figure:
     """Regions of many sizes, coloured by the level that they are pooled from."""
-    figure, (left, right) = _figure(1.3, 1)
+    figure, (left, right) = new_figure(1.3, 1)
     scales = [1 / 4, 1 / 8, 1 / 16, 1 / 32]
     # maps that hold the number of their level tell which one was read
     levels = [torch.full((1, 1, int(640 * s), int(640 * s)), 2.0 + i) for i, s in enumerate(scales)]
@@ -343,9 +293,9 @@ def multiscale_roi_align() -> Figure:
     low = torch.tensor([[20.0, 20], [75, 30], [180, 40], [350, 30], [20, 190], [70, 70]])
     boxes = torch.cat((low, low + sides[:, None]), 1)
     level = ops.multiscale_roi_align(levels, [boxes], 1, scales, 2)[:, 0, 0, 0].round().int()
-    _scene(left, 650, 650, "boxes by their level")
+    scene(left, 650, 650, "boxes by their level")
     for box, one in zip(boxes, level.tolist(), strict=True):
-        _box(left, box, COLOURS[one - 2], text=f"P{one}")
+        draw_box(left, box, COLOURS[one - 2], text=f"P{one}")
     side = torch.logspace(1.2, 2.8, 200)
     many = torch.stack((torch.zeros(200), torch.zeros(200), side, side), 1)
     chosen = ops.multiscale_roi_align(levels, [many], 1, scales, 2)[:, 0, 0, 0].round()
@@ -356,7 +306,7 @@ def multiscale_roi_align() -> Figure:
     right.set(title="the level of a box")
     right.minorticks_off()
     right.set_xticks([20, 56, 112, 224, 448], ["20", "56", "112", "224", "448"])
-    _clean(right)
+    without_frame(right)
     return figure
 
 
@@ -364,7 +314,7 @@ def multiscale_roi_align() -> Figure:
 @picture
 def losses() -> Figure:
     """The box losses over a shift, and the focal loss over the probability."""
-    figure, (left, right) = _figure(1, 1, height=2.7)
+    figure, (left, right) = new_figure(1, 1, height=2.7)
     shift = torch.linspace(0, 25, 101)
     zero = torch.zeros_like(shift)
     moved = torch.stack((shift, zero, shift + 10, zero + 8), 1)
@@ -383,17 +333,17 @@ def losses() -> Figure:
         xlabel="probability given to the right class", title="sigmoid_focal_loss", ylim=(0, 4)
     )
     right.legend(frameon=False, labelcolor="linecolor", fontsize=8)
-    _clean(left), _clean(right)
+    without_frame(left), without_frame(right)
     return figure
 
 
 @picture
 def boxes() -> Figure:
     """One box in three formats, and boxes clipped to an image."""
-    figure, (left, right) = _figure(1, 1, height=2.7)
+    figure, (left, right) = new_figure(1, 1, height=2.7)
     box = torch.tensor([22.0, 22, 82, 62])
-    _scene(left, 104, 82, "box_convert: one box, three formats")
-    _box(left, box, BLUE)
+    scene(left, 104, 82, "box_convert: one box, three formats")
+    draw_box(left, box, BLUE)
     text = {"fontsize": 8, "va": "center"}
     for fmt, (x, y), colour in (("xyxy", (4, 12), BLUE), ("xywh", (4, 72), ORANGE)):
         numbers = ", ".join(f"{v:g}" for v in ops.box_convert(box, "xyxy", fmt).tolist())
@@ -405,14 +355,14 @@ def boxes() -> Figure:
         color=GREEN, ha="center", **text,
     )  # fmt: skip
     left.plot(box[[0, 2]], box[[1, 3]], "o", color=BLUE, markersize=5)
-    _scene(right, 130, 100, "clip_boxes_to_image(boxes, (60, 90))")
+    scene(right, 130, 100, "clip_boxes_to_image(boxes, (60, 90))")
     right.add_patch(Rectangle((20, 20), 90, 60, color=GREY, alpha=0.25))
     given = torch.tensor([[-14.0, 8, 30, 40], [60, 30, 104, 74], [40, -12, 62, 12]])
     for i, (one, cut) in enumerate(
         zip(given, ops.clip_boxes_to_image(given, (60, 90)), strict=True)
     ):
-        _box(right, one + 20, COLOURS[i], faint=True)
-        _box(right, cut + 20, COLOURS[i])
+        draw_box(right, one + 20, COLOURS[i], faint=True)
+        draw_box(right, cut + 20, COLOURS[i])
     return figure
 
 

@@ -120,7 +120,7 @@ def test_a_signal_is_answered_with_how_to_go_on(tmp_path, monkeypatch):
     monkeypatch.setattr(module._Run, "_step", signalled)
     text = call("train", "--steps", 9, "--out", tmp_path, *TINY, code=130)
     assert "interrupted after 2 steps" in text
-    assert f"go on with: detcore train --resume {tmp_path}" in text
+    assert f"continue with: detcore train --resume {tmp_path}" in text
     monkeypatch.undo()
     assert "done: 9 steps" in call("train", "--resume", tmp_path)
 

@@ -128,7 +128,7 @@ class Damage:
                 f"{self.most:g} that may be (max_damaged): {self._named()}"
             )
         if first:
-            log.warning("%s; going on without it", text)
+            log.warning("%s; continuing without it", text)
 
     def report(self) -> None:
         """Log how many there were, and the first by name."""

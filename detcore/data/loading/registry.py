@@ -164,13 +164,13 @@ def _reader_of(path: Path) -> tuple[_Reader, Path]:
     if is_folder(path):
         if stray := stray_annotation(path):
             raise DataError(
-                f"{path}: it holds boxes ({stray.relative_to(path)}) in no place that a form has "
-                f"them; looked for {_LOOKED_FOR}; name a form, such as voc:{path}, or "
-                f"folder:{path} for a folder a class"
+                f"{path}: it holds boxes ({stray.relative_to(path)}) where no format "
+                f"expects them; looked for {_LOOKED_FOR}; name a format, such as voc:{path}, or "
+                f"folder:{path} for one folder per class"
             )
         return Folder, path
     raise DataError(
-        f"{path}: no data recognised; looked for {_LOOKED_FOR}; a form can be named, such as "
+        f"{path}: no data recognised; looked for {_LOOKED_FOR}; a format can be named, such as "
         f"coco:{path} (there are {', '.join(NAMES)})"
     )
 
