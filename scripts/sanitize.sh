@@ -9,6 +9,9 @@ python=${PY:-$PWD/.venv/bin/python}
 minutes=${MINUTES:-2}
 memory=address,undefined,float-cast-overflow
 
+# the threads' test forks, as a data loader's worker does, and begins new threads in the child
+export TSAN_OPTIONS=die_after_fork=0
+
 build() { # NAME, SANITIZERS, further options of CMake
     name=$1 sanitizers=$2
     shift 2

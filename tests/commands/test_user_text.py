@@ -13,7 +13,7 @@ from rich.table import Table
 from detcore.commands.console_tables import metrics_table
 from detcore.data.validation import tables
 from detcore.data.validation.check import check
-from detcore.inference.export_formats import write_answers
+from detcore.inference.export_formats import Save, write_answers
 from detcore.utils import printing
 from detcore.utils.atomic_write import write_csv, write_text
 from tests.data.test_voc import annotate
@@ -81,8 +81,8 @@ def test_predictions_of_awkward_names(tmp_path):
         for name in AWKWARD
     ]  # fmt: skip
     for form in ("json", "coco", "csv"):
-        write_answers(tmp_path / form, form, answers, AWKWARD)
-    write_answers(tmp_path / "yolo", "yolo", answers[-4:-3], ["x", AWKWARD[-4]])
+        write_answers(Save(tmp_path / form, form), answers, AWKWARD)
+    write_answers(Save(tmp_path / "yolo", "yolo"), answers[-4:-3], ["x", AWKWARD[-4]])
     with (tmp_path / "csv").open(newline="", encoding="utf-8", errors="surrogateescape") as stream:
         assert [row["class"] for row in csv.DictReader(stream)] == AWKWARD
     write_text(tmp_path / "t", "M\udcfcller")

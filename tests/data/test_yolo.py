@@ -8,7 +8,7 @@ from detcore.data import DataError, YoloText, load
 from detcore.data.faults import Faults, Kind, NoSplit
 from detcore.data.readers.folder import Folder
 from detcore.data.validation.check import check
-from detcore.inference.export_formats import write_answers
+from detcore.inference.export_formats import Save, write_answers
 from tests.commands.test_cli import SMALL, call
 
 NAMES = ["cat", "dog", "owl"]
@@ -239,7 +239,7 @@ def test_what_predict_writes_can_be_read(tmp_path):
         {"file": "a.jpg", **size, "detections": found},
         {"file": "b.jpg", **size, "detections": []},
     ]
-    write_answers(tmp_path, "yolo", answers, NAMES)
+    write_answers(Save(tmp_path, "yolo"), answers, NAMES)
     for answer in answers:
         picture(tmp_path / answer["file"])
     data = load(tmp_path, "all")
