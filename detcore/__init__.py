@@ -7,13 +7,18 @@ import importlib
 from typing import Any
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "build_info", "optimize"]
+__all__ = ["__version__", "build_info", "optimize", "patch_torchvision"]
 
 
 def optimize(model: Any, **options: Any) -> Any:
     """A copy of a model made ready for inference: see `detcore.models.optimize`."""
     # imported when called: models come with an extra, which `import detcore.ops` must not need
     return importlib.import_module("detcore.models").optimize(model, **options)
+
+
+def patch_torchvision() -> Any:
+    """Let torchvision and its callers use detcore's ops: see `detcore.compat.patch_torchvision`."""
+    return importlib.import_module("detcore.compat").patch_torchvision()
 
 
 def build_info() -> dict[str, Any]:

@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("utils",),
     ("ops", "reference"),
-    ("parts",),
+    ("parts", "compat"),
     ("models",),
     ("weights", "data"),
     ("checkpoints",),

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 from torch.compiler import is_compiling
+from torch.fx import Proxy
 
 from ._native import _C
 
@@ -115,7 +116,7 @@ def named_errors(function: Callable[P, R]) -> Callable[P, R]:
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
             return function(*args, **kwargs)
-        except (AttributeError, TypeError, NotImplementedError, RuntimeError) as error:
+        except (AttributeError, TypeError, ValueError, RuntimeError) as error:
             _name_argument(function, args, kwargs, error)
             raise
 
@@ -137,6 +138,10 @@ def _name_argument(
     for name, value in given.items():
         if isinstance(value, Tensor) and value.is_nested:
             raise TypeError(f"{op}: {name} must be a plain tensor, got a nested one") from error
+        if isinstance(value, Tensor) and value.is_quantized:
+            raise ValueError(
+                f"{op}: {name} must not be quantized; pass {name}.dequantize()"
+            ) from error
         wanted = signature.parameters[name].annotation in ("Tensor", Tensor)
         if wanted and not isinstance(value, Tensor):
             raise TypeError(f"{op}: {name} must be a tensor, got {type(value).__name__}") from error
@@ -156,6 +161,8 @@ def numpy_too(function: Callable[P, R]) -> Callable[P, R]:
         kind = first[0] if isinstance(first, (list, tuple)) and first else first
         if isinstance(kind, Tensor) or (isinstance(kind, (list, tuple)) and not kind):
             return function(*args, **kwargs)
+        if isinstance(kind, Proxy):  # torch.fx traces: one call in its graph
+            return kind.tracer.create_proxy("call_function", wrapper, args, kwargs)  # type: ignore[return-value]
         if not isinstance(kind, np.ndarray):
             raise TypeError(
                 f"{function.__name__}: {leading} must be a tensor or an array, "

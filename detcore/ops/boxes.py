@@ -3,24 +3,27 @@
 import torch
 from torch import Tensor
 
+from ._rotated import ROTATED, convert_rotated
 from ._route import numpy_too
 
 FORMATS = ("xyxy", "xywh", "cxcywh")
 
 
 @numpy_too
-def box_area(boxes: Tensor) -> Tensor:
+def box_area(boxes: Tensor, fmt: str = "xyxy") -> Tensor:
     """Area of boxes.
 
     Args:
-        boxes: [..., 4] xyxy, pixels, any real dtype.
+        boxes: [..., 4] in the format `fmt`, pixels, any real dtype.
+        fmt: "xyxy" (corners), "xywh" (corner and size) or "cxcywh" (centre and size).
 
     Returns:
         [...] pixels^2: float32 for half precision, int32 for small integers, otherwise the same
         dtype.
 
     Raises:
-        ValueError: if the last dimension is not 4.
+        ValueError: if the last dimension is not 4, or for an unknown format.
+        NotImplementedError: for a format of rotated boxes.
 
     Edge cases:
         Negative if one side is negative; NaN for NaN.
@@ -40,8 +43,14 @@ def box_area(boxes: Tensor) -> Tensor:
     See Also:
         `remove_small_boxes`.
     """
+    if fmt in ROTATED:
+        raise NotImplementedError(f"box_area: rotated boxes are not supported yet, got {fmt!r}")
+    if fmt not in FORMATS:
+        raise ValueError(f"box_area: fmt must be one of {', '.join(FORMATS)}, got {fmt!r}")
     _check("box_area", boxes)
     boxes = _upcast(boxes)
+    if fmt != "xyxy":
+        return boxes[..., 2] * boxes[..., 3]
     return (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])
 
 
@@ -50,15 +59,20 @@ def box_convert(boxes: Tensor, in_fmt: str, out_fmt: str) -> Tensor:
     """Convert boxes from one format to another.
 
     Args:
-        boxes: [..., 4] in the format `in_fmt`, any real dtype.
-        in_fmt: "xyxy" (corners), "xywh" (corner and size) or "cxcywh" (centre and size).
-        out_fmt: likewise.
+        boxes: [..., K] in the format `in_fmt`, any real dtype; K is 4, or 5 or 8 for rotated boxes.
+        in_fmt: of upright boxes "xyxy" (corners), "xywh" (corner and size) or "cxcywh" (centre and
+            size), K = 4; of rotated boxes "xywhr" or "cxcywhr" (likewise, and an angle in degrees,
+            counter-clockwise as the image is seen), K = 5, or "xyxyxyxy" (the corners, from the
+            first one along the width), K = 8.
+        out_fmt: likewise. Upright and rotated formats can't be converted into each other.
 
     Returns:
-        [..., 4], a copy in the same dtype (integers become float32 where they are halved).
+        [..., K] of `out_fmt`, a copy in the same dtype. Integers: of upright boxes float32 where
+        they are halved, of rotated ones rounded.
 
     Raises:
-        ValueError: for an unknown format or a last dimension other than 4.
+        ValueError: for an unknown format or another last dimension.
+        NotImplementedError: from upright to rotated boxes, or back.
 
     Edge cases:
         Equal formats give a copy.
@@ -67,7 +81,7 @@ def box_convert(boxes: Tensor, in_fmt: str, out_fmt: str) -> Tensor:
         A few elementwise PyTorch operations.
 
     Equivalents:
-        torchvision.ops.box_convert, for the three formats of upright boxes.
+        torchvision.ops.box_convert.
 
     Example:
         >>> import torch
@@ -76,16 +90,22 @@ def box_convert(boxes: Tensor, in_fmt: str, out_fmt: str) -> Tensor:
         tensor([[ 8., 17., 12., 23.]])
 
     See Also:
-        `box_iou`, which takes all three formats itself.
+        `box_iou`, which takes all three formats of upright boxes itself.
     """
-    _check("box_convert", boxes)
     for name, fmt in (("in_fmt", in_fmt), ("out_fmt", out_fmt)):
-        if fmt not in FORMATS:
-            raise ValueError(
-                f"box_convert: {name} must be one of {', '.join(FORMATS)}, got {fmt!r}"
-            )
+        if fmt not in (*FORMATS, *ROTATED):
+            every = ", ".join((*FORMATS, *ROTATED))
+            raise ValueError(f"box_convert: {name} must be one of {every}, got {fmt!r}")
+    if (in_fmt in ROTATED) != (out_fmt in ROTATED):
+        raise NotImplementedError(
+            f"box_convert: upright and rotated boxes can't be converted into each other, got "
+            f"{in_fmt!r} and {out_fmt!r}"
+        )
+    _check("box_convert", boxes, ROTATED.get(in_fmt, 4))
     if in_fmt == out_fmt:
         return boxes.clone()
+    if in_fmt in ROTATED:
+        return convert_rotated(boxes, in_fmt, out_fmt)
     point, size = boxes[..., :2], boxes[..., 2:]
     if in_fmt == "cxcywh":
         low, high = point - 0.5 * size, point + 0.5 * size
@@ -178,9 +198,9 @@ def remove_small_boxes(boxes: Tensor, min_size: float) -> Tensor:
     return torch.where((size >= min_size).all(dim=1))[0]
 
 
-def _check(op: str, boxes: Tensor) -> None:
-    if boxes.dim() == 0 or boxes.shape[-1] != 4:
-        raise ValueError(f"{op}: boxes must be [..., 4], got {list(boxes.shape)}")
+def _check(op: str, boxes: Tensor, width: int = 4) -> None:
+    if boxes.dim() == 0 or boxes.shape[-1] != width:
+        raise ValueError(f"{op}: boxes must be [..., {width}], got {list(boxes.shape)}")
 
 
 def _upcast(boxes: Tensor) -> Tensor:

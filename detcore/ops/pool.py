@@ -2,9 +2,15 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import Any
 
+import torch
 from torch import Tensor, nn
+from torch.compiler import is_compiling
+from torch.fx import Proxy
 
+from .boxes import box_area
 from .multiscale_roi_align import multiscale_roi_align
 from .roi_align import roi_align, to_rois
 
@@ -54,7 +60,7 @@ class RoIAlign(nn.Module):
 
 
 class MultiScaleRoIAlign(nn.Module):
-    """`multiscale_roi_align` as a module: the scales follow from the sizes of the images.
+    """Pools each region from the map that fits its size, as torchvision's module of this name.
 
     Args:
         featmap_names: the names of the maps to pool from, finest first.
@@ -62,8 +68,17 @@ class MultiScaleRoIAlign(nn.Module):
 
     Called with x (names to maps [N, C, H_l, W_l]), boxes (a list of [L_i, 4], xyxy in pixels, one
     per image) and image_shapes (a list of (height, width)), it returns
-    [sum of L_i, C, height, width] in the order of the boxes. Deterministic. The same signature as
-    torchvision.ops.MultiScaleRoIAlign.
+    [sum of L_i, C, height, width] in the order of the boxes, in the dtype of the first map.
+    Deterministic. The same signature as torchvision.ops.MultiScaleRoIAlign.
+
+    Maps whose strides double from one to the next are pooled by `multiscale_roi_align` in one call.
+    Others, such as two maps of one stride or a pyramid with a level left out, are pooled map by map
+    by torchvision's rule, which counts levels from the first map's stride; a region whose level
+    lies beyond the maps is pooled from the nearest one (torchvision: zeros), and the scales are
+    those of the call's own maps (torchvision: of the first call's).
+
+    Attributes:
+        scales: of the last call's maps, None before the first call.
 
     Example:
         >>> import torch
@@ -73,6 +88,8 @@ class MultiScaleRoIAlign(nn.Module):
         >>> pool(maps, [torch.tensor([[0., 0, 90, 90]])], [(256, 256)]).shape
         torch.Size([1, 8, 7, 7])
     """
+
+    scales: list[float] | None
 
     def __init__(
         self,
@@ -90,6 +107,7 @@ class MultiScaleRoIAlign(nn.Module):
         self.sampling_ratio = sampling_ratio
         self.canonical_scale = canonical_scale
         self.canonical_level = canonical_level
+        self.scales = None
 
     def forward(
         self,
@@ -98,38 +116,88 @@ class MultiScaleRoIAlign(nn.Module):
         image_shapes: Sequence[tuple[int, int]],
     ) -> Tensor:
         """[K, C, height, width] of a mapping of maps, boxes per image and image sizes."""
-        if not isinstance(x, Mapping):
-            raise TypeError(f"MultiScaleRoIAlign: x must be a mapping, got {type(x).__name__}")
-        features = [x[name] for name in self.featmap_names if name in x]
-        if not features:
-            raise ValueError(
-                f"MultiScaleRoIAlign: x must hold one of {self.featmap_names}, got {list(x)}"
-            )
-        for i, feature in enumerate(features):
-            if not isinstance(feature, Tensor) or feature.dim() != 4 or 0 in feature.shape[-2:]:
-                got = list(feature.shape) if isinstance(feature, Tensor) else type(feature).__name__
-                raise ValueError(
-                    f"MultiScaleRoIAlign: map {i} of x must be [N, C, H, W], got {got}"
-                )
-        if not image_shapes or any(shape[0] < 1 for shape in image_shapes):
-            raise ValueError(
-                f"MultiScaleRoIAlign: image_shapes must list (height, width) of one image at "
-                f"least, of 1 or more, got {list(image_shapes)}"
-            )
-        scales = [self._scale(f, image_shapes) for f in features]
-        rois = to_rois(features[0], boxes, "MultiScaleRoIAlign")
-        return multiscale_roi_align(
-            features,
-            rois,
-            self.output_size,
-            scales,
-            self.sampling_ratio,
-            self.canonical_scale,
-            self.canonical_level,
+        settings = (
+            *(self.output_size, self.sampling_ratio),
+            *(self.canonical_scale, self.canonical_level),
+        )
+        if isinstance(x, Proxy):  # torch.fx traces: one call in its graph
+            arguments = (x, boxes, image_shapes, self.featmap_names, *settings)
+            traced: Any = x.tracer.create_proxy("call_function", pool_by_size, arguments, {})
+            return traced
+        features, scales = _checked(x, self.featmap_names, image_shapes)
+        if not is_compiling():
+            self.scales = scales
+        return _pooled(features, scales, boxes, *settings)
+
+    def extra_repr(self) -> str:
+        """The settings, for `print(module)`."""
+        return (
+            f"featmap_names={self.featmap_names}, output_size={self.output_size}, "
+            f"sampling_ratio={self.sampling_ratio}"
         )
 
-    @staticmethod
-    def _scale(feature: Tensor, image_shapes: Sequence[tuple[int, int]]) -> float:
-        # features are the padded batch's, so the largest image tells the stride: a power of two
-        tallest = max(shape[0] for shape in image_shapes)
-        return 2.0 ** round(math.log2(feature.shape[-2] / tallest))
+
+def pool_by_size(
+    x: Mapping[str, Tensor],
+    boxes: list[Tensor],
+    image_shapes: Sequence[tuple[int, int]],
+    featmap_names: Sequence[str],
+    output_size: tuple[int, int],
+    sampling_ratio: int,
+    canonical_scale: int,
+    canonical_level: int,
+) -> Tensor:
+    """What `MultiScaleRoIAlign` returns, of its settings and its inputs."""
+    features, scales = _checked(x, featmap_names, image_shapes)
+    settings = (output_size, sampling_ratio, canonical_scale, canonical_level)
+    return _pooled(features, scales, boxes, *settings)
+
+
+def _pooled(
+    features: list[Tensor],
+    scales: list[float],
+    boxes: list[Tensor],
+    output_size: tuple[int, int],
+    sampling_ratio: int,
+    canonical_scale: int,
+    canonical_level: int,
+) -> Tensor:
+    features = [feature.to(features[0].dtype) for feature in features]
+    rois = to_rois(features[0], boxes, "MultiScaleRoIAlign")
+    if all(after == before / 2 for before, after in pairwise(scales)):
+        return multiscale_roi_align(
+            features, rois, output_size, scales, sampling_ratio, canonical_scale, canonical_level
+        )
+    finest, coarsest = (-math.log2(scale) for scale in (scales[0], scales[-1]))
+    size = box_area(rois[:, 1:]).sqrt()
+    level = torch.floor(canonical_level + torch.log2(size / canonical_scale) + 1e-6)
+    place = (level.clamp(max=coarsest).clamp(min=finest) - finest).clamp(max=len(scales) - 1)
+    pooled = features[0].new_zeros(len(rois), features[0].shape[1], *output_size)
+    for i, (feature, scale) in enumerate(zip(features, scales, strict=True)):
+        (here,) = torch.where(place == i)
+        part = roi_align(feature, rois[here], output_size, scale, sampling_ratio)
+        pooled = pooled.index_copy(0, here, part)
+    return pooled
+
+
+def _checked(
+    x: Mapping[str, Tensor], names: Sequence[str], image_shapes: Sequence[tuple[int, int]]
+) -> tuple[list[Tensor], list[float]]:
+    """The maps to pool from, and the scale of each."""
+    if not isinstance(x, Mapping):
+        raise TypeError(f"MultiScaleRoIAlign: x must be a mapping, got {type(x).__name__}")
+    features = [x[name] for name in names if name in x]
+    if not features:
+        raise ValueError(f"MultiScaleRoIAlign: x must hold one of {list(names)}, got {list(x)}")
+    for i, feature in enumerate(features):
+        if not isinstance(feature, Tensor) or feature.dim() != 4 or 0 in feature.shape[-2:]:
+            got = list(feature.shape) if isinstance(feature, Tensor) else type(feature).__name__
+            raise ValueError(f"MultiScaleRoIAlign: map {i} of x must be [N, C, H, W], got {got}")
+    if not image_shapes or any(shape[0] < 1 for shape in image_shapes):
+        raise ValueError(
+            f"MultiScaleRoIAlign: image_shapes must list (height, width) of one image at "
+            f"least, of 1 or more, got {list(image_shapes)}"
+        )
+    # features are the padded batch's, so the largest image tells the stride: a power of two
+    tallest = max(shape[0] for shape in image_shapes)
+    return features, [2.0 ** round(math.log2(f.shape[-2] / tallest)) for f in features]

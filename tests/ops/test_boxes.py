@@ -19,6 +19,47 @@ def test_convert(of: str, to: str) -> None:
         ops.box_convert(boxes, of, "yx")
 
 
+ROTATED = {"xywhr": 5, "cxcywhr": 5, "xyxyxyxy": 8}
+
+
+@pytest.mark.parametrize(
+    "dtype", [torch.float64, torch.float32, torch.float16, torch.int32], ids=str
+)
+@pytest.mark.parametrize("to", ROTATED)
+@pytest.mark.parametrize("of", ROTATED)
+def test_convert_rotated(of: str, to: str, dtype: torch.dtype) -> None:
+    upright = tv.box_convert(random_boxes(60), "xyxy", "cxcywh")
+    boxes = torch.cat((upright, 360 * torch.rand(60, 1) - 180), 1)
+    boxes[:4, 4] = torch.tensor([0.0, 90, -90, 180])
+    boxes = tv.box_convert(boxes, "cxcywhr", of).to(dtype)
+    got, want = ops.box_convert(boxes, of, to), tv.box_convert(boxes, of, to)
+    assert got.shape[-1] == ROTATED[to]
+    # in integers the last bit of a sine may turn a half up or down
+    rough = {torch.float64: 1e-5, torch.float32: 1e-3, torch.float16: 0.5, torch.int32: 1}[dtype]
+    torch.testing.assert_close(got, want, rtol=1e-5 if rough < 0.1 else 1e-2, atol=rough)
+    assert ops.box_convert(boxes.view(4, 15, -1), of, to).shape[:2] == (4, 15)
+
+
+def test_upright_and_rotated_do_not_mix() -> None:
+    boxes = torch.zeros(3, 5)
+    with pytest.raises(NotImplementedError, match="box_convert: upright and rotated boxes can't"):
+        ops.box_convert(boxes, "xywhr", "xyxy")
+    with pytest.raises(NotImplementedError, match=r"box_area: rotated boxes .* got 'cxcywhr'"):
+        ops.box_area(boxes, "cxcywhr")
+    with pytest.raises(ValueError, match=r"box_convert: boxes must be \[..., 8\], got \[3, 5\]"):
+        ops.box_convert(boxes, "xyxyxyxy", "xywhr")
+
+
+@pytest.mark.parametrize("fmt", FORMATS)
+def test_area_of_every_format(fmt: str) -> None:
+    boxes = tv.box_convert(random_boxes(20).float(), "xyxy", fmt)
+    torch.testing.assert_close(ops.box_area(boxes, fmt), tv.box_area(boxes, fmt))
+    with pytest.raises(
+        ValueError, match="box_area: fmt must be one of xyxy, xywh, cxcywh, got 'r'"
+    ):
+        ops.box_area(boxes, fmt="r")
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.int32], ids=str)
 def test_area_clip_and_small(dtype: torch.dtype) -> None:
     boxes = (random_boxes(50, 100, 20) - 30).to(dtype)

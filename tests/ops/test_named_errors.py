@@ -58,6 +58,20 @@ def test_the_op_and_the_argument_are_named(op, place, name, other, capfd):
     assert capfd.readouterr() == ("", "")  # no backtrace of C++
 
 
+@pytest.mark.filterwarnings("ignore:.*quantize")
+@pytest.mark.parametrize(
+    ("op", "place", "name"),
+    # clamping is something that torch does to quantized tensors too
+    [row for op in GIVEN if op != "clip_boxes_to_image" for row in tensors_of(op)],
+)
+def test_a_quantized_tensor_is_refused_with_the_way_out(op, place, name):
+    arguments = list(GIVEN[op])
+    given = arguments[place]
+    arguments[place] = torch.quantize_per_tensor(given.float(), 0.1, 0, torch.qint32)
+    with pytest.raises(ValueError, match=rf"^{op}: {name} must not be quantized"):
+        getattr(ops, op)(*arguments)
+
+
 @pytest.mark.parametrize("op", ["box_iou", "paired_box_iou", "match_boxes"])
 def test_an_array_behind_a_tensor_is_named(op):
     with pytest.raises(TypeError, match=rf"^{op}: .* must be a tensor, got ndarray"):

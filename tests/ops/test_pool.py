@@ -46,3 +46,33 @@ def test_multiscale_without_boxes_and_without_features() -> None:
     assert pool(x, [torch.zeros(0, 4)], [(64, 64)]).shape == (0, 4, 3, 3)
     with pytest.raises(ValueError, match="x must hold one of"):
         pool({"other": x["0"]}, [torch.zeros(0, 4)], [(64, 64)])
+
+
+@pytest.mark.parametrize("strides", [(32, 32), (4, 16), (4, 8, 8), (8, 16, 64)])
+def test_multiscale_of_other_strides_follows_torchvisions_rule(strides) -> None:
+    x = {
+        str(i): torch.randn(2, 3, 256 // stride, 320 // stride, requires_grad=True)
+        for i, stride in enumerate(strides)
+    }
+    names, sizes = list(x), [(256, 320), (250, 300)]
+    boxes = [random_boxes(60, 150, 200, s).float() for s in (1, 2)]
+    pool, tv_pool = (m.MultiScaleRoIAlign(names, 7, 2) for m in (ops, tv))
+    ours, theirs = pool(x, boxes, sizes), tv_pool(x, boxes, sizes)
+    assert pool.scales == tv_pool.scales
+    # torchvision leaves zeros where a box's level lies beyond the maps; ours takes the last map
+    levels = tv_pool.map_levels(boxes)
+    beyond = levels >= len(strides)
+    assert (theirs[beyond] == 0).all()
+    torch.testing.assert_close(ours[~beyond], theirs[~beyond], rtol=1e-5, atol=1e-5)
+    last = ops.roi_align(x[names[-1]], boxes, 7, pool.scales[-1], 2)
+    torch.testing.assert_close(ours[beyond], last[beyond])
+    ours.sum().backward()
+    assert x[names[0]].grad is not None
+
+
+def test_multiscale_of_maps_of_unlike_dtypes_and_its_text() -> None:
+    x = {"0": torch.randn(1, 2, 16, 16).bfloat16(), "1": torch.randn(1, 2, 8, 8)}
+    pool = ops.MultiScaleRoIAlign(["0", "1"], 3, 2)
+    assert pool.scales is None
+    assert pool(x, [torch.tensor([[0.0, 0, 30, 30]])], [(64, 64)]).dtype == torch.bfloat16
+    assert repr(pool) == repr(tv.MultiScaleRoIAlign(["0", "1"], 3, 2))
