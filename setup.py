@@ -22,14 +22,14 @@ class CMakeBuild(build_ext):
         build.mkdir(parents=True, exist_ok=True)
         target.parent.mkdir(parents=True, exist_ok=True)
         torch = os.environ.get("DETCORE_TORCH", "")
-        # PyPI's CUDA compiler lies beside the torch that is built with
+        # PyPI's CUDA compiler is in the same folder as the torch of this build
         site = Path(torch).parent if torch else sysconfig.get_path("purelib")
         configure = [
             "cmake",
             "-S", str(ROOT),
             "-B", str(build),
             "-G", "Ninja",
-            "-U", "_Python_*",  # what an earlier call found of another Python
+            "-U", "_Python_*",  # from an earlier call with another Python
             "-DDETCORE_PYTHON=ON",
             f"-DDETCORE_CUDA={os.environ.get('DETCORE_CUDA', '')}",
             f"-DDETCORE_OLD_SYSTEMS={os.environ.get('DETCORE_OLD_SYSTEMS', 'OFF')}",
@@ -38,11 +38,11 @@ class CMakeBuild(build_ext):
             f"-DPython_EXECUTABLE={sys.executable}",
         ]  # fmt: skip
         if ninja := shutil.which("ninja"):
-            # the folder outlives pip's environments for single builds, each with a ninja of its own
+            # the build folder is kept, but pip makes a new environment with its own ninja per build
             configure.append(f"-DCMAKE_MAKE_PROGRAM={ninja}")
         for command in (configure, ["cmake", "--build", str(build), "--target", "_C"]):
             self.run_or_stop(command)
-        # by its full name: the folder may hold the modules of several Pythons
+        # use the full name, because the folder may contain modules of several Pythons
         self.copy_file(str(build / f"_C{sysconfig.get_config_var('EXT_SUFFIX')}"), str(target))
 
     @staticmethod

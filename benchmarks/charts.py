@@ -1,4 +1,4 @@
-"""The charts of benchmarks/results, drawn from the JSON beside them.
+"""Draws the charts in benchmarks/results from the JSON files there.
 
 python -m benchmarks.charts benchmarks/results
 """
@@ -19,7 +19,7 @@ from matplotlib.ticker import FuncFormatter
 from detcore.bench.table import best_other
 
 OURS, OTHER, GOAL, FAINT = "#0b6e99", "#e0a458", "#222222", "#d8d8d8"
-# a rival keeps its colour in every chart
+# each library has the same colour in every chart
 COLOURS = {
     "detcore": OURS,
     "torchvision": "#c44536",
@@ -31,7 +31,7 @@ COLOURS = {
 
 
 def draw_ratios(source: Path, out: Path) -> None:
-    """One row a case: how many times faster ours is, with the goal as a tick."""
+    """One row per case: how many times faster ours is, with the goal as a tick."""
     results = json.loads(source.read_text())
     rows = [row for row in results["rows"] if row["device"] == "cpu"][::-1]
     figure, axes = plt.subplots(figsize=(11, 1.6 + 0.32 * len(rows)), layout="constrained")
@@ -46,7 +46,7 @@ def draw_ratios(source: Path, out: Path) -> None:
     axes.set_ylim(places[0] - 0.8, places[-1] + 0.8)
     axes.set_xscale("log")
     low, high = axes.get_xlim()
-    axes.set_xlim(min(low, 0.5), high * 2)  # room for the words at the bars' ends
+    axes.set_xlim(min(low, 0.5), high * 2)  # room for the text at the ends of the bars
     axes.axvline(1, color=GOAL, linewidth=0.8)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,g}x"))
     axes.tick_params(axis="y", length=0)
@@ -63,7 +63,7 @@ def draw_ratios(source: Path, out: Path) -> None:
 
 
 def _places(rows: list[dict[str, Any]]) -> list[float]:
-    """A y a row, from below, with a gap between ops."""
+    """One y per row, from below, with a gap between ops."""
     places, y = [], 0.0
     for i, row in enumerate(rows):
         if i:
@@ -80,7 +80,7 @@ def _draw_case(axes: Axes, y: float, row: dict[str, Any]) -> None:
     upper, height = (y + 0.19, 0.38) if other else (y, 0.5)
     goal = _goal(row)
     axes.barh(upper, ratio - 1, height, left=1, color=OURS)
-    # the words stand behind a goal that is close by
+    # put the text after the goal if that is near
     spot = goal if goal and ratio <= goal < 2.5 * ratio else ratio
     _write(axes, spot, upper, f"{_figure(ratio)}x", OURS)
     if goal:
@@ -105,7 +105,7 @@ def _write(axes: Axes, x: float, y: float, text: str, colour: str) -> None:
 
 
 def _goal(row: dict[str, Any]) -> float | None:
-    """The goal as times the peer's speed."""
+    """The goal as a multiple of the peer's speed."""
     if "must" not in row:
         return None
     peer = row["runs"][row["peer"]]["ms"]
@@ -114,7 +114,7 @@ def _goal(row: dict[str, Any]) -> float | None:
 
 
 def draw_scaling(source: Path, out: Path) -> None:
-    """Time over the number of boxes, a line a library."""
+    """Time over the number of boxes, one line per library."""
     results = json.loads(source.read_text())
     figure, axes = plt.subplots(figsize=(8.5, 5.6), layout="constrained")
     for name, points in results["ms"].items():
@@ -137,10 +137,10 @@ def draw_scaling(source: Path, out: Path) -> None:
 
 
 def _name_lines(axes: Axes, lines: dict[str, dict[str, float]]) -> None:
-    """Each library's name at its last point, moved apart where two would overlap."""
+    """Write each library's name at its last point, and move names apart that would overlap."""
     ends = [(list(points.items())[-1], name) for name, points in lines.items()]
     ends.sort(key=lambda end: end[0][1])
-    at: dict[int, float] = {}  # the highest name so far beside each n, as log10 ms
+    at: dict[int, float] = {}  # the highest name so far at each n, as log10 ms
     for (n, ms), name in ends:
         y = max(log10(ms), at.get(int(n), -9.0) + 0.28)
         at[int(n)] = y

@@ -1,4 +1,4 @@
-"""Prints the ratios of the run as one table after pytest-benchmark's own; --results keeps it."""
+"""Prints the ratios of the run as one table after pytest-benchmark's own; --results saves them."""
 
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ def pytest_terminal_summary(terminalreporter: Any, config: Any) -> None:
     rows = [dict(b.extra_info) for b in found if "times" in b.extra_info]
     if not rows:
         return
-    order = [case.work for case in cases()]  # pytest's is the files' names'
+    order = [case.work for case in cases()]  # pytest orders by file name
     rows.sort(key=lambda row: order.index(row["work"]))
     console = Console(width=max(200, Console().width))
     print_rows(console, rows)

@@ -1,9 +1,9 @@
-"""One way for all benchmarks: results compared first, rivals interleaved, the ratio kept.
+"""Shared by all benchmarks: compares results first, interleaves libraries, saves the ratio.
 
-pytest-benchmark times its rounds one benchmark after the other, which on a shared machine compares
-different minutes. So all contenders of a case are timed together, interleaved, and each benchmark
-is then told its own runs: pytest-benchmark's table, its JSON and `pytest-benchmark compare` show
-them in the group of the case. The ratios go into our extra_info.
+pytest-benchmark runs one benchmark after the other, so on a shared machine it compares different
+minutes. Therefore we time all libraries of a case together, interleaved, and then give each
+benchmark its own runs: pytest-benchmark's table, its JSON and `pytest-benchmark compare` show them
+in the group of the case. The ratios are in extra_info of our benchmark.
 """
 
 import os
@@ -16,12 +16,12 @@ import pytest
 
 from detcore.bench import Case, Figures, Measurement, cases, devices, measure, open_case
 
-# seconds a case, beyond which no rival runs more than three times; less for a trial of the suite
+# seconds per case, after which no library runs more than three times; less for a quick trial
 BUDGET = float(os.environ.get("DETCORE_BENCH_SECONDS", "2"))
 
 
 class Clock:
-    """Tells pytest-benchmark the seconds that were measured before."""
+    """A clock that replays measured seconds for pytest-benchmark."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -30,7 +30,7 @@ class Clock:
         return self.now
 
     def replay(self, times: list[float]) -> Callable[[], None]:
-        """A function that takes, by this clock, the next of `times` at each call."""
+        """A function whose calls take the next of `times` by this clock."""
         left = chain(times, repeat(0.0))
 
         def run() -> None:
@@ -43,7 +43,7 @@ CLOCK = Clock()
 
 
 def contenders(op: str) -> Callable[..., Any]:
-    """Parametrizes a benchmark over the op's cases, and over detcore and each rival."""
+    """Parametrize a benchmark over the op's cases, and over detcore and the other libraries."""
     pairs = [
         pytest.param(case, device, who, id=f"{_title(case, device)}-{who}")
         for case in cases(op)
@@ -56,8 +56,8 @@ def contenders(op: str) -> Callable[..., Any]:
 
 
 def compare(benchmark: Any, case: Case, device: str, who: str) -> None:
-    """Benchmarks one contender of a case; ours also records the ratios."""
-    if not benchmark.enabled:  # a run of the suite as tests
+    """Benchmark one library in a case; for ours, also record the ratios."""
+    if not benchmark.enabled:  # run as a test
         if who == "detcore":
             open_case(case, device, slow_start=False)
         benchmark.pedantic(lambda: None)
@@ -76,6 +76,6 @@ def _title(case: Case, device: str) -> str:
     return case.work if device == "cpu" else f"{case.work}, {device}"
 
 
-@lru_cache(maxsize=1)  # the contenders of a case come one after the other
+@lru_cache(maxsize=1)  # the libraries of a case are consecutive
 def _measured(case: Case, device: str) -> tuple[Figures, Measurement]:
     return measure(case, BUDGET, device)

@@ -1,4 +1,4 @@
-"""Records what a trained YOLO hands to NMS: decoded boxes and scores of held-out digit pictures.
+"""Records a trained YOLO's input to NMS: decoded boxes and scores of held-out digit pictures.
 
 The recording is in the repository, so that benchmarks need no training. To make it again:
 
@@ -19,12 +19,12 @@ from detcore.inference.predictor import as_float
 from detcore.models.yolo import YOLO
 
 IMAGES = 32
-SCORE = 0.001  # what mAP is evaluated with: all that could count
+SCORE = 0.001  # the threshold used for mAP
 
 
 @torch.no_grad()
 def record(checkpoint: Path, out: Path) -> None:
-    """Writes box float32 [n, 4] (xyxy, pixels), score float32 [n], label and image uint8 [n]."""
+    """Write box float32 [n, 4] (xyxy, pixels), score float32 [n], label and image uint8 [n]."""
     model, _ = load(checkpoint)
     assert isinstance(model, YOLO)
     model.eval()

@@ -1,4 +1,4 @@
-"""nms from 10 to 1,000,000 boxes against every rival, as JSON and as a chart.
+"""Compares nms with other libraries for 10 to 1,000,000 boxes; writes JSON and a chart.
 
 python -m benchmarks.scaling benchmarks/results
 """
@@ -17,19 +17,19 @@ from detcore.bench.inputs import scattered
 from detcore.bench.ops.nms import of_boxes
 
 SIZES = [10**k for k in range(1, 7)]
-MOST = 5.0  # seconds a call, beyond which a rival is not asked for more boxes
+MOST = 5.0  # seconds per call, after which a library gets no more boxes
 
 
 def scaling(sizes: list[int], budget: float = 2.0) -> dict[str, dict[int, float]]:
-    """Milliseconds by contender and number of boxes; all results compared first.
+    """Milliseconds by library and number of boxes. All results are compared first.
 
-    A rival is dropped when a call took more than MOST seconds, or when its last step says that the
-    next call will take four times as long as that.
+    A library is dropped when a call took more than MOST seconds, or when its last two times predict
+    more than four times that for the next call.
     """
     ms: dict[str, dict[int, float]] = {}
     given_up: set[str] = set()
     for n in sizes:
-        # as dense as 1,000 boxes in 1,000 x 1,000 pixels
+        # with the density of 1,000 boxes in 1,000 x 1,000 pixels
         case = of_boxes(f"nms {n:,} boxes", partial(scattered, n, extent=1000 * (n / 1000) ** 0.5))
         contest = open_case(_without(case, given_up))
         for name, reason in contest.skipped.items():
@@ -53,7 +53,7 @@ def _without(case: Case, names: set[str]) -> Case:
 
 
 def _next(points: dict[int, float]) -> float:
-    """Milliseconds that ten times as many boxes will take, at least."""
+    """A lower bound for the milliseconds with ten times as many boxes."""
     *_, before, last = (0.0, *points.values())
     if last > 1e3 * MOST:
         return float("inf")

@@ -1,6 +1,5 @@
-# Finds a CUDA compiler without asking for a GPU: CUDACXX, PATH, CUDA_HOME, or PyPI's cuda-toolkit
-# beside DETCORE_PYTHON_SITE. Sets DETCORE_NVCC, or leaves it empty with the reason in
-# DETCORE_NVCC_REASON.
+# Finds a CUDA compiler, without needing a GPU: CUDACXX, PATH, CUDA_HOME, or PyPI's cuda-toolkit in
+# DETCORE_PYTHON_SITE. Sets DETCORE_NVCC, or leaves it empty and sets DETCORE_NVCC_REASON.
 
 function(detcore_find_nvcc)
   set(hints "")
@@ -16,7 +15,7 @@ function(detcore_find_nvcc)
     list(SORT toolkits COMPARE NATURAL ORDER DESCENDING)
     list(APPEND hints ${toolkits})
   endif()
-  # the environment's own toolkit first: it is pinned to the version torch was built with
+  # first the environment's own toolkit, because it has the same version as torch's CUDA
   find_program(DETCORE_NVCC nvcc HINTS ${hints} DOC "CUDA compiler")
   if(DETCORE_NVCC)
     return()
@@ -26,11 +25,11 @@ function(detcore_find_nvcc)
       PARENT_SCOPE)
 endfunction()
 
-# TORCH_CUDA_ARCH_LIST ("7.5 9.0a 12.0+PTX", also with ; between, and torch's names of generations) as
-# nvcc's flags. CMAKE_CUDA_ARCHITECTURES takes no families such as 10.0f before CMake 4.
-# Where the variable is not set, what this build folder was asked for last holds, or a later build would
-# compile all targets again; "default" asks for the default list. Sets DETCORE_CUDA_TARGETS, too: the
-# targets in words.
+# Converts TORCH_CUDA_ARCH_LIST ("7.5 9.0a 12.0+PTX"; separated by spaces or semicolons; torch's
+# names of generations are valid too) to nvcc's flags. CMAKE_CUDA_ARCHITECTURES does not accept
+# families such as 10.0f before CMake 4. If the variable is not set, the last list of this build
+# folder is used; otherwise a later build would compile all targets again. "default" selects the
+# default list. Also sets DETCORE_CUDA_TARGETS, the list as text.
 function(detcore_cuda_targets flags_result)
   detcore_known_targets(known)
   set(asked "$ENV{TORCH_CUDA_ARCH_LIST}")
@@ -67,7 +66,7 @@ function(detcore_cuda_targets flags_result)
   set(DETCORE_CUDA_TARGETS "${words}" PARENT_SCOPE)
 endfunction()
 
-# What the compiler's own help lists, families and variants included: 7.5;...;9.0;9.0a;...
+# The targets in the compiler's help, including families and variants: 7.5;...;9.0;9.0a;...
 function(detcore_known_targets result)
   execute_process(COMMAND "${DETCORE_NVCC}" --help OUTPUT_VARIABLE help ERROR_QUIET)
   string(REGEX MATCHALL "compute_[0-9]+[0-9][af]?'" found "${help}")
@@ -77,8 +76,8 @@ function(detcore_known_targets result)
   set(${result} "${found}" PARENT_SCOPE)
 endfunction()
 
-# One target a generation, as far as the compiler knows them. PTX of the newest serves GPUs that came
-# after the compiler.
+# One target per GPU generation, if the compiler supports it. The PTX of the newest serves later
+# GPUs.
 function(detcore_default_targets known result)
   set(targets "")
   foreach(target IN ITEMS 7.5 8.0 8.6 8.9 9.0 10.0 12.0)
@@ -96,7 +95,7 @@ function(detcore_default_targets known result)
   set(${result} "${targets}" PARENT_SCOPE)
 endfunction()
 
-# "Ampere;9.0" as a list of targets; the names stand for what they stand for in torch.
+# Converts "Ampere;9.0" to a list of targets. The names have the same meaning as in torch.
 function(detcore_expand_generations asked result)
   set(Turing 7.5+PTX)
   set(Ampere 8.0 8.6+PTX)

@@ -1,7 +1,7 @@
-"""setuptools' build backend, but that torch and the build tools are asked for by wheels alone.
+"""setuptools' build backend, except that only wheels require torch and the build tools.
 
-`python -m build --sdist` so downloads no gigabytes of torch in order to pack text files; a build
-with DETCORE_TORCH=path/to/torch takes that torch in place of one of its own.
+So `python -m build --sdist` does not download gigabytes of torch just to pack text files, and a
+build with DETCORE_TORCH=path/to/torch uses that torch instead of installing its own.
 """
 
 import os

@@ -1,15 +1,16 @@
-"""Libraries for the linker alone, which offer of glibc and libstdc++ what an old system has.
+"""Makes stub libraries with which a module links as on an old system (glibc and libstdc++).
 
-A module that is linked to this machine's libraries asks for their newest symbol versions, and so
-for a system as new as this one. Linked to these it asks for the newest version that the old system
-has too:
+A module linked to this machine's libraries requires their newest symbol versions, and so a system
+as new as this one. If it is linked to these stubs, it requires the newest versions that the old
+system has too:
 
     python cmake/old_libraries.py --compiler g++ --out FOLDER
 
-then `-L FOLDER` before the linker's own folders. They hold names and versions and no code; at run
-time the system's real libraries are found under the same names. What the old libstdc++ lacks comes
-out of the compiler's libstdc++.a, as in Red Hat's toolsets for old systems, while all that must be
-one in a process (exceptions, type names, locales) stays in the shared library.
+Then pass `-L FOLDER` before the linker's own folders. The stubs contain names and versions but no
+code; at run time the system's real libraries are found by the same names. Functions that the old
+libstdc++ lacks are taken from the compiler's libstdc++.a, as in Red Hat's toolsets for old systems.
+Everything that must exist once per process (exceptions, type names, locales) stays in the shared
+library.
 """
 
 import argparse
@@ -19,21 +20,21 @@ from collections import defaultdict
 from pathlib import Path
 from typing import NamedTuple
 
-# manylinux_2_28, which is the oldest that torch's own wheels run on
+# manylinux_2_28, the oldest system that torch's own wheels support
 NEWEST = {"GLIBC": (2, 28), "GLIBCXX": (3, 4, 24), "CXXABI": (1, 3, 11)}
 
-# glibc 2.34 took these libraries' functions into libc; before, they were found there alone
+# glibc 2.34 moved the functions of these libraries into libc
 MOVED = {
     r"_?_?pthread_|sem_": "libpthread.so.0",
     r"dl": "libdl.so.2",
     r"shm_|mq_|timer_|aio_|lio_": "librt.so.1",
 }
 
-# What has no older version. Without it a shared_ptr counts as threads need it, always.
+# A symbol without an older version. Without it, shared_ptr always counts atomically.
 STAND_INS = ".data\n.globl __libc_single_threaded\n.hidden __libc_single_threaded\n"
 STAND_INS += "__libc_single_threaded: .byte 0\n"
 
-# without it a linker believes that this code runs on its stack
+# without this section, a linker assumes that the code needs an executable stack
 NO_STACK_CODE = '.section .note.GNU-stack,"",%progbits\n'
 
 
@@ -49,7 +50,7 @@ def numbers(version: str) -> tuple[int, ...]:
 
 
 def offered(library: Path) -> list[list[Symbol]]:
-    """What a shared library defines, all versions of one name together."""
+    """The symbols that a shared library defines, grouped by name."""
     listing = subprocess.run(
         ["readelf", "--dyn-syms", "--wide", library], check=True, capture_output=True, text=True
     ).stdout
@@ -65,13 +66,13 @@ def offered(library: Path) -> list[list[Symbol]]:
 
 
 def old_version(versions: list[Symbol]) -> Symbol | None:
-    """The newest one that the old system has."""
+    """The newest version that the old system has."""
     old = [s for s in versions if numbers(s.version) <= NEWEST[s.version.partition("_")[0]]]
     return max(old, key=lambda s: numbers(s.version), default=None)
 
 
 def home(symbol: Symbol, versions: list[Symbol], library: str) -> str:
-    """The library that the old system has it in."""
+    """The library that contains the symbol on the old system."""
     if library == "libc.so.6" and any(numbers(s.version) > NEWEST["GLIBC"] for s in versions):
         for names, older in MOVED.items():
             if re.match(names, symbol.name):
@@ -110,7 +111,7 @@ class Builder:
         return Path(answer).resolve()
 
     def loader(self) -> str:
-        """The dynamic loader's name, which differs from processor to processor; libc needs it."""
+        """The name of the dynamic loader, which depends on the processor; libc needs it."""
         libc = self.file_of_compiler("libc.so.6")
         listing = subprocess.run(
             ["readelf", "--dynamic", libc], check=True, capture_output=True, text=True
@@ -134,7 +135,7 @@ class Builder:
         return path
 
     def found_as(self, name: str, *files: Path) -> None:
-        """What `-lNAME` finds: a script that lists files."""
+        """Write the linker script that `-lNAME` finds."""
         (self.out / f"lib{name}.so").write_text(f"GROUP ( {' '.join(map(str, files))} )\n")
 
 

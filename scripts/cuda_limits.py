@@ -1,8 +1,8 @@
-"""How long CUDA kernels would take if bytes and arithmetic were all: a table in markdown.
+"""Lower bounds for the time of CUDA kernels, from bytes and arithmetic: a table in markdown.
 
-Nothing is measured, and nothing is known of latency. Sizes are those of `detcore bench`, but for
-the pairs and the float16; bytes and launches those that the headers in csrc/kernels/include/detcore
-tell of. CONTRIBUTING.md holds the table, and tests/test_docs.py compares.
+Nothing is measured, and latency is ignored. Sizes are those of `detcore bench`, except for the
+pairs and float16. Bytes and launches are those that the headers in csrc/kernels/include/detcore
+state. CONTRIBUTING.md contains the table, and tests/test_docs.py compares the two.
 """
 
 from collections.abc import Iterator
@@ -11,13 +11,13 @@ from typing import NamedTuple
 F16, F32, I64, FLAG = 2, 4, 8, 1  # bytes
 BOX = 4 * F32
 
-# Operations of box.h; a minimum, a comparison, a quotient and an exponential are one each.
+# Operations of box.h. A minimum, a comparison, a division and an exponential count as one each.
 AREA = 3  # two sides, their product
-INTERSECTION = 9  # four corners, two sides, both cut at 0, their product: 4 + 2 + 2 + 1
+INTERSECTION = 9  # four corners, two sides, both clamped at 0, their product: 4 + 2 + 2 + 1
 IOU = INTERSECTION + 4  # union 2, eps, quotient
 GIOU = IOU + 13  # hull 9, difference, eps, quotient, difference
-IOU_GRADIENT = 50  # of one of the two boxes
-GIOU_GRADIENT = 120  # of both
+IOU_GRADIENT = 50  # for one of the two boxes
+GIOU_GRADIENT = 120  # for both
 DECODE = 26  # anchor's size and centre 6, centre 6, half sides 10, corners 4
 NMS_TEST = INTERSECTION + 2 * AREA + 4  # union 2, product with the threshold, comparison
 MATCH_TEST = 10  # most pairs do not overlap
@@ -33,7 +33,7 @@ class Machine(NamedTuple):
 
 class Work(NamedTuple):
     name: str
-    bytes: int  # every input read once, every output written once, unless a header says more
+    bytes: int  # every input is read and every output written once, unless a header says more
     operations: int
     launches: int
 
@@ -48,17 +48,17 @@ MACHINES = (
 
 
 def pair_tests(boxes: int, extent: float, side: float, iou: float) -> int:
-    """Each box against the better half of nine cells of a grid, for boxes spread over extent^2."""
+    """Tests of each box with the better half of nine grid cells, for boxes spread over extent^2."""
     in_a_cell = boxes * ((1 - iou) * side / extent) ** 2
     return round(boxes * min(9 * in_a_cell, boxes) / 2)
 
 
 def nms(name: str, boxes: int, extent: float = 1000, side: float = 101, classes: int = 1) -> Work:
     ids = I64 if classes > 1 else 0
-    # in: box, score, place in the order, class; out: what is kept, at most all
+    # in: box, score, place in the order, class; out: kept indices, at most all
     moved = boxes * (BOX + F32 + I64 + ids + I64)
     tests = pair_tests(boxes, extent, side, iou=0.5) // classes
-    # one block; or a memset, gather, count, begin, file, decide, compact
+    # one block; or a memset, count, prefix sum, insert, compare, decide, compact
     launches = 1 if boxes <= (2048 if ids else 1024) else 7
     return Work(name, moved, tests * NMS_TEST, launches)
 
@@ -66,7 +66,7 @@ def nms(name: str, boxes: int, extent: float = 1000, side: float = 101, classes:
 def soft_nms(name: str, boxes: int) -> Work:
     # in: box, score; out: index, score
     moved = boxes * (BOX + F32 + I64 + F32)
-    # each selection meets all that are left: whether they overlap, and the best score
+    # each selection visits all remaining boxes: the overlap test and the best score
     tests = boxes * (boxes - 1) // 2
     return Work(name, moved, tests * (INTERSECTION + 2), launches=1)
 
@@ -76,7 +76,7 @@ def multiclass_nms(
 ) -> Work:
     # in: boxes, scores; out: box, score, label, and a count
     moved = boxes * (BOX + classes * F32) + results * (BOX + F32 + I64) + I64
-    # every score against the threshold; the NMS of classes that have all candidates they may
+    # every score is compared with the threshold; NMS of classes with the most candidates allowed
     tests = classes * pair_tests(candidates, extent, side, iou=0.55)
     return Work(name, moved, boxes * classes + tests * NMS_TEST, launches=2)
 
@@ -98,7 +98,7 @@ def giou_and_gradient(name: str, pairs: int) -> Work:
 
 
 def match_boxes(name: str, gts: int, anchors: int) -> Work:
-    # of each: box in; index and IoU out, for anchors a flag too
+    # in: box; out: index and IoU, and a flag per anchor
     moved = gts * (BOX + I64 + F32) + anchors * (BOX + I64 + F32 + FLAG)
     return Work(name, moved, gts * anchors * MATCH_TEST, launches=3)
 
@@ -110,7 +110,7 @@ def decode_boxes(name: str, boxes: int) -> Work:
 
 def decode_dense(name: str, images: int, anchors: int, height: int, width: int) -> Work:
     boxes = images * anchors * height * width
-    # deltas in, boxes out; anchors are made: a cell's place 2, four sums
+    # deltas in, boxes out; anchors are computed: the cell's position (2 operations) and four sums
     return Work(name, boxes * 2 * BOX, boxes * (DECODE + 6), launches=1)
 
 
@@ -124,11 +124,11 @@ def roi_align(
     ratio: int = 2,
     backward: bool = False,
 ) -> Work:
-    # maps whole, though regions leave some of them untouched
+    # whole maps, although regions don't touch all of them
     pixels = channels * sum(images * height * width for images, height, width in maps)
     pooled = rois * channels * bins**2
     moved = (pixels + pooled) * element + rois * 5 * F32
-    # a sample lies between two pixels: so many a bin and axis; forward adds up rows, then a column
+    # two pixels per sample: taps per bin and axis; forward reduces rows first, then a column
     taps = 2 * ratio
     multiply_adds = taps**2 + (0 if backward else taps)
     return Work(name, moved, pooled * 2 * multiply_adds, launches=1)
@@ -140,7 +140,7 @@ def works() -> Iterator[Work]:
     yield nms("nms 100,000 uniform in 4,000 x 4,000", 100_000, extent=4000)
     yield nms("batched_nms 10,000 boxes, 80 classes", 10_000, classes=80)
     yield soft_nms("soft_nms 1,000 boxes, linear", 1_000)
-    yield multiclass_nms(  # the background's scores are left out
+    yield multiclass_nms(  # without the background's scores
         "multiclass_nms SSDLite's 3,234 anchors x 91 classes",
         3_234, 90, candidates=300, results=300, extent=320, side=158,
     )  # fmt: skip

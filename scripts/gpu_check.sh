@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Checks detcore on a machine with a GPU and without a network: builds in place, compares, measures.
+# Checks detcore on a machine with a GPU; needs no network. Builds in place, tests and measures.
 #   bash scripts/gpu_check.sh [PART...]      parts: smoke figures tests memory models profile
-#   OUT=folder                 takes what is written, benchmarks/results/ by default
-#   PYTHON=path                the Python to use; else the first on PATH that has torch
-#   DETCORE_GPU_CHECK_DRY=1    walks through all of it on the CPU
-# The parts are in benchmarks/gpu/; CONTRIBUTING.md says what they show.
+# OUT=folder                 where results are written, by default benchmarks/results/
+# PYTHON=path                the Python to use, by default the first on PATH that has torch
+# DETCORE_GPU_CHECK_DRY=1    a dry run of all parts on the CPU The parts are in benchmarks/gpu/;
+# CONTRIBUTING.md explains their results.
 set -u
 case ${OUT:-/} in /*) ;; *) export OUT="$PWD/$OUT" ;; esac
 cd "$(dirname "$0")/.." || exit 1
@@ -18,5 +18,5 @@ for python in $candidates; do
   reasons="$reasons
   $python: ${reason##*$'\n'}"
 done
-echo "gpu_check: no Python 3.11 or newer that imports torch; name one by PYTHON=path:$reasons" >&2
+echo "gpu_check: found no Python 3.11 or newer that can import torch; set PYTHON=path:$reasons" >&2
 exit 1

@@ -1,8 +1,9 @@
-"""Which room of the package imports which: the table in docs/architecture.md, and its picture.
+"""The imports between the rooms (folders) of the package: the table in docs/architecture.md.
 
     python scripts/import_graph.py
 
-tests/test_floors.py holds the package to the floors below, and the document to what this prints.
+tests/test_floors.py checks the package against the floors below, and the document against this
+output.
 """
 
 import json
@@ -12,7 +13,7 @@ from graphlib import TopologicalSorter
 from pathlib import Path, PurePosixPath
 
 ROOT = Path(__file__).parents[1]
-# From the ground up. What is on one floor imports nothing of its neighbours there.
+# From the lowest floor up. Rooms on the same floor don't import each other.
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("utils",),
     ("ops", "reference"),
@@ -28,14 +29,13 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("cli",),
 )
 FLOOR_OF = {room: height for height, rooms in enumerate(FLOORS) for room in rooms}
-# the package's own facts, and old names that go with the next version: they stand beside the house
+# the package's own facts, and old names that the next version removes: not part of any floor
 OUTSIDE = {"__init__", "_C", "engine"}
 
 
 def imports() -> dict[str, set[str]]:
-    """For every module, by its path in the package without suffix, what it imports of the package.
-
-    Imports inside functions and for type checkers count as well.
+    """For every module (its path in the package without suffix), the modules of the package that it
+    imports. Imports inside functions and for type checkers count too.
     """
     ruff = [sys.executable, "-m", "ruff", "analyze", "graph", "detcore"]
     printed = subprocess.run(ruff, cwd=ROOT, check=True, capture_output=True, text=True).stdout
@@ -55,7 +55,7 @@ def room_of(module: str) -> str:
 
 
 def rooms(graph: dict[str, set[str]]) -> dict[str, set[str]]:
-    """For every room the other rooms that it imports."""
+    """For every room, the other rooms that it imports."""
     found: dict[str, set[str]] = {room: set() for room in FLOOR_OF}
     for module, targets in graph.items():
         if room_of(module) not in OUTSIDE:
@@ -64,7 +64,7 @@ def rooms(graph: dict[str, set[str]]) -> dict[str, set[str]]:
 
 
 def direct(edges: dict[str, set[str]]) -> dict[str, set[str]]:
-    """Without the edges that a longer way tells already."""
+    """The graph without edges that follow from a longer path."""
     reached: dict[str, set[str]] = {}
     for room in TopologicalSorter(edges).static_order():
         reached[room] = edges[room].union(*(reached[target] for target in edges[room]))

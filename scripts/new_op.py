@@ -1,11 +1,11 @@
-"""Writes the skeleton of a new op into every layer. It compiles; its tests fail until it is right.
+"""Writes the skeleton of a new op into every layer; its tests fail until the op is complete.
 
     python scripts/new_op.py NAME
 
-One file per layer, from scripts/op_template/, and an entry in each list: the registry, the two
-packages' names, the C++ test of launchers. The skeleton takes boxes [N, 4] and would give [N]
-zeros; its kernels end in an error until that is taken out, and what is to be written is marked
-TODO. CONTRIBUTING.md tells the rest.
+It writes one file per layer, from scripts/op_template/, and an entry in each list: the registry,
+the names of the two packages, and the C++ test of launchers. The skeleton takes boxes [N, 4] and
+returns [N] zeros; its kernels return an error until you remove that. Everything to write is marked
+TODO. CONTRIBUTING.md explains the rest.
 """
 
 import argparse
@@ -41,15 +41,15 @@ LAUNCHER = """void new_op(Side& s, int64_t n) {
 
 """
 NEXT = """
-It compiles as it is (make native-tests: the module, the C++ tests, the CPU stand-in), and fails:
+The skeleton compiles (make native-tests builds module, C++ tests and CUDA simulator), but fails:
     pytest tests/ops tests/simt tests/bench tests/test_installed.py -k new_op
-says until it is right what is missing, first of all where a TODO is left. CONTRIBUTING.md,
-"Adding an op", has the order and where an op of other tensors than these is to be seen. When the
-operator's schema is final, two lists follow, and README's table of ops gets a line:
+shows what is missing, beginning with the TODOs that are left. CONTRIBUTING.md, "Adding an op",
+explains the order of the steps, and names examples of ops with other tensors. When the operator's
+schema is final, update two generated lists, and add a line to the README's table of ops:
     python scripts/write_stubs.py --write
     python scripts/op_table.py --write
     pytest tests/test_docs.py tests/test_kernel_sources.py tests/ops/test_registry.py"""
-# file, what stands in it once, what goes before that
+# file, a mark that is in it once, the text to insert before the mark
 ENTRIES = (
     ("detcore/ops/registry.py", "}  # fmt: skip\n\nSTEMS", OPERATOR),
     ("detcore/ops/registry.py", "}  # fmt: skip\n$", CALL),
@@ -69,10 +69,10 @@ def named(text: str, name: str) -> str:
 
 
 def insert(text: str, mark: str, addition: str, file: str) -> str:
-    """The text with an addition before a mark; a mark that ends in $ is the file's end."""
+    """Insert an addition before a mark. A mark that ends in $ is the last one of the file."""
     at = text.rfind(mark[:-1]) if mark.endswith("$") else text.find(mark)
     if at < 0:
-        raise SystemExit(f"new_op: {file} has no {mark!r}, before which an entry belongs")
+        raise SystemExit(f"new_op: {file} has no {mark!r}; the new entry must be before it")
     return text[:at] + addition + text[at:]
 
 
@@ -97,7 +97,7 @@ def main() -> None:
     name = parser.parse_args().name
     check(name)
     texts: dict[str, str] = {}
-    for file, mark, addition in ENTRIES:  # all of them before anything is written
+    for file, mark, addition in ENTRIES:  # check all of them before anything is written
         text = texts.get(file) or (ROOT / file).read_text(encoding="utf-8")
         texts[file] = insert(text, mark, named(addition, name), file)
     for template, path in zip(sorted(TEMPLATE.rglob("*new_op.*")), planned(name), strict=True):
@@ -116,14 +116,14 @@ def main() -> None:
 
 
 def lay_out_native(paths: list[Path]) -> None:
-    """clang-format, if it is there: names of any length then keep to the lines' length."""
+    """Run clang-format, if it is installed: a long name can make lines too long."""
     native = [str(p) for p in paths if p.suffix in {".h", ".cpp", ".cu"}]
     clang_format = shutil.which("clang-format", path=str(Path(sys.executable).parent))
     clang_format = clang_format or shutil.which("clang-format")
     if clang_format and (ROOT / ".clang-format").exists():
         subprocess.run([clang_format, "-i", *native], cwd=ROOT)
     else:
-        print("note   no clang-format here: `make format` lays out the C++ files")
+        print("note   no clang-format found: run `make format` to format the C++ files")
 
 
 if __name__ == "__main__":

@@ -1,23 +1,23 @@
-"""Where each op is, as the table that CONTRIBUTING.md shows.
+"""The table in CONTRIBUTING.md of where each op is.
 
     python scripts/op_table.py [--write]
 
---write: into CONTRIBUTING.md; else it is printed.
-tests/test_docs.py holds the document to it.
+With --write it goes into CONTRIBUTING.md; otherwise it is printed. tests/test_docs.py checks that
+the document is up to date.
 """
 
 import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))  # this clone's ops, also where another one is installed
+sys.path.insert(0, str(ROOT))  # this clone's ops, even if another one is installed
 from detcore.ops.registry import CALLS, OPERATORS, STEMS  # noqa: E402
 
 BEGIN, END = "<!-- scripts/op_table.py -->\n", "<!-- end of ops -->\n"
 
 
 def functions(stem: str) -> list[str]:
-    """The stem's public operators, those with a gradient marked."""
+    """The public operators of a stem, with a mark if they have a gradient."""
     found: dict[str, str] = {}
     for call in CALLS.values():
         if OPERATORS[call.operator].stem == stem and call.operator != "box_iou_out":
@@ -30,7 +30,7 @@ def table() -> str:
         "| stem | operators, ∂: with a gradient | kernels of |",
         "|---|---|---|",
     ]
-    # a pyramid is pooled by the kernels of one map
+    # multiscale_roi_align uses the kernels of roi_align
     shared = {"multiscale_roi_align": "roi_align"}
     for stem in sorted(STEMS):
         lines.append(f"| `{stem}` | {', '.join(functions(stem))} | `{shared.get(stem, stem)}` |")

@@ -1,11 +1,11 @@
 #!/bin/sh
-# Runs pytest under another torch, with the module as it is built here: what one wheel must bear.
+# Runs pytest under another torch, with the module built here: one wheel must work with all of them.
 #
 #   sh scripts/under_torch.sh [--if-found] [--ops] torch==VERSION[,torchvision==VERSION] [pytest's]
 #
-# The torch goes into an environment of its own, build/under/<what>, which is kept.
-#   --if-found  where pip finds no such torch, say so and end well
-#   --ops       install what the ops need alone; otherwise what models need too
+# The torch is installed in its own environment, build/under/<name>, which is kept.
+# --if-found  if pip finds no such torch, say so and succeed
+# --ops       install only what the ops need, not what models need
 set -eu
 cd "$(dirname "$0")/.."
 if_found=no
@@ -18,7 +18,7 @@ while :; do
     esac
     shift
 done
-torch=${1:?"name a torch, such as torch==2.10.0,torchvision==0.25.0"}
+torch=${1:?"give a torch version, such as torch==2.10.0,torchvision==0.25.0"}
 shift
 here="build/under/$torch"
 python="$here/bin/python"
@@ -26,16 +26,16 @@ if ! [ -e "$here/.ready" ]; then
     echo "--- setting up $here"
     .venv/bin/python -m venv "$here"
     pip="$python -m pip install --quiet --disable-pip-version-check"
-    # what is asked for by name is no matter of this machine's constraints
+    # the torch was requested by name, so ignore the constraints of this machine
     if ! PIP_CONSTRAINT=/dev/null $pip $(echo "$torch" | tr , ' ') 2>"$here/pip.log"; then
         if [ $if_found = yes ]; then
-            echo "--- not tested under $torch: pip finds no such torch here"
+            echo "--- not tested under $torch: pip finds no such torch"
             exit 0
         fi
         cat "$here/pip.log" >&2
         exit 1
     fi
-    # torch stays what it is
+    # keep this torch
     "$python" -m pip freeze | grep -E '^(torch|torchvision)[ =]' >"$here/torch.txt"
     PIP_CONSTRAINT="$here/torch.txt" $pip numpy pytest pytest-benchmark pytest-xdist \
         $(.venv/bin/python - "$extra" <<'END'

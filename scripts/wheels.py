@@ -1,11 +1,11 @@
-"""Builds a wheel for each Python asked for, in wheelhouse/, and tries each in a fresh environment.
+"""Builds a wheel for each given Python, in wheelhouse/, and tests each in a fresh environment.
 
     python scripts/wheels.py 3.11 3.12     (`make wheel PYTHONS="3.11 3.12"` sets up first)
 
-The kernel library is compiled once for all of them, with this environment's torch and its CUDA
+The kernel library is compiled once for all Pythons, with this environment's torch and CUDA
 compiler; the bindings are compiled once per Python. Each wheel is linked for systems as old as
 manylinux_2_28 (cmake/old_libraries.py), must get that tag or an older one, and must pass
-tests/test_installed.py where nothing but the wheel, torch, numpy and pytest is installed.
+tests/test_installed.py in an environment with only the wheel, torch, numpy and pytest.
 """
 
 import argparse
@@ -26,7 +26,7 @@ WHEELHOUSE = ROOT / "wheelhouse"
 NEWEST_GLIBC = (2, 28)
 TO_BUILD = ("setuptools>=77", "wheel", "pybind11>=3.0")
 TO_TEST = ("numpy", "pytest")
-# what a module may look up without a version: Python's own, and torch's stable ABI
+# symbols that a module may use without a version: Python's own, and torch's stable ABI
 PLAIN_NAMES = r"_?Py|aoti_|torch_"
 
 
@@ -35,7 +35,7 @@ def say(words: str) -> None:
 
 
 def run(*command: str | Path, **options: object) -> str:
-    """Its output, or an end that shows it."""
+    """Return the command's output, or show it and exit."""
     words = [str(word) for word in command]
     done = subprocess.run(
         words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **options
@@ -56,19 +56,19 @@ def find_python(version: str) -> str:
     if version == f"{sys.version_info.major}.{sys.version_info.minor}":
         return sys.executable
     for candidate in interpreters(version):
-        # pyenv puts names on PATH that do not run
+        # pyenv puts names on PATH that may not run
         if (
             shutil.which(candidate)
             and not subprocess.run([candidate, "-c", ""], capture_output=True).returncode
         ):
             return candidate
     raise SystemExit(
-        f"detcore: no Python {version} here; looked for python{version} on PATH and in pyenv"
+        f"detcore: no Python {version} found; looked for python{version} on PATH and in pyenv"
     )
 
 
 def fresh_environment(name: str, python: str, packages: tuple[str, ...]) -> Path:
-    """A new environment's Python."""
+    """Make a new environment; return its Python."""
     folder = SCRATCH / name
     shutil.rmtree(folder, ignore_errors=True)
     run(python, "-m", "venv", folder)
@@ -88,19 +88,19 @@ def torch_folder() -> Path:
 
 
 def build(version: str, python: str) -> Path:
-    """A wheel as setuptools makes it, in a scratch folder."""
+    """Build a plain setuptools wheel in a scratch folder."""
     builder = fresh_environment(f"build-{version}", python, TO_BUILD)
-    for stale in ROOT.glob("build/lib*"):  # setuptools would pack files that the sources lost
+    for stale in ROOT.glob("build/lib*"):  # or setuptools would pack deleted files
         shutil.rmtree(stale)
     out = SCRATCH / f"raw-{version}"
     shutil.rmtree(out, ignore_errors=True)
     environment = {
-        "TORCH_CUDA_ARCH_LIST": "default",  # not what a build in place was asked for
+        "TORCH_CUDA_ARCH_LIST": "default",  # not the targets of the last build in place
         **os.environ,
         "DETCORE_OLD_SYSTEMS": "ON",
         "DETCORE_TORCH": str(torch_folder()),
     }
-    # not captured: minutes long, and ninja tells how far it is
+    # the output is not captured, because this takes minutes and ninja shows the progress
     command = [builder, "setup.py", "--quiet", "bdist_wheel", "--dist-dir", out]
     if subprocess.run(list(map(str, command)), env=environment, cwd=ROOT).returncode:
         raise SystemExit(f"detcore: the build for Python {version} failed, see above")
@@ -108,20 +108,18 @@ def build(version: str, python: str) -> Path:
 
 
 def refuse_unversioned(wheel: Path) -> None:
-    """A name without a version is found wherever it stands: also where old systems lack it."""
+    """Refuse symbols without a version, because old systems may lack them."""
     with zipfile.ZipFile(wheel) as archive:
         (module,) = [name for name in archive.namelist() if re.search(r"/_C\..*\.so$", name)]
         path = Path(archive.extract(module, SCRATCH / "look"))
     listing = run("nm", "-D", "--undefined-only", path)
     names = re.findall(r"^ +U ([^@\s]+)$", listing, flags=re.MULTILINE)
     if odd := [name for name in names if not re.match(PLAIN_NAMES, name)]:
-        raise SystemExit(
-            f"detcore: {wheel.name} needs {', '.join(odd)} of a system as new as this one"
-        )
+        raise SystemExit(f"detcore: {wheel.name} needs {', '.join(odd)}, which older systems lack")
 
 
 def repair(raw: Path) -> Path:
-    """The wheel under the tag of the oldest systems that can load it."""
+    """Tag the wheel with the oldest systems that can load it."""
     out = raw.parent / "tagged"
     shutil.rmtree(out, ignore_errors=True)
     run(
@@ -139,8 +137,8 @@ def repair(raw: Path) -> Path:
 
 
 def install_torch(python: Path, requirement: str) -> None:
-    """torch without CUDA's own libraries, which are gigabytes and the same files for every Python:
-    this environment's are shared."""
+    """Install torch without CUDA's libraries. They have gigabytes and are the same for every
+    Python, so this environment's are shared."""
     pip_install(python, "--no-deps", requirement)
     code = "from importlib.metadata import requires; print(*requires('torch'), sep='\\n')"
     needs = run(python, "-c", code).splitlines()
@@ -154,20 +152,20 @@ def install_torch(python: Path, requirement: str) -> None:
 
 
 def try_out(wheel: Path, version: str, python: str, torch: str) -> str:
-    """CUDA targets, and pytest's last line, from an environment that has nothing of this folder."""
+    """Test a wheel in a fresh environment; return its CUDA targets and pytest's last line."""
     fresh = fresh_environment(f"test-{version}", python, TO_TEST)
     install_torch(fresh, torch)
     pip_install(fresh, "--no-deps", wheel)
     elsewhere = SCRATCH / f"elsewhere-{version}"
     elsewhere.mkdir(exist_ok=True)
     shutil.copy(ROOT / "tests" / "test_installed.py", elsewhere)
-    (elsewhere / "pytest.ini").write_text("[pytest]\n")  # or pytest would take pyproject's, above
+    (elsewhere / "pytest.ini").write_text("[pytest]\n")  # else pytest finds ROOT's pyproject.toml
     said = run(
         fresh, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_installed.py", cwd=elsewhere
     )
     facts = "import detcore; print(detcore.build_info()['cuda_targets'] or 'none')"
     targets = run(fresh, "-c", facts, cwd=elsewhere).strip()
-    shutil.rmtree(fresh.parents[1])  # a gigabyte and more
+    shutil.rmtree(fresh.parents[1])  # more than a gigabyte
     return f"CUDA targets: {targets}; {said.strip().splitlines()[-1]}"
 
 
@@ -175,9 +173,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("pythons", nargs="+", metavar="PYTHON", help="such as 3.12")
     parser.add_argument(
-        "--torch", help="what each wheel is tried with; by default this torch's release"
+        "--torch", help="torch version to test with; default: the release of this torch"
     )
-    parser.add_argument("--no-test", action="store_true", help="build and tag alone")
+    parser.add_argument("--no-test", action="store_true", help="build and tag, without a test")
     options = parser.parse_args()
     torch = options.torch or f"torch=={distribution('torch').version.partition('+')[0]}"
     found = {version: find_python(version) for version in options.pythons}

@@ -1,9 +1,9 @@
-"""Signatures of the extension's entries, from the schemas of the registered operators.
+"""Type stubs of the extension's entries, from the schemas of the registered operators.
 
     python scripts/write_stubs.py [--write]
 
---write: into detcore/_C.pyi; else they are printed.
-tests/test_docs.py holds the file to it.
+With --write they go into detcore/_C.pyi; otherwise they are printed. tests/test_docs.py checks that
+the file is up to date.
 """
 
 import sys
@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))  # this clone's ops, also where another one is installed
+sys.path.insert(0, str(ROOT))  # this clone's ops, even if another one is installed
 from detcore.ops.registry import OPERATORS  # noqa: E402
 
 HEAD = '''"""The extension module: an entry per operator of csrc/bindings, and facts of the build.
@@ -51,7 +51,7 @@ def result_type(kinds: list[str]) -> str:
 
 
 def stub(operator: str) -> str:
-    """One entry, a line per argument where it is longer than a line."""
+    """One entry, with one line per argument if it does not fit one line."""
     schema = getattr(torch.ops.detcore, operator).default._schema
     arguments = [f"{a.name}: {python_type(a.type)}" for a in schema.arguments]
     result = result_type([python_type(value.type) for value in schema.returns])

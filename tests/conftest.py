@@ -1,4 +1,4 @@
-"""What the tests of several rooms need."""
+"""Fixtures for the tests of several folders."""
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -13,7 +13,7 @@ SHARED = Path(__file__).resolve().parents[1].parent / "shared"
 
 @pytest.fixture
 def shared() -> Callable[[str], Path]:
-    """Real files beside the repository, where a developer has them: folders such as data/bccd.
+    """Real files next to the repository, if a developer has them: folders such as data/bccd.
 
     Without them the test is skipped.
     """
@@ -28,17 +28,17 @@ def shared() -> Callable[[str], Path]:
 
 @pytest.fixture
 def one_thread() -> Iterable[None]:
-    """Small models run as fast on one, and results don't depend on the machine.
+    """Use one thread. Small models are as fast with it, and results don't depend on the machine.
 
-    Tests that run side by side with two threads each wait for each other's: of a tiny training
-    loop they left 10 steps of 250.
+    Parallel tests with two threads each wait for each other's threads: a tiny training loop did 10
+    steps instead of 250.
     """
     with single_thread():
         yield
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Tests that need a GPU are not there where there is none, instead of thousands of skips."""
+    """Remove tests that need a GPU if there is none, instead of thousands of skips."""
     if torch.cuda.is_available():
         return
     wanted = [item for item in items if not item.get_closest_marker("cuda")]

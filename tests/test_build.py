@@ -1,4 +1,4 @@
-"""The built module itself: what it links, what it tells, what its wide code may not touch."""
+"""The built module: its libraries, its build info, and its code for wide instruction sets."""
 
 import importlib.util
 import re
@@ -22,7 +22,7 @@ def run(*command: str) -> str:
 
 
 def test_links_libtorch_cpu_alone() -> None:
-    """So that it loads under a torch without CUDA; the CUDA runtime is inside, privately."""
+    """It must load under a torch without CUDA; the CUDA runtime is linked statically."""
     dynamic = run("readelf", "-d", _C.__file__)
     needed = set(re.findall(r"NEEDED.*\[(.*)\]", dynamic))
     assert any(n.startswith("libtorch_cpu") for n in needed)
@@ -46,7 +46,7 @@ def test_module_exports_its_init_alone() -> None:
 
 @pytest.mark.parametrize("isa", ["avx2", "avx512"])
 def test_wide_objects_share_no_code(isa: str) -> None:
-    """A weak symbol of a wide object could be the one a narrow caller is linked to."""
+    """Otherwise a narrow caller could be linked to a weak symbol of a wide object."""
     objects = sorted(BUILD.glob(f"CMakeFiles/detcore_cpu_{isa}.dir/**/*.o"))
     if not objects:
         pytest.skip("no build folder")
@@ -63,7 +63,7 @@ def test_build_info() -> None:
     assert info["isa"] in info["instruction_sets"].split()
     if info["cuda"]:
         assert info["cuda_targets"]
-        # without a GPU the driver says why, in its own words
+        # without a GPU there is the driver's message
         assert info["cuda_error"] is None or len(info["cuda_error"]) > 10
     else:
         assert info["cuda_error"] == "this build of detcore has no CUDA kernels"
@@ -94,7 +94,7 @@ def test_ops_need_torch_and_numpy_alone() -> None:
 
 @pytest.mark.slow
 def test_kernel_library_serves_another_cmake_project(tmp_path: Path) -> None:
-    """Without torch and Python: installed, found by find_package, linked, run."""
+    """Install it, find it with find_package, link and run it, without torch and Python."""
     prefix, consumer = tmp_path / "prefix", tmp_path / "consumer"
     run("cmake", "-S", str(ROOT), "-B", str(tmp_path / "lib"), "-G", "Ninja", "-DDETCORE_CUDA=0",
         f"-DCMAKE_INSTALL_PREFIX={prefix}")  # fmt: skip
@@ -117,7 +117,7 @@ def test_kernel_library_serves_another_cmake_project(tmp_path: Path) -> None:
 
 
 def _cross_compiler() -> list[str]:
-    """The command of a C++ compiler for 64-bit ARM, empty if there is none."""
+    """The command of a C++ compiler for 64-bit ARM, or empty if there is none."""
     if shutil.which("aarch64-linux-gnu-g++"):
         return ["aarch64-linux-gnu-g++"]
     if importlib.util.find_spec("ziglang"):  # a clang for every target, from PyPI
@@ -129,7 +129,7 @@ def _cross_compiler() -> list[str]:
 @pytest.mark.skipif(not _cross_compiler(), reason="no compiler for 64-bit ARM (pip: ziglang)")
 @pytest.mark.parametrize("path", sorted((ROOT / "csrc/kernels/cpu").glob("*.cpp")), ids=str)
 def test_kernels_compile_for_neon(path: Path, tmp_path: Path) -> None:
-    """The baseline's lanes are NEON there: four floats a division, and no contraction."""
+    """The baseline is NEON there: four floats per division, and no contraction."""
     assembly = tmp_path / "kernel.s"
     flags = ["-std=c++17", "-O2", "-ffp-contract=off", "-S", f"-I{ROOT}/csrc/kernels/include"]
     isa = ["-DDETCORE_ISA=baseline", "-DDETCORE_ISA_IS_BASELINE"]

@@ -1,7 +1,7 @@
-"""The CUDA kernels as the shipped module holds them, read without a GPU.
+"""The CUDA kernels in the built module, checked without a GPU.
 
-What threads and blocks cost (`cuobjdump --dump-resource-usage`), what the machine code does
-(`--dump-sass`) and what the assembler was told (`--dump-ptx`), by kernel and target.
+Checks resources of threads and blocks (`cuobjdump --dump-resource-usage`), machine code
+(`--dump-sass`) and PTX (`--dump-ptx`), by kernel and target.
 """
 
 import re
@@ -42,7 +42,7 @@ def run(*command: str, input: str | None = None) -> str:
 
 # --- names ---------------------------------------------------------------------------------------
 class Kernel(NamedTuple):
-    stem: str  # of its source: nms
+    stem: str  # of its source, such as nms
     name: str  # mask_kernel
     arguments: str  # of its template: <(IouKind)0, float>
 
@@ -52,7 +52,7 @@ class Kernel(NamedTuple):
 
     @property
     def f64(self) -> bool:
-        """Whether any of its arithmetic is."""
+        """Whether any of its arithmetic is in double."""
         return "double" in self.arguments
 
     def __str__(self) -> str:
@@ -60,7 +60,7 @@ class Kernel(NamedTuple):
 
 
 def kernels_named(symbols: list[str]) -> dict[str, Kernel]:
-    """By mangled name; a kernel lives in the anonymous namespace, whose name holds its source's."""
+    """Kernels by mangled name. The name of the anonymous namespace contains the source's name."""
     found = {}
     demangled = run("c++filt", input="\n".join(symbols)).splitlines()
     for symbol, text in zip(symbols, demangled, strict=True):
@@ -68,7 +68,7 @@ def kernels_named(symbols: list[str]) -> dict[str, Kernel]:
         name = re.search(r"\(anonymous namespace\)::(\w+)(<.*>)?\(", text)
         assert stem and name, f"{text}: no kernel of an anonymous namespace"
         arguments = re.sub(r"detcore::|\(anonymous namespace\)::", "", name[2] or "")
-        # the template's alone: not what follows it
+        # only the template arguments, not what follows
         depth = 0
         for at, letter in enumerate(arguments):
             depth += (letter == "<") - (letter == ">")
@@ -86,11 +86,11 @@ class Use(NamedTuple):
     registers: int
     stack: int
     local: int
-    shared: int  # bytes a block, without dynamic shared memory
+    shared: int  # bytes per block, without dynamic shared memory
 
 
-# Bytes of each block's shared memory that the system keeps, from sm_80 on; from sm_90 on cuobjdump
-# counts them in where a kernel has shared memory of its own.
+# Bytes of shared memory per block that the system reserves, from sm_80 on. From sm_90 on, cuobjdump
+# includes them if a kernel has its own shared memory.
 SYSTEM_SHARED = 1024
 
 
@@ -119,7 +119,7 @@ FAMILIES = sorted({use.kernel.family for use in uses()})
 
 
 class Machine(NamedTuple):
-    """Limits of a streaming multiprocessor: CUDA C++ Programming Guide, compute capabilities."""
+    """Limits of a multiprocessor, from the CUDA C++ Programming Guide, compute capabilities."""
 
     threads: int
     blocks: int
@@ -135,14 +135,14 @@ MACHINES = {
     100: Machine(2048, 32, 228),
     120: Machine(1536, 24, 100),
 }
-SHARED_UNASKED = 48 << 10  # what a block may have, static and dynamic, without asking the driver
+SHARED_UNASKED = 48 << 10  # limit per block, static and dynamic, by default
 SHARED_ASKED = 64 << 10  # if a launcher asks for more dynamic memory than that; of sm_75
 
 
 def resident_warps(use: Use, threads: int, dynamic: int) -> int:
-    """Warps that a multiprocessor holds at once; 0 if not one block fits."""
+    """Resident warps per multiprocessor; 0 if no block fits."""
     machine, warps = MACHINES[use.target], -(-threads // 32)
-    # 64 Ki registers, handed out in units of 256 to a warp; every fourth warp shares a quarter
+    # 64 Ki registers, allocated in units of 256 per warp; every fourth warp shares a quarter
     a_warp = -(-use.registers * 32 // 256) * 256
     by_registers = (65536 // a_warp) // 4 * 4 // warps
     shared = use.shared + dynamic + (SYSTEM_SHARED if use.target >= 80 else 0)
@@ -152,30 +152,30 @@ def resident_warps(use: Use, threads: int, dynamic: int) -> int:
 
 
 class Bound(NamedTuple):
-    """What a kernel may cost, where its arithmetic is float and where it is double.
+    """Resource limits of a kernel, for arithmetic in float and in double.
 
-    `warps` are those resident on a multiprocessor: 32 are all that sm_75 has room for, two thirds
-    on sm_86, 89 and 120, half on sm_80, 90 and 100.
+    `warps` are the resident warps per multiprocessor. 32 is the maximum of sm_75, two thirds of
+    that of sm_86, 89 and 120, and half of that of sm_80, 90 and 100.
     """
 
-    registers: tuple[int, int] = (64, 128)  # a thread
+    registers: tuple[int, int] = (64, 128)  # per thread
     warps: tuple[int, int] = (32, 16)
-    block: str | tuple[int, int] = "kThreads"  # threads: the constant of the source, or numbers
-    dynamic: int = 0  # bytes of dynamic shared memory, at most
+    block: str | tuple[int, int] = "kThreads"  # threads: a constant of the source, or numbers
+    dynamic: int = 0  # limit of dynamic shared memory in bytes
 
 
-# A launch of one block has no other to share the multiprocessor with: it must fit, no more.
+# A launch of one block only has to fit, because no other block shares the multiprocessor.
 ONE_BLOCK = (1, 1)
 BOUNDS = {
-    # four columns' boxes and areas wait in registers for the tile's rows
+    # boxes and areas of four columns are in registers
     "box_iou.forward_kernel": Bound(registers=(80, 128), warps=(24, 16)),
     "box_iou.columns_backward_kernel": Bound(block=(512, 512), warps=(16, 16)),
-    # dfl keeps a softmax of every side; shared memory holds scores on their way
+    # dfl keeps one softmax per side; scores are transposed in shared memory
     "decode_dense.forward_kernel": Bound(registers=(96, 128), warps=(16, 16)),
     "decode_dense.backward_kernel": Bound(registers=(120, 128), warps=(16, 16)),
-    # four anchors and their bests in registers
+    # four anchors and their best matches are in registers
     "match_boxes.pair_kernel": Bound(registers=(80, 128), warps=(24, 16)),
-    # a class is selected, sorted and suppressed in one kernel, in shared memory where 40 KiB do
+    # one kernel selects, sorts and suppresses a class, in shared memory if 40 KiB are enough
     "multiclass_nms.select_kernel": Bound(registers=(96, 112), warps=(8, 8), dynamic=40 << 10),
     "multiclass_nms.merge_kernel": Bound(warps=(8, 8), dynamic=40 << 10),
     # 2,048 boxes, 4,104 ends of buckets, and 11 bytes per box
@@ -183,12 +183,12 @@ BOUNDS = {
         block=(1024, 512), warps=ONE_BLOCK, dynamic=2048 * 16 + 4104 * 2 + 2048 * 11
     ),
     "nms.decide_kernel": Bound(registers=(72, 128), warps=(24, 16)),
-    # 16 pixels of four channels, or of 16 bytes of them, are on their way together
+    # 16 pixels of four channels, or of 16 bytes of channels, are in flight together
     "roi_align.bin_kernel": Bound(registers=(152, 128), warps=(12, 16)),
-    # sums of 16 bytes of channels, widened, by row and in all; 8 KiB of taps (f64: 16)
+    # sums of 16 bytes of channels as floats, per row and in total; 8 KiB of taps (f64: 16)
     "roi_align.forward_kernel": Bound(block=(128, 128), registers=(96, 128), warps=(20, 12)),
     "roi_align.direct_kernel": Bound(block=(128, 128), registers=(96, 128), warps=(20, 16)),
-    # sums of 8 channels, 8 values on their way; 19 KiB of weights and gradients (f64: 36)
+    # sums of 8 channels, 8 values in flight; 19 KiB of weights and gradients (f64: 36)
     "roi_align_backward.backward_kernel": Bound(registers=(80, 128), warps=(24, 8)),
     "soft_nms.select_kernel": Bound(block="kMostThreads", warps=ONE_BLOCK),
 }
@@ -261,7 +261,7 @@ def test_registers_shared_memory_and_occupancy(family: str) -> None:
 # --- what the machine code does ------------------------------------------------------------------
 @cache
 def instructions(target: int) -> dict[Kernel, Counter[str]]:
-    """How often each instruction stands in each kernel, predicates and operands left out."""
+    """The number of each instruction in each kernel, without predicates and operands."""
     command = [CUOBJDUMP, "--dump-sass", "-arch", f"sm_{target}", _C.__file__]
     environment = {"PATH": f"{Path(NVDISASM or '').parent}:/usr/bin:/bin"}
     counts: dict[str, Counter[str]] = {}
@@ -286,14 +286,14 @@ def holds(counts: Counter[str], access: str) -> bool:
     return any(i.split(".")[0] == operation and bits in i.split(".") for i in counts)
 
 
-# Where the sources claim accesses of 16 bytes: storage of the tensors, and the accesses.
+# The 16-byte accesses that the sources state: storage of the tensors, and the accesses.
 STORAGES = {"f32": "float", "f64": "double", "f16": "__half", "bf16": "__nv_bfloat16"}
 WIDE = [
-    # four boxes' overlaps a store, whatever the boxes are; a box of floats is one load
+    # a store has the overlaps of four boxes; a box of floats is one load
     ("box_iou", "f32", {"LDG.128", "STG.128"}),
     ("box_iou", "f16", {"STG.128"}),
     ("box_iou", "bf16", {"STG.128"}),
-    # channels-last: four or eight channels at once; planar maps have a kernel of their own
+    # channels-last: four or eight channels at once; planar maps have another kernel
     ("roi_align", "f32", {"LDG.128", "STG.128"}),
     ("roi_align", "f16", {"LDG.128", "STG.128"}),
     ("roi_align", "bf16", {"LDG.128", "STG.128"}),
@@ -323,7 +323,7 @@ def test_accesses_of_16_bytes(target: int, stem: str, storage: str, accesses: se
         str(kernel): sorted(a for a in accesses if not holds(counts, a))
         for kernel, counts in forward.items()
     }
-    # each kind of IoU has a kernel with them; another one takes what is not aligned, or planar
+    # each kind of IoU has one kernel with them, and one for unaligned or planar tensors
     kinds = {re.search(r"\(IouKind\)\d|$", kernel)[0] for kernel in missing}  # type: ignore[index]
     lacking = "\n".join(f"{kernel}: no {' and no '.join(m)}" for kernel, m in missing.items() if m)
     served = all(any(k in kernel and not m for kernel, m in missing.items()) for k in kinds)
@@ -333,7 +333,7 @@ def test_accesses_of_16_bytes(target: int, stem: str, storage: str, accesses: se
 @needs_nvdisasm
 @EACH_TARGET
 def test_no_spills_and_no_atomics_on_floats(target: int) -> None:
-    """Sums are taken in one order; nor is an order lost to compare-and-swap in a gradient."""
+    """Sums have a fixed order, so there are no float atomics and no compare-and-swap either."""
     failed = []
     assert len(instructions(target)) == sum(use.target == target for use in uses())
     for kernel, counts in instructions(target).items():
@@ -349,8 +349,8 @@ def test_no_spills_and_no_atomics_on_floats(target: int) -> None:
 
 
 # --- what the assembler was told -----------------------------------------------------------------
-# exp, log and atan are polynomials in fused multiply-adds, and no decision hangs on their last bit;
-# nor on those of ROI-align's sums, which fuse theirs on purpose.
+# exp, log and atan are polynomials with fused multiply-adds, and no decision depends on their last
+# bit. ROI-align's sums are fused on purpose.
 MAY_FUSE = re.compile(
     r"box_codec\.(en|de)code|decode_dense\."
     r"|box_iou\..*\(IouKind\)3"  # ciou: atan
@@ -368,9 +368,9 @@ def ptx() -> dict[Kernel, str]:
 
 
 def test_arithmetic_is_not_contracted() -> None:
-    """No multiply-add is fused, and the assembler may fuse none: `.rn` forbids it to.
+    """No multiply-add is fused, and the assembler must not fuse any: `.rn` forbids that.
 
-    The quotients that NMS and matching compare stay what IEEE 754 says: `div.rn`.
+    The quotients that NMS and matching compare follow IEEE 754: `div.rn`.
     """
     if not ptx():
         pytest.skip("this build holds no PTX: TORCH_CUDA_ARCH_LIST without +PTX")

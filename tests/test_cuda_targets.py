@@ -1,4 +1,4 @@
-"""TORCH_CUDA_ARCH_LIST, as CMake reads it, with a stand-in for nvcc that tells what it knows."""
+"""TORCH_CUDA_ARCH_LIST in CMake, with a fake nvcc that lists given targets."""
 
 import re
 import shutil
@@ -24,7 +24,7 @@ CUDA_13_0 += ["compute_120", "compute_121"]
 
 @pytest.fixture
 def read_targets(tmp_path: Path):
-    """read_targets(list, known) -> exit code, and what CMake said on one line."""
+    """read_targets(list, known) -> exit code, and CMake's output as one line."""
 
     def read(asked: str | None, known: list[str]) -> tuple[int, str]:
         nvcc = tmp_path / "nvcc"
@@ -95,7 +95,7 @@ def test_what_is_asked_for(read_targets, asked: str, targets: str, flags: str) -
 
 
 def test_defaults_are_what_the_compiler_knows_of_them(read_targets) -> None:
-    """PTX of the newest, so that GPUs which came later run it."""
+    """The newest default has PTX, so that later GPUs can run it."""
     code, said = read_targets(None, CUDA_13_0)
     assert code == 0
     assert "targets=7.5 8.0 8.6 8.9 9.0 10.0 12.0+PTX " in said

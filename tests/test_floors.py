@@ -1,4 +1,4 @@
-"""Who imports whom: nothing upward, nothing in circles, nothing sideways."""
+"""The rules for imports: nothing upward, no cycles, nothing sideways."""
 
 import ast
 import runpy
@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 HOUSE = runpy.run_path(str(ROOT / "scripts/import_graph.py"))
 FLOOR_OF, OUTSIDE, room_of = HOUSE["FLOOR_OF"], HOUSE["OUTSIDE"], HOUSE["room_of"]
-# what all models, or all commands, are made with; the rest of these rooms stand side by side
+# modules that all models, or all commands, use; the others don't import each other
 SHARED = {
     "models": {"__init__", "config", "detector"},
     "commands": {
@@ -22,7 +22,7 @@ SHARED = {
         *("output_paths", "run_folder", "threads", "train_flags", "train_progress", "train_setup"),
     },
 }
-# MultiTask is handed its two, and names their types
+# MultiTask gets its two models as arguments, and names their types
 HANDED = {("models/multitask", "models/classifier")}
 
 Graph = Mapping[str, set[str]]
@@ -53,11 +53,11 @@ def test_nothing_imports_upward_or_from_its_own_floor(graph: Graph) -> None:
 
 
 def test_no_module_imports_itself_by_others(graph: Graph) -> None:
-    TopologicalSorter(graph).prepare()  # names the circle where there is one
+    TopologicalSorter(graph).prepare()  # raises CycleError with the cycle if there is one
 
 
 def test_folders_inside_a_room_import_each_other_one_way(graph: Graph) -> None:
-    """data/readers may serve data/loading, but not be served by it as well."""
+    """data/loading may import data/readers, but not the other way round as well."""
     folded: dict[str, set[str]] = defaultdict(set)
     for module, targets in graph.items():
         home = folder_of(module)
@@ -66,7 +66,7 @@ def test_folders_inside_a_room_import_each_other_one_way(graph: Graph) -> None:
 
 
 def folder_of(module: str) -> str:
-    """data/readers for data/readers/voc; a module that lies in its room directly is its own."""
+    """data/readers for data/readers/voc; a module directly in its room is its own folder."""
     folder = module.rpartition("/")[0]
     return folder if "/" in folder else module
 
@@ -97,7 +97,7 @@ def test_ops_need_torch_and_numpy_alone(room: str) -> None:
 
 
 def test_torchvisions_detectors_are_rivals_alone() -> None:
-    """Whoever imports detcore's models does not run torchvision's."""
+    """detcore's models must not import torchvision's."""
     holders = {
         file.relative_to(ROOT / "detcore").parts[0]
         for file in (ROOT / "detcore").rglob("*.py")

@@ -1,9 +1,9 @@
-"""What a wheel must show where nothing but it, torch, numpy and pytest is installed.
+"""Tests of a wheel in an environment with only the wheel, torch, numpy and pytest.
 
-`make wheel` copies this file away from the sources and runs it there, against each wheel; in the
-sources it tries the module that was built in place. Every operator is called on both ways, by
-pybind11's entry and by torch's dispatcher, and refuses wrong arguments in the same words on both:
-C++ exceptions must pass through torch and through Python unharmed, however the module was linked.
+`make wheel` copies this file out of the sources and runs it with each wheel; in the sources it
+tests the module built in place. Every operator is called on both routes, by pybind11's entry and by
+torch's dispatcher, and must refuse wrong arguments with the same message on both: C++ exceptions
+must pass through torch and Python unchanged, however the module is linked.
 """
 
 from collections.abc import Callable
@@ -21,8 +21,8 @@ ROUTES: dict[str, Callable[[str], Callable[..., Any]]] = {
     "entry": lambda op: getattr(_C, op),
     "operator": lambda op: getattr(torch.ops.detcore, op),
 }
-# torch 2.15's dispatcher makes a RuntimeError of every C++ exception that is not torch's own; the
-# public functions raise a ValueError on both routes all the same
+# torch 2.15's dispatcher turns every C++ exception that is not torch's into a RuntimeError, but the
+# public functions still raise a ValueError on both routes
 REFUSALS: dict[str, type[Exception]] = {
     "entry": ValueError,
     "operator": ValueError if torch.__version__ < (2, 15) else RuntimeError,
@@ -57,7 +57,7 @@ def test_errors_come_in_their_own_words(op: str, route: str) -> None:
     place, wrong, words = OPERATORS[op].fault
     arguments = OPERATORS[op].arguments()
     arguments[place] = wrong
-    for _ in range(3):  # what an exception leaves behind must not spoil the next
+    for _ in range(3):  # an exception must not affect the next one
         with pytest.raises(REFUSALS[route]) as raised:
             ROUTES[route](op)(*arguments)
         assert type(raised.value) is REFUSALS[route]
@@ -73,9 +73,10 @@ def test_a_public_function_s_refusal_is_a_value_error(requires_grad: bool) -> No
 
 @both_routes
 def test_torch_s_own_errors_come_through(route: str) -> None:
-    """Thrown in libtorch, carried over its C border, thrown again by the module.
+    """Thrown in libtorch, passed through its C interface, thrown again by the module.
 
-    Its words come along since torch 2.13; before, they go to stderr, and the error names the call.
+    The message is included since torch 2.13. Before, it goes to stderr, and the error names the
+    call.
     """
     many = torch.zeros(1, 4).expand(1 << 24, 4)
     with pytest.raises(RuntimeError) as raised:
@@ -95,7 +96,7 @@ def test_results_are_the_reference_s(name: str) -> None:
 
 
 def test_on_several_threads() -> None:
-    """Work that torch's threads share, and a gradient."""
+    """Work on several threads, and a gradient."""
     before = torch.get_num_threads()
     try:
         results = []

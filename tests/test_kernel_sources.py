@@ -1,4 +1,4 @@
-"""The kernel library's sources: headers that stand alone, nothing newer than sm_75, no warnings."""
+"""The kernel sources: self-contained headers, nothing newer than sm_75, no warnings."""
 
 import json
 import os
@@ -22,13 +22,13 @@ CXX = shutil.which(os.environ.get("CXX", "c++"))
 
 
 def code(text: str) -> str:
-    """Without comments and strings, lines kept."""
+    """Remove comments and strings, keep line numbers."""
     blank = lambda found: re.sub(r"[^\n]", " ", found[0])  # noqa: E731
     return re.sub(r'//[^\n]*|/\*.*?\*/|"(?:\\.|[^"\\\n])*"', blank, text, flags=re.S)
 
 
 def matches(text: str, pattern: str) -> list[str]:
-    """What matches, each with its line's number."""
+    """All matches, each with its line number."""
     return [
         f"{text.count(chr(10), 0, found.start()) + 1}: {found[0].strip()}"
         for found in re.finditer(pattern, text)
@@ -36,7 +36,7 @@ def matches(text: str, pattern: str) -> list[str]:
 
 
 # --- rules ---------------------------------------------------------------------------------------
-# The instructions of PTX ISA 9 but those that C++ has as words (and, or, not, xor).
+# The instructions of PTX ISA 9, except those that are keywords in C++ (and, or, not, xor).
 OPCODES = """
 abs activemask add addc alloca applypriority atom bar barrier bfe bfi bfind bmsk bra brev brkpt brx
 call clusterlaunchcontrol clz cnot copysign cos cp createpolicy cvt cvta discard div dp2a dp4a elect
@@ -49,7 +49,7 @@ tensormap testp tex tld4 trap txq vabsdiff vadd vmad vmax vmin vote vset vshl vs
 
 
 def names_like_instructions(text: str) -> list[str]:
-    """Uses of such a name as a variable; functions may have it, and members of what is named."""
+    """Uses of such a name as a variable. Functions and members may have it."""
     names = "|".join(OPCODES.split())
     return matches(code(text), rf"(?<![\w.:>#])(?:{names})\b(?!\s*\(|\s*::|\s*<\w)")
 
@@ -73,7 +73,7 @@ def test_such_names_are_found() -> None:
 
 @pytest.mark.parametrize("path", DEVICE_CODE, ids=lambda p: p.name)
 def test_launch_cuh_alone_launches_and_knows_the_target(path: Path) -> None:
-    """Else a source could not run on the CPU stand-in, or would do there what no GPU does."""
+    """Otherwise a source might not run in the simulator, or behave differently there."""
     if path.name != "launch.cuh":
         assert (
             matches(
@@ -95,7 +95,7 @@ def test_intrinsics_are_in_simd_h_alone(path: Path) -> None:
 
 @pytest.mark.parametrize("path", ALL, ids=lambda p: p.name)
 def test_intersections_and_unions_are_box_h_s(path: Path) -> None:
-    """What is right for NaN and infinity is said there, and depends on how the two are combined."""
+    """box.h explains the handling of NaN and infinity, which depends on combining the two."""
     formulas = r"\blane_min\(\w+\.[xy]2, \w+\.[xy]2\) *-|(\barea\w*(\(\))?|\bsize) \+ [\w.()]+ - \w"
     found = matches(code(path.read_text()), formulas)
     assert bool(found) == (path.name == "box.h"), found
@@ -109,7 +109,7 @@ def stem_files(stem: str) -> list[Path]:
 
 
 def ops_of_stems() -> dict[str, set[str]]:
-    """The operators that bindings register, gradients apart, by the stem of their kernels."""
+    """The operators that bindings register, without gradients, by the stem of their kernels."""
     stems = {path.stem for path in CUDA if "__global__" in path.read_text()}
     ops: dict[str, set[str]] = {}
     for binding in sorted(BINDINGS.glob("*.cpp")):
@@ -125,7 +125,7 @@ def ops_of_stems() -> dict[str, set[str]]:
 
 
 def test_a_file_of_several_ops_names_them_in_its_first_line() -> None:
-    """Else whoever looks for an op by its name does not find its code."""
+    """Otherwise nobody finds the code of an op by its name."""
     shared = {stem: ops for stem, ops in ops_of_stems().items() if ops != {stem}}
     assert "nms" in shared and "roi_align" in shared and "box_codec" in shared
     for stem, ops in shared.items():
@@ -143,7 +143,7 @@ def entries(header: Path, device: str) -> list[str]:
 @pytest.mark.skipif(CXX is None, reason="no C++ compiler")
 @pytest.mark.parametrize("header", HEADERS, ids=lambda p: p.name)
 def test_a_header_stands_alone(header: Path) -> None:
-    """A plain C++ program includes it first, and calls what it declares with pointers and sizes."""
+    """A plain C++ program includes it first, and calls its functions with pointers and sizes."""
     calls = "".join(
         f"bool call_{name}(const Params<{name}>& p) {{ return bool({name}(p, {last})); }}\n"
         for device, last in (("cpu", "Executor{}"), ("cuda", "Stream(nullptr)"))
@@ -169,8 +169,8 @@ def test_every_launcher_is_called_from_plain_cpp() -> None:
 
 
 # --- compilers -----------------------------------------------------------------------------------
-# As CMakeLists.txt compiles, but that a warning is an error. The oldest target alone: what is newer
-# must stand behind a guard, or the compiler stops.
+# The flags of CMakeLists.txt, with warnings as errors, and only the oldest target: code for newer
+# ones must be inside a guard, or the compiler fails.
 FLAGS = [
     *("-std=c++17", "-O3", "--fmad=false", "--expt-relaxed-constexpr", f"-I{KERNELS}/include"),
     *("-Werror=all-warnings", "-Xcompiler=-Wall,-Wextra", '-DDETCORE_CUDA_TARGETS="7.5"'),
@@ -189,7 +189,7 @@ def environments_nvcc() -> str | None:
 
 @cache
 def newest_nvcc() -> str:
-    """Of CUDA 13, fetched from PyPI into build/ once a version."""
+    """The newest nvcc of CUDA 13, installed from PyPI into build/ once per version."""
     pip, wanted = [sys.executable, "-m", "pip", "--quiet", "install"], "cuda-toolkit>=13,<14"
     report = subprocess.run(
         [*pip, "--dry-run", "--ignore-installed", "--no-deps", "--report", "-", wanted],

@@ -1,7 +1,7 @@
-"""scripts/new_op.py: what it writes is laid out, compiles, is listed everywhere, and can't pass.
+"""scripts/new_op.py: its files are formatted, compile, are listed everywhere, and can't pass.
 
-In a copy of the sources that it reads. The bindings are left to a build: torch's headers alone take
-longer than all of this.
+Runs in a copy of the sources. The bindings are not compiled: torch's headers alone would take
+longer than all of these tests.
 """
 
 import ast
@@ -17,7 +17,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 CXX = shutil.which(os.environ.get("CXX", "c++"))
-NAME = "pairwise_sums_of_two_sides"  # a long one: lines must not grow beyond the limit with it
+NAME = "pairwise_sums_of_two_sides"  # long, to test the limit of line lengths
 READ = ("scripts/op_template", "detcore/ops", "detcore/reference", "csrc/kernels", "tests/cpp",
         "tests/simt")  # fmt: skip
 
@@ -86,7 +86,7 @@ def test_refuses_what_is_there_or_no_name(tree: Path) -> None:
 
 
 def test_every_kernel_and_the_reference_fail_until_they_are_written(tree: Path) -> None:
-    """Zeros from both kernels would be equal, and the test of launchers would pass."""
+    """Otherwise both kernels would return zeros, and the test of launchers would pass."""
     unwritten = {
         f"csrc/kernels/cpu/{NAME}.cpp": 'Status{"its CPU kernel is still the skeleton\'s"}',
         f"csrc/kernels/cuda/{NAME}.cu": 'Status{"its CUDA kernel is still the skeleton\'s"}',
@@ -123,7 +123,7 @@ def test_native_code_is_as_clang_format_wants_it(tree: Path) -> None:
 
 
 def cuda_headers() -> list[str]:
-    """Of the environment's CUDA: the stand-in takes the half types from them."""
+    """The include folders of the environment's CUDA; the simulator uses its half types."""
     site = find_spec("nvidia")
     places = [Path(p) for p in (site.submodule_search_locations or [])] if site else []
     found = [h.parent for p in places for h in p.glob("cu*/include/cuda_fp16.h")]

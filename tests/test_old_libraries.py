@@ -1,4 +1,4 @@
-"""cmake/old_libraries.py: what is linked to its libraries asks for no newer system, and runs."""
+"""cmake/old_libraries.py: programs linked to its stubs need no newer system, and run."""
 
 import re
 import subprocess
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-# linked plainly, each use asks for glibc 2.29 to 2.34, or for a libstdc++ newer than GCC 8's
+# linked normally, each of these needs glibc 2.29 to 2.34, or a libstdc++ newer than GCC 8's
 SOURCE = """
 #include <cmath>
 #include <cstdio>
@@ -79,7 +79,7 @@ def test_no_newer_versions(folder: Path) -> None:
         if re.fullmatch(r" +U [^@]+", line)
     ]  # fmt: skip
     assert unversioned == []
-    # what must be one in a process is not taken in
+    # symbols that must exist once per process are not linked statically
     assert re.search(r"U __cxa_throw@", run("nm", "-D", old))
     assert re.search(r"U _ZTISt16invalid_argument@", run("nm", "-D", old))
 

@@ -1,4 +1,4 @@
-"""The source distribution: all that a build reads is in it, and what was built is not."""
+"""The source distribution contains everything for a build, and no build results."""
 
 import os
 import shutil
@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-# also what .pth files bring, which PYTHONPATH alone would not
+# includes paths from .pth files, which PYTHONPATH would not
 SITES = os.pathsep.join(path for path in sys.path if path.endswith("site-packages"))
 
 
@@ -27,7 +27,7 @@ def run(*command: str | Path, **options: object) -> str:
 @pytest.fixture(scope="module")
 def sdist(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("sdist")
-    # the list of files goes elsewhere, so that an older one in the sources has no say
+    # the list of files is written elsewhere, so that an older one in the sources is not used
     run(
         sys.executable,
         "setup.py",
@@ -69,7 +69,7 @@ def test_holds_what_a_build_reads(sdist: Path) -> None:
 
 @pytest.mark.slow
 def test_builds_and_works(sdist: Path, tmp_path: Path) -> None:
-    """pip install of it, in a new environment that sees this one's torch and build tools."""
+    """pip install it in a new environment that has this one's torch and build tools."""
     venv.create(tmp_path / "env", with_pip=True)
     python = tmp_path / "env" / "bin" / "python"
     environment = os.environ | {"PYTHONPATH": SITES, "DETCORE_CUDA": "0"}

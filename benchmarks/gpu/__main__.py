@@ -1,4 +1,4 @@
-"""python -m benchmarks.gpu [PART ...]: see scripts/gpu_check.sh, which finds the Python for it."""
+"""python -m benchmarks.gpu [PART ...]: see scripts/gpu_check.sh, which selects the Python."""
 
 import argparse
 import json
@@ -21,7 +21,7 @@ OUTPUTS = ("gpu.json", "gpu.log", "failures.txt", "memory.txt", "profile.ncu-rep
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """0: all passed. 1: something failed, or the machine lacks something. 2: called wrongly."""
+    """Return 0 if all passed, 1 if something failed or is missing, 2 for wrong usage."""
     begin = time.monotonic()
     given = _parse(arguments)
     try:
@@ -33,7 +33,7 @@ def main(arguments: list[str] | None = None) -> int:
     out = Path(os.environ.get("OUT") or "benchmarks/results").resolve()
     try:
         out.mkdir(parents=True, exist_ok=True)
-        for name in OUTPUTS:  # an earlier run's are not this one's
+        for name in OUTPUTS:  # delete the files of an earlier run
             (out / name).unlink(missing_ok=True)
         (out / "gpu.log").touch()
     except OSError as error:
@@ -48,7 +48,7 @@ def main(arguments: list[str] | None = None) -> int:
             _work(check, selected, given.build)
         except KeyboardInterrupt:
             print("interrupted: what was found so far follows", flush=True)
-        except Exception:  # the table is the last word in any case
+        except Exception:  # the table must be printed in any case
             traceback.print_exc()
         check.report["seconds"] = round(time.monotonic() - begin, 1)
         check.write()
@@ -120,7 +120,7 @@ def _work(check: Check, selected: list[parts.Part], wanted: bool) -> None:
 
 
 def _machine(check: Check) -> dict[str, Any]:
-    """Its facts; a driver that hangs must not stop this process too."""
+    """The machine's facts, from another process, because the driver may hang."""
     command = [sys.executable, "-m", "benchmarks.gpu.machine"]
     nothing: dict[str, Any] = dict.fromkeys(("gpu", "torch", "torch_cuda", "nvcc", "nvidia_smi"))
     nothing |= {"executable": sys.executable, "packages": {"pybind11": None}, "python": None}

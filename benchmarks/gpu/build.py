@@ -12,12 +12,12 @@ from pathlib import Path
 from benchmarks.gpu import process
 from benchmarks.gpu.machine import ROOT
 
-# compiled for where there is no GPU
+# the target if there is no GPU
 DRY_TARGET = "9.0"
 
 
 def environment(scratch: Path) -> dict[str, str]:
-    """What every process of the check runs with: the tools that are there, and writable folders."""
+    """The environment of every process of the check: available tools, and writable folders."""
     env = dict(os.environ)
     packages = Path(sysconfig.get_path("purelib"))
     paths = [str(Path(sys.executable).parent), sysconfig.get_path("scripts"), *_of_packages()]
@@ -37,7 +37,7 @@ def environment(scratch: Path) -> dict[str, str]:
 
 
 def _of_packages() -> list[str]:
-    """Where cmake and ninja of PyPI lie, which need not be on PATH."""
+    """The folders of PyPI's cmake and ninja, which may not be on PATH."""
     found = []
     for name, attribute in (("cmake", "CMAKE_BIN_DIR"), ("ninja", "BIN_DIR")):
         try:
@@ -48,7 +48,7 @@ def _of_packages() -> list[str]:
 
 
 def folder(target: str) -> Path:
-    """One for each Python and target, so that none meets another's cache."""
+    """One folder per Python and target, because their CMake caches differ."""
     return ROOT / "build" / f"gpu-{sys.implementation.cache_tag}-{target}"
 
 
@@ -62,11 +62,11 @@ def build(
 ) -> process.Ended:
     """Configures and compiles with all cores, and puts the module beside the package's sources.
 
-    target: a compute capability, as 9.0. log: takes the compilers' output.
+    target: a compute capability such as 9.0. log: file for the output of the compilers.
     """
     where = folder(target)
     env = env | {"TORCH_CUDA_ARCH_LIST": target}
-    # in a container more may be seen than are there
+    # a container may show more cores than it may use
     cores = env.get("CMAKE_BUILD_PARALLEL_LEVEL") or str(min(len(os.sched_getaffinity(0)), 32))
     configure = [
         "cmake", "-S", str(ROOT), "-B", str(where),
@@ -92,7 +92,7 @@ def build(
 def _put_in_place(module: Path | None, package: Path, seconds: float) -> process.Ended:
     if module is None:
         return process.Ended(1, seconds, "the build gave no module for this Python")
-    # a new file, since a running process may hold the old one
+    # a new file, because a running process may have loaded the old one
     handle, fresh = tempfile.mkstemp(dir=package, suffix=".so")
     os.close(handle)
     shutil.copy2(module, fresh)
@@ -101,11 +101,11 @@ def _put_in_place(module: Path | None, package: Path, seconds: float) -> process
 
 
 def program(dry: bool) -> str:
-    """The test of the launchers, with the stand-in for a GPU where there is none."""
+    """The test of the launchers, with the simulator if there is no GPU."""
     return "test_launchers_simt" if dry else "test_launchers"
 
 
 def built_program(target: str, dry: bool) -> Path | None:
-    """Where it was built: here, or by `make test`."""
+    """The path of the program: built here, or by `make test`."""
     folders = (folder(target), ROOT / "build" / sysconfig.get_platform())
     return next((p for f in folders if (p := f / "tests" / program(dry)).exists()), None)

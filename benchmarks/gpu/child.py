@@ -1,4 +1,4 @@
-"""A part's own process: python -m benchmarks.gpu.child MODULE ROWS_FILE [ITEM_TO_SKIP ...]"""
+"""The process of a part: python -m benchmarks.gpu.child MODULE ROWS_FILE [ITEM_TO_SKIP ...]"""
 
 import faulthandler
 import importlib
@@ -10,7 +10,7 @@ from benchmarks.gpu.rows import Rows, in_a_line
 
 
 def main() -> None:
-    faulthandler.enable()  # a crash leaves the Python lines that led to it in the log
+    faulthandler.enable()  # after a crash, the log has the Python stack
     module, path, *skip = sys.argv[1:]
     rows = Rows(Path(path), skip)
     dry = os.environ.get("DETCORE_GPU_CHECK_DRY") == "1"

@@ -1,4 +1,4 @@
-"""Every case of `detcore bench` on the GPU beside torchvision's ops, quick ones first."""
+"""Compares every case of `detcore bench` on the GPU with torchvision's ops, quick ones first."""
 
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -7,18 +7,18 @@ from benchmarks.gpu.rows import Row, Rows
 from benchmarks.gpu.table import is_small
 from detcore.bench import Case, bandwidth, cases, measure_device
 
-SECONDS = 0.5  # of one case on the device, for all contenders; half as much for the calls
+SECONDS = 0.5  # per case on the device, for all libraries; half of that for the calls
 
 
 def main(rows: Rows, dry: bool) -> None:
-    """Without a GPU the clock times the CPU kernels, and not the slowest cases."""
+    """Without a GPU, time the CPU kernels, without the slowest cases."""
     device = "cpu" if dry else "cuda"
     rows.fact(bandwidth_gb_s=round(bandwidth(device) / 1e9, 1))
     rows.each(items(device, 0.02 if dry else SECONDS))
 
 
 def items(device: str, budget: float) -> Iterator[tuple[str, Callable[[], Row]]]:
-    """The cases that matter on a GPU first: its small ones measure Python alone."""
+    """First the cases that matter on a GPU: small ones only measure Python."""
     everything = sorted(cases(), key=lambda case: (not case.quick, is_small(case.work)))
     for case in everything:
         if device != "cpu" or case.quick:
@@ -26,7 +26,7 @@ def items(device: str, budget: float) -> Iterator[tuple[str, Callable[[], Row]]]
 
 
 def _measured(case: Case, device: str, budget: float) -> Row:
-    """A result that differs from torchvision's is an error, but its times are of use."""
+    """A result that differs from torchvision's is an error, but its times are kept."""
     row, _ = measure_device(case, budget, device, strict=False)
     if "differs" in row:
         return row | {"ok": False, "error": row["differs"]}

@@ -1,6 +1,6 @@
-"""What the machine has: python -m benchmarks.gpu.machine prints it as JSON.
+"""Facts about the machine: python -m benchmarks.gpu.machine prints them as JSON.
 
-It runs in a process of its own, since an unwell driver may hang in the very first call.
+It runs in its own process, because a broken driver may hang in the first call.
 """
 
 import json
@@ -36,7 +36,7 @@ _SMI = "driver_version,utilization.gpu,memory.used,clocks.sm,clocks.max.sm,power
 
 
 def facts() -> dict[str, Any]:
-    """Versions, the processor and the GPU; what could not be found out is None."""
+    """Versions, the processor and the GPU; unknown facts are None."""
     found: dict[str, Any] = {
         "python": platform.python_version(),
         "executable": sys.executable,
@@ -53,13 +53,13 @@ def facts() -> dict[str, Any]:
 def _torch() -> dict[str, Any]:
     try:
         import torch
-    except Exception as error:  # a library of its own may be missing
+    except Exception as error:  # for example a missing library
         return {"torch": None, "torch_error": in_a_line(error), "torch_cuda": None}
     return {"torch": torch.__version__, "torch_error": None, "torch_cuda": torch.version.cuda}
 
 
 def _gpu() -> dict[str, Any]:
-    """The first GPU as torch sees it, or why it can't be used, in the driver's words."""
+    """The first GPU as torch sees it, or the driver's message if it can't be used."""
     try:
         import torch
 
@@ -118,7 +118,7 @@ def _processor() -> str:
 
 
 def lacking(found: dict[str, Any], dry: bool) -> list[str]:
-    """What the check can't do without and this machine has not, a sentence each."""
+    """What the check needs and this machine lacks, one sentence each."""
     lacks = []
     if found["torch"] is None:
         lacks.append(f"{found['executable']} has no torch ({found['torch_error']})")
@@ -136,7 +136,7 @@ def lacking(found: dict[str, Any], dry: bool) -> list[str]:
 
 
 def lacking_to_build(found: dict[str, Any], dry: bool) -> list[str]:
-    """The same for the build."""
+    """What the build needs and this machine lacks."""
     lacks = []
     if found["packages"]["pybind11"] is None:
         lacks.append(f"{found['executable']} has no pybind11")

@@ -1,4 +1,4 @@
-"""compute-sanitizer's four tools over the C++ program that calls every launcher on small inputs."""
+"""Runs compute-sanitizer's four tools on the C++ program that calls every launcher."""
 
 import os
 import re
@@ -12,20 +12,20 @@ from pathlib import Path
 from benchmarks.gpu.build import built_program
 from benchmarks.gpu.rows import Row, Rows
 
-# in this order: what the stand-in sees least of comes early enough to be reached
+# in order of value: the first tools find what the simulator finds least
 TOOLS = ("memcheck", "racecheck", "initcheck", "synccheck")
 SECONDS = 55.0  # for all of them
 _FOUND_ERRORS = 99
 
 
 def command(tool: str, program: Path) -> list[str]:
-    """`bare`: what a launcher is to fill is left unwritten, or initcheck would see nothing."""
+    """`bare`: output memory is not initialized, or initcheck would find nothing."""
     sanitizer = ["compute-sanitizer", "--tool", tool, "--print-limit", "20"]
     return [*sanitizer, "--error-exitcode", str(_FOUND_ERRORS), str(program), "bare"]
 
 
 def main(rows: Rows, dry: bool) -> None:
-    """Without a GPU the stand-in, which sees all of it by itself, runs the program once."""
+    """Without a GPU, run the program once in the simulator, which does all checks itself."""
     program = built_program(os.environ["DETCORE_GPU_CHECK_TARGET"], dry)
     if program is None:
         raise RuntimeError("the launchers' test program is not built: run without --no-build")
@@ -41,11 +41,11 @@ def main(rows: Rows, dry: bool) -> None:
 
 def items(program: Path, dry: bool) -> Iterator[tuple[str, Callable[[], Row]]]:
     if dry:
-        yield "stand-in", partial(_alone, program)
+        yield "simulator", partial(_alone, program)
         return
     end = time.monotonic() + SECONDS
     for i, tool in enumerate(TOOLS):
-        # what one leaves of its share is the next ones'
+        # time that one tool does not use goes to the next ones
         share = max((end - time.monotonic()) / (len(TOOLS) - i), 5.0)
         yield tool, partial(_checked, tool, program, share)
 
@@ -75,7 +75,7 @@ def _alone(program: Path) -> Row:
 
 
 def _output_of(command: list[str], seconds: float) -> tuple[str, int | None]:
-    """What a command printed, and its exit code: None where it had to be stopped."""
+    """A command's output and exit code, which is None if it had to be stopped."""
     try:
         done = subprocess.run(
             command,

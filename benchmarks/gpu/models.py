@@ -1,4 +1,4 @@
-"""Whole detectors on the GPU: inference and a training step, the first two beside torchvision's."""
+"""Whole detectors on the GPU: inference and a training step; two compared with torchvision's."""
 
 import copy
 import statistics
@@ -20,11 +20,11 @@ from detcore.models import create
 from detcore.ops import box_iou
 from detcore.weights import load_torchvision
 
-SECONDS = 0.4  # of one contender in one variant
+SECONDS = 0.4  # per model and variant
 CLASSES = 91
-BACKGROUND = 6.0  # with so much more for it, random weights find some tens of objects
-FOUND_AGAIN = 0.95  # of torchvision's boxes: those at a threshold may fall on either side
-# ours, and torchvision's with the same weights; lighter ones where a processor stands for the GPU
+BACKGROUND = 6.0  # added to its logits; random weights then find some tens of objects
+FOUND_AGAIN = 0.95  # share of torchvision's boxes; those near a threshold may differ
+# ours, and torchvision's with the same weights; the dry run has lighter ones
 NETWORKS = {"faster_rcnn": "fasterrcnn_resnet50_fpn", "ssd": "ssd300_vgg16"}
 DRY_NETWORKS = {
     "faster_rcnn": "fasterrcnn_mobilenet_v3_large_320_fpn",
@@ -34,7 +34,7 @@ DRY_NETWORKS = {
 
 @dataclass
 class Variant:
-    """How a model is run: `dtype` by autocast, maps channels-last or not, made ready or not."""
+    """How a model runs: `dtype` by autocast, channels-last maps or not, optimized or not."""
 
     name: str
     training: bool = False
@@ -59,7 +59,7 @@ VARIANTS = (
 
 @dataclass
 class Bench:
-    """The models by network and contender, and what they are given."""
+    """The models by network and library, and their inputs."""
 
     device: str
     models: dict[str, dict[str, nn.Module]]
@@ -77,7 +77,7 @@ def main(rows: Rows, dry: bool) -> None:
 
 
 def items(bench: Bench, networks: dict[str, str]) -> Iterator[tuple[str, Callable[[], Row]]]:
-    """First that all are there and find the same, then variant by variant."""
+    """First check that all models find the same objects, then measure variant by variant."""
     for name in (*networks, "yolo"):
         yield f"{name} same results", partial(_built, bench, name, networks.get(name))
     for variant in VARIANTS:
@@ -86,7 +86,7 @@ def items(bench: Bench, networks: dict[str, str]) -> Iterator[tuple[str, Callabl
 
 
 def _built(bench: Bench, name: str, theirs: str | None) -> Row:
-    """Makes a network's models and compares what they find, in float32 without TF32."""
+    """Make a network's models and compare their detections, in float32 without TF32."""
     models = _models(name, theirs)
     bench.models[name] = {who: model.to(bench.device) for who, model in models.items()}
     if theirs is None:
@@ -116,7 +116,7 @@ def _models(name: str, theirs: str | None) -> dict[str, nn.Module]:
 
 @contextmanager
 def _exact() -> Iterator[None]:
-    """Convolutions in full float32, where cuDNN would take TF32."""
+    """Use full float32 for convolutions; cuDNN would use TF32."""
     before = torch.backends.cudnn.allow_tf32
     torch.backends.cudnn.allow_tf32 = False
     try:
@@ -126,7 +126,7 @@ def _exact() -> Iterator[None]:
 
 
 def _measured(bench: Bench, networks: dict[str, str], name: str, variant: Variant) -> Row:
-    if name not in bench.models:  # an earlier process made them
+    if name not in bench.models:  # if an earlier process built and compared them
         bench.models[name] = {
             who: model.to(bench.device) for who, model in _models(name, networks.get(name)).items()
         }
@@ -146,14 +146,14 @@ def _measured(bench: Bench, networks: dict[str, str], name: str, variant: Varian
 
 
 def _timed(bench: Bench, model: nn.Module, variant: Variant, optimize: bool) -> tuple[float, int]:
-    """Median milliseconds of a call (in training of a whole step), and the most memory, MiB."""
+    """Median milliseconds of a call (in training: of a whole step), and peak memory in MiB."""
     own = copy.deepcopy(model)
     if variant.optimized and optimize:
         own = detcore.optimize(own, dtype=variant.optimized)
     if variant.channels_last:
         own = own.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     run = _step(bench, own) if variant.training else _inference(bench, own)
-    # torchvision's has nothing to be made ready by: bfloat16 as autocast gives it
+    # torchvision's can't be optimized, so it gets bfloat16 by autocast
     dtype = variant.dtype or (None if optimize else variant.optimized)
     if bench.device != "cpu":
         torch.cuda.reset_peak_memory_stats()
@@ -192,7 +192,7 @@ def _medians(run: Callable[[], Any], bench: Bench) -> float:
     wait = torch.cuda.synchronize if bench.device != "cpu" else lambda: None
     times: list[float] = []
     if bench.device != "cpu":
-        run(), run()  # cuDNN chooses, the allocator grows
+        run(), run()  # cuDNN selects algorithms, and the allocator grows
     end = time.perf_counter() + bench.seconds
     least = 1 if bench.device == "cpu" else 3
     while len(times) < least or time.perf_counter() < end:

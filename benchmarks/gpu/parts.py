@@ -1,20 +1,19 @@
-"""The parts, the most valuable first, and the time that each may take."""
+"""The parts and their time limits, the most valuable first."""
 
 from dataclasses import dataclass
 
-# seconds of the whole check, the build included; what is left when a part's turn comes bounds it
+# seconds of the whole check including the build; a part gets at most the time that is left
 WHOLE = 470.0
 BUILD = 240.0
-# the dry run is for machines without a GPU, perhaps with a single core
+# the dry run is for machines without a GPU, maybe with a single core
 DRY_FACTOR = 12.0
 
 
 @dataclass(frozen=True)
 class Part:
-    """name: as the user writes it. module: has `main(rows, dry)`. seconds: its limit.
-
-    silence: seconds without a new row after which it counts as hanging. Then, and where the process
-    dies, it is started again without the items that it had begun, while time is left.
+    """name: for the command line. module: has `main(rows, dry)`. seconds: time limit. silence:
+    seconds without a new row after which the part counts as hanging. If it hangs or dies, it is
+    started again without the items that it had begun, while time is left.
     """
 
     name: str
@@ -35,9 +34,9 @@ PARTS = (
 
 
 def chosen(names: list[str]) -> list[Part]:
-    """The parts of these names in their own order, all if none is given.
+    """The parts with these names, in their fixed order; all parts if no name is given.
 
-    Raises ValueError for a name that is no part's.
+    Raises ValueError for an unknown name.
     """
     known = [part.name for part in PARTS]
     unknown = [name for name in names if name not in known]

@@ -1,4 +1,4 @@
-"""Runs a command with a time limit: its whole process group ends with it."""
+"""Runs a command with a time limit, and ends its whole process group."""
 
 import os
 import signal
@@ -9,12 +9,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-GRACE = 2.0  # seconds between the request to end and the end
+GRACE = 2.0  # seconds between SIGTERM and SIGKILL
 
 
 @dataclass
 class Ended:
-    """How a command ended. code: its exit code, None where it was killed."""
+    """How a command ended. code: its exit code, or None if it was killed."""
 
     code: int | None
     seconds: float
@@ -34,9 +34,9 @@ def run(
 ) -> Ended:
     """Runs a command to its end, or to `limit` seconds, or until it is silent for too long.
 
-    log: takes its output, at the end. silent_for: asked for the seconds since it last said
-    something. watch: called twice a second with the seconds so far. What the command leaves behind
-    in its process group is killed too, also where this function is left by an exception.
+    log: file to which its output is appended. silent_for: returns the seconds since its last
+    output. watch: called twice a second with the seconds so far. Other processes in the command's
+    process group are killed too, even if this function raises an exception.
     """
     begin = time.monotonic()
     with log.open("ab") as output:
@@ -81,16 +81,16 @@ def _said_of(code: int) -> str:
 
 
 def _end_group(process: "subprocess.Popen[bytes]") -> None:
-    """Asks, waits, kills; a process that hangs inside the driver may outlive even that."""
+    """Send SIGTERM, wait, send SIGKILL; a process that hangs in the driver may survive."""
     if process.poll() is None:
         _signal(process, signal.SIGTERM)
         with suppress(subprocess.TimeoutExpired):
             process.wait(timeout=GRACE)
-    _signal(process, signal.SIGKILL)  # children too, which the leader may have left
+    _signal(process, signal.SIGKILL)  # also the children of a leader that has ended
     with suppress(subprocess.TimeoutExpired):
         process.wait(timeout=5)
 
 
 def _signal(process: "subprocess.Popen[bytes]", number: signal.Signals) -> None:
     with suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, number)  # the group's id is its leader's
+        os.killpg(process.pid, number)  # the group has the id of its leader

@@ -1,4 +1,4 @@
-"""The slowest kernels: torch's own profiler, which needs no rights, then ncu where it works."""
+"""Profiles the slowest kernels: with torch's profiler, which needs no rights, then with ncu."""
 
 import csv
 import json
@@ -19,7 +19,7 @@ from benchmarks.gpu.table import is_small
 from benchmarks.gpu.workload import DEFAULT, prepared
 
 MOST_WORKS = 12
-SECONDS = 28.0  # of ncu
+SECONDS = 28.0  # for ncu
 _SECTIONS = ("SpeedOfLight", "MemoryWorkloadAnalysis", "Occupancy", "LaunchStats", "WarpStateStats")
 _METRICS = ("gpu__time_duration.sum", "dram__bytes_read.sum", "dram__bytes_write.sum")
 _OCCUPANCY = "sm__warps_active.avg.pct_of_peak_sustained_active"
@@ -27,7 +27,7 @@ _STALL = "smsp__average_warps_issue_stalled_"
 
 
 def main(rows: Rows, dry: bool) -> None:
-    """Without a GPU ncu's commands are printed, and the profiler tells of the CPU's operators."""
+    """Without a GPU, print ncu's commands, and profile the CPU operators."""
     out = Path(os.environ["DETCORE_GPU_CHECK_OUT"])
     works = slowest(out / "gpu.json")
     rows.each(items(works[:2] if dry else works, "cpu" if dry else "cuda"))
@@ -43,7 +43,7 @@ def main(rows: Rows, dry: bool) -> None:
 
 
 def slowest(report: Path) -> list[str]:
-    """Works by how far they are from what memory allows, as the figures have it; two of each op."""
+    """Works with the largest distance from the memory limit in the figures; two per op."""
     try:
         found = json.loads(report.read_text())["parts"]["figures"]["rows"]
     except (OSError, ValueError, KeyError):
@@ -61,7 +61,7 @@ def items(works: list[str], device: str) -> Iterator[tuple[str, Callable[[], Row
 
 
 def _kernels(work: str, device: str) -> Row:
-    """Each kernel of one call: microseconds, blocks, threads, registers, shared memory."""
+    """The kernels of one call: microseconds, blocks, threads, registers, shared memory."""
     from torch.profiler import ProfilerActivity, profile
 
     ((_, function),) = prepared([work], device)
@@ -86,8 +86,8 @@ def _of_event(event: dict[str, Any]) -> Row:
 
 
 def ncu(works: list[str], out: Path) -> list[list[str]]:
-    """Commands: profile our kernels in one call of each work, by sections, or with the bare metrics
-    where this ncu lacks a section; then print what was found as CSV."""
+    """Commands that profile our kernels in one call of each work, by sections (by plain metrics if
+    this ncu lacks a section), and then print the results as CSV."""
     report = str(out / "profile.ncu-rep")
     look = ["ncu", "--clock-control", "none", "--profile-from-start", "off"]
     look += ["--kernel-name-base", "demangled", "--kernel-name", "regex:detcore"]
@@ -114,7 +114,7 @@ def _looked_at(commands: list[list[str]], out: Path) -> Row:
 
 
 def _profiled(command: list[str], seconds: float, out: Path) -> str:
-    """Runs ncu; says why it gave no report, in its own words."""
+    """Run ncu; if it wrote no report, return its message."""
     try:
         done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
                               timeout=seconds, check=False)  # fmt: skip
@@ -129,7 +129,7 @@ def _profiled(command: list[str], seconds: float, out: Path) -> str:
 
 
 def kernels_of(table: str) -> Iterator[Row]:
-    """Of each kernel in ncu's CSV its time, bytes, occupancy and the three most frequent stalls."""
+    """For each kernel in ncu's CSV: time, bytes, occupancy and the three most frequent stalls."""
     lines = [line for line in table.splitlines() if line.startswith('"')]
     names, units, *values = csv.reader(lines)
     for line in values:
@@ -154,7 +154,7 @@ _BYTES = {"byte": 1, "Kbyte": 1e3, "Mbyte": 1e6, "Gbyte": 1e9}
 
 
 def _scaled(row: Row, unit: Row, name: str, scale: dict[str, float]) -> float:
-    # newer ncu writes nsecond, usecond
+    # newer versions of ncu write nsecond, usecond
     said = unit.get(name, "").replace("second", "s")
     return _number(row.get(name, "")) * scale.get(said, 1)
 

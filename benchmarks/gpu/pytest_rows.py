@@ -1,4 +1,4 @@
-"""A plugin of pytest's that writes failures down as they come, and leaves a GPU that is gone.
+"""A pytest plugin that writes each failure at once, and ends the process if the GPU has failed.
 
 Loaded by `tests.py` with -p. DETCORE_GPU_CHECK_ROWS names the file.
 """
@@ -22,7 +22,7 @@ def _rows() -> Rows:
 
 
 def pytest_runtest_logreport(report: Any) -> None:
-    """In the process that collects all results: count, and write a failure's one line."""
+    """In the process that collects all results: count, and write one line per failure."""
     if _is_worker or (report.when != "call" and report.outcome == "passed"):
         return
     COUNTS[report.outcome] += 1
@@ -47,7 +47,7 @@ def pytest_sessionfinish() -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: Any, call: Any) -> Any:
-    """After a kernel's fault every later test of this process would fail: xdist starts another."""
+    """After a kernel fault all later tests in this process would fail: let xdist start another."""
     report = yield
     if _is_worker and report.failed and not device_answers():
         report.sections.append(("device", "the GPU answered nothing more"))

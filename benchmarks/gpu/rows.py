@@ -1,4 +1,4 @@
-"""What a part finds, line by line in a file: whoever kills the part can still read it."""
+"""A part's results, line by line in a file, which stays readable if the part is killed."""
 
 import json
 import sys
@@ -9,14 +9,14 @@ from typing import Any
 
 Row = dict[str, Any]
 
-# a part's exit code that asks for a new process: the GPU answers nothing more in this one
+# the exit code of a part that needs a new process, because the GPU no longer works in this one
 DEAD_DEVICE = 75
 
 
 class Rows:
-    """Writes a part's lines. skip: items that an earlier process of the part began.
+    """Writes the lines of a part. skip: items that an earlier process of the part had begun.
 
-    A row has `item`, `ok`, and where it is not ok `error`, one line; the rest is the part's own.
+    A row has `item`, `ok`, and if not ok `error` (one line); each part defines its other fields.
     """
 
     def __init__(self, path: Path, skip: Iterable[str] = ()) -> None:
@@ -27,18 +27,18 @@ class Rows:
         self._write({"row": {"item": item, "ok": ok, **fields}})
 
     def fact(self, **facts: Any) -> None:
-        """Something that holds for the whole part; the last of a name counts."""
+        """A fact about the whole part; the last value of a name counts."""
         self._write({"fact": facts})
 
     def note(self, text: str) -> None:
-        """A line for the reader: what could not be done here, and why."""
+        """A line for the reader, such as what could not be done, and why."""
         self._write({"note": text})
 
     def each(self, items: Iterable[tuple[str, Callable[[], Row]]]) -> None:
-        """Runs items one after the other; what one of them raises is its row's error.
+        """Run items one after the other; an exception becomes the error in the item's row.
 
-        After an error the GPU is asked whether it still works. If not, the process ends, and is
-        started again for the items that follow.
+        After an error, test whether the GPU still works. If not, end this process; it is started
+        again for the remaining items.
         """
         for name, run in items:
             if name in self.skip:
@@ -47,7 +47,7 @@ class Rows:
             begin = time.perf_counter()
             try:
                 found = run()
-            except Exception as error:  # any item may fail in any way
+            except Exception as error:  # items may raise anything
                 self.add(name, ok=False, error=in_a_line(error))
                 if not device_answers():
                     self.note(f"after {name} the GPU answered nothing more: a new process goes on")
@@ -62,13 +62,13 @@ class Rows:
 
 
 def read(path: Path) -> Row:
-    """rows, facts, notes; begun: items that have a beginning and no row yet."""
+    """rows, facts, notes; begun: items that have begun but have no row yet."""
     found: Row = {"rows": [], "facts": {}, "notes": [], "begun": []}
     text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
     for line in text.splitlines():
         try:
             entry = json.loads(line)
-        except ValueError:  # the last one of a process that was killed
+        except ValueError:  # the last line of a killed process
             continue
         if "begin" in entry:
             found["begun"].append(entry["begin"])
@@ -84,13 +84,13 @@ def read(path: Path) -> Row:
 
 
 def device_answers() -> bool:
-    """Whether CUDA still works in this process: after a kernel's fault every call fails."""
+    """Whether CUDA still works in this process; after a kernel fault every call fails."""
     torch = sys.modules.get("torch")
     if torch is None or not torch.cuda.is_initialized():
         return True
     try:
         torch.cuda.synchronize()
-    except Exception:  # whatever the driver says
+    except Exception:  # any error of the driver
         return False
     return True
 

@@ -1,4 +1,4 @@
-"""Runs the parts one after the other, each in a process of its own, and keeps what they found."""
+"""Runs the parts one after the other, each in its own process, and saves their results."""
 
 import json
 import os
@@ -12,20 +12,20 @@ from benchmarks.gpu import process, rows
 from benchmarks.gpu.machine import ROOT
 from benchmarks.gpu.parts import Part
 
-LEAST = 8.0  # seconds: less is not worth a new process, which takes some to reach the GPU
+LEAST = 8.0  # seconds; with less, a new process is useless, because it needs some to start CUDA
 RESTARTS = 12
 
 
 @dataclass
 class Check:
-    """What all parts share. report: the contents of gpu.json, written anew after each part."""
+    """State of all parts. report: the contents of gpu.json, which is rewritten after each part."""
 
     out: Path
     scratch: Path
     env: dict[str, str]
     dry: bool
-    deadline: float  # of time.monotonic()
-    factor: float = 1.0  # of the parts' limits
+    deadline: float  # a time of time.monotonic()
+    factor: float = 1.0  # for the limits of parts
     report: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -36,7 +36,7 @@ class Check:
         return self.deadline - time.monotonic()
 
     def write(self) -> None:
-        """gpu.json and failures.txt: whole ones at any time."""
+        """Write gpu.json and failures.txt, so that they are complete at any time."""
         _replace(self.out / "gpu.json", json.dumps(self.report, indent=1, default=str) + "\n")
         lines = [
             f"{name}: {row['item']}: {row.get('error', '')}\n"
@@ -48,7 +48,7 @@ class Check:
 
 
 def run_part(check: Check, part: Part) -> dict[str, Any]:
-    """One part to its end or its limit; what it found is in check.report, as it comes."""
+    """Run one part to its end or limit. Its results go into check.report at once."""
     limit = min(part.seconds * check.factor, check.left() - 3)
     result: dict[str, Any] = {
         "status": "running", "why": "", "seconds": 0.0, "limit_s": round(limit, 1), "restarts": 0,
@@ -84,7 +84,7 @@ def run_part(check: Check, part: Part) -> dict[str, Any]:
 def _until_done(
     check: Check, part: Part, path: Path, limit: float, result: dict[str, Any]
 ) -> process.Ended:
-    """Starts the part, and again without what it had begun where it died or hung in an item."""
+    """Start the part; if it died or hung in an item, start it again without the begun items."""
     begin = time.monotonic()
     skip: list[str] = []
     while True:
@@ -104,7 +104,7 @@ def _until_done(
         for item in unfinished:
             rows.Rows(path).add(item, ok=False, error=f"the process {ended.reason}")
         done = [row["item"] for row in found["rows"]] + unfinished
-        # without a new item it would only end in the same way again
+        # only if there was progress, because otherwise it would fail in the same way again
         again = (unfinished or ended.code == rows.DEAD_DEVICE) and len(done) > len(skip)
         time_left = limit - (time.monotonic() - begin) > LEAST
         if again and time_left and result["restarts"] < RESTARTS:

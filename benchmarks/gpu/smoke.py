@@ -1,4 +1,4 @@
-"""Every op once on the GPU, its gradient too, against the CPU kernel's result."""
+"""Compares every op and its gradient on the GPU with the CPU kernel's result."""
 
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -13,8 +13,8 @@ from detcore import ops
 from detcore.ops._native import _C
 from detcore.ops.registry import CALLS
 
-_SIZE = 60  # boxes, or what else a sample is of
-# of a number's own size, and absolutely: the same arithmetic in another order
+_SIZE = 60  # number of boxes or other items
+# relative and absolute: the same arithmetic may run in another order
 TOLERANCES = {
     torch.float32: 1e-5,
     torch.float64: 1e-10,
@@ -24,12 +24,12 @@ TOLERANCES = {
 
 
 def main(rows: Rows, dry: bool) -> None:
-    """Without a GPU the widest CPU kernels stand for it, against the narrowest."""
+    """Without a GPU, compare the widest CPU kernels with the narrowest."""
     rows.each(items("cpu" if dry else "cuda"))
 
 
 def items(device: str) -> Iterator[tuple[str, Callable[[], Row]]]:
-    """In float32 all ops, then all gradients, then the other dtypes."""
+    """All ops in float32, then all gradients, then the other dtypes."""
     for name in CALLS:
         yield f"{name} float32", partial(_forward, name, device, torch.float32)
     for name, call in CALLS.items():
@@ -44,7 +44,7 @@ def _forward(name: str, device: str, dtype: torch.dtype) -> Row:
     call = CALLS[name]
     given = [t.to(dtype) if t.is_floating_point() else t for t in call.samples(0, _SIZE)]
     if call.operator == "box_iou_out" and dtype != torch.float64:
-        given[-1] = given[-1].float()  # an IoU of half types is float32
+        given[-1] = given[-1].float()  # the IoU of half types is float32
     return _compared(partial(call.run, ops), given, device, dtype)
 
 
@@ -82,7 +82,7 @@ def _fetched(value: Any) -> Any:
 
 
 def _difference(got: Any, want: Any, tolerance: float) -> float:
-    """The largest difference; beyond the tolerance, or of anything but floats, an error."""
+    """The largest difference. Raises if it exceeds the tolerance, or for any non-float."""
     if not isinstance(want, Tensor):
         if got != want:
             raise AssertionError(f"{got}, the CPU kernel's is {want}")

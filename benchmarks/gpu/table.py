@@ -1,4 +1,4 @@
-"""What was found, as lines for a reader: sixty at most, whatever happened."""
+"""The results as at most sixty lines for a reader."""
 
 import re
 from collections.abc import Iterator
@@ -13,12 +13,12 @@ Report = dict[str, Any]
 
 
 def is_small(work: str) -> bool:
-    """A case of ten boxes or so: it shows what a call costs, not what the device does."""
+    """Whether a case has about ten boxes: it measures the call, not the device."""
     return bool(re.search(r"\b(10|9) (boxes|RoIs|pairs|x 10\b)|_boxes 10$", work))
 
 
 def lines(report: Report) -> list[str]:
-    """Machine, parts, failures, notes, detectors, kernels; the ops' figures fill what is left."""
+    """Machine, parts, failures, notes, detectors, kernels; figures of ops fill the rest."""
     parts = report["parts"]
     head = [*_machine(report), *_parts(parts), *_failures(parts)]
     tail = [*_models(parts), *_kernels(parts), *_notes(parts), *_files(report)]
@@ -92,8 +92,8 @@ def _figures(parts: Report, room: int) -> Iterator[str]:
 
 
 def _of_every_op(found: list[Row], room: int) -> list[Row]:
-    """So many of them: the first of every op, the second, and so on; small ones, which show the
-    call alone, last."""
+    """At most `room` rows: the first of every op, then the second, and so on. Small cases, which
+    only measure the call, come last."""
     ops = [row["op"] for row in found]
     turn = [(is_small(row["work"]), ops[:i].count(ops[i]), i) for i, row in enumerate(found)]
     return [found[i] for i in sorted(i for _, _, i in sorted(turn)[:room])]
@@ -114,13 +114,13 @@ def _figure(row: Row) -> str:
 
 
 def _us(ms: float) -> str:
-    """Microseconds; from ten thousand on milliseconds, which say so."""
+    """Microseconds; from ten thousand on, milliseconds with their unit."""
     us = 1e3 * ms
     return f"{us:.2f}" if us < 10 else f"{us:,.1f}" if us < 1e4 else f"{ms:,.0f} ms"
 
 
 def _models(parts: Report) -> Iterator[str]:
-    """A line for each variant: ours and torchvision's of each network."""
+    """One line per variant: ours and torchvision's of each network."""
     by_variant: dict[str, list[str]] = {}
     for row in parts.get("models", {}).get("rows", []):
         if "detcore_ms" in row:
@@ -135,7 +135,7 @@ def _models(parts: Report) -> Iterator[str]:
 
 
 def _kernels(parts: Report) -> Iterator[str]:
-    """ncu's, or where it gave none torch's profiler's."""
+    """Results of ncu, or if there are none, of torch's profiler."""
     found = parts.get("profile", {}).get("rows", [])
     looked_at = [kernel for row in found for kernel in row.get("kernels", []) if "stalls" in kernel]
     if looked_at:

@@ -1,4 +1,4 @@
-"""The ops' tests on the GPU, by pytest, on four processes where pytest-xdist is."""
+"""Runs the tests of the ops on the GPU with pytest, in four processes if pytest-xdist exists."""
 
 import os
 import subprocess
@@ -8,13 +8,13 @@ from importlib.util import find_spec
 from benchmarks.gpu.machine import ROOT
 from benchmarks.gpu.rows import Rows, read
 
-# what the dry run takes in place of the tests that need a GPU
+# the dry run has other tests, because these need a GPU
 MARKS, DRY_MARKS = "cuda and not slow", "not cuda and not simt and not slow"
 
 
 def command(dry: bool) -> list[str]:
     given = [sys.executable, "-m", "pytest", "tests/ops", "-m", DRY_MARKS if dry else MARKS]
-    # the project's own options name plugins that a machine may lack
+    # the project's pytest options need plugins that a machine may lack
     given += ["-o", "addopts=", "-p", "no:cacheprovider", "-q", "--tb=short", "-p"]
     given += ["benchmarks.gpu.pytest_rows"]
     return given + (["-n", str(_processes())] if _processes() > 1 else [])
@@ -29,7 +29,7 @@ def main(rows: Rows, dry: bool) -> None:
         raise RuntimeError(f"{sys.executable} has no pytest")
     if not find_spec("xdist"):
         rows.note("no pytest-xdist here: the tests run one after the other")
-    # the processes share the cores: with all of them each, the references would crawl
+    # the processes share the cores; if each used all of them, the references would be very slow
     threads = max(1, len(os.sched_getaffinity(0)) // _processes())
     env = os.environ | {"DETCORE_GPU_CHECK_ROWS": str(rows.path.resolve())}
     env |= {"OMP_NUM_THREADS": str(threads)}

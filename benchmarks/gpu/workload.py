@@ -1,4 +1,4 @@
-"""What a profiler looks at: python -m benchmarks.gpu.workload WORK... calls each case's op once."""
+"""The program to profile: python -m benchmarks.gpu.workload WORK... calls each case's op once."""
 
 import sys
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ import torch
 from detcore.bench import cases
 from detcore.bench.case import Case, Function, on_device
 
-# where the figures say nothing: one of each kernel that is worth its own look
+# used if there are no figures: one case per interesting kernel
 DEFAULT = (
     "nms 10,000 boxes",
     "nms 1,000 boxes",
@@ -26,7 +26,7 @@ DEFAULT = (
 
 
 def prepared(works: list[str], device: str) -> Iterator[tuple[str, Function]]:
-    """Ours of each case, called twice already, so that nothing is made at its next call."""
+    """Our function of each case, already called twice to initialize everything."""
     by_work: dict[str, Case] = {case.work: case for case in cases()}
     for work in works:
         case = by_work[work]

@@ -1,4 +1,4 @@
-"""Whole detectors on one photo of 640 x 480, against torchvision's with the same weights."""
+"""Compares whole detectors on a 640 x 480 photo with torchvision's with the same weights."""
 
 from functools import lru_cache
 from typing import Any
@@ -16,7 +16,7 @@ WHO = ("torchvision", "detcore", "optimized", "optimized, bf16")
 @pytest.mark.benchmark(timer=CLOCK)
 @pytest.mark.parametrize(("name", "who"), [(name, who) for name in DEFAULT for who in WHO])
 def bench_model(benchmark: Any, name: str, who: str) -> None:
-    if not benchmark.enabled:  # a run of the suite as tests
+    if not benchmark.enabled:  # run as a test
         pytest.skip("whole models are compared in tests/weights")
     runs = _runs(name)
     if who not in runs:
@@ -31,6 +31,6 @@ def bench_model(benchmark: Any, name: str, who: str) -> None:
     benchmark.pedantic(CLOCK.replay(whole), rounds=len(whole))
 
 
-@lru_cache(maxsize=1)  # the contenders of a model come one after the other
+@lru_cache(maxsize=1)  # the libraries of a model are consecutive
 def _runs(name: str) -> dict[str, Runs]:
     return measure(contenders(name), [photo()], ROUNDS)

@@ -1,7 +1,7 @@
-"""torchvision's detectors with random weights under which they behave as if they had learnt.
+"""torchvision's detectors with random weights that behave like trained ones.
 
-Published weights cannot be had everywhere; what a benchmark or a comparison needs of them is that
-activations keep their size and that hundreds of detections come out.
+Published weights are not available everywhere. A benchmark or comparison only needs activations of
+a normal size and hundreds of detections.
 """
 
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from torchvision.models import detection
 
 
 def sample_photos() -> list[Tensor]:
-    """A temple and a flower of scikit-learn's, and cuts of them: float [3, H, W] of three sizes."""
+    """scikit-learn's photos of a temple and a flower, and crops: float [3, H, W] in three sizes."""
     temple, flower = (
         torch.from_numpy(image.copy()).permute(2, 0, 1) / 255
         for image in load_sample_images().images
@@ -27,10 +27,11 @@ def sample_photos() -> list[Tensor]:
 def torchvision_detector(
     name: str, photos: list[Tensor], *, background: float = 0.0, **options: Any
 ) -> nn.Module:
-    """A random model whose activations are sane and which finds hundreds of objects.
+    """A random model with normal activations that finds hundreds of objects.
 
-    background: added to the logits of the background. At 0 nearly every box passes SSD's score
-    threshold in nearly every class; a trained model is sure of the background nearly everywhere.
+    background: added to the background's logits. With 0 nearly every box passes SSD's score
+    threshold in nearly every class, but a trained model is sure of the background nearly
+    everywhere.
     """
     torch.manual_seed(3)
     build: Callable[..., nn.Module] = getattr(detection, name)
@@ -49,7 +50,8 @@ def torchvision_detector(
     with torch.no_grad():
         model.eval()(photos)
         for key, bias in model.named_parameters():
-            # the last layers' biases run over 91 classes, SSD's once an anchor of a cell
+            # the biases of the last layers have 91 classes; SSD's repeat them once per anchor of a
+            # cell
             scores = "cls_score" in key or "classification_head" in key
             if scores and bias.dim() == 1 and len(bias) % 91 == 0:
                 bias[::91] += background
@@ -66,12 +68,12 @@ def _perturb(norm: nn.BatchNorm2d) -> None:
 
 
 def normalised(photo: Tensor) -> Tensor:
-    """[3, H, W] in 0..1 as a network of 224 x 224 pixels takes it."""
+    """Resize and normalise [3, H, W] in 0..1 for a network with 224 x 224 pixels."""
     return (F.interpolate(photo[None], (224, 224))[0] - 0.45) / 0.23
 
 
 def follow(backbone: nn.Module, batch: Tensor) -> None:
-    """Let the batch norms of a random network take the statistics of real photos."""
+    """Set the batch norms of a random network to the statistics of real photos."""
     norms = [m for m in backbone.modules() if isinstance(m, nn.BatchNorm2d)]
     if not norms:
         return
@@ -84,7 +86,7 @@ def follow(backbone: nn.Module, batch: Tensor) -> None:
 
 
 def spread(std: float, layer: nn.Module, inputs: tuple[Tensor]) -> None:
-    """Once, at a layer's first call: weights and biases that let its outputs vary by `std`."""
+    """At a layer's first call, set weights and biases so that its outputs have this `std`."""
     weight, bias = layer.weight, layer.bias
     size = inputs[0].square().mean().sqrt() + 1e-12
     weight.normal_(std=std / float(size * weight[0].numel() ** 0.5))

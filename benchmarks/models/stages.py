@@ -1,6 +1,7 @@
-"""Where a detector's time goes: wall time of each stage, theirs and ours.
+"""Measures the wall time of each stage of a detector, torchvision's and ours.
 
-python -m benchmarks.models.stages [NAME ...]   prints a table of each model, by default of three
+python -m benchmarks.models.stages [NAME ...]   prints a table per model, by default for three
+models
 """
 
 import argparse
@@ -26,8 +27,8 @@ DEFAULT = ("ssdlite320_mobilenet_v3_large", "ssd300_vgg16", "fasterrcnn_resnet50
 STAGES = ("pre", "backbone", "neck", "heads", "roi_align", "post")
 Runs = list[dict[str, float]]
 
-# a network that has learnt is sure of the background: with this, about one of a hundred scores of
-# SSDLite passes the threshold, and Faster R-CNN finds some tens of objects
+# a trained network is sure of the background. With this value about one in a hundred scores of
+# SSDLite passes the threshold, and Faster R-CNN finds some tens of objects.
 BACKGROUND = 12.0
 
 
@@ -37,7 +38,7 @@ def photo(height: int = 480, width: int = 640) -> Tensor:
 
 
 def contenders(name: str, background: float = BACKGROUND) -> dict[str, nn.Module]:
-    """torchvision's model, and with its weights ours, ours optimized, and that in bfloat16."""
+    """torchvision's model, and with the same weights ours: plain, optimized, and in bfloat16."""
     theirs = torchvision_detector(name, sample_photos(), background=background)
     ours = load_torchvision(name, theirs.state_dict())
     models = {"torchvision": theirs, "detcore": ours, "optimized": detcore.optimize(ours)}
@@ -47,19 +48,19 @@ def contenders(name: str, background: float = BACKGROUND) -> dict[str, nn.Module
 
 
 def measure(models: dict[str, nn.Module], images: list[Tensor], rounds: int) -> dict[str, Runs]:
-    """Of each model its runs, interleaved: seconds by stage, and of the whole."""
+    """Run the models interleaved; return the seconds by stage, and in total, of each run."""
     runs: dict[str, Runs] = {name: [] for name in models}
     with torch.inference_mode():
         for i in range(rounds + 1):
             for name, model in models.items():
                 took = _timed(model, images)
-                if i:  # the first round warms up
+                if i:  # the first round is a warm-up
                     runs[name].append(took)
     return runs
 
 
 def medians(runs: Runs) -> dict[str, float]:
-    """Milliseconds by stage, and of the whole."""
+    """Milliseconds by stage, and in total."""
     return {key: 1e3 * statistics.median(run[key] for run in runs) for key in runs[0]}
 
 
@@ -72,7 +73,7 @@ def _timed(model: nn.Module, images: list[Tensor]) -> dict[str, float]:
         begin = time.perf_counter()
         model(images)
         whole = time.perf_counter() - begin
-    # everything that is no module's: decoding, choosing, suppression, scaling back
+    # everything outside modules: decoding, selection, suppression, scaling back
     seconds["post"] = whole - sum(seconds.values())
     return seconds | {"whole": whole}
 
@@ -96,7 +97,7 @@ def _stages_of(model: nn.Module) -> Iterable[tuple[str, nn.Module]]:
     modules = dict(model.named_modules())
     for stage, paths in (_OURS if "preprocess" in modules else _THEIRS).items():
         for module in (modules[path] for path in paths if path in modules):
-            # parts of torchvision's SSD are lists of blocks, called one by one
+            # torchvision's SSD has lists of blocks and calls the blocks one by one
             listed = isinstance(module, nn.ModuleList) or module is modules.get("backbone.features")
             for part in module.children() if listed else (module,):
                 yield stage, part
@@ -133,7 +134,7 @@ def _clocked_pooling(seconds: dict[str, float]) -> Any:
 
 
 def table(name: str, figures: dict[str, dict[str, float]]) -> Table:
-    """Milliseconds by stage and contender, and how many times faster than torchvision each is."""
+    """Milliseconds by stage and model, and how many times faster than torchvision each is."""
     shown = Table(title=f"{name}, ms, {torch.get_num_threads()} threads", title_justify="left")
     for column in ("", *STAGES, "whole", "times faster"):
         shown.add_column(column, justify="right" if column else "left")
@@ -144,7 +145,7 @@ def table(name: str, figures: dict[str, dict[str, float]]) -> Table:
 
 
 def main() -> None:
-    """Print a table for each model named."""
+    """Print a table per named model."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(PUBLISHED)}")
     parser.add_argument("--rounds", type=int, default=9)

@@ -1,10 +1,10 @@
-"""Each op while other programs keep the processor busy, as data-loader workers do all day.
+"""Measures each op while other programs keep the processor busy, as data-loader workers do.
 
     python -m benchmarks.ops.busy --json benchmarks/results/busy.json    (about ten minutes)
 
-Beside every op run 0, 1 and 2 spinning processes per core; the op runs at one thread and at all of
-them, torchvision likewise, in turns. A mean over many calls decides: a median hides the call in
-three that waits for a thread which the system runs some milliseconds later.
+While an op runs, there are 0, 1 or 2 spinning processes per core. The op and torchvision's take
+turns, with one thread and with all threads. We compare means over many calls, because a median
+hides the one call in three that waits some milliseconds for a thread.
 """
 
 import argparse
@@ -28,7 +28,7 @@ from rich.table import Table
 import detcore
 from detcore.bench import Case, cases, machine, open_case
 
-# one work or two for each op; the heavy ones run on all threads, the small ones on one anyhow
+# one or two works per op; heavy ones use all threads, small ones always use one
 WORKS = (
     "nms 1,000 boxes",
     "nms 10,000 boxes",
@@ -49,19 +49,19 @@ WORKS = (
     "multiscale_roi_align 1,000 RoIs, 4 levels",
 )
 SPINNERS = (0, 1, 2)  # processes per core
-# Goals in the mean: times our own idle time by processes per core, our time on one thread beside
-# the same processes, and torchvision's beside them.
+# Limits of the mean: a multiple of our idle time (by processes per core); our time with one thread
+# under the same load; torchvision's time under the same load.
 IDLE_TIMES = {1: 3.0, 2: 4.0}
 ONE_THREAD_TIMES = 1.7
 PEER_TIMES = 1.0
-TURN = 0.02  # seconds that a contender runs before the next one has its turn
+TURN = 0.02  # seconds that a library runs before the next one
 
 Figures = dict[str, Any]
 
 
 @contextmanager
 def spinning(count: int) -> Iterator[None]:
-    """`count` processes that do nothing but use a core each."""
+    """Run `count` processes that each keep a core busy."""
     processes = [
         subprocess.Popen([sys.executable, "-S", "-c", "while True: pass"]) for _ in range(count)
     ]
@@ -74,7 +74,7 @@ def spinning(count: int) -> Iterator[None]:
 
 
 def measure(case: Case, seconds: float) -> dict[str, list[float]]:
-    """Seconds of the calls of each contender, "detcore, 2 threads" and the like, in turns."""
+    """Seconds of each call by contender, such as "detcore, 2 threads", measured in turns."""
     threads = torch.get_num_threads()
     contest = open_case(case, slow_start=False)
     entries = [(name, n) for name in ("detcore", case.peer) for n in dict.fromkeys((1, threads))]
@@ -87,7 +87,7 @@ def measure(case: Case, seconds: float) -> dict[str, list[float]]:
             for name, n in entries:
                 torch.set_num_threads(n)
                 function, times = contest.functions[name], calls[f"{name}, {n}"]
-                function()  # wakes the threads that this contender uses
+                function()  # warms up the threads of this contender
                 turn = time.perf_counter() + TURN
                 while True:
                     begin = time.perf_counter()
@@ -102,7 +102,7 @@ def measure(case: Case, seconds: float) -> dict[str, list[float]]:
 
 
 def summary(times: list[float]) -> Figures:
-    """Milliseconds: mean, median and 90th percentile, and of how many calls."""
+    """Mean, median and 90th percentile in milliseconds, and the number of calls."""
     ordered = sorted(times)
     return {
         "mean": 1e3 * statistics.fmean(ordered),
@@ -113,7 +113,7 @@ def summary(times: list[float]) -> Figures:
 
 
 def judge(by_spinners: dict[int, dict[str, Figures]], peer: str, threads: int) -> list[Figures]:
-    """The figures beside spinning processes against the goals."""
+    """Compare the figures under load with the goals."""
     ours, theirs, alone = f"detcore, {threads}", f"{peer}, {threads}", "detcore, 1"
     rows = []
     for spinners, limit in IDLE_TIMES.items():

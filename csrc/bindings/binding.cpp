@@ -134,7 +134,7 @@ Sizes sizes_of(const Tensor& t) {
 
 Tensor dense(const Tensor& t) {
   if (!t.is_contiguous()) return torch::stable::contiguous(t);
-  // a slice may begin anywhere, and a device moves 16 bytes from multiples of 16 alone
+  // a slice may begin anywhere, but 16-byte accesses on a device must be aligned to 16 bytes
   const bool aligned = reinterpret_cast<uintptr_t>(t.data_ptr()) % 16 == 0;
   return aligned || !on_cuda(t) ? t : torch::stable::clone(t);
 }
@@ -159,7 +159,7 @@ bool is_channels_last(const Tensor& t) { return !t.is_contiguous() && could_be_c
 
 bool could_be_channels_last(const Tensor& t) {
   const int64_t c = t.size(1), h = t.size(2), w = t.size(3);
-  // the stride of a dimension of size 1 is never used and may be anything
+  // the stride of a dimension of size 1 is never used and may have any value
   const auto lies = [&](int64_t d, int64_t stride) {
     return t.size(d) == 1 || t.stride(d) == stride;
   };
@@ -168,8 +168,8 @@ bool could_be_channels_last(const Tensor& t) {
 
 namespace {
 
-// Writing a large new result is mostly page faults: pages of 2 MiB, where the system grants them on
-// request, make them few.
+// Page faults take most of the time of writing a large new result. Huge pages of 2 MiB, which some
+// systems grant only on request, reduce their number.
 void ask_for_huge_pages([[maybe_unused]] const Tensor& t) {
 #if defined(__linux__)
   constexpr uintptr_t worthwhile = 8 << 20;
@@ -177,7 +177,7 @@ void ask_for_huge_pages([[maybe_unused]] const Tensor& t) {
   if (bytes < worthwhile) return;
   const uintptr_t page = uintptr_t(sysconf(_SC_PAGESIZE));
   const uintptr_t begin = (reinterpret_cast<uintptr_t>(t.data_ptr()) + page - 1) / page * page;
-  // an answer of no costs time alone
+  // if the kernel refuses huge pages we only lose speed
   (void)madvise(reinterpret_cast<void*>(begin), (bytes - page) / page * page, MADV_HUGEPAGE);
 #endif
 }
@@ -185,9 +185,9 @@ void ask_for_huge_pages([[maybe_unused]] const Tensor& t) {
 }  // namespace
 
 void check_addressable(const char* op, const Sizes& sizes) {
-  int64_t bytes = 8;  // of the widest element
+  int64_t bytes = 8;  // size of the largest element type
   bool fits = true;
-  for (int64_t size : sizes)  // strides are products also where another dimension is empty
+  for (int64_t size : sizes)  // strides are multiplied even if another dimension is empty
     fits = fits && !__builtin_mul_overflow(bytes, size > 1 ? size : 1, &bytes);
   if (!fits) fail(op, ": a tensor of ", shape_of(sizes), " is more than can be addressed");
 }
@@ -204,7 +204,7 @@ Tensor allocate(const Sizes& sizes, ScalarType dtype, const Tensor& like, bool c
   int32_t device_type = 0;
   STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_type(like.get(), &device_type));
   AtenTensorHandle handle = nullptr;
-  // Not by torch's macro, which prints a backtrace of C++ where memory is short.
+  // We don't use torch's macro, because it prints a C++ backtrace if there is not enough memory.
   if (aoti_torch_empty_strided(int64_t(sizes.size()), sizes.data(), strides.data(), int32_t(dtype),
                                device_type, like.get_device_index(), &handle) != TORCH_SUCCESS) {
     const std::string words = words_of_torch();
@@ -220,7 +220,7 @@ Tensor allocate(const Sizes& sizes, ScalarType dtype, const Tensor& like, bool c
 #if defined(DETCORE_SIMT)
 void let_kernels_touch(const Tensor& t, bool written) {
   if (t.numel() == 0) return;
-  int64_t last = 0;  // of the elements, where strides put it
+  int64_t last = 0;  // offset of the last element
   for (int64_t d = 0; d < t.dim(); ++d) last += (t.size(d) - 1) * t.stride(d);
   simt::know(t.data_ptr(), size_t(last + 1) * t.element_size(), written);
 }

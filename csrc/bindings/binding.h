@@ -1,5 +1,5 @@
-// What every binding needs: checks in the house's words, allocation, the way to the device, and
-// registration. This and the files beside it alone know torch (its stable ABI) and pybind11.
+// Shared by all bindings: argument checks, allocation, calls on a device, and registration. Only
+// the files of this folder use torch (its stable ABI) and pybind11.
 #pragma once
 
 #include <pybind11/pybind11.h>
@@ -28,7 +28,7 @@ struct type_caster<torch::stable::Tensor> {
   PYBIND11_TYPE_CASTER(torch::stable::Tensor, const_name("torch.Tensor"));
 
   bool load(handle source, bool) {
-    // torch prints a backtrace for what is no tensor, so the type is asked first
+    // torch prints a backtrace if the object is not a tensor, so we test the type first
     if (!detcore::is_tensor(source.ptr())) return false;
     value = detcore::tensor_from_python(source.ptr());
     return detcore::kernels_can_read(value);
@@ -57,10 +57,10 @@ std::string shape_of(const Tensor&);
 std::string dtype_of(const Tensor&);   // "float32"
 std::string device_of(const Tensor&);  // "cuda:0"
 
-// Throws a std::invalid_argument, and keeps its words for was_refused(). pybind11 makes it a
-// ValueError; torch's dispatcher does so up to 2.14, and from 2.15 on makes it a RuntimeError.
+// Throws a std::invalid_argument and stores its message for was_refused(). pybind11 turns it into a
+// ValueError. So does torch's dispatcher up to 2.14; from 2.15 on it becomes a RuntimeError.
 [[noreturn]] void refuse(const std::string& words);
-// Whether these were the last words of a refusal on this thread, so that Python can tell the
+// True if this was the last message of refuse() on this thread. With it, Python can tell the
 // dispatcher's RuntimeError for wrong arguments from all others.
 bool was_refused(const std::string& words);
 
@@ -71,27 +71,28 @@ template <class... Parts>
 
 // --- checks ------------------------------------------------------------------------------------
 
-// The dtype of a floating tensor, or an error.
+// Returns the dtype of a floating-point tensor; fails for other dtypes.
 DType check_float(const char* op, const char* name, const Tensor&);
 void check_same_dtype(const char* op, const char* a_name, const Tensor& a, const char* b_name,
                       const Tensor& b);
 void check_same_device(const char* op, const char* a_name, const Tensor& a, const char* b_name,
                        const Tensor& b);
-// [N, width], or with any leading dimensions [..., width].
+// check_rows: the shape must be [N, width]. check_last: it must be [..., width].
 void check_rows(const char* op, const char* name, const Tensor&, int64_t width);
 void check_last(const char* op, const char* name, const Tensor&, int64_t width);
 void check_same_shape(const char* op, const char* a_name, const Tensor& a, const char* b_name,
                       const Tensor& b);
 
-// The gradient of a result: `wanted` sizes, on the device of `like`.
+// Checks the gradient of a result: its sizes must be `wanted`, its device that of `like`.
 void check_grad(const char* op, const Tensor& grad, const std::vector<int64_t>& wanted,
                 const Tensor& like);
-// That a tensor of these sizes, which the caller's numbers may have made huge, can be addressed.
+// Checks that the bytes of a tensor of these sizes fit 64 bits. Numbers given by the caller may
+// make them huge.
 void check_addressable(const char* op, const std::vector<int64_t>& sizes);
-// A number that must not be NaN.
+// Checks that a number is not NaN.
 void check_number(const char* op, const char* name, double value);
 
-// The index of `value` among `names`, or an error that lists them.
+// Returns the index of `value` in `names`; the error lists the names.
 int64_t check_choice(const char* op, const char* name, const std::string& value,
                      std::initializer_list<const char*> names);
 
@@ -99,16 +100,16 @@ int64_t check_choice(const char* op, const char* name, const std::string& value,
 
 using Sizes = std::vector<int64_t>;
 Sizes sizes_of(const Tensor&);
-Tensor dense(const Tensor&);  // itself, or a copy: contiguous, and as kernels want it aligned
+Tensor dense(const Tensor&);  // itself, or a copy that is contiguous and aligned for kernels
 Tensor as_dtype(const Tensor&, ScalarType);
 ScalarType scalar_of(DType);
-// What IoU and gradients in arithmetic come out as: float64 for float64, else float32.
+// The dtype of IoU results: float64 for float64, else float32.
 DType result_of(DType);
-bool is_channels_last(const Tensor&);        // [N, C, H, W] dense as NHWC and not as NCHW
-bool could_be_channels_last(const Tensor&);  // dense as NHWC, and as NCHW too perhaps
+bool is_channels_last(const Tensor&);        // [N, C, H, W] is contiguous as NHWC, but not as NCHW
+bool could_be_channels_last(const Tensor&);  // is contiguous as NHWC, and maybe also as NCHW
 
-// A tensor's memory, as a kernel is handed it. The stand-in for the device knows it from here on
-// until run_on() is done, and stops a kernel that touches any other.
+// The memory of a tensor, to pass to a kernel. In the simulator build this also registers the
+// memory until run_on() returns; a kernel that touches other memory is stopped.
 #if defined(DETCORE_SIMT)
 void let_kernels_touch(const Tensor&, bool written);
 #else
@@ -120,22 +121,22 @@ T* data(const Tensor& t) {
   return static_cast<T*>(t.data_ptr());
 }
 
-// A new tensor, of which nothing is written, on the device of `like`; channels_last: 4 dimensions
-// laid out as NHWC.
+// Allocates an uninitialized tensor on the device of `like`. channels_last: 4 dimensions, in NHWC
+// layout.
 Tensor allocate(const Sizes&, ScalarType, const Tensor& like, bool channels_last = false);
 
 // --- the way to the kernels --------------------------------------------------------------------
 
-// As many threads as torch.set_num_threads allows (see threads.h).
+// An executor with the number of threads that torch.set_num_threads allows (see threads.h).
 Executor torch_threads();
 
-// Whether this tensor's work goes to the CUDA kernels. In the stand-in build all work does.
+// True if CUDA kernels process this tensor. In the simulator build they process all tensors.
 bool on_cuda(const Tensor&);
 
-// The error of a kernel as a RuntimeError.
+// Throws the error of a kernel, if any, as a RuntimeError.
 void check_status(const char* op, Status);
 
-// Calls cpu() or cuda(stream), with the tensor's device current.
+// Calls cpu() or cuda(stream) while the tensor's device is current.
 template <class Cpu, class Cuda>
 void run_on(const char* op, const Tensor& where, const Cpu& cpu, const Cuda& cuda) {
   if (!on_cuda(where)) return check_status(op, cpu());
@@ -165,7 +166,7 @@ void run_on(const char* op, const Tensor& where, const Cpu& cpu, const Cuda& cud
 
 // --- registration ------------------------------------------------------------------------------
 
-// A static hook that a binding leaves for module.cpp's loop.
+// A static object of each binding, whose hook module.cpp calls.
 struct Registration {
   using Hook = void (*)(py::module_&);
   explicit Registration(Hook hook) : hook(hook), next(first) { first = this; }
@@ -178,8 +179,7 @@ struct Registration {
 #define DETCORE_ENTRY(op)                                                                          \
   static const Registration op##_entry(                                                            \
       [](py::module_& m) { m.def(#op, &op, py::call_guard<py::gil_scoped_release>()); })
-#if defined(DETCORE_SIMT)  // torch keeps the real operators; tests reach the stand-in by its
-                           // entries
+#if defined(DETCORE_SIMT)  // only entries: the real operators are registered already
 #define DETCORE_OP(op, schema) DETCORE_ENTRY(op)
 #else
 #define DETCORE_OP(op, schema)                                                                     \

@@ -46,7 +46,7 @@ Tensor decode_boxes(const Tensor& deltas, const Tensor& anchors, const std::vect
   return out;
 }
 
-// Runs one of the two backward kernels: they differ in nothing that is seen here.
+// Runs one of the two backward kernels, whose parameters are the same.
 template <class Run>
 std::tuple<Tensor, Tensor> backward(BoxCodecParams forward, const Tensor& grad, const Tensor& input,
                                     const Tensor& anchors, const Run& run) {

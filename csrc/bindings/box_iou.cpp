@@ -21,7 +21,7 @@ bool share_memory(const Tensor& a, size_t a_bytes, const Tensor& b, size_t b_byt
   return a_bytes && b_bytes && a0 < b0 + b_bytes && b0 < a0 + a_bytes;
 }
 
-// Checks in the words of the public function that the kind belongs to.
+// Error messages name the public function of the kind.
 BoxIouParams check(const Tensor& boxes1, const Tensor& boxes2, const std::string& fmt,
                    const std::string& kind, double eps) {
   BoxIouParams p{};
@@ -84,7 +84,7 @@ Tensor box_iou(const Tensor& boxes1, const Tensor& boxes2, const std::string& fm
   return out;
 }
 
-// Gradients of both sides, in the boxes' dtype.
+// Returns the gradients of both inputs, in the boxes' dtype.
 std::tuple<Tensor, Tensor> box_iou_backward(const Tensor& grad, const Tensor& boxes1,
                                             const Tensor& boxes2, const std::string& kind,
                                             double eps) {

@@ -5,7 +5,7 @@
 namespace detcore {
 namespace {
 
-// The codec's settings travel as one list: stride_y, stride_x, 4 weights, clip, scale_xy,
+// The codec's settings are passed as one list: stride_y, stride_x, 4 weights, clip, scale_xy,
 // threshold, bins.
 constexpr size_t kSettings = 10;
 
@@ -40,7 +40,7 @@ DecodeDenseParams check(const char* op, const Tensor& maps, const std::optional<
          maps.size(1));
   p.batch = maps.size(0), p.height = maps.size(2), p.width = maps.size(3);
   p.per_cell = maps.size(1) / p.cells;
-  // objectness without classes is a score itself
+  // without classes, objectness is the score
   p.classes = has_objectness(p.codec) && p.per_cell == 5 ? 1 : p.per_cell - least;
   p.stride_y = settings[0], p.stride_x = settings[1];
   if (!(p.stride_y > 0 && p.stride_x > 0))
@@ -60,7 +60,7 @@ std::optional<Tensor> doubles(const std::optional<Tensor>& anchors) {
   return dense(as_dtype(*anchors, ScalarType::Double));
 }
 
-// Boxes [B, H * W * A, 4] and scores [B, H * W * A, C]; C = 0: there are none.
+// Returns boxes [B, H * W * A, 4] and scores [B, H * W * A, C]. C = 0 means no scores.
 std::tuple<Tensor, Tensor> decode_dense(const Tensor& maps, const std::optional<Tensor>& anchors,
                                         const std::string& codec,
                                         const std::vector<double>& settings) {

@@ -5,7 +5,8 @@
 namespace detcore {
 namespace {
 
-// The number of images that offsets tell of. Values are read where that waits for no device.
+// Returns the number of images. The values are checked only on the CPU, because on a GPU reading
+// them would be a host-device sync.
 int64_t check_offsets(const char* name, const Tensor& offsets, const char* boxes_name,
                       const Tensor& boxes) {
   const char* op = "match_boxes";
@@ -29,7 +30,7 @@ int64_t check_offsets(const char* name, const Tensor& offsets, const char* boxes
 
 using Matches = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor>;
 
-// gt_of_anchor, iou_of_anchor, anchor_of_gt, iou_of_gt, is_best_for_some_gt
+// Returns gt_of_anchor, iou_of_anchor, anchor_of_gt, iou_of_gt, is_best_for_some_gt.
 Matches match_boxes(const Tensor& gt, const Tensor& anchors,
                     const std::optional<Tensor>& gt_offsets,
                     const std::optional<Tensor>& anchor_offsets) {

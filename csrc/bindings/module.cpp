@@ -1,4 +1,4 @@
-// The extension module: build facts, and every binding's own registration.
+// The extension module: information about the build, and the registration of every binding.
 #include "binding.h"
 #include "detcore/cuda_device.h"
 
@@ -23,7 +23,7 @@ py::dict build_facts() {
   return facts;
 }
 
-// None, or why CUDA can't be used: the driver's own words.
+// None, or the driver's message if CUDA can't be used.
 std::optional<std::string> cuda_error() {
 #if defined(DETCORE_WITH_CUDA)
   const Status status = cuda_status();

@@ -5,7 +5,7 @@
 namespace detcore {
 namespace {
 
-// Strides of boxes [B, N, 4] or [B, N, C, 4], whose classes then share them.
+// Sets the strides for boxes [B, N, 4], which all classes share, or [B, N, C, 4].
 Tensor kernel_boxes(const Tensor& boxes, MulticlassNmsParams& p) {
   const int64_t last = boxes.dim() - 1;
   Tensor b = boxes.stride(last) == 1 ? boxes : dense(boxes);

@@ -1,13 +1,13 @@
-// multiscale_roi_align: roi_align of several maps, each ROI on the level that fits its size. The
-// kernels are roi_align's.
+// multiscale_roi_align: roi_align of several maps, where the size of an ROI selects its level. It
+// uses the kernels of roi_align.
 #include "detcore/roi_levels.h"
 #include "roi_align.h"
 
 namespace detcore {
 namespace {
 
-// Names the levels of `p` for boxes in pixels: torchvision's LevelMapper where scales halve; where
-// a level is missing, its boxes go to the finer one before it.
+// Sets the least area of each level of `p`. This is torchvision's LevelMapper if scales halve from
+// level to level; if a level is missing, its boxes go to the next finer level.
 void choose_levels(const char* op, RoiAlignParams& p, double canonical_scale,
                    int64_t canonical_level) {
   if (!(canonical_scale > 0)) fail(op, ": canonical_scale must be positive, got ", canonical_scale);
@@ -80,8 +80,8 @@ Tensor multiscale_roi_align(const std::vector<Tensor>& features, const Tensor& r
   return out;
 }
 
-// The gradients of the maps, in grad's dtype. map_sizes: height and width of each, one after the
-// other.
+// Returns the gradients of the maps, in grad's dtype. map_sizes: height 0, width 0, height 1, width
+// 1, ...
 std::vector<Tensor> multiscale_roi_align_backward(
     const Tensor& grad, const Tensor& rois, const std::vector<double>& scales, int64_t out_height,
     int64_t out_width, int64_t sampling_ratio, bool aligned, double canonical_scale,

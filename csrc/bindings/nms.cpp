@@ -1,4 +1,4 @@
-// nms and batched_nms, which share all but the class ids.
+// nms and batched_nms, which differ only in the class ids.
 #include "detcore/nms.h"
 
 #include <cstring>
@@ -9,7 +9,7 @@
 namespace detcore {
 namespace {
 
-// The result is made of what the kernel wrote, so its size need not be known before.
+// The kernel writes to scratch memory, and the result is copied once its size is known.
 Tensor keep_on_cpu(NmsParams& p, const Tensor& boxes) {
   const int64_t scratch = int64_t(nms_workspace_cpu(p));
   Tensor workspace = allocate({scratch + p.n * 8}, ScalarType::Byte, boxes);
@@ -24,7 +24,7 @@ Tensor keep_on_cpu(NmsParams& p, const Tensor& boxes) {
 }
 
 #if defined(DETCORE_WITH_CUDA)
-// Indices by descending score; equal scores keep their order.
+// Returns indices by descending score; equal scores keep their order.
 Tensor order_by_score(const Tensor& scores) {
   std::array<StableIValue, 4> stack{
       torch::stable::detail::from(scores), torch::stable::detail::from(std::optional<bool>(true)),
@@ -50,7 +50,7 @@ Tensor keep_on_cuda(NmsParams& p, const Tensor& boxes, const Tensor& scores) {
       "nms", boxes, [] { return Status{}; },
       [&](Stream stream) {
         Status status = nms_cuda(p, stream);
-        // the one sync: the result's size is its count
+        // the only host-device sync: the count is the size of the result
         return status ? copy_to_host(&count, p.count, sizeof count, stream) : status;
       });
   return torch::stable::narrow(keep, 0, 0, count);

@@ -1,16 +1,17 @@
-// Whether a call needs nothing of what torch wraps around one: then it may enter the extension
-// directly. Asked in C because in Python the questions took longer than most calls.
+// Tests whether a call needs nothing that torch's dispatcher adds (autograd, tracing, modes,
+// subclasses). If so, it may enter the extension directly. This is in C because in Python the test
+// took longer than most calls.
 #include "binding.h"
 
 namespace detcore {
 namespace {
 
-// Borrowed for as long as the process lives: the module is never unloaded.
+// The reference is kept until the process ends, because the module is never unloaded.
 PyObject* look_up(const char* module, const char* name) {
   return py::object(py::module_::import(module).attr(name)).release().ptr();
 }
 
-// What is asked of torch by name, looked up once, while the module is imported.
+// Objects of torch, looked up by name once, while the module is imported.
 struct Names {
   PyObject* tensor = look_up("torch", "Tensor");
   PyObject* parameter = look_up("torch.nn", "Parameter");
@@ -24,7 +25,7 @@ struct Names {
 };
 const Names* names = nullptr;
 
-// Thread-local dispatch keys outside all modes, and the same in inference mode.
+// The thread-local dispatch keys outside all modes, and those in inference mode.
 uint64_t plain_keys[2];
 
 py::object checked(PyObject* result) {
@@ -37,14 +38,14 @@ int64_t number(const py::object& object) {
   return value;
 }
 
-// What else keeps a tensor out, where its memory is and how it lies, shows when it is handed over.
+// This does not test the tensor's memory and layout: tensor_from_python() sees those.
 bool plain_tensor(PyObject* tensor, bool grad) {
   if (grad && checked(PyObject_GetAttr(tensor, names->requires_grad)).ptr() == Py_True)
     return false;
   return checked(PyObject_CallMethodNoArgs(tensor, names->is_neg)).ptr() == Py_False;
 }
 
-// Tensors, also in lists and tuples; what else there is does not matter here.
+// Tests tensors, including those in lists and tuples. Other arguments don't matter.
 bool plain_arguments(PyObject* sequence, bool grad) {
   const Py_ssize_t count = PySequence_Fast_GET_SIZE(sequence);
   for (Py_ssize_t i = 0; i < count; ++i) {
@@ -57,14 +58,14 @@ bool plain_arguments(PyObject* sequence, bool grad) {
     } else if (PyList_Check(item) || PyTuple_Check(item)) {
       if (!plain_arguments(item, grad)) return false;
     } else if (is_tensor(item)) {
-      return false;  // of a subclass
+      return false;  // a subclass
     }
   }
   return true;
 }
 
-// Dispatch modes, functorch levels and tracing show in the keys; function modes and dual levels
-// are counted on their own.
+// Dispatch modes, functorch levels and tracing change the keys. Function modes and dual levels have
+// their own counters.
 bool plain_surroundings() {
   const py::object keys = checked(PyObject_CallNoArgs(names->local_keys));
   const py::object bits = checked(PyObject_CallMethodNoArgs(keys.ptr(), names->raw_repr));
@@ -74,8 +75,8 @@ bool plain_surroundings() {
          number(checked(PyObject_GetAttr(names->forward_ad, names->current_level))) < 0;
 }
 
-// plain(args: tuple) -> bool. No entry of pybind11's, whose handling takes as long as the
-// questions.
+// plain(args: tuple) -> bool. It is not a pybind11 entry, because pybind11's call overhead is as
+// long as the test.
 PyObject* plain(PyObject*, PyObject* args) {
   try {
     const bool yes =

@@ -1,4 +1,4 @@
-// roi_align, and what it shares with multiscale_roi_align: checks, ROIs, gradients (roi_align.h).
+// roi_align, and the functions it shares with multiscale_roi_align (roi_align.h).
 #include "roi_align.h"
 
 namespace detcore {
@@ -12,7 +12,7 @@ RoiAlignParams check_roi_align(const char* op, const char* name, const std::vect
   for (const RoiMap& map : maps)
     if (!(map.spatial_scale > 0))
       fail(op, ": spatial_scale must be positive, got ", map.spatial_scale);
-  constexpr int64_t most = 1 << 30;  // what the kernel's 32 bits hold
+  constexpr int64_t most = 1 << 30;  // the kernel has 32-bit integers
   if (settings.out_height > most || settings.out_width > most || settings.sampling_ratio > most)
     fail(op, ": output_size and sampling_ratio must be at most ", most, ", got ",
          settings.out_height, " x ", settings.out_width, " and ", settings.sampling_ratio);
@@ -35,7 +35,8 @@ RoiAlignParams check_roi_align(const char* op, const char* name, const std::vect
   return p;
 }
 
-// An image index out of range would read another's memory; on the CPU it costs nothing to look.
+// Checks the image indices on the CPU, where that costs nothing: an index out of range would read
+// other memory.
 Tensor kernel_rois(const char* op, const Tensor& rois, const RoiAlignParams& p) {
   const Tensor r = dense(as_dtype(rois, scalar_of(result_of(p.dtype))));
   auto look = [&](auto* values) {
@@ -64,7 +65,7 @@ Tensor kernel_grad(const char* op, const Tensor& grad, const Tensor& rois,
 
 namespace {
 
-// Scratch of the CPU's kernels; the CUDA kernels need none.
+// The workspace of the CPU kernels. The CUDA kernels need none.
 Tensor scratch(const RoiAlignParams& p, const Tensor& where) {
   const int64_t bytes = on_cuda(where) ? 0 : int64_t(roi_align_workspace_cpu(p));
   return allocate({bytes}, ScalarType::Byte, where);
@@ -104,7 +105,7 @@ Tensor roi_align(const Tensor& input, const Tensor& rois, double spatial_scale, 
   return out;
 }
 
-// The gradient of the map, [N, C, H, W] = map_size, in grad's dtype and the map's layout.
+// Returns the gradient of the map, [N, C, H, W] = map_size, in grad's dtype and the map's layout.
 Tensor roi_align_backward(const Tensor& grad, const Tensor& rois, double spatial_scale,
                           int64_t out_height, int64_t out_width, int64_t sampling_ratio,
                           bool aligned, const std::vector<int64_t>& map_size, bool channels_last) {

@@ -1,4 +1,4 @@
-// What roi_align and multiscale_roi_align check and prepare alike; each has a file beside this one.
+// The checks and preparations that roi_align and multiscale_roi_align share.
 #pragma once
 
 #include "binding.h"
@@ -18,17 +18,18 @@ struct RoiMap {
   double spatial_scale;
 };
 
-// Sizes, ROIs and settings, checked; the pointers are the caller's to fill. `name` is the maps'.
+// Checks sizes, ROIs and settings. The caller must set the pointers. `name` is the name of the maps
+// in messages.
 RoiAlignParams check_roi_align(const char* op, const char* name, const std::vector<RoiMap>& maps,
                                const Tensor& rois, DType dtype, const RoiSettings&);
 
-// ROIs as the kernel reads them. On the CPU each must name one of the images.
+// Converts ROIs for the kernel. On the CPU it also checks their image indices.
 Tensor kernel_rois(const char* op, const Tensor& rois, const RoiAlignParams&);
 
-// A gradient of the pooled result, checked, in the layout that the kernel reads.
+// Checks the gradient of the pooled result and converts it to the layout of the kernel.
 Tensor kernel_grad(const char* op, const Tensor& grad, const Tensor& rois, const RoiAlignParams&);
 
-// The operators' bodies, with all but the workspace in place.
+// Allocate the workspace, and call the kernels.
 void run_roi_align(const char* op, RoiAlignParams&, const Tensor& where);
 void run_roi_align_backward(const char* op, RoiAlignBackwardParams&, const Tensor& where);
 

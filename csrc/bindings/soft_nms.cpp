@@ -10,7 +10,7 @@ namespace {
 
 using Selection = std::tuple<Tensor, Tensor>;
 
-// The results are made of what the kernel wrote, so their size need not be known before.
+// The kernel writes to scratch memory, and the results are copied once their size is known.
 Selection select_on_cpu(SoftNmsParams& p, const Tensor& boxes, const Tensor& scores) {
   const int64_t scratch = int64_t(soft_nms_workspace_cpu(p));
   Tensor workspace = allocate({scratch + p.n * 16}, ScalarType::Byte, boxes);
@@ -44,7 +44,7 @@ Selection select_on_cuda(SoftNmsParams& p, const Tensor& boxes, const Tensor& sc
       "soft_nms", boxes, [] { return Status{}; },
       [&](Stream stream) {
         Status status = soft_nms_cuda(p, stream);
-        // the one sync: the results' size is the count
+        // the only host-device sync: the count is the size of the results
         return status ? copy_to_host(&count, p.count, sizeof count, stream) : status;
       });
   return {torch::stable::narrow(keep, 0, 0, count), torch::stable::narrow(decayed, 0, 0, count)};
@@ -55,7 +55,7 @@ Selection select_on_cuda(SoftNmsParams&, const Tensor&, const Tensor&) {
 }
 #endif
 
-// Indices and decayed scores [K], in order of selection.
+// Returns indices and decayed scores [K], in order of selection.
 Selection soft_nms(const Tensor& boxes, const Tensor& scores, double iou_threshold, double sigma,
                    double min_score, const std::string& method) {
   const char* op = "soft_nms";

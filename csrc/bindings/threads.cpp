@@ -13,11 +13,11 @@
 namespace detcore {
 namespace {
 
-// Ranges per thread: enough that one who comes late leaves little undone, few enough that taking
-// them costs nothing.
+// Ranges per thread: enough that a thread which starts late leaves little work to wait for, and few
+// enough that taking a range costs nothing.
 constexpr int64_t kRangesPerThread = 8;
-// How often a thread looks again before it sleeps, about 20 microseconds: waking takes longer, and
-// an op's next loop, or the end of another thread's range, is often as near.
+// How often a thread polls before it sleeps: about 20 microseconds. Waking takes longer, and the
+// op's next loop, or the end of another thread's range, often comes within this time.
 constexpr int kLooks = 500;
 
 inline void pause() {
@@ -28,14 +28,15 @@ inline void pause() {
 #endif
 }
 
-// One call of run_on_threads, on its caller's stack.
+// One call of run_on_threads. It is on the stack of its caller.
 struct Job {
   Executor::Body body;
   void* context;
   int64_t count, range;
-  int wanted;                    // helpers that may still join; guarded by the pool's mutex
-  std::atomic<int> helpers{0};   // that have joined and are not done
-  std::atomic<int64_t> next{0};  // the first index that nobody has taken
+  // Number of helpers that may still join; guarded by the pool's mutex
+  int wanted;
+  std::atomic<int> helpers{0};   // number that have joined and are not done
+  std::atomic<int64_t> next{0};  // the first index that no thread has taken
 
   void work() {
     for (;;) {
@@ -62,7 +63,7 @@ class Pool {
       wake.notify_all();
     job.work();
     std::unique_lock<std::mutex> lock(mutex);
-    jobs.erase(std::find(jobs.begin(), jobs.end(), &job));  // from here on nobody joins
+    jobs.erase(std::find(jobs.begin(), jobs.end(), &job));  // from here on no helper can join
     lock.unlock();
     for (int look = 0; look < kLooks; ++look) {
       if (job.helpers.load(std::memory_order_acquire) == 0) return;
@@ -75,11 +76,12 @@ class Pool {
  private:
   std::mutex mutex;
   std::condition_variable wake, done;
-  std::vector<Job*> jobs;              // that may want helpers
-  std::atomic<uint32_t> published{0};  // how many jobs there have been
-  int size = 0;                        // helper threads
+  std::vector<Job*> jobs;              // jobs that may need helpers
+  std::atomic<uint32_t> published{0};  // number of jobs so far
+  int size = 0;                        // number of helper threads
 
-  // False where the system grants no more threads: then fewer, or the caller alone, do the work.
+  // Returns false if the system allows no more threads. Then fewer threads, or only the caller, do
+  // the work.
   bool start_helper() {
     try {
       std::thread helper([this] { help(); });
@@ -100,7 +102,7 @@ class Pool {
         lock.unlock();
         job->work();
         lock.lock();
-        // the caller may be gone as soon as the last helper has left
+        // the job may be destroyed as soon as the last helper has left it
         if (job->helpers.fetch_sub(1, std::memory_order_release) == 1) done.notify_all();
         continue;
       }
@@ -112,7 +114,8 @@ class Pool {
     }
   }
 
-  // A job that wants help and has ranges left, with this thread counted in; null if there is none.
+  // Returns a job that needs help and has ranges left, and counts this thread as its helper.
+  // Returns null if there is none.
   Job* join() {
     for (Job* job : jobs) {
       if (job->wanted == 0 || job->next.load(std::memory_order_relaxed) >= job->count) continue;
@@ -124,11 +127,12 @@ class Pool {
   }
 };
 
-// Never destroyed: helpers sleep in it until the process ends.
+// Never destroyed, because helpers sleep in it until the process ends.
 std::atomic<Pool*> pool{nullptr};
 
 Pool& the_pool() {
-  // A child process has none of its parent's threads, and perhaps a mutex that stays locked.
+  // After a fork the child has none of its parent's threads, and the mutex may stay locked, so it
+  // gets a new pool.
   static const int once = pthread_atfork(nullptr, nullptr, [] { pool = new Pool; });
   (void)once;
   Pool* now = pool.load();

@@ -5,8 +5,8 @@
 
 #include <stdexcept>
 
-// Declared here because the headers hide what is newer than the oldest torch served. The symbols
-// are weak, so that they are null under torch 2.10 to 2.13, which lack them.
+// Declared here because the headers hide functions newer than the oldest torch we support. The
+// symbols are weak, so they are null under torch 2.10 to 2.13, which lack them.
 extern "C" {
 __attribute__((weak)) AOTITorchError torch_tensor_from_pyobject(void*, AtenTensorHandle*);
 __attribute__((weak)) AOTITorchError torch_tensor_to_pyobject(AtenTensorHandle, void*, void**);
@@ -19,10 +19,10 @@ namespace {
 namespace py = pybind11;
 
 enum class Handover { none, stable, aoti } chosen = Handover::none;
-// The module is never unloaded, and these references live as long as it does.
+// The module is never unloaded, so these references are never released.
 PyObject* tensor_type = nullptr;
-// What torch 2.10 to 2.13 call themselves to enter compiled graphs: tensors travel as a capsule of
-// an AtenTensorHandle.
+// The functions that torch 2.10 to 2.13 use to enter compiled graphs. They convert tensors to and
+// from a capsule with an AtenTensorHandle.
 PyObject* capsule_from_tensor = nullptr;
 PyObject* tensor_from_capsule = nullptr;
 
@@ -73,7 +73,7 @@ Tensor tensor_from_python(PyObject* python) {
   if (!capsule) throw py::error_already_set();
   handle = static_cast<AtenTensorHandle>(PyCapsule_GetPointer(capsule.ptr(), nullptr));
   if (!handle) throw py::error_already_set();
-  return Tensor(handle);  // which deletes the handle; the capsule does not
+  return Tensor(handle);  // Tensor deletes the handle; the capsule does not
 }
 
 PyObject* tensor_to_python(const Tensor& tensor) {
@@ -82,7 +82,7 @@ PyObject* tensor_to_python(const Tensor& tensor) {
     STABLE_TORCH_ERROR_CODE_CHECK(torch_tensor_to_pyobject(tensor.get(), nullptr, &python));
     return static_cast<PyObject*>(python);
   }
-  // In spite of its name the function takes a reference of its own, and the handle stays ours.
+  // Despite its name, the function takes its own reference, and we still own the handle.
   const auto capsule =
       py::reinterpret_steal<py::object>(PyCapsule_New(tensor.get(), nullptr, nullptr));
   if (!capsule) throw py::error_already_set();
@@ -95,7 +95,7 @@ bool kernels_can_read(const Tensor& t) {
   static const int32_t strided = aoti_torch_layout_strided();
   int32_t layout = 0;
   STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_layout(t.get(), &layout));
-  int64_t* sizes = nullptr;  // a nested tensor has none
+  int64_t* sizes = nullptr;  // a nested tensor has no sizes
   return layout == strided && (t.is_cpu() || t.is_cuda()) &&
          aoti_torch_get_sizes(t.get(), &sizes) == TORCH_SUCCESS && (t.data_ptr() || t.numel() == 0);
 }
@@ -109,7 +109,7 @@ std::string words_of_torch() {
 
 void* current_cuda_stream(int32_t device_index) {
   using Current = AOTITorchError (*)(int32_t, void**);
-  // It lives in libtorch_cuda, which the module does not link, so that it loads under a torch
+  // It is in libtorch_cuda. The module does not link that, so that it can load under a torch
   // without CUDA.
   static const auto current = [] {
     void* library = dlopen("libtorch_cuda.so", RTLD_LAZY | RTLD_NOLOAD);

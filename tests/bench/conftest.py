@@ -3,4 +3,4 @@ import pytest
 
 @pytest.fixture(autouse=True)
 def alone(one_thread):
-    """Every test here on one thread."""
+    """Run every test of this folder on one thread."""

@@ -84,7 +84,7 @@ def test_turns_are_taken_evenly() -> None:
 
     def fast() -> None:
         turns.append("fast")
-        time.sleep(0.011)  # too long to be repeated or woken
+        time.sleep(0.011)  # too long to be repeated or warmed up
 
     interleave({"fast": fast, "slow": slow}, 0.2)
     timed = turns[4:]
@@ -97,7 +97,7 @@ def test_new_pages_are_given_before_each_timed_run() -> None:
     turns: list[str] = []
     interleave({"detcore": lambda: turns.append("run")}, 0.01, before=lambda: turns.append("new"))
     assert turns[:2] == ["run", "run"]
-    assert "new" in turns and turns.index("new") > 2  # a brief call is woken first
+    assert "new" in turns and turns.index("new") > 2  # a short call is warmed up first
 
 
 def test_a_different_result_of_the_peer_is_an_error() -> None:
@@ -122,7 +122,7 @@ def test_other_rivals_that_differ_or_fail_are_named_and_not_timed() -> None:
     def broken() -> None:
         raise RuntimeError("no such op")
 
-    # names that need no package
+    # names without a package of their own
     kept = {"torchvision": torch.arange(3), "hasty": torch.arange(2)}
     rivals = {name: gives(result) for name, result in kept.items()}
     rivals["broken"] = Contender(lambda: broken)
@@ -207,7 +207,7 @@ def test_cuda_stands_beside_the_cpu() -> None:
 
 
 def test_a_device_has_times_of_its_own_and_a_limit_by_bytes() -> None:
-    """Here the clock of the CPU stands for the device's."""
+    """Uses the CPU's clock as the device's clock."""
     inputs = (torch.zeros(1000),)
     made = case_of(gives(torch.zeros(50), 0.01), {"torchvision": gives(1, 0.05)})
     case = replace(made, inputs=lambda: inputs, same=lambda *_: True)
@@ -215,7 +215,7 @@ def test_a_device_has_times_of_its_own_and_a_limit_by_bytes() -> None:
     assert row["bytes"] == 4 * 1050
     assert row["limit_ms"] == pytest.approx(1e3 * 4200 / row["bandwidth"])
     assert row["of_limit"] == pytest.approx(row["runs"]["detcore"]["ms"] / row["limit_ms"])
-    # what a busy machine adds to a sleep may be as long as the shorter one
+    # on a busy machine a sleep may take longer by as much as the shorter sleep
     assert 1.5 < row["times"]["torchvision"] < 7 and 1.5 < row["call_times"]["torchvision"] < 7
     assert row["runs"]["detcore"].keys() == {"ms", "spread", "count", "how", "call_ms"}
     assert row["runs"]["detcore"]["how"] == "clock" and len(measured.samples["torchvision"]) >= 3
@@ -231,7 +231,7 @@ def test_a_different_result_is_timed_where_that_is_wanted() -> None:
 
 
 def test_bytes_are_those_of_the_arithmetic() -> None:
-    """`scripts/cuda_limits.py` also counts NMS's order, and as many kept as there may be."""
+    """`scripts/cuda_limits.py` also counts the order for NMS, and assumes all boxes are kept."""
     by_work = {case.work: case for case in cases()}
     compared = 0
     for work in cuda_limits.works():
@@ -242,7 +242,7 @@ def test_bytes_are_those_of_the_arithmetic() -> None:
         if "nms" in work.name:
             assert 0.5 * work.bytes < contest.bytes <= work.bytes, work.name
         else:
-            # a list of boxes is four numbers for each, RoIs are five
+            # boxes in a list have four numbers, RoIs have five
             assert contest.bytes == pytest.approx(work.bytes, rel=1e-4), work.name
         compared += 1
     assert compared >= 8
@@ -310,6 +310,6 @@ def test_every_quick_case_agrees_with_its_peer(op: str, small: Callable[[Case], 
 
 @pytest.fixture
 def small() -> Callable[[Case], bool]:
-    """Quick cases but those with matrices and maps of tens of megabytes."""
+    """Quick cases without matrices and maps of tens of megabytes."""
     large = ("4,096", "200,000", "RPN", "1,000 RoIs")
     return lambda case: case.quick and not any(word in case.work for word in large)

@@ -1,4 +1,4 @@
-"""How a device is timed, on a device that is made of a counter: calls take what they are told."""
+"""Timing of a device, with a fake device: a counter, on which calls take given times."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

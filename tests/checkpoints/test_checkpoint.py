@@ -79,7 +79,7 @@ def test_nothing_is_unpickled(tmp_path):
         load(tmp_path)
     assert not mark.exists()
     pickle.loads(pickle.dumps(Trap(mark)))
-    assert mark.exists()  # the trap works where something is unpickled
+    assert mark.exists()  # the trap works if something is unpickled
 
 
 def test_foreign_files_are_refused(tmp_path):
@@ -139,7 +139,7 @@ def test_a_failed_save_leaves_the_old_one_whole(saved, monkeypatch):
 
 
 def test_weights_and_configuration_come_with_one_rename(saved, monkeypatch, caplog):
-    # killed after the weights' rename, before the JSON's: another model with another configuration
+    # killed between the renames of weights and JSON: weights and configuration don't match
     folder, _, _info = saved
     other = classifier(5)
     names = ["a", "b", "c", "d", "e"]
@@ -170,7 +170,7 @@ def test_who_reads_the_old_file_is_not_disturbed(tmp_path):
     with path.open() as reader:
         with atomic(path) as aside:
             aside.write_text("two")
-        assert reader.read() == "one"  # a new file took the name; the old one was not written to
+        assert reader.read() == "one"  # a new file replaced the name; the old file is unchanged
     assert path.read_text() == "two"
 
 

@@ -1,4 +1,4 @@
-"""Checkpoints from anywhere: what their headers claim is checked before anything is built."""
+"""Untrusted checkpoints: their headers are checked before anything is built."""
 
 import json
 import socket

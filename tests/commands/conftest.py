@@ -7,6 +7,6 @@ from tests.helpers.threads import single_thread
 
 @pytest.fixture(autouse=True, scope="module")
 def alone() -> Iterator[None]:
-    """Every run here on one thread, those that a module's tests share too (see `one_thread`)."""
+    """Run everything here on one thread, also runs shared by a module's tests (`one_thread`)."""
     with single_thread():
         yield

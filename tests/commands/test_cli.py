@@ -14,14 +14,14 @@ def call(*arguments, code=0):
     result = CliRunner().invoke(app, [str(a) for a in arguments])
     text = re.sub(r"\x1b\[[0-9;]*m", "", result.output)
     if result.exception is not None and not isinstance(result.exception, SystemExit):
-        raise result.exception  # a traceback is never an answer
+        raise result.exception  # a command must never show a traceback
     assert result.exit_code == code, text
     return text
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """A detector trained for two steps: what it finds is noise, what it writes is not."""
+    """A detector trained for two steps: its detections are noise, but its files are valid."""
     out = tmp_path_factory.mktemp("run")
     text = call(
         "train",
@@ -123,7 +123,7 @@ def test_predict_in_tiles(tmp_path):
     from detcore.inference.tiles import predict_tiled
     from detcore.models import create
 
-    # without a threshold noise has plenty of objects
+    # without a threshold, noise has many objects
     net = create("yolo", 3, backbone="test_resnet", image_size=64, score_threshold=0.0).eval()
     run = tmp_path / "run.safetensors"
     checkpoint.save(run, net, checkpoint.CheckpointInfo(net.config, ["a", "b"]))
@@ -136,7 +136,7 @@ def test_predict_in_tiles(tmp_path):
     assert Image.open(out).size == (1200, 480)
     image = read_image(photo)
     found = predict_tiled(net, image, tile=50, overlap=0.3)
-    assert len(found["boxes"]) > 100  # more than one picture gives
+    assert len(found["boxes"]) > 100  # more than from one picture
     answer = {"file": str(photo), **to_json(found, ["a", "b"], image)}
     assert json.loads((tmp_path / "p.json").read_text()) == [answer]
 
@@ -192,7 +192,7 @@ def test_what_a_classifier_names(run, tmp_path):
     one, many = saved(), saved(multilabel=True, score_threshold=[0.0, 1.0, 0.0])
     assert [named(one), named(one, "--top-k", 2), named(saved(top_k=3))] == [1, 2, 3]
     assert [named(many), named(saved(multilabel=True, score_threshold=1.0))] == [2, 0]
-    # of several labels --score takes the place of the model's own thresholds
+    # with several labels, --score replaces the model's own thresholds
     assert [named(many, "--score", 0), named(many, "--score", 1)] == [3, 0]
     assert "--score is for detectors and classifiers of" in named(one, "--score", 0.9, code=2)
     assert "top_k must be in 1..3, got 4" in named(one, "--top-k", 4, code=2)

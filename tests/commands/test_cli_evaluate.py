@@ -10,7 +10,7 @@ from tests.commands.test_cli_data import TINY, coco
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """An untrained detector that finds plenty."""
+    """An untrained detector that finds many objects."""
     net = create("yolo", 11, backbone="test_resnet", image_size=64, score_threshold=0.0).eval()
     path = tmp_path_factory.mktemp("run") / "run.safetensors"
     info = checkpoint.CheckpointInfo(

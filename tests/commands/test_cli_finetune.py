@@ -32,7 +32,7 @@ def test_a_published_model_goes_on_with_the_datas_classes(resnet18, tmp_path):
     given = torch.load(resnet18, weights_only=True)
     assert torch.equal(net.backbone.body.conv1.weight, given["conv1.weight"])
     assert net.head.logits.weight.shape == (10, 512)
-    # to go on, the run's own files are enough
+    # to resume, the run's own files are enough
     call("train", *SHORT, *arguments, "--out", out, "--overwrite")
     text = (out / "config.yaml").read_text()
     assert str(resnet18) in text
@@ -53,13 +53,13 @@ def test_a_run_begins_with_an_earlier_ones_weights(tmp_path):
     begin = [*SHORT, *still, "--data", f"yolo:{data}", "--weights", tmp_path / "old"]
     call("train", *begin, "--option", "score_threshold=0.2", "--out", tmp_path / "new")
     new, info = checkpoint.load(tmp_path / "new")
-    # as the old one, but for what was asked for and what names classes
+    # like the old model, except for given options and the classes
     assert info.model["neck_channels"] == 16 and info.model["score_threshold"] == 0.2
     mine, theirs = new.state_dict(), old.state_dict()
     fresh = {k for k in mine if mine[k].shape != theirs[k].shape}
     assert fresh and all("class" in k for k in fresh), fresh
     assert all(torch.equal(mine[k], theirs[k]) for k in mine.keys() - fresh)
-    # of as many classes: all of it
+    # with the same number of classes, all weights are used
     call("train", *SHORT, *still, "--weights", tmp_path / "old", "--out", tmp_path / "same")
     same, _ = checkpoint.load(tmp_path / "same")
     assert all(torch.equal(v, theirs[k]) for k, v in same.state_dict().items())

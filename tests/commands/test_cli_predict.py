@@ -11,7 +11,7 @@ from tests.helpers.films import INFO, Finder, fake_opencv, scene
 
 @pytest.fixture
 def finder(monkeypatch):
-    """A model that finds what is red and blue, whatever checkpoint is asked for."""
+    """A model that finds red and blue objects, used for any checkpoint."""
     net = Finder()
     monkeypatch.setattr(load_model, "open_model", lambda *a, **k: (net.eval(), INFO))
     return net
@@ -79,7 +79,7 @@ def test_a_data_sets_own_ids_go_into_coco(finder, photos, tmp_path):
     answers = tmp_path / "a.json"
     call("predict", "--checkpoint", "x", *data, "--json", answers)
     assert [a["image_id"] for a in json.loads(answers.read_text())] == [10, 11]
-    # and what comes out can be scored
+    # and the result can be evaluated
     text = call("eval", "--results", tmp_path / "d.json", "--data", photos / "truth.json")
     assert "2 nothing there" in text
 
@@ -132,11 +132,11 @@ def test_no_input_is_overwritten(finder, photos, tmp_path, monkeypatch):
         assert "would overwrite the input" in text and words in text
     assert finder.calls == []
     assert {p: p.read_bytes() for p in photos.iterdir()} == scene_of
-    # its own folder is no fault where no name is one of the pictures'
+    # the input folder as output is allowed if no file would be overwritten
     Image.fromarray(scene()).save(photos / "sub.jpg")
     call("predict", photos / "sub.jpg", "--out", photos, "--checkpoint", "x")
     assert (photos / "sub.png").is_file()
-    # nor are labels, or what another option writes
+    # labels and outputs of other options must not be overwritten either
     labels = photos / "0.txt"
     labels.write_text("0 0.5 0.5 1 1")
     yolo = ["--format", "yolo", "--save", photos]
@@ -188,7 +188,7 @@ def test_options_of_tiles_need_tiles(finder, photos):
 
 
 def test_a_folders_coco_is_scored_by_names(finder, photos, tmp_path):
-    # the truth in another order than the folder's, its classes too
+    # the ground truth has another order of pictures and classes than the folder
     names = ["2.png", "0.png", "1.png"]
     images = [{"id": k, "file_name": n, "width": 64, "height": 48} for k, n in enumerate(names, 1)]
     boxes = {"red": [4, 12, 12], "blue": [40, 20, 12, 12]}

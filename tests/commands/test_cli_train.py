@@ -1,4 +1,4 @@
-"""detcore train from a file of settings, and going on with a run."""
+"""detcore train with a settings file, and resuming a run."""
 
 import csv
 import json
@@ -39,7 +39,7 @@ def test_a_runs_settings_are_saved_and_start_another(tmp_path):
     assert losses(a) == losses(b)
     assert (a / "config.yaml").read_text() == (b / "config.yaml").read_text()
     call("train", "--config", a / "config.yaml", "--out", c, "--lr", "1e-4", "--steps", 1)
-    assert losses(c) == [("1", losses(a)[0][1], "1e-06")]  # the same start, another rate
+    assert losses(c) == [("1", losses(a)[0][1], "1e-06")]  # the same first loss, another rate
 
 
 def test_a_file_of_ones_own(tmp_path):
@@ -139,10 +139,10 @@ def test_a_resumed_run_fetches_no_weights(tmp_path, monkeypatch):
 
     monkeypatch.setattr(models, "create", create)
     call("train", "--resume", tmp_path)
-    for saved in tmp_path.glob("*.safetensors"):  # as if killed before anything was saved
+    for saved in tmp_path.glob("*.safetensors"):  # as if it was killed before the first save
         saved.unlink()
     call("train", "--resume", tmp_path)
-    # a saved model is planned without memory, and built
+    # a saved model is first checked without memory, then built
     assert asked == [False, False, True]
 
 
@@ -160,7 +160,7 @@ def test_a_run_that_ended_before_its_first_step_leaves_the_folder_free(tmp_path)
     said = call("train", "--precision", "fp16", *arguments, code=2)
     assert "precision fp16 needs a GPU" in said
     assert not list(tmp_path.iterdir())
-    (tmp_path / "config.yaml").write_text("steps: 1\n")  # of a run killed as it began
+    (tmp_path / "config.yaml").write_text("steps: 1\n")  # of a run that was killed at the start
     assert "done: 1 steps" in call("train", *arguments)
 
 

@@ -1,4 +1,4 @@
-"""The first hour of a new user: folders train and test, a run, and what is asked of it then."""
+"""The first hour of a new user: folders train and test, a run, and the commands after it."""
 
 import json
 
@@ -17,7 +17,7 @@ TRAIN, TEST = [f"a{k}" for k in range(20)], [f"t{k}" for k in range(6)]
 
 @pytest.fixture(scope="module", autouse=True)
 def wide_console():
-    """A narrow one wraps what stands beside a long path of pytest's."""
+    """A narrow console would wrap text after pytest's long paths."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(printing.console, "_width", 400)
         yield

@@ -1,4 +1,4 @@
-"""Every option of every command with nonsense: a sentence and a status, never a traceback."""
+"""Nonsense for every option of every command gives a message and a status, never a traceback."""
 
 import re
 from typing import get_args, get_type_hints
@@ -31,7 +31,7 @@ CALLBACKS = {
 
 
 def options():
-    """Of every command each option that takes a value: command, option, whether of numbers."""
+    """Each option with a value, of every command: command, option, whether it is a number."""
     for name, callback in CALLBACKS.items():
         command = typer.main.get_command(app)
         for part in name.split():

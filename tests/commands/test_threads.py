@@ -1,4 +1,4 @@
-"""--threads: a number, or as many as processors are idle."""
+"""--threads: a number, or the number of idle processors."""
 
 import pytest
 import torch
@@ -53,7 +53,7 @@ def test_work_that_gets_much_slower_is_told_of_once(caplog):
 @pytest.mark.parametrize(
     "batches",
     [
-        [(8, 30.0, 1), (8, 0.5, 100)],  # a slow first batch is no measure
+        [(8, 30.0, 1), (8, 0.5, 100)],  # a slow first batch is ignored
         [(8, 0.5, 20), (8, 1.0, 100)],  # half as fast
         [(8, 0.5, 20), (8, 9.0, 1), (8, 0.5, 20)],  # one slow batch
         [(8, 4.0, 100)],

@@ -1,4 +1,4 @@
-"""Names of classes, folders and files are printed and written as they are, whatever is in them."""
+"""Names of classes, folders and files with any characters are printed and written unchanged."""
 
 import csv
 import io

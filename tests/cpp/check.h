@@ -1,4 +1,4 @@
-// CHECK(condition): says what failed and where, and makes the test's exit code 1.
+// CHECK(condition): on failure, prints the condition and its position, and sets the exit code to 1.
 #pragma once
 
 #include <cstdio>

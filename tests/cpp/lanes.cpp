@@ -1,5 +1,5 @@
-// The lanes of one instruction set (SSE2, AVX2, AVX-512, NEON): arithmetic by lanes gives what the
-// same arithmetic gives number by number. Compiled once per instruction set, as kernels are.
+// The lanes of one instruction set (SSE2, AVX2, AVX-512, NEON): vector arithmetic must give the
+// same results as scalar arithmetic. Compiled once per instruction set, like the kernels.
 #include <cmath>
 #include <cstdio>
 #include <cstring>
@@ -11,9 +11,9 @@ using namespace detcore;
 
 namespace {
 
-constexpr int kSkipped = 77;  // ctest's word for: this machine can't run it
+constexpr int kSkipped = 77;  // ctest's exit code for a skipped test: this machine can't run it
 
-// Units in the last place between what lanes gave and the exact result.
+// The distance between a result and the exact result, in units in the last place.
 template <class T>
 double units_off(T got, long double exact) {
   const T near = T(exact);
@@ -72,7 +72,7 @@ void sums_and_verdicts() {
   CHECK(memcmp(out, y, sizeof y) == 0);
 }
 
-// Every number of 16 bits, through float and back, by lanes and alone.
+// Converts every 16-bit number to float and back, as vectors and as scalars.
 template <class Half>
 void halves_return() {
   constexpr int width = Lanes<float>::width;

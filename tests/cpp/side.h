@@ -1,5 +1,4 @@
-// Memory of the host or of the device, and calls of an entry that runs there, for
-// test_launchers.cpp.
+// Host or device memory, and calls of the entry for it, for test_launchers.cpp.
 #pragma once
 
 #include <cmath>
@@ -36,13 +35,13 @@ namespace {
 
 constexpr int kAnyDirection = 4;  // cudaMemcpyDefault
 
-// Device memory that an entry is to fill is left unwritten, for a tool that sees reads of such.
+// If true, output memory on the device is not initialized, so that a tool can find reads of it.
 bool bare = false;
 
-// Which of a case's two entries is called, and where its memory lies.
+// Which of a case's two entries is called, and where its memory is.
 struct Side {
-  bool cuda;       // else the CPU entry
-  bool on_device;  // else in the host's memory: for a launcher that can't get as far as reading it
+  bool cuda;       // false: the CPU entry
+  bool on_device;  // false: host memory, for a launcher that fails before it reads it
   Stream stream;
   Status status;
   std::vector<double> results;
@@ -71,7 +70,7 @@ struct Side {
   const T* put(const std::vector<T>& values) {
     return static_cast<const T*>(bytes(values.size() * sizeof(T), values.data()));
   }
-  // Filled with what no result is.
+  // Allocates output memory, filled with a value that is never a result.
   template <class T = char>
   T* room(int64_t count) {
     if (bare && on_device) return static_cast<T*>(bytes(size_t(count) * sizeof(T), nullptr));
@@ -83,7 +82,7 @@ struct Side {
            const P& p) {
     status = cuda ? launcher(p, stream) : cpu(p, Executor{});
   }
-  // Appends what was written, if the entry succeeded.
+  // Appends the written values to the results, if the entry succeeded.
   template <class T>
   void take(const T* from, int64_t count) {
     if (!status || (cuda && !on_device)) return;
@@ -94,13 +93,13 @@ struct Side {
       memcpy(values.data(), from, count * sizeof(T));
     results.insert(results.end(), values.begin(), values.end());
   }
-  // The same of a count, which is then known.
+  // Does the same for a count, and returns it.
   int64_t take_count(const int64_t* from, int64_t most) {
     const size_t before = results.size();
     take(from, 1);
     if (results.size() == before) return 0;
     const double count = results.back();
-    CHECK(count >= 0 && count <= double(most));  // written at all
+    CHECK(count >= 0 && count <= double(most));  // it was written
     return count >= 0 && count <= double(most) ? int64_t(count) : 0;
   }
 };

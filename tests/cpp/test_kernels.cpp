@@ -1,4 +1,4 @@
-// The kernel library by itself: no torch, no Python, the host's own threads.
+// The kernel library alone: no torch, no Python, and threads of the host program.
 #include <cmath>
 #include <cstdint>
 #include <cstring>
@@ -28,7 +28,7 @@ std::vector<float> random_boxes(int64_t n, unsigned seed) {
   return boxes;
 }
 
-// Three threads of the host program's own.
+// An executor with three threads of the host program.
 Executor three_threads() {
   return {[](int64_t count, int64_t grain, Executor::Body body, void* context) {
     const int64_t share = std::max(grain, (count + 2) / 3);
@@ -77,7 +77,7 @@ void nms_in_a_workspace_of_the_caller() {
   NmsParams p{};
   p.boxes = boxes.data(), p.scores = scores.data(), p.n = n, p.iou_threshold = 0.4;
   p.keep = keep.data(), p.count = &count;
-  // the workspace is exactly what was asked for: a guard behind it must survive
+  // the workspace has exactly the requested size, and the guard after it must not change
   const size_t bytes = nms_workspace_cpu(p);
   std::vector<char> workspace(bytes + 128, 0x5a);
   p.workspace = workspace.data() + (64 - reinterpret_cast<uintptr_t>(workspace.data()) % 64) % 64;
@@ -91,14 +91,14 @@ void nms_in_a_workspace_of_the_caller() {
   }
 }
 
-// Class by class, two images share a workspace of exactly the bytes asked for; any threads agree.
+// Two images share a workspace of exactly the requested size. Results don't depend on the threads.
 void multiclass_nms_in_a_workspace_of_the_caller() {
   const int64_t batch = 2, n = 400, classes = 7, most = 20;
   const auto boxes = random_boxes(batch * n, 4);
   std::vector<float> scores(batch * n * classes), out_boxes[2], out_scores[2];
   for (size_t i = 0; i < scores.size(); ++i) scores[i] = float((i * 7919) % 1009) / 1009;
   std::vector<int64_t> labels(batch * most), counts(batch);
-  // at a threshold of 0 so few survive that the image's best candidates are not enough
+  // with a threshold of 0 few boxes survive, so the image's best candidates are not enough
   for (double threshold : {0.0, 0.5}) {
     for (int run = 0; run < 2; ++run) {
       out_boxes[run].assign(batch * most * 4, -1), out_scores[run].assign(batch * most, -1);
@@ -141,7 +141,7 @@ void roi_align_of_a_constant_is_the_constant() {
 }
 
 #if defined(DETCORE_WITH_CUDA)
-// A launch on a machine without a GPU ends in the driver's words, not in silence.
+// A launch on a machine without a GPU fails with the driver's message.
 void cuda_says_why_it_cannot() {
   const Status status = cuda_status();
   if (status) return;

@@ -1,6 +1,7 @@
-// Every launcher, called as a plain C++ program calls it: raw device pointers, sizes, a stream, and
-// none of CUDA's headers. On a GPU (or the stand-in for one) it gives what the CPU kernel gives;
-// without one it ends in the driver's words, and what asks for nothing succeeds.
+// Calls every launcher like a plain C++ program: with raw device pointers, sizes, a stream, and
+// without CUDA's headers. On a GPU (or the simulator) the results must equal those of the CPU
+// kernel. Without a GPU the launcher must fail with the driver's message, and succeed for empty
+// inputs.
 #include <algorithm>
 #include <cmath>
 #include <cstring>
@@ -248,7 +249,7 @@ void roi_align(Side& s, int64_t n) {
 
 void roi_align_backward(Side& s, int64_t n) {
   for (bool channels_last : {false, true}) {
-    const int64_t images = n ? kImages : 0;  // maps without ROIs have a gradient too: zeros
+    const int64_t images = n ? kImages : 0;  // without ROIs, the gradient of the maps is zeros
     RoiAlignBackwardParams p{};
     p.forward = roi_params(s, n, channels_last, images);
     p.grad_out = s.put(floats(n * kChannels * 6, 3));
@@ -265,8 +266,8 @@ void roi_align_backward(Side& s, int64_t n) {
 struct Case {
   const char* name;
   void (*run)(Side&, int64_t n);
-  double tolerance;    // of the CPU's number, and absolutely; 0: the same bits
-  bool writes_always;  // a count, also where n is 0
+  double tolerance;    // relative and absolute, to the CPU's result; 0: the same bits
+  bool writes_always;  // writes a count even if n is 0
 };
 
 #define CASE(name, ...) {#name, name, __VA_ARGS__}
@@ -333,7 +334,7 @@ void launchers_say_why_they_cannot(const char* drivers_words) {
 
 }  // namespace
 
-// bare: one stream, and device memory that launchers fill is not written before.
+// bare: uses one stream, and does not initialize output memory on the device.
 int main(int count, char** arguments) {
   bare = count > 1 && std::strcmp(arguments[1], "bare") == 0;
   CHECK(std::strlen(cuda_targets()) > 2);

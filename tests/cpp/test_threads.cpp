@@ -1,4 +1,4 @@
-// The threads of CPU kernels: each index once, whoever calls, and whatever else runs.
+// The threads of CPU kernels: each index is processed once, for any caller and any other load.
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -20,7 +20,7 @@ struct Seen {
   std::atomic<bool> short_range{false};
 };
 
-// Whether each index was met once, and every range but the last was at least a grain long.
+// True if each index was processed once, and every range except the last was at least a grain long.
 bool covers(int threads, int64_t count, int64_t grain) {
   Seen seen{std::vector<int>(size_t(count), 0), grain};
   detcore::run_on_threads(
@@ -64,8 +64,8 @@ void test_call_from_inside() {
   CHECK(right == 12);
 }
 
-// The caller does all the work itself while no other thread gets to run: it waits for none that has
-// not begun. Here the only helper is kept inside another call's range.
+// The caller does all the work itself while no other thread can run: it does not wait for threads
+// that have not begun. Here the only helper is blocked in a range of another call.
 void test_caller_waits_for_no_one_else() {
   struct Gate {
     std::atomic<int> inside{0};
@@ -81,7 +81,7 @@ void test_caller_waits_for_no_one_else() {
         },
         &gate);
   });
-  while (gate.inside < 2) std::this_thread::yield();  // its caller, and the helper
+  while (gate.inside < 2) std::this_thread::yield();  // the other call's caller and the helper
   CHECK(covers(2, 1000, 1));
   gate.open = true;
   holder.join();
@@ -92,7 +92,7 @@ void test_child_process() {
     std::puts("not tested: a child's threads, which qemu's user mode cannot start");
     return;
   }
-  CHECK(covers(3, 1000, 1));  // the threads are there, and the child will not have them
+  CHECK(covers(3, 1000, 1));  // starts the threads, which the child does not have
   const pid_t child = fork();
   if (child == 0) _exit(covers(3, 1000, 1) && covers(2, 500, 7) ? 0 : 1);
   int status = 1;

@@ -1,4 +1,4 @@
-"""Folders and files as people have them, each read as they meant it."""
+"""Folders and files as people have them, each read as its owner meant it."""
 
 import json
 import os
@@ -34,7 +34,7 @@ def test_captions_beside_instances(tmp_path):
     file = tmp_path / "annotations" / "captions_val2017.json"
     file.write_text(json.dumps(captions))
     with file.open("ab") as stream:
-        stream.truncate(20 << 20)  # beyond what is parsed to find out
+        stream.truncate(20 << 20)  # larger than the files that are parsed to detect their form
     assert load(tmp_path, "val").file.name == "instances_val2017.json"
     keypoints = tmp_path / "annotations" / "a_person_keypoints_val2017.json"
     keypoints.write_text(json.dumps(document()))
@@ -53,7 +53,7 @@ def test_hidden_and_system_entries_are_no_data(tmp_path):
 
 @pytest.mark.parametrize("form", ["voc", "yolo", "kitti", "csv"])
 def test_hidden_annotations_are_none(tmp_path, form):
-    """macOS leaves ._NAME beside each file that it copies to a foreign disk."""
+    """macOS writes a ._NAME for each file that it copies to a foreign disk."""
     if form == "voc":
         annotate(tmp_path, "a", [("dog", (1, 2, 9, 8))])
         hidden = tmp_path / "Annotations" / "._a.xml"
@@ -173,7 +173,7 @@ def test_class_names_are_as_written(tmp_path):
 
 
 def _exif(tag, kind, value):
-    """A JPEG's APP1 of one EXIF entry of any type."""
+    """A JPEG's APP1 segment with one EXIF entry of any type."""
     entry = struct.pack(">HHI4s", tag, kind, 4, value)
     body = b"Exif\0\0MM\0*\0\0\0\x08" + struct.pack(">H", 1) + entry + b"\0\0\0\0"
     return b"\xff\xe1" + struct.pack(">H", len(body) + 2) + body
@@ -184,7 +184,7 @@ def _exif(tag, kind, value):
 def test_exif_of_a_wrong_type_costs_no_picture(tmp_path, tag, kind):
     file = paint(tmp_path / "a.jpg")
     content = file.read_bytes()
-    length = struct.unpack(">H", content[4:6])[0]  # of JFIF's APP0, which has a resolution too
+    length = struct.unpack(">H", content[4:6])[0]  # of JFIF's APP0, which also has a resolution
     file.write_bytes(content[:2] + _exif(tag, kind, b"abc\0") + content[4 + length :])
     assert image_size(file) == SIZE
     assert read_image(file).shape == (3, 8, 12)

@@ -50,7 +50,7 @@ def test_a_folder_a_split_as_roboflow_leaves_it(tmp_path):
     write(tmp_path / "train", name="_annotations.csv")
     write(tmp_path / "valid", HEADER + "b.jpg,40,30,owl,4,4,9,9\n", "_annotations.csv")
     data = load(tmp_path, "val")
-    assert data.classes == ["cat", "dog", "owl"]  # of all splits
+    assert data.classes == ["cat", "dog", "owl"]  # from all splits
     assert data[0][1]["labels"].tolist() == [3]
     assert len(load(tmp_path)) == 3
     assert [r.image_id for r in load(tmp_path, "all").records] == [1, 2, 3, 4]

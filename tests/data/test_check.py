@@ -1,4 +1,4 @@
-"""`detcore data check` on folders of deliberate faults."""
+"""`detcore data check` on folders with planted faults."""
 
 import json
 import re
@@ -27,7 +27,7 @@ def annotation(number, image, bbox, category=1):
 
 @pytest.fixture
 def faulty(tmp_path):
-    """A COCO set with one of each fault, beside a sound val split."""
+    """A COCO set with one fault of each kind, and a val split without faults."""
     root = tmp_path / "set"
     names = ["good", "missing", "zero", "cut", "text", "odd", "huge", "good2"]
     images = [
@@ -109,7 +109,7 @@ def test_every_fault_is_found_and_named(faulty):
 
 def test_figures(faulty):
     found = check(str(faulty), "train")
-    # missing.jpg is no item; the boxes with faults that can't be used are no objects
+    # missing.jpg is not an image, and unusable boxes are not objects
     assert found["splits"] == {"train": {"images": 7, "objects": 8, "crowds": 0}}
     assert found["classes"] == [
         {"name": "cat", "images": 5, "objects": 7},
@@ -166,7 +166,7 @@ def test_a_folder_with_nothing_in_it(tmp_path):
 
 
 def whole_set(root, **changes):
-    """A COCO file of two sound pictures with two boxes each."""
+    """A COCO file of two pictures without faults, with two boxes each."""
     for name in "ab":
         picture(root / "images" / f"{name}.jpg")
     images = [
@@ -187,7 +187,7 @@ def test_faults_of_one_kind_in_one_file_are_counted_each(tmp_path):
     images.append({**document["images"][0], "id": 5})
     whole_set(tmp_path, images=images, annotations=document["annotations"] + boxes)
     kinds = of_kind(check(str(tmp_path / "set.json")))
-    # two images without a name, whose annotations are no faults of their own, and three boxes
+    # two images without a name (their annotations are not counted), and three boxes
     assert kinds["malformed entry"]["count"] == 5
     assert "entry 2 of 'images' has no 'file_name'" in kinds["malformed entry"]["examples"][1]
     assert [f["kind"] for f in kinds.values() if f["error"]] == ["malformed entry"]

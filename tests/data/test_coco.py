@@ -185,7 +185,7 @@ for row in MASK[5:9]:
 
 
 def run_lengths(mask):
-    """COCO's uncompressed form: lengths of runs down the columns, from zeros."""
+    """COCO's uncompressed RLE: run lengths along columns, beginning with zeros."""
     flat = [row[x] for x in range(40) for row in mask]
     counts, value = [0], 0
     for pixel in flat:
@@ -260,7 +260,7 @@ def test_two_categories_of_one_name_or_id(tmp_path):
     content["categories"][0]["name"] = "car"
     with pytest.raises(DataError, match=r"val2017.json: categories 18 and 3 have the same name"):
         Coco(write(tmp_path, content))
-    # Roboflow's name of the group of classes, which no object has
+    # Roboflow adds the name of the project as a class, which no object has
     content = document()
     content["categories"].append({"id": 0, "name": "dog", "supercategory": "none"})
     assert Coco(write(tmp_path, content)).classes == ["dog", "car", "dog", "brush"]

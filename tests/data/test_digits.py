@@ -13,7 +13,7 @@ def test_an_item_is_a_function_of_seed_split_and_index():
     wanted = Digits("train", length=9, seed=3)[7]
     again = Digits("train", length=500, seed=3)
     assert not same(wanted, again[8])
-    assert same(wanted, again[7])  # though another item came first
+    assert same(wanted, again[7])  # even after another item
     assert not same(wanted, Digits("train", length=9, seed=4)[7])
     assert not same(wanted, Digits("val", length=9, seed=3)[7])
 
@@ -25,7 +25,7 @@ def test_no_source_digit_and_no_writer_is_in_both_splits():
         drawn[split] = {s for i in range(300) for s in data.source_digits(i)}
         assert len(drawn[split]) > 200
     assert not drawn["train"] & drawn["val"]
-    # the digits come writer by writer, so one border between them parts the writers too
+    # the digits are sorted by writer, so one border between them also separates writers
     assert max(drawn["train"]) < min(drawn["val"])
 
 
@@ -34,7 +34,7 @@ def test_the_splits_part_where_a_writer_begins():
 
     first = Digits("val").sources[0]
     assert first == len(Digits("train").sources)
-    # a writer begins by writing 0 to 9 twice over
+    # a writer begins with 0 to 9, twice
     assert load_digits().target[first : first + 20].tolist() == [*range(10)] * 2
 
 
@@ -50,7 +50,7 @@ def test_labels_are_the_source_digits():
 
 
 def test_boxes_hold_the_ink_tightly(monkeypatch):
-    # On a flat ground without noise every pixel that differs from it is ink
+    # on a flat background without noise, every different pixel is ink
     import detcore.data.readers.digits as module
 
     monkeypatch.setattr(
@@ -62,7 +62,7 @@ def test_boxes_hold_the_ink_tightly(monkeypatch):
         (x0, y0, x1, y1) = target["boxes"][0].int().tolist()
         assert 0 <= x0 < x1 <= 96
         assert 0 <= y0 < y1 <= 96
-        # noise has a standard deviation of at most 0.04, ink at least 0.3 * 0.35 from the ground
+        # noise has a standard deviation of up to 0.04; ink differs by at least 0.3 * 0.35
         far = (image.float().mean(0) / 255 - 0.5).abs()
         inside = far[y0:y1, x0:x1]
         outside = far.clone()

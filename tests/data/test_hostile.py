@@ -1,4 +1,4 @@
-"""Hostile and broken files: one sentence, soon, and nothing is reached."""
+"""Hostile and broken files give one message, soon, and reach nothing outside the data set."""
 
 import json
 import os

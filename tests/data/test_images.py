@@ -10,11 +10,11 @@ from detcore.data.images import image_size
 
 @pytest.fixture
 def sideways(tmp_path):
-    """4 wide and 2 high as stored; EXIF says turn it, so it is seen 2 wide and 4 high."""
+    """Stored 4 wide and 2 high; with its EXIF rotation it is 2 wide and 4 high."""
     picture = Image.new("RGB", (4, 2), (0, 0, 0))
     picture.putpixel((0, 0), (255, 0, 0))
     exif = picture.getexif()
-    exif[0x0112] = 6  # turn clockwise: the stored top left is seen at the top right
+    exif[0x0112] = 6  # rotate clockwise: the stored top left is shown at the top right
     picture.save(tmp_path / "a.png", exif=exif)
     return tmp_path / "a.png"
 
@@ -29,15 +29,15 @@ def test_exif_orientation_is_respected(sideways):
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_all_eight_orientations(tmp_path, orientation):
-    """Each against the turn that the EXIF standard names for it."""
-    seen = np.arange(6, dtype=np.uint8).reshape(2, 3) * 40  # as a viewer is to show it
+    """Compare each orientation with the rotation that the EXIF standard defines."""
+    seen = np.arange(6, dtype=np.uint8).reshape(2, 3) * 40  # as a viewer shows it
     stored = {
         1: lambda a: a,
         2: np.fliplr,
         3: lambda a: np.rot90(a, 2),
         4: np.flipud,
         5: np.transpose,
-        6: lambda a: np.rot90(a, 1),  # shown after a clockwise turn
+        6: lambda a: np.rot90(a, 1),  # rotated clockwise to be shown
         7: lambda a: np.rot90(a, 2).T,
         8: lambda a: np.rot90(a, -1),
     }[orientation](seen)

@@ -5,7 +5,7 @@ from detcore.data import DataError, Kitti, load
 from detcore.data.faults import Faults, Kind, NoSplit
 from detcore.data.readers.kitti import CLASSES
 
-# training/label_2 as KITTI has it: 15 columns, DontCare with -1 and -10 for what is unknown
+# as in KITTI's training/label_2: 15 columns, with -1 and -10 for DontCare's unknown values
 LABELS = """Car 0.00 0 1.85 387.63 181.54 423.81 203.12 1.67 1.87 3.69 -16.53 2.39 58.49 1.57
 Cyclist 0.00 3 -1.65 676.60 163.95 688.98 193.93 1.86 0.60 2.02 4.59 1.32 45.84 -1.55
 DontCare -1 -1 -10 503.89 169.71 590.61 190.13 -1 -1 -1 -1000 -1000 -1000 -10

@@ -42,7 +42,7 @@ def draws(loader, batches):
 
 def test_what_a_position_holds_hangs_on_seed_and_position_alone():
     whole = draws(training_loader(Numbers(), Stream(6, seed=5)), 4)
-    assert len(set(whole)) == 24  # the same item is drawn differently the next time
+    assert len(set(whole)) == 24  # the same item is augmented differently each time
     assert draws(training_loader(Numbers(), Stream(3, seed=5)), 8) == whole
     assert draws(training_loader(Numbers(), Stream(6, seed=5, workers=1)), 4) == whole
     assert draws(training_loader(Numbers(), Stream(6, seed=5, start=12)), 2) == whole[12:]
@@ -83,7 +83,7 @@ def test_evaluation_takes_each_once_in_order():
 
 
 class Shapes(DetectionDataset):
-    """Pictures of three shapes, in turn."""
+    """Pictures of three alternating sizes."""
 
     def __init__(self, length=29):
         super().__init__(["a"])
@@ -110,12 +110,12 @@ def test_batches_of_like_aspect_ratio():
     stream = Stream(4, seed=3, group_aspect=True)
     batches = [t for _, t in islice(training_loader(Shapes(), stream), 40)]
     kinds = [len({t["image_id"] % 3 for t in targets}) for targets in batches]
-    # of about seven batches a round, those of the leftovers and the one across the border may mix
+    # of about seven batches per epoch, those of remainders and at the border may mix sizes
     assert kinds.count(1) > 0.55 * len(kinds)
     plain = [t for _, t in islice(training_loader(Shapes(), Stream(4, seed=3)), 40)]
     assert sum(len({t["image_id"] % 3 for t in ts}) == 1 for ts in plain) < 0.2 * len(kinds)
     seen = [t["image_id"] for targets in batches for t in targets]
-    for turn in range(5):  # though grouped, each comes once a round
+    for turn in range(5):  # also when grouped, each comes once per epoch
         assert sorted(seen[29 * turn : 29 * turn + 29]) == list(range(29))
     assert seen[:29] != seen[29:58]
 
@@ -143,7 +143,7 @@ def test_groups_are_thirds_of_an_octave():
 
 
 class Holed(Numbers):
-    """Some of its pictures are damaged."""
+    """A set with some damaged pictures."""
 
     def __init__(self, holes, length=10):
         self.holes, self.length = holes, length
@@ -165,12 +165,12 @@ def test_damaged_pictures_are_counted_named_and_skipped(caplog, workers):
     assert len(whole) == 20
     assert {i for i, _ in whole} <= set(range(10)) - {3, 7}
     assert sorted(loader.damage.found) == [3, 7]
-    assert [r.levelname for r in caplog.records] == ["WARNING"]  # the first alone, at once
+    assert [r.levelname for r in caplog.records] == ["WARNING"]  # only the first, at once
     loader.damage.report()
     text = caplog.records[-1].getMessage()
     assert text.startswith("2 of 10 pictures are damaged, others took their place: ")
     assert "3.jpg" in text and "7.jpg" in text
-    # who takes the place hangs on seed and position alone, and the others are as they were
+    # the replacement depends only on seed and position, and all other items stay the same
     assert draws(training_loader(Holed({3, 7}), Stream(20, seed=1, max_damaged=0.2)), 1) == whole
     sound = draws(training_loader(Numbers(), Stream(5, seed=1)), 4)
     assert [a for a, b in zip(whole, sound, strict=True) if b[0] not in (3, 7)] == [

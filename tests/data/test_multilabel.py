@@ -56,7 +56,7 @@ def test_a_column_of_splits(folder):
     assert len(load(folder / "a.csv")) == 2
     val = load(folder / "a.csv", "val")
     assert [p.name for p in (val.path(0),)] == ["b.jpg"]
-    assert val.classes == ["cat", "dog"]  # of all splits
+    assert val.classes == ["cat", "dog"]  # from all splits
     with pytest.raises(NoSplit, match=r"split 'test' \(there are train, val\)"):
         load(folder / "a.csv", "test")
 

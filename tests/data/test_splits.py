@@ -1,4 +1,4 @@
-"""Which part of a data set is meant: one rule, whatever the reader."""
+"""The selection of a split: one rule for all readers."""
 
 from pathlib import Path
 
@@ -43,11 +43,11 @@ def test_without_a_part_for_validation_a_share_of_training_is(name, caplog):
     assert f"set: no pictures set apart for validation; val is {len(val)} of 100" in caplog.text
     assert taken(own, "test") == ["t.jpg"]
     assert len(taken(own, "val", val_share=0.5)) > 35
-    if name == "train":  # of a part of its own nothing is taken unasked
+    if name == "train":  # a split of its own is not divided by default
         assert taken(own, "train") == NAMES
         with pytest.raises(NoSplit):
             taken(own, "val")
-    # data that is for evaluation alone, and training whose validation data is elsewhere
+    # data only for evaluation, and training with other validation data
     assert taken(own, "train", val_share=0) == NAMES
     with pytest.raises(NoSplit, match=r"no split 'val' .*--split"):
         taken(own, "val", val_share=1)

@@ -1,4 +1,4 @@
-"""Sets of known names, in files of the published form that the tests write themselves."""
+"""Data sets of torchvision, in files of the published form that the tests write."""
 
 import hashlib
 import pickle
@@ -16,7 +16,7 @@ NAMES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse"
 
 
 def write_cifar(root, monkeypatch, each=3):
-    """Batches as published: rows of 3072 bytes, red plane first; checksums are those of ours."""
+    """Batches in the published form: rows of 3072 bytes, red plane first; our own checksums."""
     folder = root / "cifar-10-batches-py"
     folder.mkdir(parents=True)
     rng = np.random.default_rng(0)

@@ -5,7 +5,7 @@ from detcore.data.loading.transforms import Augment, mosaic
 
 
 def scene():
-    """A bright rectangle on black, and the box that holds it."""
+    """A bright rectangle on black, and its box."""
     image = torch.zeros(3, 60, 80, dtype=torch.uint8)
     image[:, 20:35, 30:50] = 250
     boxes = torch.tensor([[30.0, 20, 50, 35]])
@@ -40,7 +40,7 @@ def test_boxes_stay_on_the_object(seed):
 
 def test_mirror_and_upside_down_are_exact():
     image, target = Augment(mirror=1, colour=0, scale=(1, 1))(*scene())
-    assert target["boxes"].tolist() == [[30, 20, 50, 35]]  # it sits in the middle
+    assert target["boxes"].tolist() == [[30, 20, 50, 35]]  # it is in the middle
     image, target = scene()
     target["boxes"] = torch.tensor([[30.0, 20, 40, 35]])
     _, mirrored = Augment(mirror=1, colour=0, scale=(1, 1))(image, target)
@@ -92,7 +92,7 @@ def test_longest_shrinks_as_the_models_would():
     small, moved = quiet(image, target)
     own = Preprocess(FitWithin(40, 40), mean=(0,) * 3, std=(1,) * 3, divisor=1)([image.float()])
     assert small.shape == own.images[0].shape == (3, 29, 40)
-    assert (small.float() - own.images[0]).abs().max() <= 1  # rounded to whole numbers
+    assert (small.float() - own.images[0]).abs().max() <= 1  # rounded to integers
     assert torch.allclose(moved["boxes"], own.boxes_in([target["boxes"]])[0])
     same, _ = Augment(mirror=0, colour=0, scale=(1, 1), longest=83)(image, target)
     assert torch.equal(same, image)
@@ -116,7 +116,7 @@ def test_crops_keep_boxes_on_the_object_and_inside():
             assert (box - wanted).abs().max() <= 1.5
         assert len(target["boxes"]) == len(target["labels"]) == len(target["iscrowd"])
     assert len(sizes) > 20
-    assert seen >= 50  # the crop holds the only box's centre; jitter may cut it off
+    assert seen >= 50  # the crop contains the centre of the only box, but jitter may cut it off
 
 
 def test_crops_without_boxes_and_of_tiny_pictures_do_nothing():
@@ -139,7 +139,7 @@ def test_a_seed_gives_the_same_crop():
 
 
 def quarter(number, size=(60, 80)):
-    """A picture of one colour, with a box around a white square."""
+    """A picture in one colour, with a white square and its box."""
     image = torch.full((3, *size), 20 * number, dtype=torch.uint8)
     image[:, 20:36, 30:46] = 255
     return image, {
@@ -170,11 +170,11 @@ def test_a_mosaic_of_four(seed):
         assert area == pytest.approx((x1 - x0) * (y1 - y0))
         inner = image[0, round(y0 + 1.5) : round(y1 - 1.5), round(x0 + 1.5) : round(x1 - 1.5)]
         assert (inner > 180).float().mean() > 0.9 or inner.numel() < 4, label
-    # no white but in a box
+    # white is only inside boxes
     mask = image[0] > 200
     for x0, y0, x1, y1 in target["boxes"].round().int().tolist():
         mask[max(0, y0 - 1) : y1 + 1, max(0, x0 - 1) : x1 + 1] = False
-    cut = 4 - len(target["boxes"])  # mostly outside, so dropped: its rest may show
+    cut = 4 - len(target["boxes"])  # dropped boxes, mostly outside; parts of them may be visible
     assert cut or not mask.any()
 
 

@@ -49,7 +49,7 @@ def test_reads_boxes_labels_and_splits(devkit):
     assert target["boxes"].tolist() == [[1, 2, 20, 22], [5, 5, 15, 9]]
     assert target["labels"].tolist() == [2, 1]
     val = load(devkit, "val")
-    assert val.classes == ["cat", "dog"]  # though its one picture shows neither
+    assert val.classes == ["cat", "dog"]  # although its only picture shows neither
     assert val[0][1]["boxes"].shape == (0, 4)
     with pytest.raises(DataError, match=r"no split 'test' .*train, val"):
         load(devkit, "test")
@@ -61,7 +61,7 @@ def test_zero_size_boxes_are_left_out_and_reported_once(devkit, caplog):
     assert len(said) == 1
     assert "b.xml" in said[0]
     assert "no area" in said[0]
-    assert data[1][1]["boxes"].tolist() == [[0, 0, 40, 20]]  # and clipped to the picture
+    assert data[1][1]["boxes"].tolist() == [[0, 0, 40, 20]]  # clipped to the picture
     data[1]
     assert len(caplog.records) == 1
     assert len(data.to_coco()["annotations"]) == 3
@@ -103,7 +103,7 @@ def test_xml_beside_the_pictures_and_a_hashed_split(tmp_path):
     assert 2 <= len(val) <= 14
     annotate(tmp_path, "new", [("x", (1, 1, 9, 9))], folder=".", pictures=".")
     later = {p.name for p in load(tmp_path, "val").paths}
-    assert names[1] <= later  # adding a file moves none of the others
+    assert names[1] <= later  # a new file does not move the others
 
 
 def test_one_folder_a_split(tmp_path):
@@ -158,7 +158,7 @@ def test_real_blood_cells(shared, caplog):
     sizes = {s: len(load(root, s)) for s in ("train", "val", "test")}
     assert sizes == {"train": 205, "val": 87, "test": 72}
     reported = [r.getMessage() for r in caplog.records]
-    # each of the set's two flaws once, in whichever split holds it
+    # each of the two faults of the set once, in the split that contains it
     assert len([m for m in reported if "00338" in m or "00343" in m]) == len(reported) == 2
     data = load(root, "train")
     assert data.classes == ["Platelets", "RBC", "WBC"]

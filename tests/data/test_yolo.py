@@ -38,7 +38,7 @@ def names(data):
 
 @pytest.fixture
 def ultralytics(tmp_path):
-    """As its trainer's own small sets are: splits in images/ and labels/, a mapping of names."""
+    """Like Ultralytics' own small sets: splits in images/ and labels/, names as a mapping."""
     for split, count in (("train", 3), ("val", 2)):
         for k in range(count):
             picture(tmp_path / "set" / "images" / split / f"{k}.jpg", OBJECTS)
@@ -56,7 +56,7 @@ def test_boxes_and_classes(ultralytics):
     assert target["labels"].tolist() == [2, 1]
     assert target["boxes"].tolist() == [[24, 8, 40, 24], [0, 0, 16, 16]]
     assert names(data) == [f"images/train/{k}.jpg" for k in range(3)]
-    # the description itself names the set too
+    # the path of the YAML file selects the set too
     assert names(load(ultralytics / "data.yaml", "val")) == ["images/val/0.jpg", "images/val/1.jpg"]
     assert len(load(ultralytics, "all")) == 5
     with pytest.raises(NoSplit, match=r"no split 'test' \(there are train, val\)"):
@@ -84,7 +84,7 @@ def test_lists_of_pictures(tmp_path):
     faults = Faults(tolerant=True)
     data = YoloText(tmp_path, faults=faults)
     assert names(data) == ["images/x/b.png", "images/a.png"]  # in the list's order
-    assert [len(data[k][1]["labels"]) for k in (0, 1)] == [2, 0]  # no text: no objects
+    assert [len(data[k][1]["labels"]) for k in (0, 1)] == [2, 0]  # no .txt file means no objects
     (fault,) = faults
     assert fault.kind is Kind.MISSING and fault.file.endswith("no.png")
 
@@ -120,7 +120,7 @@ def test_what_supervision_writes(tmp_path):
     written.as_yolo(
         images_directory_path=str(tmp_path / "images"),
         annotations_directory_path=str(tmp_path / "labels"),
-        data_yaml_path=str(tmp_path / "data.yaml"),  # with names alone
+        data_yaml_path=str(tmp_path / "data.yaml"),  # only for the names
     )
     data = load(tmp_path, "all")
     assert isinstance(data, YoloText) and data.classes == NAMES
@@ -246,5 +246,5 @@ def test_what_predict_writes_can_be_read(tmp_path):
     assert data.classes == NAMES
     assert [r.labels.tolist() for r in data.records] == [[3], []]
     assert data.record(0).boxes[0].tolist() == pytest.approx([3.25, 4, 20, 30.5], abs=1e-4)
-    (tmp_path / "a.txt").write_text("")  # nothing in any
+    (tmp_path / "a.txt").write_text("")  # all are empty
     assert isinstance(load(tmp_path, "all"), YoloText)

@@ -27,8 +27,8 @@ def test_several_labels_by_hand():
 def test_f1_top5_and_confusion_by_hand():
     scores = torch.zeros(3, 6)
     scores[0, 0] = 0.9  # right
-    scores[1] = torch.tensor([0.3, 0.2, 0.1, 0.1, 0.2, 0.1])  # 1 taken for 0, second best
-    scores[2] = torch.tensor([0.0, 0.2, 0.2, 0.2, 0.2, 0.2])  # 0 taken for 1, and the last of all
+    scores[1] = torch.tensor([0.3, 0.2, 0.1, 0.1, 0.2, 0.1])  # 1 predicted as 0, rank 2
+    scores[2] = torch.tensor([0.0, 0.2, 0.2, 0.2, 0.2, 0.2])  # 0 predicted as 1, last rank
     figures = classification_metrics(scores, torch.tensor([0, 1, 0]), list("abcdef"))
     assert figures["accuracy"] == pytest.approx(1 / 3)
     assert figures["top5_accuracy"] == pytest.approx(2 / 3)
@@ -48,7 +48,7 @@ def test_average_precision_of_labels_is_by_score_and_the_rest_by_what_was_named(
     named = torch.tensor([[1, 0, 0], [0, 1, 0], [1, 0, 0]])
     figures = classification_metrics(scores, targets, list("abc"), named=named)
     assert (figures["accuracy"], figures["micro"]["f1"]) == (1, 1)
-    # class a: right, wrong, right by score; b: right first; c is shown nowhere
+    # by score, class a is right, wrong, right; b is right first; c is in no picture
     average = [r["AP"] for r in figures["per_class"]]
     assert average == [pytest.approx((1 + 2 / 3) / 2), 1, None]
     assert figures["mAP"] == pytest.approx((5 / 6 + 1) / 2)

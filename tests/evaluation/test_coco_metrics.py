@@ -9,8 +9,8 @@ from tests.helpers.documents import FAR, A, B, found, truth
 
 
 def test_average_precision_by_hand():
-    # right, wrong, right: precision 1 up to recall 0.5 and 2/3 beyond; 101 recalls, 51 of them
-    # not above 0.5
+    # right, wrong, right: precision is 1 up to recall 0.5, then 2/3; 51 of 101 recalls are at most
+    # 0.5
     figures = coco_metrics(
         truth((1, 5, A), (1, 5, B)), found((1, 5, A, 0.9), (1, 5, FAR, 0.8), (1, 5, B, 0.7))
     )
@@ -21,7 +21,7 @@ def test_average_precision_by_hand():
     assert first["name"] == "x"
     assert first["AP50"] == pytest.approx(wanted)
     assert (first["objects"], second["objects"]) == (2, 0)
-    assert second["AP"] is None  # no object, no figure
+    assert second["AP"] is None  # without objects there is no figure
 
 
 def test_it_is_pycocotools_own_figure(tmp_path):
@@ -69,10 +69,10 @@ def test_ignored_objects_neither_help_nor_hurt():
         point = operating_point(document, rows)
         assert (point["precision"], point["recall"]) == (1, 1)
         assert coco_metrics(document, rows)["per_class"][0]["objects"] == 1
-        # nor are they missed where nothing is found on them
+        # they are not missed either if nothing is found
         assert coco_metrics(document, rows[1:])["AP50"] == pytest.approx(1)
         assert operating_point(document, rows[1:])["recall"] == 1
-    # without the flag the surest box counts as wrong when it is missing from the truth
+    # without the flag the surest box is wrong, because it is not in the ground truth
     assert coco_metrics(truth((1, 5, A)), rows)["AP50"] == pytest.approx(0.5)
 
 
@@ -82,13 +82,13 @@ def test_a_crowd_forgives_by_the_detections_own_area():
     assert (point["precision"], point["recall"]) == (1, 1)
     ignored = truth((1, 5, [0, 0, 100, 100], {"ignore": 1}), (1, 5, A))
     point = operating_point(ignored, found((1, 5, [70, 70, 10, 10], 0.9), (1, 5, A, 0.8)))
-    assert point["precision"] == 0.5  # an ignored object forgives by IoU alone
+    assert point["precision"] == 0.5  # an ignored object excuses boxes only by IoU
 
 
 def test_operating_point_by_hand():
     rows = found(
         (1, 5, [10, 10, 20, 10], 0.9),  # half of A: IoU 0.5
-        (1, 5, A, 0.8),  # A is taken by the surer one
+        (1, 5, A, 0.8),  # A matches the surer one
         (1, 10, B, 0.7),  # another class
         (2, 5, B, 0.6),  # another image
         (1, 5, B, 0.4),  # below the confidence
@@ -117,13 +117,13 @@ def test_f1_is_of_right_wrong_and_missed():
 def test_the_best_confidence_by_hand():
     document = truth((1, 5, A), (1, 5, B), (2, 5, A))
     rows = found((1, 5, A, 0.9), (2, 5, A, 0.6), (2, 5, FAR, 0.6), (1, 5, FAR, 0.4), (1, 5, B, 0.1))
-    # F1 from the surest on: 2/4; the two of 0.6 together 4/6; 4/7; 6/8
+    # F1 by descending confidence: 2/4; both with 0.6 together 4/6; 4/7; 6/8
     best = best_confidence(match_images(document, rows))
     assert best == {"score": 0.1, "f1": 0.75, "precision": 0.6, "recall": 1}
     best = best_confidence(match_images(document, rows[:4]))
     assert best["score"] == 0.6
     assert best["f1"] == pytest.approx(4 / 6)
-    # what it says is what the operating point there is
+    # its figures are those of the operating point at that confidence
     point = operating_point(document, rows[:4], score=0.6)
     assert {k: point[k] for k in ("f1", "precision", "recall")} == {
         k: best[k] for k in ("f1", "precision", "recall")

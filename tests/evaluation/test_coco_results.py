@@ -12,7 +12,7 @@ ENTRY = {"image_id": 1, "category_id": 5, "bbox": [10, 10, 20, 20], "score": 0.9
 
 
 def named(*file_names):
-    """A truth of two pictures that have names."""
+    """A ground truth of two pictures with file names."""
     document = truth()
     for image, name in zip(document["images"], file_names, strict=True):
         image["file_name"] = name
@@ -115,10 +115,10 @@ def test_a_byte_order_mark_and_numbers_as_text_are_read(tmp_path):
         (("a.jpg", "b.jpg"), "photos/b.jpg", 2),
         (("a.jpg", "b.jpg"), "C:\\photos\\b.jpg", 2),
         (("set/a.jpg", "set/b.jpg"), "b.jpg", 2),
-        (("one/x.jpg", "two/x.jpg"), "/data/two/x.jpg", 2),  # by its folder
+        (("one/x.jpg", "two/x.jpg"), "/data/two/x.jpg", 2),  # by the folder
         (("x.jpg", "two/x.jpg"), "/data/two/x.jpg", 2),
         (("two/x.jpg", "x.jpg"), "x.jpg", 2),
-        (("one/x.jpg", "two/x.jpg"), "x.jpg", 1),  # by its number
+        (("one/x.jpg", "two/x.jpg"), "x.jpg", 1),  # by the id
     ],
 )
 def test_pictures_are_known_by_name_before_number(tmp_path, pictures, name, image_id):

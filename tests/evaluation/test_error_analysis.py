@@ -37,7 +37,7 @@ def test_a_second_one_is_a_duplicate():
 
 def test_location_is_asked_after_before_class_and_class_before_duplicate():
     document = truth((1, 5, A), (1, 10, THIRD))
-    # the box of y at A: IoU 1/3 with its own class, 1 with the other
+    # the box of y at A has IoU 1/3 with its own class, and 1 with the other
     assert kinds(document, found((1, 10, A, 0.9))) == (["location"], [True, False])
     document = truth((1, 5, A), (1, 10, A))
     rows = found((1, 5, A, 0.9), (1, 5, A, 0.8))
@@ -52,7 +52,7 @@ def test_images_without_objects_or_detections():
 def test_crowds_are_forgiven_and_nobodys_error():
     document = truth((1, 5, [0, 0, 60, 60], {"iscrowd": 1}), (1, 5, B))
     match = match_images(document, found((1, 5, A, 0.9), (1, 10, A, 0.8), (1, 5, B, 0.7)))[0]
-    # another class's crowd forgives nothing
+    # a crowd of another class excuses nothing
     assert match.partner.tolist() == [FORGIVEN, WRONG, 0]
     assert mistakes_of(match).kinds == [None, "background", None]
     table = confusion_matrix([match], document["categories"])["matrix"]
@@ -69,7 +69,7 @@ def test_counts_by_kind_and_class():
     first, second = errors["per_class"]
     assert (first["background"], first["class"], first["missed"]) == (2, 0, 0)
     assert (second["background"], second["class"], second["missed"]) == (0, 1, 1)
-    # all wrong detections have a kind
+    # every wrong detection has a kind
     point = operating_point(document, rows)
     assert sum(r["wrong"] for r in point["per_class"]) == 3
 
@@ -77,15 +77,15 @@ def test_counts_by_kind_and_class():
 def test_confusion_by_hand():
     document = truth((1, 5, A), (1, 10, B), (2, 5, A))
     rows = found(
-        (1, 10, A, 0.9),  # x taken for y
-        (1, 5, A, 0.3),  # found all the same where its confidence is enough
-        (2, 5, FAR, 0.8),  # nothing taken for x, and x missed
+        (1, 10, A, 0.9),  # x predicted as y
+        (1, 5, A, 0.3),  # also found, if its confidence is enough
+        (2, 5, FAR, 0.8),  # background predicted as x, and x missed
     )
     categories = document["categories"]
     sure = confusion_matrix(match_images(document, rows, score=0.5), categories)
     assert sure["classes"] == ["x", "y", "background"]
     assert sure["matrix"] == [[0, 1, 1], [0, 0, 1], [1, 0, 0]]
-    # with the unsure one x is found, and the y there is one of nothing
+    # with the unsure detection x is found, and the y there is a false positive on background
     every = confusion_matrix(match_images(document, rows), categories)
     assert every["matrix"] == [[1, 0, 1], [0, 0, 1], [1, 1, 0]]
 

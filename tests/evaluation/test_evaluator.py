@@ -31,7 +31,7 @@ def test_a_perfect_detector_scores_one(scenes):
 
 def test_details_agree_with_each_other(scenes):
     def spoil(answer):
-        # the first of each picture gets a wrong label, the last is lost
+        # the first detection of each picture gets a wrong label, the last is removed
         labels = answer["labels"].clone()
         labels[0] = labels[0] % 10 + 1
         return {k: v[:-1] for k, v in {**answer, "labels": labels}.items()}
@@ -109,7 +109,7 @@ def test_several_labels_are_measured_by_the_models_own_thresholds():
             return torch.full((3, 4, 4), k, dtype=torch.uint8), {"image_id": k, "labels": labels}
 
     def answer(target):
-        # above 0.5 "a" is never right; at a threshold of 0.2 for "a" all is
+        # with 0.5 "a" is never right; with a threshold of 0.2 for "a" all are right
         scores = torch.tensor([[0.3, 0.1], [0.1, 0.9]])[target["image_id"]]
         named = (scores > torch.tensor([0.2, 0.5])).nonzero()[:, 0]
         return {"scores": scores, "labels": named}

@@ -24,7 +24,7 @@ from tests.helpers.oracle import Oracle, boxes_of
 
 
 class Page(HTMLParser):
-    """The tags of a page that are open, all that closed, its texts and its pictures."""
+    """Parses a page: open tags, closed tags, texts and pictures."""
 
     def __init__(self, path):
         super().__init__()
@@ -79,11 +79,11 @@ def test_one_file_holds_figures_curves_and_the_worst_pictures(scenes, tmp_path):
         "images/s", "Confusion", "Errors by kind",
     ):  # fmt: skip
         assert words in text, words
-    # curves, confusion, errors, and every picture, for each has a mistake
+    # curves, confusion, errors, and every picture, because each has a mistake
     assert len(page.pictures) == 3 + 4
     for name in (scenes.record(k).file_name for k in range(4)):
         assert re.search(rf"{name}: .*\b1 class\b", text)
-    # truth and prediction side by side, the wrong in its colour on the right alone
+    # ground truth left, prediction right; wrong boxes have their colour only on the right
     sheet = page.pictures[3].astype(int)
     red = (np.abs(sheet - (207, 34, 46)) < 60).all(2)
     middle = sheet.shape[1] // 2
@@ -100,7 +100,7 @@ def test_without_mistakes_there_are_no_pictures_of_them(scenes, tmp_path):
 
 def test_a_classifiers_surest_mistakes(tmp_path):
     data = DigitPatches("val", length=4)
-    turn = {0: 1}  # of the first picture alone
+    turn = {0: 1}  # only for the first picture
     first = int(data[0][1]["label"])
 
     def answer(target):
@@ -114,7 +114,7 @@ def test_a_classifiers_surest_mistakes(tmp_path):
     text = " ".join(page.texts)
     assert f"{first}, named {(first + 1) % 10} (0.75)" in text
     assert "top-5 accuracy" in text
-    assert len(page.pictures) == 2  # confusion, and the one mistake
+    assert len(page.pictures) == 2  # confusion, and the only mistake
 
 
 def test_of_several_labels_there_is_a_line_a_class(tmp_path):
@@ -122,7 +122,7 @@ def test_of_several_labels_there_is_a_line_a_class(tmp_path):
     targets = torch.tensor([[1, 0, 0], [0, 1, 0], [1, 0, 0]])
     figures = classification_metrics(scores, targets, ["a", "b", "c"])
     axes = class_marks(figures).axes[0]
-    # c is in no picture, and nothing was named so
+    # c is in no picture and was never predicted
     assert [t.get_text() for t in axes.get_yticklabels()] == ["a", "b"]
     marks = {line.get_label(): line.get_xdata() for line in axes.lines}
     assert marks["recall"] == pytest.approx([0.5, 1])

@@ -10,7 +10,7 @@ def test_areas_by_hand():
     # right, wrong, right, wrong of three objects
     recall, precision = np.array([1, 1, 2, 2]) / 3, np.array([1, 1 / 2, 2 / 3, 1 / 2])
     assert average_precision(recall, precision) == pytest.approx((1 + 2 / 3) / 3)
-    # recalls 0, 0.1, 0.2, 0.3: 1; 0.4, 0.5, 0.6: 2/3; the last four are not reached
+    # recalls 0 to 0.3 have precision 1, 0.4 to 0.6 have 2/3, the last four are not reached
     assert average_precision(recall, precision, points=11) == pytest.approx((4 + 2) / 11)
     nothing = np.zeros(0)
     assert (
@@ -44,7 +44,7 @@ def test_the_mean_is_over_classes_with_objects():
 def test_a_second_detection_of_the_nearest_object_is_wrong():
     first, beside = [0, 0, 20, 20], [4, 0, 20, 20]
     document = truth((1, 5, first), (1, 5, beside))
-    # IoU 19/21 with the first, 17/23 with the other, which COCO gives it instead
+    # IoU 19/21 with the first object, 17/23 with the other, to which COCO assigns it
     rows = found((1, 5, first, 0.9), (1, 5, [1, 0, 20, 20], 0.8))
     assert voc_metrics(document, rows)["AP_all_point"] == 0.5
     assert coco_metrics(document, rows)["AP50"] == pytest.approx(1)
@@ -55,7 +55,7 @@ def test_difficult_objects_neither_help_nor_hurt():
         document = truth((1, 5, A), (1, 5, B, flag))
         rows = found((1, 5, B, 0.9), (1, 5, A, 0.8))
         assert voc_metrics(document, rows)["AP_all_point"] == 1
-    # the threshold itself is a match, below it is none
+    # an IoU equal to the threshold is a match
     half = found((1, 5, [10, 10, 20, 10], 0.9))
     assert voc_metrics(truth((1, 5, A)), half)["AP_all_point"] == 1
     assert voc_metrics(truth((1, 5, A)), half, iou=0.51)["AP_all_point"] == 0

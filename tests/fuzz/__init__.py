@@ -1,4 +1,5 @@
-"""Seeded fuzzers of what users give: every reader's files, checkpoints, Darknet's files.
+"""Seeded fuzzers of user input: data sets of every reader, checkpoints, Darknet files, ops.
 
-``python -m tests.fuzz --minutes N --seed S`` runs them for as long as wanted; the tests run a part.
+``python -m tests.fuzz --minutes N --seed S`` runs them for a given time; the tests run a short
+part.
 """

@@ -1,7 +1,7 @@
-"""All fuzzers in turn, for so many minutes, to the first fault.
+"""Runs all fuzzers in turn, for a number of minutes or until the first fault.
 
-Cases run in a child process, so that a crash, a case that takes too long and one that takes too
-much memory are reported with the case that did it.
+Cases run in a child process, so that a crash, a timeout or too much memory is reported with its
+case.
 """
 
 import argparse
@@ -16,7 +16,7 @@ from detcore.ops._native import _C
 from tests.fuzz.child import run_all
 from tests.fuzz.families import NAMES, chosen, make, run_case, use_backend
 
-SECONDS = 120.0  # that a case may take; the stand-in for CUDA is slow
+SECONDS = 120.0  # limit per case; the CUDA simulator is slow
 
 
 def main() -> int:
@@ -46,10 +46,10 @@ def main() -> int:
 
 
 def _watch(names: Sequence[str], given: argparse.Namespace) -> int:
-    """Run the cases in a child and say what became of them."""
+    """Run the cases in a child process and report their result."""
     context = multiprocessing.get_context("spawn")
     counts = context.Array("q", len(names), lock=False)
-    running = context.Array("d", [-1.0, time.monotonic()], lock=False)  # which family, since when
+    running = context.Array("d", [-1.0, time.monotonic()], lock=False)  # current family, start time
     child = context.Process(target=run_all, args=(list(names), vars(given), counts, running))
     child.start()
     told = time.monotonic()

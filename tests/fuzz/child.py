@@ -1,4 +1,4 @@
-"""The process that runs the cases; `__main__` watches it."""
+"""The process that runs the cases, supervised by `__main__`."""
 
 import logging
 import resource
@@ -13,18 +13,18 @@ import torch
 
 from tests.fuzz.families import make, run_case, use_backend
 
-MEMORY = 8 << 30  # bytes that the cases may add to what the imports take
-AT_ONCE = 20  # cases of a family before the next one's
+MEMORY = 8 << 30  # bytes for the cases, in addition to the imports
+AT_ONCE = 20  # consecutive cases of a family
 
 
 def run_all(names: list[str], given: dict[str, Any], counts: Any, running: Any) -> None:
     """Run cases of all families in turn, and end with 1 at the first fault.
 
     Args:
-        names: of the families. given: the command's seed, minutes, cases and backend.
-        counts: cases done, by family. running: which family runs a case, or -1, and since when.
+        names: the families. given: seed, minutes, cases and backend of the command. counts:
+        finished cases by family. running: index of the current family or -1, and start time.
     """
-    logging.getLogger("detcore").setLevel(logging.CRITICAL)  # thousands of warnings
+    logging.getLogger("detcore").setLevel(logging.CRITICAL)  # hides thousands of warnings
     torch.set_num_threads(1)
     backend = use_backend(given["backend"])
     taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()

@@ -1,4 +1,4 @@
-"""Random options of every command, about data that is not there: a sentence, never a traceback."""
+"""Random options of every command, with missing data: a message, never a traceback."""
 
 import contextlib
 import os
@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from detcore.cli import app
 
-# What makes each command end before any work: nothing of this is there.
+# Arguments with which each command ends before any work, because the files don't exist.
 BASE = {
     "train": ["--data", "/no/such/data", "--out", "/no/such/out"],
     "eval": ["--checkpoint", "/no/such/run"],
@@ -32,7 +32,7 @@ WORDS = (
 
 
 def command_of(name: str) -> click.Command:
-    """A command of the program by its words, such as ``data check``."""
+    """A command of the program by name, such as ``data check``."""
     command = typer.main.get_command(app)
     for part in name.split():
         command = command.commands[part]  # type: ignore[attr-defined]
@@ -40,10 +40,10 @@ def command_of(name: str) -> click.Command:
 
 
 def refused(name: str, arguments: list[str]) -> str:
-    """What a command says to arguments that it must refuse, without colours.
+    """The message of a command for arguments that it must refuse, without colours.
 
     Raises:
-        AssertionError: it did not refuse them, said nothing, or let an exception out.
+        AssertionError: it accepted them, printed nothing, or raised an exception.
     """
     result = CliRunner().invoke(app, [*name.split(), *arguments])
     text = re.sub(r"\x1b\[[0-9;]*m", "", result.output)
@@ -54,7 +54,7 @@ def refused(name: str, arguments: list[str]) -> str:
 
 
 class CommandLineFuzz:
-    """One to five options of a command, each with a value that it may or may not take."""
+    """One to five options of a command, each with a value that may be valid or not."""
 
     def __init__(self, root: Path) -> None:
         self.root = root

@@ -1,4 +1,4 @@
-"""Random inputs of the ops: all of a case follows from its generator."""
+"""Random inputs of the ops; the generator determines the whole case."""
 
 import math
 import random
@@ -13,20 +13,20 @@ PRIMES = (2, 3, 5, 7, 13, 31, 61, 97, 127, 257, 509)
 
 
 class Draw:
-    """What a case is made of."""
+    """Draws the parts of a case."""
 
     def __init__(self, rng: random.Random, backend: Backend) -> None:
         self.random = rng
         self.torch = torch.Generator().manual_seed(self.random.getrandbits(60))
         self.simulated = backend.simulated
-        self.told: list[Any] = []  # what was chosen, for whoever asks why
+        self.told: list[Any] = []  # the choices, for error messages
 
     def __call__(self, *choices: Any) -> Any:
         self.told.append(self.random.choice(choices))
         return self.told[-1]
 
     def size(self, most: int) -> int:
-        """0 and 1, primes, 2^k and its neighbours, anything; the stand-in takes a third of it."""
+        """0, 1, primes, 2^k and its neighbours, or any size; a third of that in the simulator."""
         most = max(most // 3, 4) if self.simulated else most
         sizes = (0, 1, *PRIMES, *(2**k + d for k in range(2, 10) for d in (-1, 0, 1)), -1, -1)
         found = self.random.choice(sizes)
@@ -67,7 +67,7 @@ class Draw:
         return boxes
 
     def plain_boxes(self, n: int) -> Tensor:
-        """[n, 4] float64 as the other tests have them: no two alike."""
+        """[n, 4] float64 as in the other tests: all different."""
         low = 100 * self.uniform(n, 2)
         return torch.cat((low, low + 1 + 40 * self.uniform(n, 2)), 1)
 
@@ -84,7 +84,7 @@ class Draw:
         return self(0.0, 1.0, 0.3, 0.5, 0.6, 1 / 3, self.random.random(), self.random.random())
 
     def view(self, x: Tensor) -> Tensor:
-        """The same values, laid out in some way."""
+        """The same values in a random memory layout."""
         way = self("dense", "dense", "every other", "inside", "turned", "offset")
         if way == "every other" and x.dim():
             return x.repeat_interleave(2, 0)[::2]
@@ -96,6 +96,6 @@ class Draw:
         if way == "turned":
             last = list(range(x.dim()))[::-1]
             return x.permute(last).contiguous().permute(last)
-        if way == "offset":  # contiguous, but begins between two 16-byte lines
+        if way == "offset":  # contiguous, but not aligned to 16 bytes
             return torch.cat((x.new_zeros(1), x.flatten()))[1:].view(x.shape)
         return x

@@ -1,4 +1,4 @@
-"""All fuzzers by name. A case follows from the seed, its family's name and its number alone."""
+"""All fuzzers by name. Seed, family name and number determine a case."""
 
 import random
 from collections.abc import Callable
@@ -19,7 +19,7 @@ class Family(Protocol):
     """Cases of one kind."""
 
     def case(self, rng: random.Random) -> None:
-        """One case; raises what is wrong."""
+        """Run one case; raises an exception if something is wrong."""
 
 
 GROUPS: dict[str, tuple[str, ...]] = {
@@ -32,7 +32,7 @@ NAMES = tuple(name for names in GROUPS.values() for name in names)
 
 
 def chosen(only: str | None) -> tuple[str, ...]:
-    """The families of a group, or the one of this name, or all.
+    """The families of a group, the family with this name, or all.
 
     Raises:
         ValueError: `only` is neither a group nor a family.
@@ -45,7 +45,7 @@ def chosen(only: str | None) -> tuple[str, ...]:
 
 
 def make(name: str, place: Path, backend: Backend) -> Family:
-    """A family, whose files lie in a new folder of `place`."""
+    """Make a family, with its files in a new folder in `place`."""
     if name in CHECKS:
         return OpFuzz(name, backend)
     (place / name).mkdir()
@@ -58,19 +58,19 @@ def make(name: str, place: Path, backend: Backend) -> Family:
 
 
 def run_case(name: str, family: Family, seed: int, number: int) -> None:
-    """Run a case again, or for the first time."""
+    """Run the case with this number."""
     family.case(random.Random(f"{seed}.{name}.{number}"))
 
 
 def use_backend(name: str) -> Backend:
-    """The way of the ops to the kernels from now on: cpu-<isa>, simt or cuda.
+    """Set the backend of the ops: cpu-<isa>, simt or cuda.
 
     Raises:
-        ValueError: this machine or build has no such way.
+        ValueError: this machine or build has no such backend.
     """
     if name == "simt":
         if SIMT is None:
-            raise ValueError("the stand-in is not built: make native-tests")
+            raise ValueError("the simulator is not built: make native-tests")
         _route._C = SIMT
     elif name.startswith("cpu-"):
         _C.set_isa(name.removeprefix("cpu-"))

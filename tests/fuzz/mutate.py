@@ -2,7 +2,7 @@
 
 import random
 
-# what parsers stumble over, as text that fits into any of the forms
+# text that is difficult for parsers, for any file format
 TOKENS = (
     *(b"", b"0", b"-1", b"1e308", b"1e999", b"nan", b"inf", b"99999999999999999999", b"null"),
     *(b"true", b'""', b"[]", b"{}", b"[[", b"{{", b'"', b"'", b"\\", b"\0", b"\n", b"\r\n", b"\t"),
@@ -13,7 +13,7 @@ TOKENS = (
 
 
 def mutated(content: bytes, rng: random.Random) -> bytes:
-    """The content with one to four changes."""
+    """Apply one to four changes to the content."""
     out = bytearray(content)
     for _ in range(rng.randint(1, 4)):
         at = rng.randint(0, len(out))
@@ -27,7 +27,7 @@ def mutated(content: bytes, rng: random.Random) -> bytes:
         elif kind == 3:
             out[at:at] = rng.choice(TOKENS)
         elif kind == 4:
-            # a number or a word as a whole, for what was there
+            # replace a whole number or word
             end = at
             while end < len(out) and chr(out[end]).isalnum():
                 end += 1

@@ -1,4 +1,4 @@
-"""Random cases of every op against its reference: shapes, dtypes, layouts, ties, odd numbers."""
+"""Compares random cases of every op with its reference: shapes, dtypes, layouts, ties, NaN."""
 
 import math
 import random
@@ -52,7 +52,7 @@ def box_iou(backend: Backend, draw: Draw) -> None:
 
 
 def box_iou_exact(backend: Backend, draw: Draw) -> None:
-    """Odd boxes too: no operation of an IoU is contracted, so no quotient differs."""
+    """With odd boxes too: no operation of an IoU is contracted, so all quotients are equal."""
     dtype = draw.dtype()
     a, b = (draw.view(draw.boxes(draw.size(300), odd=True).to(dtype)) for _ in range(2))
     got, want = ops.box_iou(backend(a), backend(b)).cpu(), reference.box_iou(a, b)
@@ -122,7 +122,7 @@ def box_codec(backend: Backend, draw: Draw) -> None:
     tolerance = OF_CODEC.get(dtype, 1e-5)
     got = ops.decode_boxes(backend(d), backend(a), weights, clip)
     want = reference.decode_boxes(d, a, weights, clip)
-    big = want.abs().nan_to_num().amax().item() if n else 0.0  # what the corners' halves lose
+    big = want.abs().nan_to_num().amax().item() if n else 0.0  # errors grow with it
     close(got, want, tolerance, max(1e-4, big * 1e-6))
     close(ops.encode_boxes(backend(b), backend(a), weights),
           reference.encode_boxes(b, a, weights), tolerance, 1e-4)  # fmt: skip
@@ -161,7 +161,7 @@ def decode_dense(backend: Backend, draw: Draw) -> None:
     loose = {torch.float16: 5e-3, torch.bfloat16: 2e-2}.get(dtype, 1e-5)
     sure = torch.ones(want_boxes.shape[:2], dtype=torch.bool)
     if threshold is not None and want_scores is not None:
-        # a score so near to the threshold that exp's last bit decides belongs to nobody
+        # avoid scores so near the threshold that the last bit of exp decides
         wide = given.double() if dtype == torch.float64 else given.float()
         exact = reference.decode_dense(wide, anchors, stride, codec, **settings)[1]
         assert exact is not None
@@ -201,7 +201,7 @@ def soft_nms(backend: Backend, draw: Draw) -> None:
                 "min_score": draw(0.0, 1e-3, 0.2)}  # fmt: skip
     if method == "linear":
         boxes, scores = draw.boxes(n, odd=True).to(dtype), draw.scores(n, odd=True).to(dtype)
-    else:  # in double, and without ties: exp's last bit must not choose
+    else:  # in double and without ties, so that the last bit of exp does not decide
         boxes = draw.plain_boxes(n)
         scores = draw.uniform(n)
     boxes, scores = draw.view(boxes), draw.view(scores)
@@ -260,7 +260,7 @@ def roi_align(backend: Backend, draw: Draw) -> None:
         backend(grad.to(memory_format=LAYOUTS[last])), backend(rois.double()), scale, *output,
         ratio, aligned, list(wide.shape), last,
     )  # fmt: skip
-    if dtype == torch.float64:  # the reference rounds its boxes as the maps' arithmetic does
+    if dtype == torch.float64:  # the reference rounds boxes to the arithmetic type of the maps
         close(got, want, 1e-9, 1e-9)
 
 
@@ -283,9 +283,9 @@ def multiscale_roi_align(backend: Backend, draw: Draw) -> None:
 
 
 def by_samples(stem: str, backend: Backend, draw: Draw) -> None:
-    """Of a stem that has no check of its own: its calls of the registry, at any size and layout.
+    """For a stem without its own check: its calls in the registry, with any size and layout.
 
-    Odd numbers too give what the reference gives: it says what the op means.
+    The reference defines the result for odd numbers too.
     """
     call = CALLS[draw(*(name for name, c in CALLS.items() if OPERATORS[c.operator].stem == stem))]
     tensors, dtype = call.samples(draw.random.randrange(10**6), draw.size(300)), draw(*call.dtypes)
@@ -312,7 +312,7 @@ CHECKS |= {stem: partial(by_samples, stem) for stem in STEMS if stem not in CHEC
 
 
 class OpFuzz:
-    """Cases of one of `CHECKS` on one way to the kernels."""
+    """Cases of one of `CHECKS` on one backend."""
 
     def __init__(self, op: str, backend: Backend) -> None:
         self.op, self.backend = op, backend

@@ -1,4 +1,4 @@
-"""Mutations of small real sets: a reader answers with data or in one sentence, and soon."""
+"""Mutations of small real sets: a reader soon returns data, or raises one clear message."""
 
 import json
 import random
@@ -14,7 +14,7 @@ from detcore.data import DataError, load
 from detcore.data.faults import Faults
 from tests.fuzz.mutate import mutated
 
-SECONDS = 20.0  # that a case may take
+SECONDS = 20.0  # limit per case
 BOX = "<bndbox><xmin>1</xmin><ymin>2</ymin><xmax>9</xmax><ymax>7</ymax></bndbox>"
 
 
@@ -171,7 +171,7 @@ SOUND: dict[str, dict[str, list[tuple[list[int], list[list[float]]]]]] = {
 
 
 class ReaderFuzz:
-    """Cases of one form in a folder; each leaves the folder as it was."""
+    """Cases of one format in a folder. Each case restores the folder."""
 
     def __init__(self, form: str, root: Path) -> None:
         self.form, self.root = form, root
@@ -182,7 +182,7 @@ class ReaderFuzz:
         self.compare()
 
     def case(self, rng: random.Random) -> None:
-        """One case; raises AssertionError, or whatever a reader lets out."""
+        """Run one case; raises AssertionError, or an exception of the reader."""
         file = rng.choice(list(self.sound))
         file.write_bytes(mutated(self.sound[file], rng))
         started = time.perf_counter()

@@ -1,4 +1,4 @@
-"""Mutations of checkpoints and of Darknet's files: a model, or one sentence."""
+"""Mutations of checkpoints and Darknet files: they give a model or one clear message."""
 
 import json
 import random
@@ -46,7 +46,7 @@ num=3
 
 
 class CheckpointFuzz:
-    """A classifier's checkpoint: its header's values, and its bytes."""
+    """A classifier's checkpoint: mutates values of its header, and its bytes."""
 
     def __init__(self, root: Path) -> None:
         torch.manual_seed(0)
@@ -63,7 +63,7 @@ class CheckpointFuzz:
             "metrics": {},
         }
         save_file(model.state_dict(), str(self.file), metadata={"detcore": json.dumps(self.said)})
-        # copies: what was loaded lies in the file, which is written over
+        # copies, because loaded tensors are memory-mapped and the file is overwritten
         self.tensors = {k: v.clone() for k, v in load_file(str(self.file)).items()}
         self.content = self.file.read_bytes()
         load(self.file)
@@ -87,7 +87,7 @@ class CheckpointFuzz:
 
 
 class DarknetFuzz:
-    """A small network: its .cfg mutated, its .weights cut."""
+    """A small network with a mutated .cfg and a truncated .weights file."""
 
     def __init__(self, root: Path) -> None:
         self.cfg, self.weights = root / "a.cfg", root / "a.weights"

@@ -1,4 +1,4 @@
-"""The parts' own pieces that need no GPU, on what a GPU's tools would have printed."""
+"""The code of the parts that needs no GPU, with sample output of the GPU tools."""
 
 import json
 import os
@@ -88,7 +88,7 @@ def test_small_cases(work: str, small: bool) -> None:
 
 
 def test_the_limits_fit_into_eight_minutes() -> None:
-    # a build takes 90 s there; should all use up their limits, the last gets what is left
+    # a build takes 90 s there; if all parts use their limits, the last gets the remaining time
     assert parts.WHOLE <= 8 * 60 and sum(p.seconds for p in parts.PARTS) <= parts.WHOLE - 60
     assert [p.name for p in parts.chosen(["models", "smoke"])] == ["smoke", "models"]
 

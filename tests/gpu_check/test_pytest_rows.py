@@ -1,4 +1,4 @@
-"""The plugin that writes failures down as they come, on tests that are planted."""
+"""The plugin that writes each failure at once, with planted tests."""
 
 import os
 import subprocess
@@ -22,7 +22,7 @@ def test_some(i):
 def test_left_out():
     pass
 """
-# what a worker sees after a kernel's fault: every later test of its process would fail
+# simulates a kernel fault, after which every later test of the process would fail
 LOST = """
 from benchmarks.gpu import pytest_rows
 
@@ -39,7 +39,7 @@ def run(tmp_path: Path) -> Any:
             "PYTHONPATH": str(ROOT),
             "DETCORE_GPU_CHECK_ROWS": str(tmp_path / "rows"),
         }
-        env.pop("PYTEST_XDIST_WORKER", None)  # this test may run in one
+        env.pop("PYTEST_XDIST_WORKER", None)  # this test may run in a worker
         command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
         command += ["-p", "benchmarks.gpu.pytest_rows", *options, str(tmp_path)]
         subprocess.run(command, env=env, cwd=tmp_path, capture_output=True, check=False)

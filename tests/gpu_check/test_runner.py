@@ -1,4 +1,4 @@
-"""What one part does must not touch the others: failures, hangs and deaths are planted."""
+"""A part must not affect the others: tests with planted failures, hangs and crashes."""
 
 import json
 import os
@@ -39,14 +39,14 @@ def items(part: dict[str, Any]) -> dict[str, bool]:
 
 
 def is_gone(pid: int) -> bool:
-    """Within seconds: a signal takes a moment to end a process."""
+    """Whether the process ends within seconds, because a signal takes a moment."""
     end = time.monotonic() + 10
     while time.monotonic() < end:
         try:
             state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
         except OSError:
             return True
-        if state == "Z":  # ended, but nobody has asked for its exit code yet
+        if state == "Z":  # a zombie: ended, but not waited for
             return True
         time.sleep(0.05)
     return False
@@ -169,7 +169,7 @@ def test_one_part_by_name(tmp_path: Path, keys: Callable[[dict[str, Any]], None]
 
 @pytest.fixture
 def keys() -> Callable[[dict[str, Any]], None]:
-    """What whoever reads gpu.json can count on, with a GPU and without."""
+    """The keys that gpu.json always has, with and without a GPU."""
 
     def check(report: dict[str, Any]) -> None:
         top = {"dry", "out", "time", "seconds", "machine", "build", "parts"}

@@ -1,4 +1,4 @@
-"""COCO documents and results of few numbers, for figures worked out by hand."""
+"""Small COCO documents and results, for figures computed by hand."""
 
 
 def truth(*annotations, classes=("x", "y")):

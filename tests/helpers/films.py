@@ -1,4 +1,4 @@
-"""Videos as lists of frames, a stand-in for OpenCV that plays them, and a model that sees them."""
+"""Videos as lists of frames, a fake OpenCV that plays them, and a model for them."""
 
 from types import ModuleType
 
@@ -22,7 +22,7 @@ def scene(red=None, blue=None, size=(64, 48)):
 
 
 class Finder(nn.Module):
-    """Finds what is red (label 1) and blue (label 2), one of each; `scores` by label."""
+    """Finds one red (label 1) and one blue object (label 2); `scores` by label."""
 
     def __init__(self, scores=(0.9, 0.8)):
         super().__init__()

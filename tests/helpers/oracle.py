@@ -1,10 +1,10 @@
-"""A detector that knows the answers, and spoils them as a test wants."""
+"""A detector that knows the ground truth and can return planted mistakes."""
 
 import torch
 
 
 class Oracle(torch.nn.Module):
-    """Answers from the truth; each image is known by its sum. `spoil` changes an answer."""
+    """Returns the ground truth, found by the sum of the pixels; `spoil` changes a result."""
 
     def __init__(self, dataset, answer, spoil=lambda a: a):
         super().__init__()

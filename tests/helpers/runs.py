@@ -1,4 +1,4 @@
-"""A run in a process of its own, to be killed there."""
+"""Training runs in their own processes, where tests can kill them."""
 
 import itertools
 import os
@@ -45,9 +45,9 @@ def noisy():
 
 
 def run(folder: Path, *, resume: bool = False, dies_at_sync: int = 0, **options) -> None:
-    """Train in `folder`; with `dies_at_sync` killed when so many files are written but not named.
+    """Train in `folder`. With `dies_at_sync`, die at that sync of a file, before it is renamed.
 
-    Each save of a checkpoint syncs three files before their renaming: state, weights, JSON.
+    Each save of a checkpoint syncs three files before it renames them: state, weights, JSON.
     """
     torch.set_num_threads(1)
     if dies_at_sync:
@@ -78,13 +78,13 @@ def run(folder: Path, *, resume: bool = False, dies_at_sync: int = 0, **options)
         config,
         out=folder,
         val=data("val", 4),
-        augment=Augment(scale=(1.0, 1.0)),  # no digit may leave the picture
+        augment=Augment(scale=(1.0, 1.0)),  # digits must stay in the picture
         resume=resume,
     )
 
 
 def launched(rank: int, world: int, port: int) -> None:
-    """What a launcher sets for each of its processes."""
+    """Set the environment as a launcher does for each process."""
     torch.set_num_threads(1)
     place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": world, "LOCAL_WORLD_SIZE": world}
     os.environ |= {k: str(v) for k, v in place.items()}
@@ -92,7 +92,7 @@ def launched(rank: int, world: int, port: int) -> None:
 
 
 def stopped_and_resumed(folder: Path, rank: int, world: int, port: int) -> None:
-    """An unbroken run, and one that a signal to its last process ends early, and its rest."""
+    """An uninterrupted run, and one that a signal to its last process stops, and its resumption."""
     launched(rank, world, port)
     config = TrainConfig(
         steps=8,
@@ -130,7 +130,7 @@ def stopped_and_resumed(folder: Path, rank: int, world: int, port: int) -> None:
 
 
 def resumed_apart(folder: Path, rank: int, world: int, port: int) -> None:
-    """Processes that each see a folder of their own, of which the first alone holds a run."""
+    """Processes with separate folders, of which only the first contains a run."""
     launched(rank, world, port)
     config = TrainConfig(steps=2, batch_size=2, device="cpu")
     train(noisy(), data(), config, out=folder / "0")
@@ -141,7 +141,7 @@ def resumed_apart(folder: Path, rank: int, world: int, port: int) -> None:
 
 
 def locked_out(folder: Path, rank: int, world: int, port: int) -> None:
-    """Processes whose run's folder another training holds."""
+    """Processes whose folder is locked by another training."""
     launched(rank, world, port)
     try:
         train(noisy(), data(), TrainConfig(steps=2, batch_size=2, device="cpu"), out=folder)
@@ -150,9 +150,9 @@ def locked_out(folder: Path, rank: int, world: int, port: int) -> None:
 
 
 def gradients(folder: Path, rank: int, world: int, port: int, batch_size: int, names) -> None:
-    """One step of plain descent of each model, as a launcher starts `world` processes for it.
+    """One step of plain gradient descent per model, in one of `world` launched processes.
 
-    Weights before and after are saved in `folder`; their difference is the gradient.
+    Saves the weights before and after in `folder`; their difference is the gradient.
     """
     launched(rank, world, port)
     for name in names:
@@ -181,7 +181,7 @@ def gradients(folder: Path, rank: int, world: int, port: int, batch_size: int, n
 
 
 def command(folder: Path, rank: int, world: int, port: int) -> None:
-    """detcore train and a second call that finds nothing left to do, as torchrun starts them."""
+    """Run detcore train twice, as torchrun does; the second call has nothing left to do."""
     from detcore.cli import app
 
     for number, arguments in enumerate(

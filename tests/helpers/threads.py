@@ -1,4 +1,4 @@
-"""How many threads torch has in a test."""
+"""The number of torch's threads in a test."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,7 +8,7 @@ import torch
 
 @contextmanager
 def single_thread() -> Iterator[None]:
-    """One thread within, as many as before afterwards."""
+    """Use one thread inside the block, then restore the number."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

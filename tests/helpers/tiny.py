@@ -5,7 +5,7 @@ from torch import nn
 
 
 class Tiny(nn.Module):
-    """The smallest thing that keeps the detectors' contract: one box an image, learned."""
+    """The smallest module with the interface of detectors: one learned box per image."""
 
     def __init__(self, num_classes=11):
         super().__init__()

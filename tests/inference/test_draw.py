@@ -18,14 +18,14 @@ def answer(*rows, size=(64, 64)):
 def test_small_pictures_are_enlarged_and_the_box_is_where_it_belongs():
     image = torch.full((3, 64, 96), 128, dtype=torch.uint8)
     picture = draw(image, answer(("dog", 0.9, (24, 32, 48, 56))), classes=CLASSES)
-    assert picture.size == (768, 512)  # by 8, so that the short side reaches 480
+    assert picture.size == (768, 512)  # 8 times larger, so that the short side reaches 480
     pixels = np.asarray(picture)
     colour = np.array(class_colour(1))
     for x, y in ((24 * 8, 45 * 8), (48 * 8 - 1, 45 * 8), (36 * 8, 56 * 8 - 1)):
         assert (pixels[y, x] == colour).all()
-    assert (pixels[45 * 8, 36 * 8] == 128).all()  # the inside stays to be seen
+    assert (pixels[45 * 8, 36 * 8] == 128).all()  # the inside stays visible
     assert (pixels[45 * 8, 24 * 8 - 2] == 128).all()
-    # the tag stands above the box, in the class's colour, with letters in it
+    # the tag is above the box, in the colour of the class, with letters
     tag = pixels[32 * 8 - 12 : 32 * 8 - 2, 24 * 8 : 24 * 8 + 60].reshape(-1, 3)
     assert 0.3 < (tag == colour).all(1).mean() < 1
 
@@ -64,7 +64,7 @@ def test_tags_of_neighbours_do_not_cover_each_other():
 def test_no_line_crosses_a_tag():
     image = torch.zeros(3, 64, 64)
     low = ("cat", 0.5, (10, 30, 40, 60))
-    crossing = ("dog", 0.9, (14, 5, 60, 29))  # its lower edge runs through the cat's tag
+    crossing = ("dog", 0.9, (14, 5, 60, 29))  # its lower edge crosses the cat's tag
     alone = np.asarray(draw(image, answer(low), classes=CLASSES))
     both = np.asarray(draw(image, answer(crossing, low), classes=CLASSES))
     tag = (slice(30 * 8 - 16, 30 * 8), slice(10 * 8, 10 * 8 + 60))
@@ -77,7 +77,7 @@ def test_many_small_boxes_are_not_hidden_by_their_tags():
     rows = [("cat", 0.5, (x, y, x + 70, y + 60)) for x in range(0, 1500, 150) for y in (40, 200)]
     small = np.asarray(draw(image, answer(*rows, size=(1600, 1600)), classes=CLASSES))
     assert (small[60:95, 20:50] == 0).all()  # the inside of the first one
-    # letters of 13 pixels, and not of 1600 / 34: about 70 x 20 pixels a tag, less its letters
+    # letters of 13 pixels, not of 1600 / 34: about 70 x 20 pixels per tag, minus its letters
     assert (small == class_colour(0)).all(2).sum() < 20 * 70 * 25
     large = answer(("cat", 0.5, (100, 400, 900, 1500)), size=(1600, 1600))
     tag = np.asarray(draw(image, large, classes=CLASSES))[:398, 101]
@@ -93,7 +93,7 @@ def test_a_box_without_area_is_not_drawn():
 def test_boxes_are_drawn_at_the_pictures_own_size_too():
     image = torch.zeros(3, 60, 90)
     colour = (10, 200, 30)
-    # the second is thinner than a pixel, and has a line all the same
+    # the second box is thinner than a pixel, but still has a line
     rows = [((30, 25, 60, 50), "", colour), ((5.2, 5.1, 5.6, 20), "", colour)]
     picture = draw_boxes(image, rows, enlarge=False)
     assert picture.size == (90, 60)
@@ -112,13 +112,13 @@ def test_classifications_are_lines_at_the_top():
 
     one, two = drawn(("dog", 0.8)), drawn(("dog", 0.8), ("cat", 0.2))
     assert (one[1, 1] == class_colour(1)).all()
-    height = int((one[:, 1] == class_colour(1)).all(1).sum()) - 1  # a rectangle holds its last row
+    height = int((one[:, 1] == class_colour(1)).all(1).sum()) - 1  # rectangles have their last row
     assert not one[height + 1 :].any()
     assert (two[:height] == one[:height]).all()
     assert (two[height + 1, 1] == class_colour(0)).all()
     assert not two[2 * height + 1 :].any()
     assert not drawn().any()
-    # what would be cut by the picture's edge is left out
+    # tags that the edge of the picture would cut are left out
     many = (drawn(*[("dog", 0.5)] * 100)[:, 1] == class_colour(1)).all(1)
     assert many.sum() in (len(many) // height * height, len(many) // height * height + 1)
 

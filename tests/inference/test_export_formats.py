@@ -51,7 +51,7 @@ def test_coco(pictures, film, tmp_path):
         "score": 0.75, "file_name": "a/x.jpg",
     }  # fmt: skip
     assert second["category_id"] == 1
-    # by the ids of a data set, which doesn't know cats
+    # with the ids of a data set that has no cats
     known = [{**one, "image_id": k} for one, k in zip(pictures, (70, 80), strict=True)]
     write_answers(Save(path, "coco"), known, CLASSES, category_ids={"dog": 18})
     (only,) = json.loads(path.read_text())
@@ -74,7 +74,7 @@ def test_coco_loses_nothing_of_what_the_model_said(tmp_path):
     for key in ("score", "bbox"):
         written, meant = (torch.tensor([r[key] for r in one]) for one in (rows, wanted))
         assert torch.equal(written, meant)
-    # and no digit more than that takes
+    # and no more digits than needed
     digits = [len(str(number).replace(".", "")) for row in rows for number in row["bbox"]]
     assert max(digits) <= 10
 
@@ -96,7 +96,7 @@ def test_yolo(pictures, film, tmp_path, caplog):
     write_answers(Save(tmp_path / "film", "yolo"), film, CLASSES)
     text = (tmp_path / "film" / "f-000007.txt").read_text()
     assert text == "1 0.200000 0.200000 0.200000 0.200000 0.750000 4\n"
-    # nobody shares a name here
+    # here all names are different
     assert not (tmp_path / "film" / "index.csv").exists()
 
 

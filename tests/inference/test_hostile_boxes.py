@@ -1,4 +1,4 @@
-"""Boxes and rates that no picture and no format has."""
+"""Boxes and frame rates that are impossible in a picture or format."""
 
 import time
 

@@ -31,7 +31,7 @@ def test_files_folders_and_patterns(photos):
     assert names(find_sources([f"{photos}/**/*"]), photos) == ["a.jpg", "b.png", "sub/c.PNG"]
     given = [f"{photos}/b.png", f"{photos}/sub"]
     assert names(find_sources(given), photos) == ["b.png", "sub/c.PNG"]
-    # a file whose name looks like a pattern is that file
+    # a file name that looks like a pattern means that file
     (photos / "x[1].png").write_bytes((photos / "b.png").read_bytes())
     assert names(find_sources([f"{photos}/x[1].png"]), photos) == ["x[1].png"]
     with pytest.raises(UsageError, match=r"no pictures or videos match .*\*\.webp"):
@@ -67,7 +67,7 @@ def test_videos_are_read_frame_by_frame(tmp_path, monkeypatch):
     frames = list(read_frames(find_sources([str(film)])))
     assert [f.number for f in frames] == [0, 1, 2, 3, 4]
     assert all(f.name == str(film) and f.rate == 10 for f in frames)
-    # red is first in the tensor again, whatever OpenCV's order
+    # red comes first in the tensor, although OpenCV has blue first
     assert (frames[3].image.permute(1, 2, 0).numpy() == shots[3]).all()
     assert cv2.released == [str(film)]
     assert len(list(read_frames(find_sources([str(film)]), limit=2))) == 2

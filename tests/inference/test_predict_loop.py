@@ -51,7 +51,7 @@ def test_pictures_go_through_the_model_in_batches():
 
 
 def test_in_a_video_objects_keep_their_numbers():
-    # red and blue pass each other; blue is gone for two frames; a second red one comes at the end
+    # red and blue cross; blue is missing in two frames; a second red object comes at the end
     film = [scene(red=(4 * k, 10), blue=(48 - 4 * k, 12) if k not in (5, 6) else None)
             for k in range(10)]  # fmt: skip
     answers, said, shown = run(frames("film.mp4", *film), videos=1, batch_size=4)

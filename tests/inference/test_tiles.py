@@ -28,7 +28,7 @@ def rows_of(found):
 
 
 class Squares(torch.nn.Module):
-    """Finds pixels of one grey value each as a box, as a detector would that sees no further.
+    """Finds the pixels of each grey value as a box, like a detector with a limited view.
 
     An object is all pixels of a value; its score is its value, halved if it is larger than 50
     pixels, and it is not found below `least` of its picture's side.
@@ -74,7 +74,7 @@ def test_tiles_cover_the_image_evenly_and_overlap_enough(image, size, overlap):
         gaps = [b[0] - a[0] for a, b in itertools.pairwise(spans)]
         assert all(side - gap >= round(side * overlap) for gap in gaps) or set(gaps) == {1}
         assert not gaps or max(gaps) - min(gaps) <= 1
-        # no tile more than needed
+        # # not more tiles than needed
         needed = math.ceil(max(length - side, 0) / max(1, side - round(side * overlap)))
         assert len(spans) == needed + 1
 
@@ -103,7 +103,7 @@ def test_a_classifier_is_refused():
         predict_tiled(Namer(), picture(20, 20), tile=16)
 
 
-# two tiles of 100 pixels side by side, 20 of them shared, and the whole image
+# two adjacent tiles of 100 pixels that share 20, and the whole image
 WHOLE, LEFT, RIGHT = (0, 0, 180, 100), (0, 0, 100, 100), (80, 0, 180, 100)
 
 
@@ -113,7 +113,7 @@ def merged(whole=(), left=(), right=(), **options):
 
 
 def test_an_object_on_a_seam_is_the_tiles_that_sees_it_whole():
-    # 84 to 104: the left tile sees 16 of 20 pixels, and is surer of them
+    # x is 84 to 104: the left tile sees 16 of 20 pixels, with a higher score
     cut, full = ((84, 10, 100, 30), 0.9, 1), ((4, 10, 24, 30), 0.6, 1)
     assert merged(left=[cut], right=[full]) == [((84, 10, 104, 30), 0.6, 1)]
 
@@ -128,7 +128,7 @@ def test_an_object_larger_than_a_tile_is_the_whole_images():
     parts = {"left": [((20, 5, 99, 95), 0.9, 1)], "right": [((1, 5, 70, 95), 0.8, 1)]}
     seen = ((20, 5, 150, 95), 0.4, 1)
     assert merged(whole=[seen], **parts) == [seen]
-    # what nothing explains is kept
+    # a cut box without a matching whole one is kept
     assert merged(**parts) == [((20, 5, 99, 95), 0.9, 1), ((81, 5, 150, 95), 0.8, 1)]
 
 
@@ -143,9 +143,9 @@ def test_neighbours_and_other_classes_are_not_merged():
 
 def test_half_of_a_cut_box_must_be_covered():
     cut = ((80, 10, 100, 30), 0.9, 1)
-    for start, boxes in ((11, 2), (9, 1)):  # of 20 columns it covers 9, or 11
+    for start, boxes in ((11, 2), (9, 1)):  # covers 9 or 11 of 20 columns
         assert len(merged(left=[cut], right=[((start, 10, 60, 30), 0.8, 1)])) == boxes
-    # a small whole object upon a large cut one explains little of that
+    # a small whole object on a large cut one covers little of it
     assert len(merged(left=[((10, 10, 100, 90), 0.9, 1), ((40, 40, 50, 50), 0.8, 1)])) == 2
 
 
@@ -154,12 +154,12 @@ def test_half_of_a_cut_box_must_be_covered():
     [
         ((60, 40, 98, 60), True),  # 2 pixels from the tile's border
         ((60, 40, 97, 60), False),
-        ((0, 40, 90, 60), False),  # where the tile ends the image ends too
+        ((0, 40, 90, 60), False),  # at the border of the image, not only of the tile
         ((60, 0, 90, 100), False),
     ],
 )
 def test_only_a_tiles_inner_border_cuts(box, is_cut):
-    over = ((0, 0, 180, 100), 0.1, 1)  # covers all, and is too large for the NMS to join
+    over = ((0, 0, 180, 100), 0.1, 1)  # covers everything, and is too large for NMS to merge
     assert (len(merged(whole=[over], left=[(box, 0.9, 1)])) == 1) is is_cut
 
 
@@ -196,7 +196,7 @@ def test_many_cut_boxes_are_compared_in_turns():
     count = 3000
     top = 4.0 * torch.arange(count)
     cut = torch.stack((torch.full_like(top, 90), top, torch.full_like(top, 100), top + 3), 1)
-    full = cut[::3] + torch.tensor([-80.0, 0, -70, 0])  # every third goes on in the other tile
+    full = cut[::3] + torch.tensor([-80.0, 0, -70, 0])  # every third continues in the other tile
     left, right = (
         {
             "boxes": boxes,
@@ -226,7 +226,7 @@ def test_all_objects_of_a_large_picture_are_found_once():
     assert (found["scores"].diff() <= 0).all()
     again = predict_tiled(model, image, tile=100, overlap=0.25, batch_size=4)
     assert all(torch.equal(found[k], again[k]) for k in found)
-    # the whole picture alone shows the large one, tiles alone the small ones
+    # the large object is found only in the whole picture, the small ones only in tiles
     large = {w for w in wanted if w[3] - w[1] > 100}
     assert {tuple(b) for b in predict(model, [image])[0]["boxes"].tolist()} == large
     alone = predict_tiled(model, image, tile=100, overlap=0.25, whole=False)
@@ -255,7 +255,7 @@ def test_calls_batches_and_progress():
     model.sizes.clear()
     predict_tiled(model, image, whole=False, **options)
     assert model.sizes == [[(100, 100)] * 2, [(100, 100)]]
-    # no larger than a tile: once, and whole
+    # a picture not larger than a tile is processed once, as a whole
     model.sizes.clear()
     predict_tiled(model, image[:, :, :100], whole=False, **options)
     assert model.sizes == [[(100, 100)]]
@@ -277,7 +277,7 @@ def test_what_is_not_believed_explains_nothing():
 
 
 def test_tiles_find_the_small_objects_of_a_mosaic(shared):
-    """46 real photos, each fitted into 320 pixels, as one picture that a real network looks at."""
+    """46 real photos, each scaled to 320 pixels, as one mosaic for a real network."""
     folder = shared("weights/yolo-fastest-1.1")
     model = load_darknet(*(folder / f"yolo-fastest-1.1.{s}" for s in ("cfg", "weights")))
     image, boxes, labels = mosaic(load(shared("data/coco-mini")), columns=7, cell=320)
@@ -285,7 +285,7 @@ def test_tiles_find_the_small_objects_of_a_mosaic(shared):
     tiled = predict_tiled(model, image, tile=320, score=0.3)
     assert matched(at_once, boxes, labels) == 0  # each photo is 46 of the network's 320 pixels
     found = matched(tiled, boxes, labels)
-    # 69 of 316; each photo by itself, at its full size: 76
+    # it finds 69 of 316; separate photos at full size give 76
     assert found > 60
     assert found / len(tiled["boxes"]) > 0.35
 
@@ -309,7 +309,7 @@ def mosaic(data, columns, cell):
 
 
 def matched(found, boxes, labels):
-    """Objects found at IoU 0.5, each detection taking the free one it fits best."""
+    """Number of objects found at IoU 0.5; each detection matches the best free object."""
     overlap = box_iou(found["boxes"], boxes)
     overlap[found["labels"][:, None] != labels] = 0
     count = 0

@@ -5,7 +5,7 @@ from detcore.inference.tracker import NOBODY, Tracker
 
 
 def frame(*rows):
-    """(x, y, score or label as given) rows as squares of 20 pixels of class 1."""
+    """Squares of 20 pixels of class 1, from rows of x, y and an optional score or label."""
     boxes = [[x, y, x + 20, y + 20] for x, y, *_ in rows]
     return {
         "boxes": torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4),
@@ -26,14 +26,14 @@ def test_a_steady_object_keeps_its_number_whatever_the_order_of_detections():
 
 
 def test_fast_objects_are_followed_where_their_motion_leads():
-    # 12 pixels a frame: IoU of one frame with the next 8/32; first seen slowly
+    # 12 pixels per frame: the IoU between frames is 8/32; it begins slowly
     tracker = Tracker()
     positions, x = [], 0.0
     for k in range(12):
         x += min(12, 4 + 2 * k)
         positions.append(x)
     assert [numbers(tracker, (x, 0)) for x in positions] == [[1]] * 12
-    # without a motion it would be new: the IoU is below 0.3
+    # without a known motion it is a new track, because the IoU is below 0.3
     still = Tracker()
     assert numbers(still, (0, 0)) == [1]
     assert numbers(still, (12, 0)) == [2]
@@ -68,7 +68,7 @@ def test_one_that_disappears_for_some_frames_is_known_again():
         assert numbers(tracker, (6.0 * k, 0)) == [1]
     for _ in range(4):
         assert numbers(tracker) == []
-    # 30 pixels on, where it was not: its motion leads there
+    # 30 pixels further, where its motion leads
     assert numbers(tracker, (6.0 * 9, 0)) == [1]
     for _ in range(5):
         numbers(tracker)
@@ -94,9 +94,9 @@ def test_unsure_detections_continue_a_track_and_start_none():
     tracker = Tracker(start=0.5)
     assert numbers(tracker, (0, 0, 0.9), (100, 0, 0.4)) == [1, NOBODY]
     assert numbers(tracker, (1, 0, 0.2), (100, 0, 0.4)) == [1, NOBODY]
-    # a sure one has the first choice, though the unsure one lies better
+    # the sure detection is matched first, although the unsure one fits better
     assert numbers(tracker, (2, 0, 0.3), (6, 0, 0.8)) == [NOBODY, 1]
-    # nor does an unsure one bring back what was lost
+    # an unsure detection does not bring back a lost track
     numbers(tracker)
     assert numbers(tracker, (8, 0, 0.3)) == [NOBODY]
 

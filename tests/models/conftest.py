@@ -1,4 +1,4 @@
-"""Pictures that a model can learn by heart: coloured shapes, drawn here."""
+"""Pictures that a model can memorize: coloured shapes, drawn here."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,7 +11,7 @@ from detcore.ops import box_iou
 
 Scenes = tuple[list[Tensor], list[dict[str, Tensor]]]
 
-# (height, width) of each picture, and its shapes: label, x1, y1, x2, y2 in pixels
+# per picture: (height, width), and its shapes as label, x1, y1, x2, y2 in pixels
 _SCENES: list[tuple[tuple[int, int], list[tuple[int, ...]]]] = [
     ((96, 128), [(1, 10, 12, 42, 44), (2, 70, 30, 118, 80)]),
     ((128, 96), [(3, 20, 60, 76, 116), (1, 50, 8, 82, 40)]),
@@ -44,7 +44,7 @@ def scenes() -> Scenes:
 
 @pytest.fixture
 def fit() -> Callable[..., float]:
-    """Train until the loss is below a share of the first, or steps run out; gives the share."""
+    """Train until the loss is below a share of the first, or steps run out; return the share."""
 
     def train(
         model: nn.Module,
@@ -76,7 +76,7 @@ def fit() -> Callable[..., float]:
 
 @pytest.fixture
 def assert_all_found() -> Callable[..., None]:
-    """Every box at IoU 0.75 with its label, and no sure detection beyond them."""
+    """Every box is found at IoU 0.75 with its label, and there is no other sure detection."""
 
     def check(model: nn.Module, images: list[Tensor], targets: list[dict[str, Tensor]]) -> None:
         model.eval()
@@ -96,7 +96,7 @@ def assert_all_found() -> Callable[..., None]:
 
 
 def _draw(patch: Tensor, label: int) -> None:
-    """1: a filled square; 2: a frame; 3: a disc; each in its class's colour."""
+    """1: a filled square; 2: a frame; 3: a disc; each in the colour of its class."""
     height, width = patch.shape[-2:]
     y = torch.linspace(-1, 1, height)[:, None].expand(height, width)
     x = torch.linspace(-1, 1, width)[None, :].expand(height, width)

@@ -36,7 +36,7 @@ def detected(*rows: tuple[list[float], float, int]) -> dict[str, Tensor]:
 
 
 class Found(nn.Module):
-    """A detector of 91 classes that always finds the same."""
+    """A detector of 91 classes that always returns the same detections."""
 
     num_classes = 91
 
@@ -49,7 +49,7 @@ class Found(nn.Module):
 
 
 class Brightness(nn.Module):
-    """Scores of a crop are its channels' means; it counts how many crops each call brings."""
+    """The scores of a crop are the means of its channels. Counts the crops of each call."""
 
     num_classes, image_size = 3, 8
 
@@ -70,9 +70,9 @@ def test_crops_are_the_boxes_with_their_margin() -> None:
     image = torch.stack((x, y, x + y)) / 128
     ((crop,),) = model._crops([image], [torch.tensor([[20.0, 24, 28, 32]])], 1)
     assert crop.shape == (3, 16, 16)
-    # 8 pixels and 4 more on each side: one pixel of the crop is one of the image
+    # 8 pixels and a margin of 4 on each side: a pixel of the crop is a pixel of the image
     torch.testing.assert_close(crop, image[:, 20:36, 16:32], atol=1e-5, rtol=0)
-    # at the rim the margin ends with the image: 10 pixels of 16 wide, 16 high
+    # the margin ends at the border of the image: 10 pixels of 16 wide, 16 high
     ((crop,),) = model._crops([image], [torch.tensor([[58.0, 24, 66, 32]])], 1)
     expected = roi_align(image[None], [torch.tensor([[54.0, 20, 64, 36]])], 16, aligned=True)[0]
     torch.testing.assert_close(crop, expected, atol=1e-6, rtol=0)
@@ -81,7 +81,7 @@ def test_crops_are_the_boxes_with_their_margin() -> None:
 @pytest.mark.parametrize("at_once", [1, 3, 100])
 def test_crops_are_the_same_whatever_lies_beside_their_image(at_once: int) -> None:
     model = create("cascade", 3, classifier={"model": "classifier", "image_size": 16})
-    # 2: what must not be seen in a crop of another image; sizes differ along each side
+    # the value 2 must not be in a crop of another image; sizes differ along each side
     sizes = ((40, 90), (70, 30), (70, 90), (1, 1), (39, 89))
     images = [
         torch.full((3, *size), 2.0) if i == 2 else torch.rand(3, *size)
@@ -143,7 +143,7 @@ def test_only_some_images_have_detections_and_crops_come_in_chunks() -> None:
 
 
 def test_no_image_is_no_answer() -> None:
-    # a detector that can't take an empty list is not asked
+    # a detector that can't handle an empty list is not called
     model = Cascade(4, detector=Found(detected()), classifier=Brightness()).eval()
     assert model([]) == []
 

@@ -56,7 +56,7 @@ def test_bad_targets_are_refused() -> None:
 
 
 def scored(model: nn.Module, scores: list[float]) -> dict[str, Tensor]:
-    """The answer where the head gives these scores, whatever the picture."""
+    """The result if the head returns these scores for any picture."""
     logits = torch.tensor([scores])
     logits = logits.logit() if model.multilabel else logits.log()
     model.head = Fixed(logits)
@@ -82,7 +82,7 @@ def test_the_best_classes_come_in_order() -> None:
         assert found["labels"].dtype == torch.int64
         torch.testing.assert_close(found["scores"], torch.tensor(scores))
     model = create("classifier", 5, image_size=32)
-    model.top_k = 2  # of a trained model
+    model.top_k = 2  # as in a trained model
     assert scored(model, scores)["labels"].tolist() == [2, 1]
 
 

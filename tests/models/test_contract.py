@@ -1,4 +1,4 @@
-"""What all detectors share: the contract, the refusals, the config."""
+"""Properties of all detectors: the interface, the errors, the config."""
 
 import inspect
 import json
@@ -13,9 +13,9 @@ from detcore.parts.backbones.timm import Backbone
 
 ANCHORS = [[[8, 12], [20, 10]], [[24, 24], [16, 40]], [[50, 30], [60, 70]]]
 YOLOS = ["yolo", "yolo_anchors", "yolo_one_to_one", "yolo_anchors_one_to_one"]
-DENSE = ["ssd", *YOLOS]  # one pass over the image, no second stage
+DENSE = ["ssd", *YOLOS]  # one-stage models
 DETECTORS = ["faster_rcnn", *DENSE, "cascade"]
-# every model, and variants under names of their own
+# every model, and variants with their own names
 SMALL: dict[str, dict[str, Any]] = {
     "faster_rcnn": {"image_size": 96, "fpn_channels": 16, "head_width": 16},
     "ssd": {"image_size": 96, "extra_levels": (16, 16), "head_width": 16},
@@ -85,7 +85,7 @@ def test_losses_in_training_detections_in_evaluation(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["faster_rcnn", *DENSE])
 def test_every_class_can_come_out(name: str) -> None:
-    """A detector that took no threshold gives labels 1..num_classes - 1 and never 0."""
+    """Without a threshold, a detector returns all labels 1..num_classes - 1 and never 0."""
     model = small(name, score_threshold=0.0, max_detections=500).eval()
     with torch.no_grad():
         found = model(IMAGES)
@@ -156,7 +156,7 @@ def test_config_holds_every_option(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["faster_rcnn", *DENSE, "classifier"])
 def test_no_option_is_ignored_by_the_config(name: str) -> None:
-    """Every number is changed and read back: a config of constants would pass without this."""
+    """Change every number and read it back; otherwise a config of constants would pass."""
     config = small(name).config
     changed = {
         k: not v if isinstance(v, bool) else v / 2 if isinstance(v, float) else v
@@ -166,7 +166,7 @@ def test_no_option_is_ignored_by_the_config(name: str) -> None:
     if config.get("anchors"):
         changed["anchors"] = [[[w + 1, h + 2] for w, h in level] for level in config["anchors"]]
     if name == "classifier":
-        changed["multilabel"] = False  # which takes one top_k alone
+        changed["multilabel"] = False  # which allows only one top_k
     changed["num_classes"] = 7
     assert create(**changed).config == changed
 
@@ -259,7 +259,7 @@ def test_evaluation_repeats_itself(name: str) -> None:
 
 @pytest.mark.parametrize("name", DENSE)
 def test_boxes_come_back_in_the_given_images_pixels(name: str) -> None:
-    """The same picture at twice the size gives boxes twice the size."""
+    """The same picture at twice the size gives boxes of twice the size."""
     image = torch.rand(3, 48, 48)
     model = small(name, score_threshold=0.0, max_detections=20).eval()
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""The whole of a detector in one graph."""
+"""A whole detector in one graph."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""A model made ready for inference answers as it did, and the one it was made of stays."""
+"""An optimized model gives the same results, and the original model is unchanged."""
 
 import copy
 
@@ -18,7 +18,7 @@ NORMS = (nn.BatchNorm2d, FrozenBatchNorm2d)
 
 
 def stirred(model: nn.Module) -> nn.Module:
-    """Batch norms that do something, so that losing one would show."""
+    """Give batch norms random values, so that a lost norm would change the result."""
     generator = torch.Generator().manual_seed(1)
     for norm in model.modules():
         if isinstance(norm, NORMS):
@@ -29,11 +29,11 @@ def stirred(model: nn.Module) -> nn.Module:
 
 
 def assert_same(one: dict[str, Tensor], other: dict[str, Tensor]) -> None:
-    """Each row of one answer stands in the other: up to rounding, and where scores are as good as
-    equal, in another place.
+    """Each row of one result is in the other, up to rounding. Rows with nearly equal scores may
+    change places.
     """
     assert one.keys() == other.keys() and len(one["labels"]) == len(other["labels"]) > 0
-    if "boxes" not in one:  # a classifier's
+    if "boxes" not in one:  # of a classifier
         assert torch.equal(one["labels"], other["labels"])
         torch.testing.assert_close(one["scores"], other["scores"], atol=1e-5, rtol=1e-4)
         return
@@ -48,7 +48,7 @@ def assert_same(one: dict[str, Tensor], other: dict[str, Tensor]) -> None:
 @pytest.mark.parametrize("name", list(MODELS))
 def test_the_same_answers(name: str) -> None:
     model = stirred(small(name))
-    for part in model.modules():  # untrained scores are low, and no answer would be compared
+    for part in model.modules():  # untrained scores are low, so nothing would be compared
         if isinstance(part, Detector):
             part.postprocess.score_threshold = 0.0
     before = copy.deepcopy(model.state_dict())

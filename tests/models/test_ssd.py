@@ -31,7 +31,7 @@ def test_every_level_has_its_anchors_and_the_map_its_rows() -> None:
 
 
 def test_the_papers_two_sizes_have_the_papers_maps() -> None:
-    """Liu et al., 2016: 38 to 1 cells at 300 pixels; torchvision's form of 512 ends in one too."""
+    """Liu et al., 2016: 38 to 1 cells at 300 pixels; torchvision's 512 variant also ends with 1."""
     vgg = {"name": "torchvision:vgg11", "layers": ["features.14", "features.19"]}
     further = [[256, 512, 3, 2], [128, 256, 3, 2], [128, 256, 3, 1], [128, 256, 3, 1]]
     for size, levels, cells in (

@@ -1,4 +1,4 @@
-"""A training loop written for torchvision's detectors runs with ours unchanged."""
+"""A training loop for torchvision's detectors works with ours without changes."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -14,7 +14,7 @@ from .test_contract import small
 def train_one_epoch(
     model: nn.Module, batches: Iterable[tuple[Any, Any]], device: torch.device
 ) -> list[float]:
-    """The loop of torchvision's references: targets of tensors on a device, a dict of losses."""
+    """The loop of torchvision's references: target tensors on a device, a dict of losses."""
     model.train()
     optimizer = torch.optim.SGD(
         [p for p in model.parameters() if p.requires_grad], lr=1e-3, momentum=0.9

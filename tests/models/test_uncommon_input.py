@@ -1,4 +1,4 @@
-"""What models are given by other people's loops and other people's settings."""
+"""Inputs from other people's training loops and settings."""
 
 import pytest
 import torch

@@ -11,7 +11,7 @@ from detcore.parts import postprocess
 
 Scenes = tuple[list[Tensor], list[dict[str, Tensor]]]
 
-# (width, height), pixels, about the shapes of the pictures that are learnt by heart
+# (width, height) in pixels, similar to the shapes in the pictures
 ANCHORS = [[[20, 20], [32, 32]], [[32, 56], [40, 40]], [[56, 56], [90, 60]]]
 VARIANTS: dict[str, dict[str, Any]] = {
     "anchor-free": {},
@@ -33,7 +33,7 @@ def test_learns_pictures_by_heart(
     assert_all_found: Callable[..., None],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """One detection an object is asked for; the one-to-one head gives it without any NMS."""
+    """Expects one detection per object; the one-to-one head does that without NMS."""
     model = create("yolo", 4, image_size=128, **options)
     assert fit(model, *scenes, steps=100, lr=4e-3) < 0.05
     if model.config["one_to_one"]:
@@ -79,14 +79,14 @@ def test_the_one_to_one_head_leaves_the_maps_to_the_other() -> None:
 
 
 def test_an_untrained_head_finds_the_anchors_where_its_assigner_looks_for_them() -> None:
-    """Biases of 0 put each anchor in the middle of its cell: matches must overlap them so."""
+    """With biases of 0 each anchor is in the middle of its cell, where matches must overlap it."""
     model = create("yolo", 3, image_size=128, anchors=ANCHORS)
     for p in parameters(model, "head.box"):
         nn.init.zeros_(p)
     maps = [torch.zeros(1, 14, 128 // s, 128 // s) for s in model.strides]
     boxes, scores = model._decode(maps)
     assert torch.equal(scores, torch.full_like(scores, 0.25))
-    gt = torch.tensor([[4.0, 20, 36, 52], [50, 40, 110, 96]])  # the anchors 32x32 and about 56x56
+    gt = torch.tensor([[4.0, 20, 36, 52], [50, 40, 110, 96]])  # the anchors 32x32, about 56x56
     gt[1, 2] = 106
     sizes = [(m.shape[2], m.shape[3]) for m in maps]
     match, quality = model.anchor_assigner(boxes[0], gt, sizes)

@@ -1,8 +1,8 @@
-"""Every op test runs on each way to the kernels that this machine has.
+"""Every op test runs on each backend that this machine has.
 
-`cpu-<isa>` are the CPU kernels of one instruction set, `simt` the CUDA kernels on the CPU stand-in,
-which also stops at races, at accesses out of bounds and at reads of what nobody wrote, `cuda` the
-CUDA kernels on a GPU.
+`cpu-<isa>` are the CPU kernels of one instruction set. `simt` are the CUDA kernels in the
+simulator, which also finds races, accesses out of bounds and reads of unwritten memory. `cuda` are
+the CUDA kernels on a GPU.
 """
 
 import sysconfig
@@ -22,7 +22,7 @@ from torch import Tensor
 from detcore.ops import _route
 from detcore.ops._native import _C
 from detcore.ops.registry import FLOATS as FLOATS
-from detcore.ops.registry import random_boxes as random_boxes  # where most tests look for it
+from detcore.ops.registry import random_boxes as random_boxes  # most tests import it from here
 
 ROOT = Path(__file__).parents[2]
 ISAS = ("baseline", "avx2", "avx512")
@@ -36,7 +36,7 @@ def _usable_isas() -> list[str]:
 
 
 def _load_simt() -> ModuleType | None:
-    # of this Python: another's beside it can't be loaded
+    # the module of this Python; those of others can't be loaded
     name = f"_C_simt{sysconfig.get_config_var('EXT_SUFFIX')}"
     for path in sorted(ROOT.glob(f"build/{sysconfig.get_platform()}/**/{name}")):
         loader = ExtensionFileLoader("_C_simt", str(path))
@@ -53,7 +53,7 @@ SIMT = _load_simt()
 
 @contextmanager
 def counted() -> Iterator[dict[str, int]]:
-    """What the stand-in's kernels do meanwhile: transactions, bank conflicts, atomics."""
+    """Count the operations of simulated kernels: transactions, bank conflicts, atomics."""
     assert SIMT is not None
     counts: dict[str, int] = {}
     SIMT.reset_counters()
@@ -74,11 +74,11 @@ class Backend:
         return self.name == "simt"
 
     def native(self, op: str) -> Any:
-        """The function of the extension, backward ones too, on this backend."""
+        """A function of the extension on this backend, including backward ones."""
         return _route.bind(op)
 
     def __call__(self, value: Any) -> Any:
-        """Tensors, also in lists, on this backend's device."""
+        """Move tensors, also in lists, to this backend's device."""
         if isinstance(value, Tensor):
             return value.to(self.device)
         return [self(v) for v in value] if isinstance(value, list) else value
@@ -91,7 +91,7 @@ class Backend:
             "simt",
             marks=[
                 pytest.mark.simt,
-                pytest.mark.skipif(SIMT is None, reason="the stand-in is not built: make test"),
+                pytest.mark.skipif(SIMT is None, reason="the simulator is not built: make test"),
             ],
         ),
         pytest.param(

@@ -1,7 +1,7 @@
-"""torchvision's functions, where it is installed: elsewhere a test that uses one is skipped.
+"""torchvision's functions. Without torchvision, a test that uses one is skipped.
 
-torch comes without torchvision often enough (a build of its own, a version too new), and the ops
-must be tested there too.
+torch is often installed without torchvision (own build, version too new), and the ops must be
+tested there too.
 """
 
 import importlib
@@ -11,7 +11,7 @@ import pytest
 
 
 class Peer:
-    """A module that is imported when a test first takes something from it."""
+    """A module that is imported when a test first uses it."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -19,7 +19,7 @@ class Peer:
     def __getattr__(self, attribute: str) -> Any:
         try:
             module = importlib.import_module(self._name)
-        except Exception as error:  # a RuntimeError, beside a torch that it was not built for
+        except Exception as error:  # RuntimeError if it was built for another torch
             pytest.skip(f"needs torchvision: {error}")
         return getattr(module, attribute)
 

@@ -78,7 +78,7 @@ def test_clip_and_nan(backend: Backend) -> None:
 def test_decode_gradient_equals_autograd_of_reference(backend: Backend, n: int, k: int) -> None:
     deltas, anchors = deltas_for(n, k, 7).requires_grad_(), random_boxes(n, seed=5).requires_grad_()
     grad = deltas_for(n, k, 9)
-    weights, clip = [10.0, 10.0, 0.5, 0.5], 1.0  # some deltas lie beyond the clip
+    weights, clip = [10.0, 10.0, 0.5, 0.5], 1.0  # some deltas exceed the clip
     want = torch.autograd.grad(
         reference.decode_boxes(deltas, anchors, weights, clip), (deltas, anchors), grad
     )

@@ -55,7 +55,7 @@ def test_equals_torchvision(dtype: torch.dtype, kind: str) -> None:
     assert got.dtype == want.dtype
     torch.testing.assert_close(got, want, rtol=1e-5, atol=1e-6)
     if kind == "iou":
-        assert torch.equal(got, want)  # to the bit: the same uncontracted operations
+        assert torch.equal(got, want)  # the same bits, because no operation is contracted
 
 
 def test_mixed_dtypes_promote_as_torchvision_does() -> None:
@@ -99,7 +99,7 @@ def test_out(backend: Backend) -> None:
 
 
 def test_out_anywhere_in_memory(backend: Backend) -> None:
-    """Rows of a multiple of 16 bytes that begin elsewhere."""
+    """Rows of a multiple of 16 bytes that don't begin at a multiple of 16."""
     a, b = backend(random_boxes(5).float()), backend(random_boxes(8).float())
     for offset in (0, 1, 2, 3):
         out = torch.zeros(43, device=backend.device)[offset : offset + 40].view(5, 8)
@@ -134,7 +134,7 @@ def test_large_integers_are_not_rounded(dtype: torch.dtype) -> None:
 @pytest.mark.parametrize(("n", "m"), [(1, 1), (5, 3), (17, 33), (2, 600), (600, 2)])
 def test_gradient_equals_autograd_of_reference(backend: Backend, n: int, m: int, kind: str) -> None:
     a, b = random_boxes(n, seed=9, whole=True), random_boxes(m, seed=10, whole=True)
-    a, b = a.requires_grad_(), b.requires_grad_()  # integer coordinates: ties on edges too
+    a, b = a.requires_grad_(), b.requires_grad_()  # integer coordinates, so that edges tie
     eps = 1e-7 if kind in ("diou", "ciou") else 0.0
     grad = torch.randn(n, m, dtype=torch.float64, generator=torch.Generator().manual_seed(n))
     want = torch.autograd.grad(reference.box_iou(a, b, kind=kind, eps=eps), (a, b), grad)
@@ -148,7 +148,7 @@ def test_gradient_equals_autograd_of_reference(backend: Backend, n: int, m: int,
 @pytest.mark.parametrize("kind", KINDS)
 def test_gradcheck(kind: str) -> None:
     a, b = (random_boxes(k, seed=k).requires_grad_() for k in (4, 5))
-    if kind == "ciou":  # its weight is a constant of the gradient: numbers would disagree
+    if kind == "ciou":  # its weight is a constant in the gradient, so numeric gradients differ
         function = lambda x, y: ops.complete_box_iou(x, y)  # noqa: E731
         got = torch.autograd.grad(function(a, b).sum(), (a, b))
         want = torch.autograd.grad(tv.complete_box_iou(a, b).sum(), (a, b))

@@ -59,7 +59,7 @@ def test_equals_reference(
 
 
 def test_delta_equals_torchvision() -> None:
-    """Anchors made on the fly against AnchorGenerator, BoxCoder and torchvision's permutation."""
+    """Compare with AnchorGenerator, BoxCoder and torchvision's permutation."""
     generator = detection.anchor_utils.AnchorGenerator(((32, 64),), ((0.5, 1.0, 2.0),))
     maps = torch.randn(2, 6 * 4, 9, 11)
     image = torch.zeros(2, 3, 144, 176)
@@ -73,7 +73,7 @@ def test_delta_equals_torchvision() -> None:
 
 
 def test_dfl_finds_the_bin(backend: Backend) -> None:
-    """One bin far above the others is the distance itself; 16 bins are YOLOv8's."""
+    """If one bin is far above the others, it is the distance. YOLOv8 has 16 bins."""
     logits = torch.zeros(1, 4, 16, 2, 3)
     logits[0, range(4), (0, 3, 7, 15)] = 200.0
     boxes, scores = ops.decode_dense(backend(logits.view(1, 64, 2, 3)), None, 8, "dfl")
@@ -86,7 +86,7 @@ def test_dfl_finds_the_bin(backend: Backend) -> None:
 
 @pytest.mark.parametrize("codec", CODECS)
 def test_rejected_cells_are_not_decoded(backend: Backend, codec: str) -> None:
-    """NaN box values of a rejected cell never show, nor in the gradient; those kept do."""
+    """NaN in a rejected cell never reaches the result or gradient; NaN in a kept cell does."""
     maps, anchors = case(codec, 1, 1, 2, 1, 2)
     numbers = 4 * BINS if codec == "dfl" else 4
     anchors = None if anchors is None else anchors[:1]

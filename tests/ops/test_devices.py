@@ -1,6 +1,6 @@
-"""Streams, several devices, CUDA graphs: what a tensor's device asks of every op.
+"""Streams, several devices and CUDA graphs, for every op.
 
-Most of it needs a GPU, one test needs two; fake tensors show some of it anywhere.
+Most tests need a GPU, and one needs two. Those with fake tensors run anywhere.
 """
 
 from collections.abc import Callable
@@ -25,12 +25,12 @@ needs_two = pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two 
 
 
 def sample(name: str, seed: int = 0) -> tuple[Callable[..., Any], list[Tensor]]:
-    """A function of tensors alone, and those tensors, on the CPU."""
+    """A function whose arguments are all tensors, and CPU tensors for it."""
     return partial(CALLS[name].run, ops), CALLS[name].samples(seed, 60)
 
 
 def with_gradient(name: str) -> tuple[Callable[..., Tensor], list[Tensor]]:
-    """As `sample`, but the function gives the first of several results."""
+    """As `sample`, but the function returns only the first of several results."""
     function, tensors = sample(name)
     return lambda *given: tree_leaves(function(*given))[0], tensors
 
@@ -47,7 +47,7 @@ def same(got: Any, want: Any) -> None:
 @needs_gpu
 @pytest.mark.parametrize("name", NAMES)
 def test_a_stream_of_its_own(name: str) -> None:
-    """The inputs arrive late, on that stream alone: on any other the op would see zeros."""
+    """The inputs arrive late, on that stream: on any other stream the op would see zeros."""
     function, tensors = sample(name)
     given = [t.cuda() for t in tensors]
     want = function(*given)
@@ -77,7 +77,7 @@ def test_gradients_on_a_stream_of_their_own(name: str) -> None:
     arriving = torch.zeros_like(grad)
     torch.cuda.synchronize()
     stream = torch.cuda.Stream()
-    with torch.cuda.stream(stream):  # backward runs on its forward's stream
+    with torch.cuda.stream(stream):  # backward runs on the stream of its forward
         out = function(*given)
         torch.cuda._sleep(50_000_000)
         arriving.copy_(grad)
@@ -90,7 +90,7 @@ def test_gradients_on_a_stream_of_their_own(name: str) -> None:
 @needs_two
 @pytest.mark.parametrize("name", NAMES)
 def test_the_second_device(name: str) -> None:
-    """The tensors' device is used whichever is current, and stays what it was."""
+    """The op uses the tensors' device, and the current device stays the same."""
     function, tensors = sample(name)
     with torch.cuda.device(0):
         want = function(*[t.to("cuda:0") for t in tensors])
@@ -103,13 +103,13 @@ def test_the_second_device(name: str) -> None:
 
 
 def refusal(which: str, here: str, there: str) -> str:
-    """What is said where one of these two tensors is there and the others are here."""
+    """The message if one of these two tensors is on device `there` and the others are `here`."""
     either = f"({here} and {there}|{there} and {here})"
     return f"^{which} must be on one device, got {either}$"
 
 
 def refused(name: str, here: str, there: str) -> None:
-    """One tensor after the other on another device than the rest."""
+    """Put one tensor after the other on another device than the rest."""
     function, tensors = sample(name)
     for odd, which in enumerate(CALLS[name].elsewhere):
         mixture = [t.to(there if k == odd else here) for k, t in enumerate(tensors)]
@@ -136,7 +136,7 @@ def test_two_gpus_are_refused(name: str) -> None:
 @needs_gpu
 @pytest.mark.parametrize("name", [n for n in NAMES if not CALLS[n].syncs])
 def test_a_cuda_graph_holds_it(name: str) -> None:
-    """Captured once, replayed on other inputs: nothing in it syncs, allocates or keeps a value."""
+    """Capture once, replay with other inputs: the op must not sync, allocate or store values."""
     function, tensors = sample(name)
     static = [t.cuda() for t in tensors]
     warm = torch.cuda.Stream()
@@ -182,7 +182,7 @@ def test_a_cuda_graph_holds_its_gradient(name: str) -> None:
 
 # --- without a GPU -------------------------------------------------------------------------------
 def fake(tensors: list[Tensor], devices: list[str]) -> list[Tensor]:
-    """Called in a FakeTensorMode: of the same shapes, dtypes and strides on those devices."""
+    """In a FakeTensorMode: tensors of the same shapes, dtypes and strides on those devices."""
     return [
         torch.empty_strided(t.shape, t.stride(), dtype=t.dtype, device=device)
         for t, device in zip(tensors, devices, strict=True)
@@ -201,7 +201,7 @@ def test_fake_results_are_on_the_tensors_device(name: str, device: str) -> None:
         assert (ours is None) == (theirs is None)
         if ours is not None:
             assert ours.device == torch.device(device) and ours.dtype == theirs.dtype
-            if not CALLS[name].syncs:  # their length is not known before
+            if not CALLS[name].syncs:  # the length of the result is unknown
                 assert ours.shape == theirs.shape and ours.stride() == theirs.stride()
 
 

@@ -23,7 +23,7 @@ def same(got: ops.BoxMatches, want: tuple[Tensor, ...]) -> None:
 
 
 def grid_anchors(extent: int = 80, step: int = 4) -> Tensor:
-    """[n, 4] of an RPN: nine shapes a cell, rows, then columns. Many overlap a box equally."""
+    """An RPN's [n, 4]: nine shapes per cell, rows, then columns. Many overlap a box equally."""
     at = torch.arange(0.0, extent, step)
     y, x = torch.meshgrid(at, at, indexing="ij")
     shapes = torch.tensor([[-a, -b, a, b] for a in (4.0, 8, 16) for b in (4.0, 8, 16)])
@@ -38,7 +38,7 @@ def test_equals_reference(backend: Backend, m: int, n: int, dtype: torch.dtype) 
         anchors = random_boxes(n, seed=seed + 10, whole=whole).to(dtype)
         want = reference.match_boxes(gt, anchors)
         same(ops.match_boxes(backend(gt), backend(anchors)), want)
-        # read in a stride that is not its own
+        # not contiguous
         gt_t, anchors_t = (backend(b.t().contiguous()).t() for b in (gt, anchors))
         same(ops.match_boxes(gt_t, anchors_t), want)
 
@@ -72,7 +72,7 @@ def test_grid_anchors_tie(backend: Backend) -> None:
         got = ops.match_boxes(backend(boxes), backend(anchors))
         same(got, reference.match_boxes(boxes, anchors))
     assert 1 < got.is_best_for_some_gt.sum() < 20
-    # the flag is the anchors that torchvision's rule restores
+    # the flag marks the anchors that torchvision's rule restores
     iou = tv.box_iou(gt[:3], anchors)
     strict = detection._utils.Matcher(2.0, 2.0)(iou)
     restored = detection._utils.Matcher(2.0, 2.0, allow_low_quality_matches=True)(iou)
@@ -94,7 +94,7 @@ def test_what_overlaps_nothing(backend: Backend) -> None:
     got = ops.match_boxes(backend(gt), backend(anchors))
     assert got.gt_of_anchor.tolist() == [0, 1, 0]
     assert got.anchor_of_gt.tolist() == [0, 1]
-    # the first ground truth's best is 0, and everything ties that
+    # the best IoU of the first ground truth is 0, so all anchors tie with it
     assert got.is_best_for_some_gt.tolist() == [True, True, True]
     assert ops.match_boxes(
         backend(gt[1:]), backend(anchors)
@@ -203,7 +203,7 @@ def test_more_ground_truths_than_a_block_or_the_images_average(backend: Backend)
     m, n = (700, 200) if backend.simulated else (1600, 700)
     gt, anchors = random_boxes(m, 30, 10).float(), random_boxes(n, 30, 10).float()
     same(ops.match_boxes(backend(gt), backend(anchors)), reference.match_boxes(gt, anchors))
-    gt_at = backend(torch.tensor([0, m, m, m, m]))  # one image has them all
+    gt_at = backend(torch.tensor([0, m, m, m, m]))  # one image has all of them
     got = ops.match_boxes(backend(gt), backend(anchors), gt_at)
     assert torch.equal(got.gt_of_anchor[0].cpu(), reference.match_boxes(gt, anchors)[0])
     assert got.gt_of_anchor[1:].eq(-1).all()
@@ -257,7 +257,7 @@ def test_bad_offsets_stay_inside_on_cuda(backend: Backend, offsets: list[int]) -
         except RuntimeError as error:
             if not backend.simulated or "race on global memory" not in str(error):
                 raise
-            continue  # images that overlap write the same results
+            continue  # overlapping images write the same results
         assert out.gt_of_anchor.amin() >= -1 and out.gt_of_anchor.amax() < 30
         assert out.anchor_of_gt.amin() >= -1 and out.anchor_of_gt.amax() < 300
     if offsets == [9, 9]:  # no box is in the only image

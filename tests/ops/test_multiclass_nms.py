@@ -24,7 +24,8 @@ def inputs_for(
     seed: int = 0,
     whole: bool = False,
 ) -> tuple[Tensor, Tensor]:
-    """float64 boxes [B, N, 4] or [B, N, C, 4] and scores; levels: so many values, to tie."""
+    """float64 boxes [B, N, 4] or [B, N, C, 4] and scores; levels: number of different scores, to
+    get ties."""
     of_box = classes if per_class else 1
     boxes = random_boxes(batch * n * of_box, 100, 40, seed, whole)
     shape = (batch, n, classes, 4) if per_class else (batch, n, 4)
@@ -37,7 +38,7 @@ def inputs_for(
 def check(
     backend: Backend, boxes: Tensor, scores: Tensor, *settings: float, **named: float
 ) -> Found:
-    """To the bit what the reference gives."""
+    """The result must have the same bits as the reference's."""
     found = ops.multiclass_nms(backend(boxes), backend(scores), *settings, **named)
     want = reference.multiclass_nms(boxes, scores, *settings, **named)
     for name, ours, theirs in zip(
@@ -77,7 +78,7 @@ def test_every_dtype(backend: Backend, dtype: torch.dtype) -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 def test_the_long_way(backend: Backend, dtype: torch.dtype) -> None:
-    """Boxes that suppress so much that the best candidates of the image are not enough."""
+    """Boxes suppress so many others that the best candidates of the image are not enough."""
     boxes, scores = inputs_for(2, 60 if backend.simulated else 400, 5)
     boxes = (boxes / 100 + torch.tensor([0.0, 0, 50, 50])).to(dtype)
     for limit in (1, 2, 3, 6):
@@ -117,7 +118,7 @@ def test_score_threshold_is_rounded_as_torch_does(backend: Backend, dtype: torch
 
 @pytest.mark.parametrize("threshold", [0.0, 0.3, 0.6, 1.0])
 def test_iou_thresholds_hit_exactly(backend: Backend, threshold: float) -> None:
-    """Integer boxes whose IoU is the threshold as a real number, as in test_nms."""
+    """Integer boxes whose exact IoU is the threshold, as in test_nms."""
     boxes = torch.tensor([[0, 0, 5, 1], [0, 0, 3, 1], [10, 0, 20, 1], [10, 0, 13, 1]]).float()
     scores = torch.tensor([0.9, 0.8, 0.7, 0.6])
     check(backend, boxes[None], scores.view(1, 4, 1), 0.1, threshold)

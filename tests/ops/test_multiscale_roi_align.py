@@ -23,7 +23,7 @@ def pyramid(
 
 
 def rois_for(images: int, n: int, seed: int = 0) -> Tensor:
-    """[n, 5] float64 boxes of all levels: sides log-uniform in 4 to 400 pixels."""
+    """[n, 5] float64 boxes of all levels: sides are log-uniform in 4 to 400 pixels."""
     g = torch.Generator().manual_seed(seed + n)
     image = torch.randint(0, images, (n, 1), generator=g)
     low = torch.rand(n, 2, generator=g, dtype=torch.float64) * 80 - 10
@@ -52,7 +52,7 @@ def test_equals_reference(
     features, rois = pyramid(images, channels, dtype=dtype), rois_for(images, n)
     if dtype != torch.float64:
         rois = rois.float()
-    # small boxes, so that a canonical size of 32 pixels spreads them over the levels
+    # boxes are small, so a canonical size of 32 pixels spreads them over the levels
     arguments = (output, SCALES, ratio, 32, 3)
     want = reference.multiscale_roi_align(features, rois, *arguments, aligned)
     got = ops.multiscale_roi_align(
@@ -72,7 +72,7 @@ def test_equals_reference(
 def test_levels_equal_torchvision(
     backend: Backend, canonical_scale: int, canonical_level: int, dtype: torch.dtype
 ) -> None:
-    """To the last bit: random boxes, the steps themselves, and their neighbours."""
+    """Random boxes, exact level boundaries, and the floats next to them."""
     g = torch.Generator().manual_seed(canonical_scale)
     sides = [2 ** (torch.rand(2000, generator=g, dtype=torch.float64) * 14 - 2)]
     for k in range(1, 9):
@@ -80,7 +80,7 @@ def test_levels_equal_torchvision(
         sides += [step * (1 + torch.arange(-200, 200) * 2.0**-24), torch.tensor([step])]
     width = torch.cat(sides).to(dtype)
     height = torch.cat([s.flip(0) for s in sides]).to(dtype)
-    # centred on the only pixel of maps that hold their own index
+    # centred on the only pixel of maps whose value is the index of the level
     boxes = torch.stack((-width, -height, width, height), dim=1) / 2
     features = [torch.full((1, 1, 1, 1), float(level), dtype=dtype) for level in range(8)]
     rois = torch.cat((boxes.new_zeros(len(boxes), 1), boxes), dim=1)
@@ -200,7 +200,7 @@ def test_layouts_and_mixtures(backend: Backend) -> None:
 
 
 def test_many_regions_and_few_planes(backend: Backend) -> None:
-    """More regions than are kept at a time, sorted and split in parts."""
+    """More regions than fit one chunk, sorted and split in parts."""
     n = 300 if backend.simulated else 5000
     features, rois = pyramid(2, 3, dtype=torch.float32), rois_for(2, n).float()
     for layout in LAYOUTS:

@@ -1,4 +1,4 @@
-"""What is no tensor, or no plain one, is named with the op and the argument in every error."""
+"""Errors for arguments that are not plain tensors name the op and the argument."""
 
 import inspect
 

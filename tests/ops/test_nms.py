@@ -45,7 +45,7 @@ def test_equals_reference_in_every_dtype(backend: Backend, dtype: torch.dtype) -
 
 
 def test_thresholds_hit_exactly(backend: Backend) -> None:
-    """Integer boxes whose IoU is the threshold as a real number: 3/5 at 0.6, 3/10 at 0.3."""
+    """Integer boxes whose exact IoU is the threshold: 3/5 at 0.6, 3/10 at 0.3."""
     boxes = torch.tensor([[0, 0, 5, 1], [0, 0, 3, 1], [10, 0, 20, 1], [10, 0, 13, 1]]).float()
     scores = torch.tensor([0.9, 0.8, 0.7, 0.6])
     for threshold in (0.3, 0.6, 0.6000000238418579, 0.30000001192092896):
@@ -119,9 +119,9 @@ def test_hard_inputs_equal_torchvision(backend: Backend, name: str, threshold: f
     ],
 )
 def test_more_boxes_than_one_block_takes(backend: Backend, name: str, threshold: float) -> None:
-    """On CUDA one block takes up to 2,048 boxes, or 1,024 of float64.
+    """On CUDA one block handles up to 2,048 boxes, or 1,024 of float64.
 
-    More go through a grid in global memory.
+    More boxes use a grid in global memory.
     """
     for n in (2048, 2049, 2700) if name == "uniform" else (1100,):
         dtype = torch.float32 if name == "uniform" else torch.float64
@@ -144,7 +144,7 @@ def test_more_boxes_of_classes_than_one_block_takes(
 
 @pytest.mark.parametrize("together", [0, 100, 1000])
 def test_a_crowd_among_many(backend: Backend, together: int) -> None:
-    """Few boxes overlap but in one place: the list of overlapping pairs runs full there."""
+    """Few boxes overlap except in one place, where the list of overlapping pairs overflows."""
     n = 400 if backend.simulated else 12_000
     boxes = random_boxes(n, 30 * n**0.5, 40)
     boxes[n // 3 : n // 3 + min(together, n // 2)] = boxes[0]
@@ -155,7 +155,7 @@ def test_a_crowd_among_many(backend: Backend, together: int) -> None:
 
 @pytest.mark.parametrize("offset", [2.0**51, 2.0**52, 2.0**53])
 def test_doubles_at_the_end_of_their_digits(backend: Backend, offset: float) -> None:
-    """Where a box's centre is rounded by as much as a box is wide."""
+    """Coordinates so large that rounding moves a centre by the width of a box."""
     for seed in range(20):
         boxes = random_boxes(150, 80, 14, seed, whole=True) + offset
         scores = scores_for(150, seed)
@@ -189,7 +189,7 @@ def test_nan_is_never_kept_and_suppresses_nothing(backend: Backend) -> None:
 
 
 def test_ties_go_to_the_lower_index(backend: Backend) -> None:
-    boxes = random_boxes(300, 5000, 2).float()  # hardly any overlap
+    boxes = random_boxes(300, 5000, 2).float()  # few overlap
     scores = torch.zeros(300)
     scores[::2] = -0.0
     kept = ops.nms(backend(boxes), backend(scores), 0.5).tolist()
@@ -218,14 +218,14 @@ def test_batched_equals_torchvision_per_class(backend: Backend, n: int, classes:
 
 @pytest.mark.parametrize("few", [1, 2, 4, 8])
 def test_classes_on_two_threads_keep_apart(backend: Backend, few: int) -> None:
-    """One thread comes to its last class while the other works on its first, right behind it."""
+    """One thread works on its last class while another works on its first, the next in memory."""
     before, classes = torch.get_num_threads(), 10 if backend.simulated else 60
     sizes = torch.full((classes,), 100)
     sizes[: classes // 2 - 1] = few
     sizes[classes // 2 - 1], sizes[classes // 2] = 10, 255
     ids = torch.repeat_interleave(torch.arange(classes), sizes)
     place = torch.cat([torch.arange(int(size)) for size in sizes])
-    place[(ids == classes // 2) & (place >= 250)] -= 250  # the worst lie on the best
+    place[(ids == classes // 2) & (place >= 250)] -= 250  # the worst boxes are on the best
     low = place[:, None] * torch.tensor([100.0, 100.0])
     boxes, scores = torch.cat((low, low + 20), 1), 1 - torch.arange(len(ids)) / 1e4
     want = reference.batched_nms(boxes, scores, ids, 0.3)
@@ -240,7 +240,7 @@ def test_classes_on_two_threads_keep_apart(backend: Backend, few: int) -> None:
 
 @pytest.mark.parametrize("members", [5, 33, 100, 255, 257, 700])
 def test_classes_side_by_side(backend: Backend, members: int) -> None:
-    """Classes of about one size, suppressed by several threads at once."""
+    """Classes of about the same size, handled by several threads at once."""
     n = 1400 if backend.simulated else 24_000
     boxes, scores = random_boxes(n, 200, 60).float(), scores_for(n).float()
     ids = torch.arange(n) % (n // members + 1)
@@ -260,7 +260,7 @@ def test_class_ids_are_only_compared(backend: Backend) -> None:
     for dtype in (torch.int32, torch.uint8, torch.float32):
         ids = backend(small.to(dtype))
         assert torch.equal(ops.batched_nms(backend(boxes), backend(scores), ids, 0.5), want)
-    fractions = backend(small * 0.125)  # truncated they would all be one class
+    fractions = backend(small * 0.125)  # if truncated, all would be one class
     assert torch.equal(ops.batched_nms(backend(boxes), backend(scores), fractions, 0.5), want)
 
 

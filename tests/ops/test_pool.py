@@ -20,7 +20,7 @@ def test_multiscale_equals_torchvision(names: list[str]) -> None:
     x["pool"] = torch.randn(2, 4, 4, 5)
     sizes = [(256, 320), (250, 300)]
     boxes = [random_boxes(30, 150, 150, s).float() for s in (1, 2)]
-    boxes[0][0] = torch.tensor([0.0, 0, 224, 224])  # the canonical size itself
+    boxes[0][0] = torch.tensor([0.0, 0, 224, 224])  # exactly the canonical size
     ours = ops.MultiScaleRoIAlign(names, 7, 2)(x, boxes, sizes)
     theirs = tv.MultiScaleRoIAlign(names, 7, 2)(x, boxes, sizes)
     torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
@@ -29,7 +29,7 @@ def test_multiscale_equals_torchvision(names: list[str]) -> None:
 
 
 def test_multiscale_of_half_boxes() -> None:
-    """Areas overflow float16, image indices bfloat16."""
+    """Areas overflow float16, and image indices are not exact in bfloat16."""
     x = {str(i): torch.randn(300, 2, 32 >> i, 32 >> i) for i in range(3)}
     sizes = [(512, 512)] * 300
     whole = [torch.tensor([[0.0, 0, 300, 300]])] * 300

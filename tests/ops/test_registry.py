@@ -1,4 +1,4 @@
-"""What the registry's entries are held to, each on every backend: a new op needs no line here."""
+"""Tests of all entries of the registry, on every backend. A new op needs no changes here."""
 
 import importlib
 import re
@@ -42,13 +42,13 @@ def assert_close(got: Any, want: Any, dtype: torch.dtype) -> None:
 
 
 def means(name: str) -> Any:
-    """The call on the reference's functions."""
+    """The same call with the reference functions."""
     call = CALLS[name]
     return lambda *tensors: (call.reference or call.run)(reference, *tensors)
 
 
 def given(name: str, dtype: torch.dtype, n: int) -> list[Tensor]:
-    """A call's tensors, its floats in that dtype; what is written into has the result's."""
+    """The tensors of a call, floats in that dtype; output tensors have the result's dtype."""
     tensors = CALLS[name].samples(n, n)
     cast = [t.to(dtype) if t.is_floating_point() else t for t in tensors]
     if CALLS[name].operator == "box_iou_out":
@@ -93,14 +93,14 @@ def test_nothing_of_the_skeleton_is_left(stem: str) -> None:
 @pytest.mark.parametrize("stem", STEMS)
 def test_a_stem_has_its_file_in_every_layer(stem: str) -> None:
     for path in layers(stem):
-        # a pyramid is pooled by the kernels of one map
+        # multiscale_roi_align uses the kernels of roi_align
         shared = stem == "multiscale_roi_align" and path.startswith("csrc/kernels")
         assert shared or (ROOT / path).is_file(), path
     assert callable(importlib.import_module(f"detcore.bench.ops.{stem}").cases)
 
 
 def test_every_launcher_is_called_from_plain_cpp() -> None:
-    """tests/cpp/test_launchers.cpp calls the kernel library as a program without torch does."""
+    """tests/cpp/test_launchers.cpp calls the kernel library like a program without torch."""
     called = (ROOT / "tests/cpp/test_launchers.cpp").read_text(encoding="utf-8")
     for header in (ROOT / "csrc/kernels/include/detcore").glob("*.h"):
         for line in header.read_text(encoding="utf-8").splitlines():
@@ -171,7 +171,7 @@ def test_what_has_no_gradient_says_so(name: str) -> None:
 
 @pytest.mark.parametrize("operator", OPERATORS)
 def test_opcheck(operator: str) -> None:
-    """The schema tells what is written, and the fake kernel what comes out."""
+    """The schema marks written arguments, and the fake kernel describes the result."""
     arguments = tuple(OPERATORS[operator].arguments())
     checks = ("test_schema", "test_faketensor")
     opcheck(getattr(torch.ops.detcore, operator).default, arguments, test_utils=checks)

@@ -29,7 +29,7 @@ TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-5, torch.float16: 2e-3, torc
 
 
 def rois_for(images: int, n: int, size: int = 40, seed: int = 0) -> Tensor:
-    """[n, 5] float64: inside, across the border, outside, tiny, inverted."""
+    """[n, 5] float64 boxes: inside, across the border, outside, tiny, inverted."""
     g = torch.Generator().manual_seed(seed + n)
     image = torch.randint(0, images, (n, 1), generator=g)
     low = torch.rand(n, 2, generator=g, dtype=torch.float64) * 2 * size - size / 2
@@ -51,7 +51,7 @@ def test_equals_reference(
 ) -> None:
     images, channels, height, width, n, output = shape
     if backend.simulated and channels > 8 and ratio == 5:
-        pytest.skip("shown by the smaller shapes; here the stand-in takes long")
+        pytest.skip("shown by the smaller shapes; here the simulator takes long")
     input = map_for((images, channels, height, width)).to(dtype)
     rois = rois_for(images, n)
     if dtype != torch.float64:
@@ -81,7 +81,7 @@ def test_list_of_boxes_equals_rois() -> None:
     boxes = [rois[rois[:, 0] == i, 1:] for i in range(3)]
     assert torch.equal(ops.roi_align(input, boxes, 3), ops.roi_align(input, rois, 3))
     assert ops.roi_align(input, [torch.zeros(0, 4)] * 3, 3).shape == (0, 4, 3, 3)
-    # half boxes in a list keep their image's index: bfloat16 can't count to 257
+    # a list of half boxes must keep the image index: bfloat16 has no 257
     many = torch.randn(300, 1, 4, 4)
     half = [torch.tensor([[0.0, 0, 4, 4]], dtype=torch.bfloat16)] * 300
     full = [b.float() for b in half]
@@ -109,7 +109,7 @@ def test_layout_is_kept_without_a_copy(backend: Backend) -> None:
 
 
 def test_views_of_maps(backend: Backend) -> None:
-    """Neither dense layout: a slice, an expanded map, a transposed one."""
+    """Maps in no dense layout: a slice, an expanded map, a transposed one."""
     whole, rois = map_for((2, 6, 20, 22)).float(), rois_for(2, 7).float()
     for view in (
         whole[:, ::2],
@@ -191,7 +191,7 @@ def test_infinity_and_nan_in_the_map_propagate(backend: Backend) -> None:
 
 @pytest.mark.slow
 def test_a_map_wider_than_32_bits() -> None:
-    # float32 boxes step by 256 there, so that ones lie well around the region
+    # float32 boxes have steps of 256 there, so set ones in a wide area around the region
     input = torch.zeros(1, 1, 1, 2**31 + 8192, dtype=torch.float16)
     input[..., 2**31 - 4096 :] = 1
     at = 2.0**31 + 512
@@ -219,7 +219,7 @@ def test_regions_that_are_not_finite_pool_to_zeros(backend: Backend, ratio: int)
         torch.ones_like(out), backend(rois), 1.0, 3, 3, ratio, False, [1, 2, 6, 6], False
     )
     assert (grad == 0).all()
-    # finite but absurd: ends, and soon
+    # finite but absurd boxes must end soon
     absurd = torch.tensor([[0.0, -1e9, -1e9, 1e9, 1e9], [0.0, 0, 0, bad[3], bad[3]]])
     assert ops.roi_align(backend(input), backend(absurd), 3, 1.0, ratio).shape == (2, 2, 3, 3)
 
@@ -246,7 +246,7 @@ def test_image_out_of_range_pools_to_zeros_on_cuda(backend: Backend) -> None:
 
 
 def test_outputs_and_maps_beyond_the_short_lists(backend: Backend) -> None:
-    """More taps, bins or pixels than the CPU kernel keeps lists for."""
+    """More taps, bins or pixels than the CPU kernel's lists can have."""
     input = map_for((1, 2, 3, 1700)).float()
     rois = torch.tensor([[0.0, 0, 0, 1700, 3], [0.0, 100, 0, 1650, 2]])
     cases = [((1, 300), 2), ((2, 3), -1), ((3, 400), 3)]
@@ -275,7 +275,7 @@ def test_outputs_and_maps_beyond_the_short_lists(backend: Backend) -> None:
 
 
 def guarded(t: Tensor, layout: torch.memory_format) -> Tensor:
-    """A copy whose last byte is the last before a page that must not be touched."""
+    """A copy that ends directly before a page that must not be touched."""
     last = layout == torch.channels_last
     flat = (t.permute(0, 2, 3, 1) if last else t).contiguous().flatten()
     size = flat.numel() * flat.element_size()
@@ -297,7 +297,7 @@ def guarded(t: Tensor, layout: torch.memory_format) -> Tensor:
 def test_nothing_is_read_past_the_end(
     backend: Backend, channels: int, dtype: torch.dtype, layout
 ) -> None:
-    """Whole vectors may be read past a region, never past the tensor."""
+    """Whole vectors may read past a region, but never past the tensor."""
     if not backend.name.startswith("cpu"):
         pytest.skip("the CPU kernels' own care")
     input, rois = map_for((2, channels, 9, 11)).to(dtype), rois_for(2, 20).double()
@@ -316,7 +316,7 @@ def test_nothing_is_read_past_the_end(
 def test_tiny_images_are_not_read_past_the_last(
     backend: Backend, images: int, dtype: torch.dtype
 ) -> None:
-    """Where a vector is longer than all the images that follow."""
+    """A vector is longer than all following images."""
     if not backend.name.startswith("cpu"):
         pytest.skip("the CPU kernels' own care")
     input = map_for((images, 1, 2, 3)).to(dtype)
@@ -332,7 +332,7 @@ def test_opcheck(layout, grad: bool) -> None:
     input = map_for((2, 3, 6, 7)).float().to(memory_format=layout).requires_grad_(grad)
     rois = rois_for(2, 5, 14).float()
     opcheck(torch.ops.detcore.roi_align, (input, rois, 0.5, 2, 3, 2, False))
-    # one image of a batch: the stride of a dimension of size 1 says nothing of the layout
+    # one image of a batch: the stride of a dimension of size 1 does not show the layout
     one = torch.randn(3, 3, 6, 7).to(memory_format=layout)[1:2].requires_grad_(grad)
     opcheck(torch.ops.detcore.roi_align, (one, rois * 0, 0.5, 2, 3, 2, False))
     opcheck(

@@ -1,4 +1,4 @@
-"""Plain eager tensors take the pybind11 entry; all that torch wraps around a call, the operator."""
+"""Plain eager tensors use the pybind11 entry; all other calls use torch's operator."""
 
 import resource
 import subprocess
@@ -24,7 +24,7 @@ from .conftest import random_boxes
 
 @pytest.fixture
 def ways(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The ways that calls took to their result; an entry that refuses its arguments gives none."""
+    """The routes of calls that returned a result; a call that raises is not recorded."""
     taken: list[str] = []
 
     class Spy:
@@ -74,7 +74,7 @@ def test_lists_of_tensors_are_looked_into(ways: list[str]) -> None:
     assert pool(maps[0], maps[1].clone().requires_grad_()).requires_grad
     assert pool(*(m.to("meta") for m in maps)).is_meta
     torch.testing.assert_close(pool(maps[0], torch._neg_view(-maps[1])), want)
-    with pytest.raises(RuntimeError, match="Batching rule not implemented"):  # torch's, for lists
+    with pytest.raises(RuntimeError, match="Batching rule not implemented"):  # by torch, for lists
         torch.vmap(pool)(maps[0][None], maps[1][None])
     with forward_ad.dual_level():
         dual = forward_ad.make_dual(maps[1], torch.ones_like(maps[1]))
@@ -92,7 +92,7 @@ def test_forward_mode_duals_are_not_stripped(ways: list[str]) -> None:
         dual = forward_ad.make_dual(boxes(), torch.ones(5, 4))
         with pytest.raises(NotImplementedError, match="box_iou: forward-mode differentiation"):
             ops.box_iou(dual, boxes())
-        ops.box_iou(boxes(), boxes())  # no tangent, nothing to lose
+        ops.box_iou(boxes(), boxes())  # no tangent that could get lost
     assert ways == []
 
 
@@ -107,7 +107,7 @@ def test_lazy_negation_is_seen(ways: list[str]) -> None:
 
 
 def test_zero_tensors(ways: list[str]) -> None:
-    """They have no memory at all."""
+    """Zero tensors have no memory at all."""
     zeros = torch._efficientzerotensor((3, 4))
     assert ops.box_iou(zeros, boxes()).shape == (3, 5) and ways == []
 
@@ -121,7 +121,7 @@ def test_sparse_tensors_are_the_dispatchers_to_refuse(ways: list[str]) -> None:
 def test_without_a_handover_the_operators_serve(
     ways: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As under a torch that gives the extension no tensors."""
+    """As under a torch that can't convert tensors for the extension."""
     want = ops.nms(boxes(), torch.arange(5.0), 0.5)
     monkeypatch.setattr(_route, "_ENTRIES", False)
     assert torch.equal(ops.nms(boxes(), torch.arange(5.0), 0.5), want)
@@ -135,7 +135,7 @@ def test_the_handover_is_the_one_that_this_torch_has() -> None:
 
 
 def test_the_handover_counts_references_right() -> None:
-    """Neither arguments nor results of calls stay behind, and none goes too early."""
+    """Arguments and results are neither leaked nor freed too early."""
     a = boxes(500)
     fresh = torch.empty(1)
     counts = sys.getrefcount(a), a._use_count()
@@ -145,7 +145,7 @@ def test_the_handover_counts_references_right() -> None:
         fresh._use_count(),
     )
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    for _ in range(500):  # of a megabyte each
+    for _ in range(500):  # one megabyte each
         assert ops.box_iou(a, a).shape == (500, 500)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100 << 10  # KiB
     assert (sys.getrefcount(a), a._use_count()) == counts
@@ -195,7 +195,7 @@ def test_vmap(ways: list[str]) -> None:
 
 
 def test_functional_gradient_is_refused_aloud(ways: list[str]) -> None:
-    """torch.library's autograd has no torch.func.grad; no wrong number instead."""
+    """torch.library's autograd does not support torch.func.grad, so the call must fail."""
     with pytest.raises(RuntimeError, match="functorch"):
         torch.func.grad(lambda x: ops.box_iou(x, boxes()).sum())(boxes())
     assert ways == []
@@ -229,7 +229,7 @@ def test_dispatch_and_function_modes(ways: list[str]) -> None:
 
 @pytest.mark.parametrize("name", CALLS)
 def test_compile_and_export(name: str) -> None:
-    torch._dynamo.reset()  # all these functions are one line of code, which has a limit of versions
+    torch._dynamo.reset()  # all share one code object, which has a limit of versions
     call = CALLS[name]
     args = tuple(call.samples(0, 20))
 

@@ -16,14 +16,14 @@ SIZES = [0, 1, 2, 3, 31, 63, 64, 65, 127, 128, 129, 193, 257, 509]
 
 
 def check(backend: Backend, boxes: Tensor, scores: Tensor, **settings) -> tuple[Tensor, Tensor]:
-    """The same selection as the reference's, with its scores; linear's to the bit."""
+    """The same selection and scores as the reference; with linear, the same bits."""
     keep, decayed = ops.soft_nms(backend(boxes), backend(scores), **settings)
     want, want_scores = reference.soft_nms(boxes, scores, **settings)
     assert keep.dtype == torch.int64 and decayed.dtype == scores.dtype
     assert torch.equal(keep.cpu(), want)
     if settings.get("method", "linear") == "linear":
         assert torch.equal(decayed.cpu(), want_scores)
-    else:  # exp is no function of one answer
+    else:  # implementations of exp differ in the last bits
         tight = {torch.float32: 1e-5, torch.float64: 1e-13}.get(scores.dtype, 1e-2)
         torch.testing.assert_close(decayed.cpu(), want_scores, rtol=tight, atol=0)
     return keep, decayed
@@ -60,7 +60,7 @@ def test_ties_go_to_the_lower_index(backend: Backend) -> None:
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("threshold", [0.0, 0.3, 0.6, 1.0])
 def test_thresholds_hit_exactly(backend: Backend, threshold: float, method: str) -> None:
-    """Integer boxes whose IoU is the threshold as a real number: 3/5 at 0.6, 3/10 at 0.3."""
+    """Integer boxes whose exact IoU is the threshold: 3/5 at 0.6, 3/10 at 0.3."""
     boxes = torch.tensor([[0, 0, 5, 1], [0, 0, 3, 1], [10, 0, 20, 1], [10, 0, 13, 1]]).float()
     scores = torch.tensor([0.9, 0.8, 0.7, 0.6])
     check(backend, boxes, scores, iou_threshold=threshold, method=method)

@@ -6,7 +6,7 @@ from detcore.parts.assignment.anchor_shape import AnchorAssigner
 
 ANCHORS = [[[10.0, 14], [20, 12]], [[32, 40], [60, 30]]]
 STRIDES = (8, 16)
-SIZES = [(8, 10), (4, 5)]  # of a batch 64 high and 80 wide
+SIZES = [(8, 10), (4, 5)]  # maps of a batch with height 64 and width 80
 COUNT = 2 * (8 * 10 + 4 * 5)
 
 Box = list[float]
@@ -24,7 +24,7 @@ def shape_iou(width: float, height: float, anchor: Box) -> float:
 
 
 def row_at(level: int, gt: Box, anchor: int) -> int:
-    """The row of a level's anchor at the cell that holds the box's centre."""
+    """The index of a level's anchor in the cell that contains the centre of the box."""
     height, width = SIZES[level]
     column = int(min(max((gt[0] + gt[2]) / 2 // STRIDES[level], 0), width - 1))
     line = int(min(max((gt[1] + gt[3]) / 2 // STRIDES[level], 0), height - 1))
@@ -35,7 +35,7 @@ def row_at(level: int, gt: Box, anchor: int) -> int:
 def slowly(
     boxes: torch.Tensor, gt_boxes: torch.Tensor, threshold: float = 0.213, ignored: float = 0.7
 ) -> tuple[list[int], list[float]]:
-    """The rule as loops."""
+    """The same rule, written as loops."""
     asked: dict[int, list[tuple[float, int]]] = {}
     for m, gt in enumerate(gt_boxes.tolist()):
         width, height = gt[2] - gt[0], gt[3] - gt[1]
@@ -79,7 +79,7 @@ def test_a_shape_that_no_anchor_fits_gets_its_best_one() -> None:
     match, _ = AnchorAssigner(ANCHORS, STRIDES)(boxes, gt, SIZES)
     assert torch.where(match == 0)[0].tolist() == [row_at(0, gt[0].tolist(), 0)]
     match, _ = AnchorAssigner(ANCHORS, STRIDES, shape_iou=0.01)(boxes, gt, SIZES)
-    assert int((match == 0).sum()) == 2  # the coarser level's shapes are too large even for that
+    assert int((match == 0).sum()) == 2  # too small for the coarser level's shapes
 
 
 def test_a_contested_anchor_goes_to_the_better_shape_then_to_the_first() -> None:

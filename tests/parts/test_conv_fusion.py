@@ -17,7 +17,7 @@ ACTIVATIONS = [nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.Hardswish, nn.Hardsigmoid, nn
 
 
 def norm(channels: int, kind: type[nn.Module] = nn.BatchNorm2d, **options: Any) -> nn.Module:
-    """A norm that does something: statistics and affine terms are random."""
+    """A norm with random statistics and affine terms."""
     made = kind(channels, **options)
     made.running_mean.normal_()
     made.running_var.uniform_(0.5, 2)
@@ -32,7 +32,7 @@ def convs(module: nn.Module) -> list[FusedConv2d]:
 
 
 def check(module: nn.Module, x: Tensor, *, fused: int, left: tuple[type[nn.Module], ...]) -> None:
-    """Same values, as many fused convolutions as wanted, and none of what should have gone."""
+    """Same values, the expected number of fused convolutions, and none of the removed types."""
     module.eval()
     with torch.no_grad():
         want = module(x)
@@ -42,7 +42,7 @@ def check(module: nn.Module, x: Tensor, *, fused: int, left: tuple[type[nn.Modul
     torch.testing.assert_close(got, want, atol=1e-4, rtol=1e-4)
     assert torch.equal(got, again)
     assert len(convs(made)) == fused
-    # of the activations, those that a fused convolution holds are its own
+    # ignore activations that belong to a fused convolution
     inside = {id(m) for conv in convs(made) for m in conv.modules()}
     assert not [m for m in made.modules() if isinstance(m, left) and id(m) not in inside]
 
@@ -61,7 +61,7 @@ def check(module: nn.Module, x: Tensor, *, fused: int, left: tuple[type[nn.Modul
 )
 def test_conv_norm_activation(activation: type[nn.Module], options: dict[str, Any]) -> None:
     module = nn.Sequential(nn.Conv2d(8, 16, 3, **options), norm(16), activation())
-    known = activation is not nn.Mish  # which oneDNN does not do in the same pass
+    known = activation is not nn.Mish  # oneDNN can't fuse Mish
     left = (nn.BatchNorm2d, activation) if known else (nn.BatchNorm2d,)
     check(module, torch.randn(2, 8, 13, 11), fused=1, left=left)
 
@@ -92,7 +92,7 @@ class Residual(nn.Module):
 def test_sums_and_what_follows(add: Any, last: Any) -> None:
     module = Residual(add, last)
     check(module, torch.randn(2, 8, 9, 10), fused=2, left=(nn.BatchNorm2d, nn.ReLU))
-    # the sum is gone as a node of its own, unless it writes into what another reads
+    # the sum has no own node, unless it writes to a tensor that another node reads
     graph = fuse(copy.deepcopy(module).eval()).graph
     assert not [n for n in graph.nodes if n.target in (operator.add, operator.iadd, torch.add)]
 
@@ -113,7 +113,7 @@ def test_other_sums_stay_what_they_are(add: Any) -> None:
 
 
 class Shared(nn.Module):
-    """A result that two read, and a convolution that is used twice."""
+    """A result with two readers, and a convolution that is used twice."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -129,7 +129,7 @@ def test_what_several_read_is_kept() -> None:
 
 
 class Listed(nn.Module):
-    """What no tracer follows: a loop over the input."""
+    """A loop over the input, which tracing can't handle."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -183,7 +183,7 @@ def test_half_types_and_back(dtype: torch.dtype) -> None:
 def test_half_types_on_a_processor_without_them(
     name: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """They are computed in float32, rounded once, and that this is no gain is said once."""
+    """They are computed in float32 and rounded once; one warning says that this is not faster."""
     dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}[name]
     monkeypatch.setattr(torch.ops.mkldnn, f"_is_mkldnn_{name}_supported", lambda: False)
     fuse_module._arithmetic.cache_clear()
@@ -197,7 +197,7 @@ def test_half_types_on_a_processor_without_them(
             spacing = torch.finfo(dtype).eps
             torch.testing.assert_close(got, (y + other).relu().to(dtype), atol=1e-6, rtol=spacing)
             torch.testing.assert_close(conv(x), y.relu().to(dtype), atol=1e-6, rtol=spacing)
-    fuse_module._arithmetic.cache_clear()  # the answer was the test's, not the processor's
+    fuse_module._arithmetic.cache_clear()  # it caches the result of the fake processor
     said = [record.getMessage() for record in caplog.records]
     assert len(said) == 1
     assert str(dtype).removeprefix("torch.") in said[0]

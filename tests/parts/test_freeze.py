@@ -17,7 +17,7 @@ def test_held_norms_stay_and_all_else_trains() -> None:
     names = list(net.state_dict())
     before = {k: v.clone() for k, v in net.state_dict().items()}
     hold_norms(net.train())
-    assert net[2].drop.training  # what is not the norm itself goes on as it did
+    assert net[2].drop.training  # modules inside the norm that are not norms don't change
     assert {n for n, p in net.named_parameters() if p.requires_grad} == {
         "0.weight",
         "0.bias",
@@ -26,9 +26,9 @@ def test_held_norms_stay_and_all_else_trains() -> None:
     }
     net(torch.rand(2, 3, 8, 8)).sum().backward()
     after = net.state_dict()
-    assert list(after) == names  # a checkpoint fits a model whose norms learn
+    assert list(after) == names  # a checkpoint also fits a model with trainable norms
     assert all(torch.equal(before[k], after[k]) for k in names)
-    net.train()  # undoes the half of it
+    net.train()  # undoes half of it
     net(torch.rand(2, 3, 8, 8))
     assert not torch.equal(net.state_dict()["1.running_mean"], before["1.running_mean"])
 

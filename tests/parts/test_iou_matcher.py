@@ -10,7 +10,7 @@ from detcore.parts.assignment.iou_matcher import ArgmaxMatcher, Matcher
 def quality(seed: int, coarse: bool) -> torch.Tensor:
     generator = torch.Generator().manual_seed(seed)
     matrix = torch.rand(7, 101, generator=generator)
-    # eight values only: columns that tie a row's best, rows that tie a column's, thresholds hit
+    # only eight values, so that columns and rows tie and thresholds are hit exactly
     return (matrix * 8).round() / 8 if coarse else matrix
 
 
@@ -37,7 +37,7 @@ def test_argmax_decisions_are_torchvisions(threshold: float) -> None:
 def test_all_that_tie_a_best_are_restored_with_their_own_row() -> None:
     matrix = torch.tensor([[0.2, 0.2, 0.1], [0.0, 0.25, 0.25]])
     assert Matcher(0.7, 0.3)(matrix).tolist() == [-1, -1, -1]
-    # column 1 ties row 0's best, but its own best row is 1
+    # column 1 ties with the best of row 0, but its own best row is 1
     assert Matcher(0.7, 0.3, allow_low_quality=True)(matrix).tolist() == [0, 1, 1]
 
 
@@ -61,7 +61,7 @@ def test_nothing_to_match(matcher: Matcher | ArgmaxMatcher) -> None:
 @pytest.mark.parametrize("m", [0, 1, 9])
 def test_boxes_are_matched_as_their_iou_is(matcher: Matcher | ArgmaxMatcher, m: int) -> None:
     for n in (0, 1, 500):
-        for extent in (30, 3000):  # ground truths without any anchor, too
+        for extent in (30, 3000):  # with ground truths that have no anchor
             low = torch.randint(0, extent, (m + n, 2)).float()
             boxes = torch.cat((low, low + torch.randint(1, 20, (m + n, 2))), dim=1)
             gt, anchors = boxes[:m], boxes[m:]

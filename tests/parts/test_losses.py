@@ -155,7 +155,7 @@ def test_yolo_loss_without_objects_teaches_absence_alone() -> None:
 
 
 def test_yolo_loss_teaches_the_ignored_no_objectness() -> None:
-    """Anchors 0 to 3: background, assigned at a quality of 0.6, ignored, background."""
+    """Anchors 0 to 3 are background, assigned with quality 0.6, ignored, background."""
     boxes = torch.tensor([[0.0, 0, 10, 10], [0, 0, 10, 8], [0, 0, 9, 10], [5, 5, 6, 6]])
     objectness = torch.tensor([0.5, 1.0, 3.0, -2.0], requires_grad=True)
     box, presence, naming = yolo_loss(
@@ -168,11 +168,11 @@ def test_yolo_loss_teaches_the_ignored_no_objectness() -> None:
         torch.tensor([0.6]),
         torch.tensor([2]),
     )
-    # CIoU: IoU 0.8; centres 1 apart of a diagonal of 200; aspect (atan 1 - atan 10/8)^2 4 / pi^2
+    # CIoU: IoU 0.8; squared centre distance 1, diagonal 200; aspect (atan 1 - atan 10/8)^2 4 / pi^2
     aspect = 4 / math.pi**2 * (math.atan(1) - math.atan(10 / 8)) ** 2
     weight = aspect / (1 - 0.8 + aspect)
     assert box.item() == pytest.approx(1 - 0.8 + 1 / 200 + weight * aspect, abs=1e-5)
-    # log(1 + e^x) of a background; the assigned one's cross entropy less its least value
+    # log(1 + e^x) for background; for the assigned one, cross entropy minus its minimum
     background = math.log1p(math.exp(0.5)) + math.log1p(math.exp(-2.0))
     assigned = math.log1p(math.exp(1.0)) - 0.6 * 1.0 + 0.6 * math.log(0.6) + 0.4 * math.log(0.4)
     assert presence.item() == pytest.approx(background + assigned, abs=1e-5)

@@ -29,7 +29,7 @@ def of_one(
 def by_hand(
     box: torch.Tensor, score: torch.Tensor, post: Postprocess, size: tuple[int, int]
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """The rule written as loops, with torchvision's NMS."""
+    """The same rule, written as loops, with torchvision's NMS."""
     rows: list[tuple[float, int, list[float]]] = []
     for c in range(score.shape[1]):
         reach = len(score) if post.iou_threshold is None else post.candidates_per_class
@@ -139,7 +139,7 @@ def test_what_is_not_a_number_neither_comes_out_nor_takes_a_place(post: Postproc
 def test_without_suppression_ties_and_the_rest_are_multiclass_nms_s(
     dtype: torch.dtype, per_class: bool, most: int
 ) -> None:
-    """Above an IoU of 1 lies nothing: that NMS suppresses nobody and must give the same."""
+    """No IoU is above 1, so NMS with that threshold suppresses nothing and must agree."""
     batch, n, classes = 3, 90, 5
     box = boxes(batch * n * classes).view(batch, n, classes, 4).to(dtype)
     box = box if per_class else box[:, :, 0]
@@ -175,7 +175,7 @@ def test_a_batch_goes_back_to_its_own_pixels() -> None:
     box = torch.tensor([[2.0, 4, 60, 30]])
     first, second = Postprocess()(box.expand(2, 1, 4), torch.ones(2, 1, 1), batch).per_image()
     assert first["boxes"].tolist() == [[4, 8, 120, 60]]
-    # clipped to its own 16 columns before it is scaled
+    # clipped to the 16 columns of its image before scaling
     assert second["boxes"].tolist() == [[1, 2, 8, 15]]
 
 
@@ -193,7 +193,7 @@ def test_proposals_are_chosen_a_level_at_a_time() -> None:
     logits = torch.tensor([3.0, 2.0, 1.0])
     select = ProposalSelector(before_nms=10, after_nms=10)
     assert proposals(select, [box], [logits]) == [box[0].tolist(), box[2].tolist()]
-    # the same two overlap no more when they come from two levels
+    # the same two boxes don't suppress each other if they are from different levels
     assert proposals(select, [box[:1], box[1:]], [logits[:1], logits[1:]]) == box.tolist()
     assert len(proposals(ProposalSelector(before_nms=1), [box, box + 30], [logits] * 2)) == 2
     assert len(proposals(ProposalSelector(after_nms=1), [box], [logits])) == 1

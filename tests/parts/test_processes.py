@@ -1,4 +1,4 @@
-"""tests/training/test_distributed.py has the same with real processes."""
+"""Simulated processes; tests/training/test_distributed.py uses real ones."""
 
 import pytest
 import torch
@@ -12,7 +12,7 @@ CPU = torch.device("cpu")
 
 @pytest.fixture
 def three_processes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """This one, and two with ten times and a hundred times its values."""
+    """This process, and two with ten times and a hundred times its values."""
 
     def all_reduce(values: Tensor) -> None:
         values *= 111
@@ -38,7 +38,7 @@ def test_counts_of_all_are_shared() -> None:
     assert not total.requires_grad
     for count in (6, torch.tensor(6)):
         assert loss_normalizer(count, CPU) == pytest.approx(6 * 111 / 3)
-    assert loss_normalizer(0, CPU) == pytest.approx(1 / 3)  # one sample, shared by three
+    assert loss_normalizer(0, CPU) == pytest.approx(1 / 3)  # one sample for three processes
 
 
 @pytest.mark.usefixtures("three_processes")

@@ -40,7 +40,7 @@ def test_a_given_seed_alone_decides() -> None:
         return torch.cat(sampler(labels, seed)).tolist()
 
     first = choice(1)
-    torch.rand(3)  # whatever was drawn before
+    torch.rand(3)  # earlier random numbers don't matter
     torch.rand(3, generator=generator)
     assert choice(1) == first != choice(2)
     before = generator.get_state()

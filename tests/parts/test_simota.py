@@ -42,7 +42,7 @@ def test_cells_near_the_centre_are_taken_and_know_their_fit() -> None:
 def test_the_better_fit_and_the_right_class_are_cheaper() -> None:
     centres, strides = grid((8,))
     gt, labels = torch.tensor([[24.0, 24, 40, 40]]), torch.tensor([1])
-    boxes = squares(centres, 1.0)  # the IoUs sum up to less than 1: one cell is taken
+    boxes = squares(centres, 1.0)  # the sum of IoUs is below 1: one cell is selected
     probabilities = torch.full((len(centres), 2), 0.5)
     near = torch.where(((centres - 32).abs() < 12).all(1))[0]
     boxes[near[2]] = torch.tensor([24.0, 24, 40, 36])
@@ -58,7 +58,7 @@ def test_the_better_fit_and_the_right_class_are_cheaper() -> None:
 
 @pytest.mark.parametrize("assigner", [SimOTA(), OneToOne()])
 def test_a_cell_that_two_want_goes_to_the_cheaper(assigner: SimOTA | OneToOne) -> None:
-    """And the other ground truth stays without one."""
+    """The other ground truth then has no cell."""
     match, quality = assigner(
         torch.tensor([[0.0, 0, 15, 16]]),
         torch.full((1, 1), 0.5),
@@ -97,7 +97,7 @@ def test_predictions_that_are_no_numbers_do_no_harm(assigner: SimOTA | OneToOne)
 
 
 def greedily(cost: torch.Tensor) -> dict[int, int]:
-    """The cell of each ground truth, pairs by ascending cost, as loops."""
+    """The cell of each ground truth, greedily by ascending cost, as loops."""
     pairs = [(float(c), m, n) for m, row in enumerate(cost) for n, c in enumerate(row)]
     cells: dict[int, int] = {}
     for c, m, n in sorted(pairs):
@@ -118,7 +118,7 @@ def test_one_to_one_takes_the_cheapest_pairs_first(seed: int) -> None:
 
 def test_one_to_one_gives_each_ground_truth_one_cell_near_its_centre() -> None:
     centres, strides = grid()
-    # four of one place, who would all like the same cell
+    # four at one place, which all prefer the same cell
     gt = torch.tensor([[20.0, 20, 44, 44]] * 4 + [[2, 2, 10, 10], [40, 8, 60, 30]])
     labels = torch.tensor([0, 1, 2, 0, 1, 2])
     boxes, probabilities = squares(centres, 20.0), torch.full((len(centres), 3), 0.5)

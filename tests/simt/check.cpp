@@ -1,5 +1,5 @@
-// The check of one access by a fiber: is it in bounds, was it written, is it ordered after whoever
-// touched the same bytes?
+// Checks one access by a fiber: whether it is in bounds, whether the bytes were written, and
+// whether it is ordered after earlier accesses of the same bytes.
 #include <algorithm>
 #include <string>
 
@@ -11,13 +11,13 @@ namespace {
 
 constexpr uintptr_t kWord = 4;
 
-// What stays the same over the words of an access.
+// The data that is the same for all words of an access.
 struct Look {
   Machine& m;
   Fiber& f;
   const Touch& touch;
   const Region& region;
-  Stamp stamp, oldest;  // oldest: what is before it is of no concern
+  Stamp stamp, oldest;  // oldest: earlier accesses are ignored
 };
 
 std::string place(const Look& look) {
@@ -57,7 +57,7 @@ inline void meet(const Look& look, Stamp other, bool other_wrote) {
   if (!ordered(look.m, look.f, other)) race(look, other, other_wrote);
 }
 
-// Of accesses that nothing orders two are kept, of different blocks or warps where there are such.
+// Keeps two unordered accesses, of different blocks or warps if possible.
 void keep(const Look& look, Stamp (&slots)[2]) {
   const auto warp = [&](Stamp s) {
     return time_of(s) < look.m.block_began ? ~0u : thread_of(s) / kLanes;
@@ -93,7 +93,7 @@ inline bool cell_written(const Look& look, const Cell& c) {
   return c.write[0] >= look.oldest || c.write[1] >= look.oldest;
 }
 
-// One word, or some bytes of it; returns how many of these nobody wrote.
+// Checks a word, or some bytes of it. Returns the number of unwritten bytes.
 inline unsigned touch_word(const Look& look, size_t word, unsigned mask) {
   Cell& cell = look.region.words[word];
   const bool split = is_split(look, cell);
@@ -143,7 +143,7 @@ inline unsigned touch_word(const Look& look, size_t word, unsigned mask) {
         look.touch.pc);
 }
 
-// Static shared memory is what a launch's threads touch of it, by whole variables.
+// The static shared memory of a launch is the sum of the variables that its threads touch.
 void note_static(Machine& m, uintptr_t address, const void* pc) {
   const Variable v = static_variable(address);
   if (v.index < 0 || m.statics_touched[size_t(v.index)] == m.launch_began) return;

@@ -1,8 +1,8 @@
-// Lanes of a warp run one after the other here, so each logs its accesses, and at the warp's next
-// sync the logs are put side by side: the k-th time that lanes come to an instruction is one
-// execution of it by all of them. Exact where lanes do not diverge; where they do, what a device
-// would execute apart may be counted as one, and the lanes that banks serve together are the next
-// ones that take part.
+// The simulator runs the lanes of a warp one after the other. Each logs its accesses, and at the
+// warp's next sync the logs are compared: the k-th time that each lane reaches an instruction
+// counts as one execution by all of them. This is exact if lanes do not diverge. If they do,
+// executions that a device would separate may be counted as one, and the lanes that banks serve
+// together are the next ones that take part.
 #include "counters.h"
 
 #include <algorithm>
@@ -18,7 +18,7 @@ constexpr uintptr_t kSector = 32;
 constexpr unsigned kFewLanes = 8;
 constexpr uintptr_t kBanks = 32, kBankBytes = 4;
 
-using Lockstep = std::vector<const Logged*>;  // what lanes do at once
+using Lockstep = std::vector<const Logged*>;  // accesses of the lanes at the same time
 
 size_t distinct(std::vector<uintptr_t>& values) {
   std::sort(values.begin(), values.end());
@@ -40,8 +40,8 @@ void count_global(Counters& c, const Lockstep& lanes) {
   (write ? c.store_bytes : c.load_bytes) += bytes;
 }
 
-// Lanes that the banks serve together bring 128 bytes: all of 4 bytes, a half of 8, a quarter
-// of 16.
+// The banks serve 128 bytes together: all lanes for 4-byte accesses, half of them for 8 bytes, a
+// quarter for 16.
 void count_shared(Counters& c, const Lockstep& lanes) {
   ++c.shared_accesses;
   const size_t together = std::max<size_t>(1, kBanks * kBankBytes / std::max(4u, lanes[0]->bytes));
@@ -64,8 +64,8 @@ void count_lockstep(Counters& c, const Lockstep& lanes) {
   lanes[0]->shared ? count_shared(c, lanes) : count_global(c, lanes);
 }
 
-// Runs the lanes' basic blocks and accesses as a warp: those at the lowest address go first, and
-// together. So lanes that left a loop wait behind it for the others.
+// Replays the lanes' basic blocks and accesses as a warp: the lanes at the lowest address go first,
+// together. So lanes that left a loop wait after it for the others.
 void replay(Counters& c, Fiber* fibers, unsigned lanes) {
   size_t at[kLanes] = {};
   for (;;) {
@@ -88,7 +88,7 @@ void count_warp(Machine& m, unsigned warp) {
   const unsigned lanes = std::min(kLanes, m.count - warp * kLanes);
   replay(m.counters, fibers, lanes);
   Lockstep together;
-  // as long as all lanes that do anything do the same, position by position
+  // as long as all active lanes do the same at each position
   size_t at = 0;
   for (;; ++at) {
     together.clear();
@@ -102,7 +102,7 @@ void count_warp(Machine& m, unsigned warp) {
     if (!same || together.empty()) break;
     count_lockstep(m.counters, together);
   }
-  // from where they part: the k-th time at an instruction
+  // after they diverge: the k-th time at an instruction
   std::map<std::pair<uintptr_t, size_t>, Lockstep> executions;
   for (unsigned l = 0; l < lanes; ++l) {
     std::map<uintptr_t, size_t> times;

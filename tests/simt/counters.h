@@ -1,4 +1,4 @@
-// One access of a fiber, kept until its warp's lanes can be put side by side.
+// One access of a fiber, stored until the lanes of its warp can be compared.
 #pragma once
 
 #include <cstddef>
@@ -14,7 +14,7 @@ struct Logged {
   bool write, shared;
 };
 
-// Counts what the lanes of a warp logged since its last sync, and forgets it.
+// Counts the accesses that the lanes of a warp logged since its last sync, and clears the logs.
 void count_warp(Machine&, unsigned warp);
 
 }  // namespace simt

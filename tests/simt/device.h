@@ -1,4 +1,5 @@
-// What the tests of the stand-in share: launches, and device memory that goes with its scope.
+// Shared by the tests of the simulator: launches, and device memory that is freed at the end of its
+// scope.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -42,7 +43,7 @@ inline bool passes(cudaError_t error) {
   return error == cudaSuccess;
 }
 
-// Whether the launch was stopped with these words.
+// True if the launch was stopped with a message that contains these words.
 inline bool caught(cudaError_t error, const std::string& words) {
   const std::string said = cudaGetErrorString(error);
   if (error != cudaSuccess && said.find(words) != std::string::npos) return true;

@@ -1,5 +1,5 @@
-// What code compiled with -fsanitize=thread calls before every access to memory. Of the sanitizer
-// nothing else is here: its library is not linked.
+// The functions that code compiled with -fsanitize=thread calls before every memory access. The
+// sanitizer's own library is not linked.
 #include <cstring>
 
 #include "machine.h"
@@ -10,9 +10,9 @@ namespace {
 inline void see(const void* p, size_t bytes, bool write, Kind kind, bool maybe_padded,
                 const void* pc) {
   Fiber* f = current;
-  if (!f || !on_fiber(*f)) return;  // the host's code
+  if (!f || !on_fiber(*f)) return;  // host code
   const auto address = reinterpret_cast<uintptr_t>(p);
-  if (address - f->stack < kStack) return;  // the thread's own variables
+  if (address - f->stack < kStack) return;  // local variables
   if (bytes == 0) return;
   Inside inside;
   if (kind == Kind::loose) {
@@ -23,7 +23,7 @@ inline void see(const void* p, size_t bytes, bool write, Kind kind, bool maybe_p
   check(*f, {address, bytes, write, kind, maybe_padded, pc});
 }
 
-// A basic block of a kernel begins.
+// Called at the begin of each basic block of a kernel.
 inline void enter(const void* pc) {
   Fiber* f = current;
   if (!f || !f->machine->counting || !on_fiber(*f)) return;
@@ -62,7 +62,7 @@ extern "C" {
 #define HIDDEN __attribute__((visibility("hidden")))
 #define PC __builtin_return_address(0)
 
-// a copy of 16 bytes is mostly one of a struct
+// a copy of 16 bytes is mostly a copy of a struct
 #define SIMT_HOOK(name, bytes, write, kind)                                                        \
   HIDDEN void __tsan_##name(void* p) { simt::see(p, bytes, write, kind, bytes > 8, PC); }
 #define SIMT_HOOKS(bytes)                                                                          \

@@ -59,7 +59,7 @@ Memory::Memory()
 
 void Memory::set_dynamic_shared(size_t bytes) {
   dynamic_.end = dynamic_.begin + bytes;
-  // whoever reads what nobody wrote reads nonsense
+  // reads of unwritten memory must return garbage
   memset(reinterpret_cast<void*>(dynamic_.begin), 0xee, bytes);
   forget_cache();
 }
@@ -69,7 +69,7 @@ void Memory::forget_cache() { memset(cache_, 0, sizeof cache_); }
 bool Memory::add(uintptr_t begin, size_t bytes, bool written, bool ours) {
   if (bytes == 0) return true;
   forget_cache();
-  // what lies there was left from a call that failed: its memory has been given anew
+  // regions that overlap are left from a failed call; the memory has been allocated again
   const uintptr_t end = begin + bytes;
   regions_.erase(
       std::remove_if(regions_.begin(), regions_.end(),
@@ -78,7 +78,7 @@ bool Memory::add(uintptr_t begin, size_t bytes, bool written, bool ours) {
   if (regions_.empty()) words_.clear(), bytes_.clear(), written_.clear();
   auto region = std::make_unique<Region>();
   region->begin = begin, region->end = end, region->ours = ours;
-  // cells are not cleared: what they hold from former launches is older than any to come
+  // cells need not be cleared, because stamps of former launches are older than any new one
   const size_t words = (end - first_word(*region) + kWord - 1) / kWord;
   region->words = static_cast<Cell*>(words_.take(words * sizeof(Cell)));
   region->bytes = static_cast<Cell*>(bytes_.take(words * 4 * sizeof(Cell)));
@@ -94,7 +94,7 @@ bool Memory::add(uintptr_t begin, size_t bytes, bool written, bool ours) {
 }
 
 void Memory::widen(uintptr_t& begin, uintptr_t& end) const {
-  for (const auto& r : regions_)  // by address, so that one pass meets all
+  for (const auto& r : regions_)  // sorted by address, so one pass is enough
     if (!r->written && r->begin < end && begin < r->end)
       begin = std::min(begin, r->begin), end = std::max(end, r->end);
 }
@@ -180,7 +180,7 @@ bool refuse(const std::string& what, uintptr_t address) {
 void know(const void* begin, size_t bytes, bool written) {
   Memory& memory = machine().memory;
   uintptr_t from = number(begin), to = from + bytes;
-  // what was fresh and is asked for again keeps what is known of it; views of one tensor may
+  // a known region that is registered again keeps its state, because views of one tensor may
   // overlap
   const Region* r = memory.holding(from, bytes);
   if (r && written && (!r->written || (r->begin == from && r->end == to))) return;
@@ -212,7 +212,7 @@ bool copy(void* to, const void* from, size_t bytes, bool from_device, bool to_de
   Region* target = memory.holding(number(to), bytes);
   if (from_device && !source) return refuse("cudaMemcpy from", number(from));
   if (to_device && !target) return refuse("cudaMemcpy to", number(to));
-  // less than 16 bytes may be a struct's padding
+  // less than 16 bytes may be padding of a struct
   const size_t unwritten = source ? memory.longest_unwritten(*source, number(from), bytes) : 0;
   if (unwritten == bytes || unwritten >= 16) {
     machine().error = "cudaMemcpy of memory that nobody wrote";

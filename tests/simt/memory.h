@@ -1,13 +1,13 @@
-// What the checker knows about memory: regions that kernels may touch, and for every word of them
-// who wrote and read it last.
+// The checker's knowledge about memory: the regions that kernels may touch, and for every word the
+// last threads that wrote and read it.
 //
-// Exact: bounds; unwritten bytes; order by barriers and warp exchanges, to the byte (a word's state
-// is split into its bytes once they are accessed apart). Of many concurrent readers two are
-// remembered, if possible of different blocks or warps, so a race with one that was forgotten can
-// be missed where a partial mask syncs some of them; there are no false alarms. Copies of more than
-// 8 bytes may hold padding, so they are only told off if nothing in them was written. Static shared
-// variables lie side by side: who runs over one's end is caught where it races, or reads what
-// nobody wrote.
+// Exact checks: bounds, unwritten bytes, and order by barriers and warp exchanges, for every byte
+// (the state of a word is split into bytes once they are accessed separately). Limits: two
+// concurrent readers are stored per word, of different blocks or warps if possible. So a race with
+// a third reader can be missed if a partial mask syncs some of the readers. There are no false
+// alarms. Reads of more than 8 bytes may include padding, so they are faults only if no byte was
+// written. Static shared variables are adjacent: an access past the end of one is found only if it
+// is a race or reads unwritten bytes.
 #pragma once
 
 #include <cstddef>
@@ -23,11 +23,12 @@ struct Fiber;
 
 using Time = uint64_t;
 
-// Who accessed a word, how and when: time, kind and thread in one number, so that later is larger.
+// An access of a word: time, kind and thread in one number, so that later accesses have larger
+// numbers.
 enum class Kind : uint8_t { plain, loose, atomic };  // loose: volatile
 using Stamp = uint64_t;
 constexpr int kTimeShift = 16;
-constexpr Stamp kSplit = 1 << 15;  // the bytes have their own cells
+constexpr Stamp kSplit = 1 << 15;  // each byte has its own cell
 inline Time time_of(Stamp s) { return s >> kTimeShift; }
 inline unsigned thread_of(Stamp s) { return unsigned(s & 1023); }
 inline Kind kind_of(Stamp s) { return Kind(s >> 10 & 3); }
@@ -42,19 +43,19 @@ struct Cell {
 struct Region {
   uintptr_t begin = 0, end = 0;
   bool shared = false;
-  bool ours = false;           // allocated here, with red zones
-  Cell* words = nullptr;       // one a word of 4 bytes
-  Cell* bytes = nullptr;       // four a word, used where the word is split
-  uint8_t* written = nullptr;  // a bit a byte, four a word; null: all of it
+  bool ours = false;           // allocated by this class, with red zones
+  Cell* words = nullptr;       // one per word of 4 bytes
+  Cell* bytes = nullptr;       // four per word, used if the word is split
+  uint8_t* written = nullptr;  // one bit per byte, four per word; null: all is written
 };
 
-// Zeroed memory that costs nothing until touched, handed out from the front.
+// Allocates zeroed memory from front to back. It costs nothing until it is touched.
 class Arena {
  public:
   explicit Arena(size_t bytes);
   ~Arena();
   Arena(const Arena&) = delete;
-  void* take(size_t bytes);  // null: it is full
+  void* take(size_t bytes);  // null if full
   void clear() { used_ = 0; }
 
  private:
@@ -79,20 +80,22 @@ class Memory {
   const Region* statics() const { return &statics_; }
 
   bool add(uintptr_t begin, size_t bytes, bool written, bool ours);
-  void widen(uintptr_t& begin, uintptr_t& end) const;  // over the written regions it overlaps
+  void widen(uintptr_t& begin, uintptr_t& end) const;  // to include the written regions it overlaps
   bool remove(uintptr_t begin, bool only_ours);
-  void clear();  // all but what was allocated here
+  void clear();  // all regions not allocated by this class
 
-  // The region that holds the address, or null. pc: instructions mostly stay within one.
+  // The region that contains the address, or null. pc is the key of a cache, because an instruction
+  // mostly stays within one region.
   Region* find(uintptr_t address, const void* pc) {
     Region*& r = cache_[reinterpret_cast<uintptr_t>(pc) / 4 % kCache];
     if (!r || address - r->begin >= r->end - r->begin) r = search(address);
     return r;
   }
-  Region* holding(uintptr_t begin, size_t bytes);  // all of the range, or null
+  // The region that contains the whole range, or null
+  Region* holding(uintptr_t begin, size_t bytes);
   void mark_written(Region&, uintptr_t begin, size_t bytes);
-  size_t longest_unwritten(const Region&, uintptr_t begin, size_t bytes) const;  // run of bytes
-  // Where an address lies that is in no region, in words.
+  size_t longest_unwritten(const Region&, uintptr_t begin, size_t bytes) const;  // length in bytes
+  // Describes the position of an address that is in no region.
   std::string describe(uintptr_t address) const;
 
  private:
@@ -101,8 +104,8 @@ class Memory {
 
   std::unique_ptr<char[]> shared_arena_;
   std::vector<std::unique_ptr<Cell[]>> shared_cells_;
-  Arena words_, bytes_, written_;                 // cells and masks of the regions
-  std::vector<std::unique_ptr<Region>> regions_;  // by address
+  Arena words_, bytes_, written_;                 // memory for cells and masks
+  std::vector<std::unique_ptr<Region>> regions_;  // sorted by address
   static constexpr size_t kCache = 1024;
   Region* cache_[kCache] = {};
   Region statics_, dynamic_;

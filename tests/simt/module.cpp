@@ -1,4 +1,4 @@
-// What the stand-in's module tells Python beyond its kernels.
+// The functions of the simulator module, in addition to the kernels.
 #include "../../csrc/bindings/binding.h"
 
 namespace detcore {

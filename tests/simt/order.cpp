@@ -1,8 +1,8 @@
-// What happened before what, beyond barriers and exchanges: fences, and flags that other threads
-// look at. A fence and then an atomic or a volatile store release what came before the fence; an
-// atomic or a volatile load acquires whatever was released until then. Which flag it was is not
-// looked at, and of another block neither which of its threads fenced: a broken protocol that has
-// all its fences can pass, a right one is never reported.
+// The order of accesses by fences and flags, in addition to barriers and exchanges. A fence
+// followed by an atomic or a volatile store releases all accesses before the fence. An atomic or a
+// volatile load acquires everything released until then. We don't track which flag was used, nor
+// which thread of another block had the fence. So a wrong protocol with all its fences can pass,
+// but a correct one is never reported.
 #include <algorithm>
 
 #include "machine.h"

@@ -1,6 +1,6 @@
-// The scheduler: each thread of a block runs until it waits; those that can go on do so in an order
-// drawn from a seed, until all have returned or wait. A block's barrier opens when all that have
-// not returned wait at it; that none can go on otherwise is a fault.
+// The scheduler. Each thread of a block runs until it waits. The threads that can run do so in an
+// order drawn from a seed, until all have returned or wait. A block barrier opens when all threads
+// that have not returned wait at it. If no thread can run for another reason, that is a fault.
 #include "simt.h"
 
 #include <sys/mman.h>
@@ -52,7 +52,7 @@ namespace {
 constexpr unsigned kMostBlocksX = 0x7fffffff, kMostBlocksYZ = 65535, kMostThreadsZ = 64;
 constexpr uint64_t kMostIdle = 1 << 20;
 
-// Below it lies a page that no thread may touch, so that one which needs more stops there.
+// Below the stack is a guard page, so that a stack overflow stops the program.
 char* map_stack() {
   const size_t guard = size_t(sysconf(_SC_PAGESIZE));
   void* p =
@@ -62,7 +62,7 @@ char* map_stack() {
 }
 
 void enter() {
-  Machine& m = machine();  // no fiber changes threads
+  Machine& m = machine();  // fibers never move to another OS thread
   current = m.current;
   m.body(m.context);
   current = nullptr;
@@ -79,7 +79,7 @@ void enter() {
   switch_to_scheduler(m);
 }
 
-// Stacks are kept: mapping a thousand for every block would cost more than running it.
+// Stacks are reused: mapping a thousand of them per block would cost more than running the block.
 void begin_block(Machine& m) {
   m.block_began = m.barrier = ++m.clock;
   m.fenced = m.fenced_at_barrier = m.acquired_at_barrier = m.released = 0;
@@ -113,7 +113,8 @@ bool same_barrier(const Fiber& a, const Fiber& b) {
          strcmp(a.site.file, b.site.file) == 0;
 }
 
-// Nobody can go on: opens the barrier if all wait at one, or says why not.
+// Called when no thread can run: opens the barrier if all threads wait at the same one, else
+// reports a fault.
 void open_barrier(Machine& m) {
   const Fiber *first = nullptr, *lost = nullptr;
   int sum = 0;
@@ -198,7 +199,7 @@ std::string limits(Index grid, Index block, size_t shared_bytes, size_t most_sha
   return {};
 }
 
-// From seed 2 on blocks come in another order: every `step`th, round and round.
+// From seed 2 on, blocks run in another order: every `step`th block, modulo the grid.
 bool run_grid(Machine& m) {
   const Index g = m.grid;
   const uint64_t blocks = uint64_t(g.x) * g.y * g.z;
@@ -237,7 +238,7 @@ void switch_to_scheduler(Machine& m) {
 void stop(Machine& m, std::string words) {
   m.error = std::move(words);
   m.failed = true;
-  // a fiber is left where it is: what is on its stack owns nothing
+  // fibers are abandoned, because nothing on their stacks owns resources
   while (m.current) switch_to_scheduler(m);
 }
 

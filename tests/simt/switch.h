@@ -1,5 +1,5 @@
-// A fiber's context, and the way from one to another. ucontext saves the signal mask by a system
-// call at every switch; on x86-64 a dozen instructions do instead.
+// A fiber's context, and the switch from one to another. ucontext needs a system call per switch to
+// save the signal mask; on x86-64 we use a dozen instructions instead.
 #pragma once
 
 #include <cstddef>
@@ -7,8 +7,8 @@
 
 #if defined(__x86_64__)
 
-// Saves what a call must keep on the stack, and the stack's top in *from; goes on where `to` was
-// saved.
+// Saves the callee-saved registers on the stack, and the stack pointer in *from, then continues
+// where `to` was saved.
 extern "C" __attribute__((visibility("hidden"))) void simt_switch(void** from, void* to);
 
 namespace simt {
@@ -18,7 +18,7 @@ struct Context {
 
   void make(char* stack, size_t bytes, void (*entry)()) {
     auto* slots = reinterpret_cast<uintptr_t*>(stack + bytes);
-    *--slots = 0;  // where entry would return to, and 16-byte alignment as after a call
+    *--slots = 0;  // return address of entry; also aligns to 16 bytes as after a call
     *--slots = reinterpret_cast<uintptr_t>(entry);
     for (int kept = 0; kept < 6; ++kept) *--slots = 0;
     top = slots;

@@ -18,13 +18,13 @@ namespace simt {
 namespace {
 
 struct Symbol {
-  uintptr_t begin, end;  // in the file: of a thread-local one, from the block's begin
+  uintptr_t begin, end;  // address in the file, or offset in the thread-local block
   std::string name;
 };
 
 struct Symbols {
   std::string path;
-  std::vector<Symbol> functions, statics;  // by address
+  std::vector<Symbol> functions, statics;  // sorted by address
 
   explicit Symbols(const std::string& file) : path(file) {
     std::ifstream in(path, std::ios::binary);
@@ -100,7 +100,7 @@ int find_module(dl_phdr_info* info, size_t, void* out) {
 
 Found found_module() {
   Found found;
-  // the block is there from the first access on
+  // the first access allocates the thread-local block
   static thread_local char touched;
   asm volatile("" : : "r"(&touched));
   dl_iterate_phdr(find_module, &found);
@@ -112,7 +112,7 @@ const Symbols& symbols() {
   return all;
 }
 
-// The name before its parameters: the last group of parentheses, and what follows it.
+// Removes the parameters: the last group of parentheses and everything after it.
 std::string without_parameters(std::string name) {
   int depth = 0;
   for (size_t at = name.rfind(')'); at != std::string::npos && at < name.size(); --at) {
@@ -155,7 +155,7 @@ std::string function_name(const void* function) {
 
 std::string code_place(const void* pc) {
   char offset[32];
-  // the call, not what follows it
+  // the address of the call, not of the next instruction
   snprintf(offset, sizeof offset, "0x%zx",
            size_t(reinterpret_cast<uintptr_t>(pc) - this_module().bias - 1));
   return offset + std::string(" of ") + symbols().path;

@@ -1,6 +1,6 @@
-"""The stand-in as Python sees it: kernels in any order of threads, and what they cost.
+"""The simulator from Python: kernels with any order of threads, and their costs.
 
-What the checker finds is shown by planted faults, in test_faults.cpp and test_counters.cpp.
+test_faults.cpp and test_counters.cpp test the checker itself with planted faults.
 """
 
 import re
@@ -19,7 +19,7 @@ from ..ops.conftest import SIMT, counted, random_boxes
 CUDA = Path(__file__).parents[2] / "csrc" / "kernels" / "cuda"
 CODEC = [1.0, 1.0, 1.0, 1.0]
 
-needs_simt = pytest.mark.skipif(SIMT is None, reason="the stand-in is not built: make test")
+needs_simt = pytest.mark.skipif(SIMT is None, reason="the simulator is not built: make test")
 pytestmark = pytest.mark.simt
 
 
@@ -40,7 +40,7 @@ def _boxes(n: int, seed: int = 0) -> torch.Tensor:
 
 
 def run(op: str) -> Any:
-    """One of `OPERATORS` on the stand-in; what it writes into, where it gives nothing."""
+    """Run one of `OPERATORS` in the simulator; return its result or its output tensor."""
     arguments = OPERATORS[op].arguments()
     result = getattr(SIMT, op)(*arguments)
     return arguments[-1] if result is None else result
@@ -63,7 +63,7 @@ def test_order_of_threads_does_not_matter(op: str) -> None:
 
 @needs_simt
 def test_order_of_blocks_that_wait_for_each_other_does_not_matter() -> None:
-    """More boxes than one block of nms takes; tiles are handed out, whichever block comes first."""
+    """More boxes than one block of nms handles; blocks get tiles in order of their start."""
     assert SIMT is not None
     boxes, scores = random_boxes(2300, 300, 60).float(), _scores(2300)
     wanted = SIMT.nms(boxes, scores, 0.5)
@@ -76,7 +76,7 @@ def test_order_of_blocks_that_wait_for_each_other_does_not_matter() -> None:
 @pytest.mark.parametrize("op", OPERATORS)
 @pytest.mark.parametrize("blocks", [1, 3])
 def test_few_blocks_stride_over_the_rest(op: str, blocks: int) -> None:
-    """As they do past 2^31 - 1 blocks, which no test could launch."""
+    """Kernels must loop if there are more than 2^31 - 1 blocks, which no test can launch."""
     assert SIMT is not None
     wanted = run(op)
     SIMT.set_most_blocks(blocks)
@@ -87,7 +87,7 @@ def test_few_blocks_stride_over_the_rest(op: str, blocks: int) -> None:
 @needs_simt
 @pytest.mark.parametrize("op", OPERATORS)
 def test_no_float_atomics(op: str) -> None:
-    """They would make the result depend on the order in which threads come."""
+    """With them, the result would depend on the order of threads."""
     with counted() as counts:
         run(op)
     assert counts["launches"] > 0 and counts["store_bytes"] > 0
@@ -119,10 +119,10 @@ def test_counters_stop_and_start_from_zero() -> None:
 
 
 def test_both_sides_of_every_guard_are_run() -> None:
-    """The stand-in is built for sm_75 alone, which is enough as long as no kernel asks for more."""
+    """The simulator is built for sm_75 only. That is enough while no kernel has a newer path."""
     guarded = [
         path.name
         for path in sorted(CUDA.iterdir())
         if path.name != "launch.cuh" and re.search("DETCORE_SM|__CUDA_ARCH__", path.read_text())
     ]
-    assert guarded == [], "build the stand-in a second time, with -DDETCORE_SM=90"
+    assert guarded == [], "build the simulator a second time, with -DDETCORE_SM=90"

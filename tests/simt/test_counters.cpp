@@ -1,4 +1,4 @@
-// Transactions, bank conflicts and atomics, of kernels whose numbers can be worked out by hand.
+// Transactions, bank conflicts and atomics of kernels whose counts can be computed by hand.
 #include "device.h"
 
 namespace {
@@ -24,7 +24,7 @@ __global__ void copy_wide(const float* in, float* out) {
 
 __global__ void same_address(const float* in, float* out) { out[threadIdx.x] = in[0]; }
 
-// Each lane as often as its number: what the fewer lanes do together still counts once.
+// Each lane loops as often as its number. An execution by fewer lanes still counts once.
 __global__ void diverging(const float* in, float* out) {
   float sum = 0;
   for (unsigned i = 0; i <= threadIdx.x % 32; ++i) sum += in[i];
@@ -51,7 +51,7 @@ __global__ void atomics(int* count, float* sum) {
   if (threadIdx.x % 2) atomicAdd(sum, 1.0f);
 }
 
-// An exit from inside the loop: each lane ends in a block of its own, and does not wait.
+// Lanes return from inside the loop: each ends in its own basic block and does not wait.
 __global__ void leaving(const float* in, float* out) {
   for (unsigned i = 0; i < 32; ++i) {
     if (i == threadIdx.x % 32) {
@@ -116,7 +116,7 @@ void test_shared() {
   Device<float> out(64);
   const auto conflicts = [&](auto kernel) {
     const simt::Counters c = counted([&] { return go(kernel, 1, 32, out); });
-    CHECK(c.shared_accesses == 2 && c.barriers == 1);  // a store and a load
+    CHECK(c.shared_accesses == 2 && c.barriers == 1);  // one store and one load
     return c.bank_conflicts / 2;
   };
   CHECK(conflicts(shared_stride<1>) == 0);
@@ -124,7 +124,8 @@ void test_shared() {
   CHECK(conflicts(shared_stride<32>) == 31);
   CHECK(conflicts(shared_stride<33>) == 0);
   CHECK(conflicts(shared_broadcast) == 0);
-  CHECK(conflicts(shared_stride<1, double>) == 0);  // two halves of a warp, one after the other
+  // The two halves of a warp are served one after the other
+  CHECK(conflicts(shared_stride<1, double>) == 0);
   CHECK(conflicts(shared_stride<2, double>) == 2);
 }
 

@@ -1,4 +1,4 @@
-// Planted faults: each must be caught in the right words, and its mended twin must not be.
+// Planted faults: each must be found with the right message, and its corrected twin must pass.
 #include "device.h"
 
 namespace {
@@ -71,7 +71,7 @@ void test_barriers_and_warps() {
 
 // --- races -------------------------------------------------------------------------------------
 
-// Neighbours a warp away: the barrier matters.
+// The neighbour is in another warp, so the barrier is needed.
 template <bool mended>
 __global__ void exchange_between_warps(int* out) {
   __shared__ int slot[64];
@@ -82,10 +82,11 @@ __global__ void exchange_between_warps(int* out) {
   out[threadIdx.x] = slot[63 - threadIdx.x];
 }
 
-// Neighbours within the warp: __syncwarp() does, but not lockstep, which sm_70 has given up.
+// The neighbour is in the same warp: __syncwarp() is enough. Relying on lockstep is not, since
+// sm_70.
 template <bool mended>
 __global__ void exchange_within_warp(int* out) {
-  __shared__ short slot[32];  // two lanes a word: races are told apart by the byte
+  __shared__ short slot[32];  // two lanes per word: races are checked per byte
   slot[threadIdx.x] = 0;
   __syncwarp();
   slot[threadIdx.x] = short(threadIdx.x);
@@ -93,7 +94,7 @@ __global__ void exchange_within_warp(int* out) {
   out[threadIdx.x] = slot[threadIdx.x ^ 1];
 }
 
-// Written again before all have read.
+// The value is overwritten before all threads have read it.
 template <bool mended>
 __global__ void overwritten_too_early(int* out) {
   __shared__ int slot;
@@ -142,7 +143,7 @@ __global__ void sum_of_blocks(int* out) {
     *out += 1;
 }
 
-// The last block to come adds up what all have written.
+// The last block to finish adds up the results of all blocks.
 template <bool mended>
 __global__ void last_block(int* parts, int* counter, int* out) {
   __shared__ bool last;
@@ -209,7 +210,7 @@ __global__ void unwritten_shared(int* out) {
   out[threadIdx.x] = slot[31 - threadIdx.x];
 }
 
-// What one block wrote is not there for the next.
+// A block must not read shared memory that the block before it wrote.
 __global__ void shared_of_the_block_before(int* out) {
   __shared__ int slot;
   if (blockIdx.x == 0) slot = 1;
@@ -227,7 +228,7 @@ __global__ void padding(const Padded* in, Padded* out) {
   out[threadIdx.x] = slot[31 - threadIdx.x];
 }
 
-// A result put straight into memory is a store too.
+// A function result written directly to memory is a store too.
 __device__ Padded padded(int i) { return {double(i), i}; }
 __global__ void store_of_a_result(Padded* out) {
   __shared__ Padded slot[32];
@@ -288,13 +289,13 @@ void test_unwritten() {
 
 // --- order, limits, progress -------------------------------------------------------------------
 
-// A sum of floats depends on the order of its atomics; of integers it does not.
+// A sum of floats depends on the order of the atomics; a sum of integers does not.
 template <class T>
 __global__ void sum_in_any_order(const float* in, T* out) {
   atomicAdd(out, T(in[threadIdx.x]));
 }
 
-// Whether a launch gives the same for every order of threads.
+// True if a launch gives the same result for every order of threads.
 template <class T, class Launch>
 bool same_for_all_seeds(const Launch& launch) {
   std::vector<T> first;

@@ -1,4 +1,5 @@
-// What launch.cuh says of errors that come of the build and the machine instead of the call.
+// The messages of launch.cuh for errors that are caused by the build or the machine, not by the
+// call.
 #include <cstdio>
 #include <string>
 

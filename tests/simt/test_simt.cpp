@@ -1,5 +1,5 @@
-// The stand-in for the device, by kernels that are nothing but its parts.
-#define DETCORE_SM 80  // reductions of a warp are newer than sm_75
+// Tests each feature of the simulator with a minimal kernel.
+#define DETCORE_SM 80  // warp reductions need sm_80
 #include "device.h"
 
 namespace {
@@ -42,12 +42,12 @@ __global__ void atomics(int* sum, unsigned* most) {
 }
 
 __global__ void early_return_then_barrier(int* out) {
-  if (threadIdx.x >= 40) return;  // those that have returned are not waited for
+  if (threadIdx.x >= 40) return;  // the barrier does not wait for threads that have returned
   __syncthreads();
   atomicAdd(out, 1);
 }
 
-// Half of the warp goes one way, half the other, and they meet again.
+// The two halves of the warp take different branches and join again.
 __global__ void partial_masks(int* out) {
   const int lane = int(threadIdx.x);
   const unsigned mine = lane < 16 ? 0x0000ffffu : 0xffff0000u;

@@ -1,6 +1,6 @@
-"""What the kernels' headers claim of their memory traffic, counted on the stand-in.
+"""The memory traffic that the kernels' headers state, counted in the simulator.
 
-A sector is 32 bytes: a warp that reads or writes side by side touches as many as its bytes fill.
+A sector is 32 bytes. A warp with contiguous accesses touches as many as its bytes fill.
 """
 
 from typing import Any
@@ -12,7 +12,7 @@ from ..ops.conftest import SIMT, counted, random_boxes
 
 pytestmark = [
     pytest.mark.simt,
-    pytest.mark.skipif(SIMT is None, reason="the stand-in is not built: make test"),
+    pytest.mark.skipif(SIMT is None, reason="the simulator is not built: make test"),
 ]
 SECTOR = 32
 
@@ -57,7 +57,7 @@ def test_roi_align_channels_last_moves_16_bytes_a_thread(dtype: torch.dtype) -> 
     assert counts["store_sectors"] == out_bytes / SECTOR
     stores = out_bytes / 16 / 32
     assert stores <= counts["global_stores"] <= 1.35 * stores  # the last of each block is part
-    # samples meet in pixels, and each is read once a bin: no more than 16 of 4 samples' corners
+    # samples share pixels, and each pixel is read once per bin: at most 16 for 4 samples
     assert counts["load_bytes"] <= 16 * out_bytes + 1e5
 
 
@@ -72,7 +72,7 @@ def test_roi_align_gradient_writes_each_element_once() -> None:
         assert counts["int_atomics"] == counts["float_atomics"] == 0
 
 
-# 64 bytes of scores a cell are written at a time: whole sectors where a cell's are a multiple of 32
+# 64 bytes of scores per cell are written at a time: whole sectors if a cell has a multiple of 32
 @pytest.mark.parametrize(("classes", "most"), [(1, 1.0), (20, 1.4), (80, 1.0)])
 @pytest.mark.parametrize("anchors", [1, 3, 9])
 def test_decode_dense_is_coalesced_on_both_sides(anchors: int, classes: int, most: float) -> None:
@@ -84,8 +84,8 @@ def test_decode_dense_is_coalesced_on_both_sides(anchors: int, classes: int, mos
     written = (boxes.numel() + scores.numel()) * 4
     assert counts["store_bytes"] == written
     assert counts["store_sectors"] <= most * written / SECTOR
-    # a cell's anchor, two doubles, is read beside its numbers; 9 x 16 cells have 160 threads, of
-    # which the idle read the first cell
+    # a cell's anchor, two doubles, is read too; 9 x 16 cells have 160 threads, and idle threads
+    # read the first cell
     read = maps.numel() * 4 + anchors * height * width * 16
     idle = 160 / 144 if anchors == 9 else 1
     assert counts["load_bytes"] == read * idle
@@ -93,7 +93,7 @@ def test_decode_dense_is_coalesced_on_both_sides(anchors: int, classes: int, mos
 
 
 def test_nms_moves_bytes_in_proportion_to_its_boxes() -> None:
-    """At one density, beyond what one block takes."""
+    """At constant density, with more boxes than one block handles."""
     moved = []
     for n in (2100, 4200):
         boxes, scores = random_boxes(n, 12 * n**0.5, 40).float(), _rand(n)
@@ -115,8 +115,8 @@ def test_match_boxes_sees_each_anchor_twice_and_no_matrix() -> None:
     m, n = 20, 5000
     with counted() as counts:
         _native().match_boxes(random_boxes(m).float(), random_boxes(n).float(), None, None)
-    # anchors, by 16 of 64 bytes a thread; again those of the share in which a best lies; and ground
-    # truths and bests once a share: 32 bytes each, and each for itself
+    # anchors, as 16 of 64 bytes per thread; again those of shares that contain a best; and ground
+    # truths and bests once per share, each with its own 32-byte sector
     shares = -(-n // 512)
     assert counts["load_sectors"] * SECTOR < 2 * 16 * n + m * 512 * 16 + 3 * 32 * m * 4 * shares
     assert counts["store_bytes"] < 13 * n + 16 * m * (shares + 2)
@@ -127,9 +127,9 @@ def _lanes(counts: dict[str, int]) -> float:
 
 
 def test_lanes_of_a_warp_go_side_by_side() -> None:
-    """What a loop left from within would cost: see CONTRIBUTING, "CUDA kernels".
+    """The cost of leaving a loop early: see CONTRIBUTING, "CUDA kernels".
 
-    The host's compiler branches where a device's would select, so that these are lower bounds.
+    The host's compiler branches where a device's would select, so these are lower bounds.
     """
     native = _native()
     with counted() as counts:

@@ -1,4 +1,4 @@
-// Warp exchanges: the last lane of a mask to come computes what all receive.
+// Warp exchanges: the last lane of a mask to arrive computes the results of all lanes.
 #include <algorithm>
 #include <cstdio>
 #include <cstring>
@@ -18,7 +18,7 @@ std::string hex(unsigned mask) {
 
 std::string lane_name(unsigned lane) { return "lane " + std::to_string(lane); }
 
-// Faults that show as soon as a lane comes.
+// Checks for faults that are visible when a lane arrives.
 void check_arrival(Machine& m, const Fiber& f, const void* pc) {
   const unsigned first = f.number - f.lane;
   const std::string call = std::string(f.waits_for) + " with mask " + hex(f.mask);
@@ -95,7 +95,7 @@ uint64_t received(Machine& m, const Fiber& f, const void* pc) {
   return result;
 }
 
-// All that the lanes of the mask did before happened before what any of them does from now on.
+// Orders all earlier accesses of the mask's lanes before all later ones.
 void order_lanes(Machine& m, Fiber* lanes, unsigned mask) {
   Time joined[kLanes] = {}, acquired = 0;
   for (unsigned rest = mask; rest; rest &= rest - 1) {

@@ -9,7 +9,7 @@ from tests.helpers.tiny import Tiny
 
 @pytest.fixture(autouse=True)
 def alone(one_thread):
-    """Every test here on one thread."""
+    """Run every test of this folder on one thread."""
 
 
 @pytest.fixture
@@ -19,7 +19,7 @@ def tiny_class():
 
 @pytest.fixture
 def fresh():
-    """Makes a tiny detector, always with the same weights."""
+    """Make a tiny detector, always with the same weights."""
 
     def make():
         torch.manual_seed(0)

@@ -1,4 +1,4 @@
-"""Several processes that train one model, on the CPU through gloo."""
+"""Several processes that train one model, on the CPU with gloo."""
 
 import csv
 import multiprocessing
@@ -26,7 +26,7 @@ def free_port():
 
 
 def launch(target, *arguments, world):
-    """Run `target(..., rank, world, port, ...)` in `world` processes to their end."""
+    """Run `target(..., rank, world, port, ...)` in `world` processes and wait for them."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["tests.helpers.runs"])
     port = free_port()
@@ -105,7 +105,7 @@ def test_launchers_start_one_run(tmp_path, launcher):
     port = str(free_port())
     start = {
         "torchrun": [programs / "torchrun", "--nproc-per-node", "2", "--master-port", port],
-        # its word for one process a device; without a GPU they meet on the CPU
+        # accelerate's flag for one process per device; without a GPU all use the CPU
         "accelerate": [
             *(programs / "accelerate", "launch", "--multi_gpu", "--num_processes", "2"),
             *("--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"),

@@ -23,7 +23,7 @@ def test_loss_curve(tmp_path):
     val.write_text("step,epoch,mAP,AP50,recall\n1,0.1,0.2,0.4,nan\n2,0.2,0.3,0.5,0.1\n")
     loss_curve(log, tmp_path / "scores.png", val)
     with Image.open(tmp_path / "scores.png") as picture:
-        assert picture.size == (880, 715)  # with a panel more
+        assert picture.size == (880, 715)  # with one more panel
     log.write_text("step,loss\n")
     with pytest.raises(ValueError, match="has no rows"):
         loss_curve(log, tmp_path / "loss.png")
@@ -36,7 +36,7 @@ def test_loss_curve(tmp_path):
         ((2, 0.3, 0.02), ["0.02", "0.05", "0.1", "0.2", "0.5", "1", "2"]),
         ((0.9, 0.8, 0.65), ["0.65", "0.7", "0.75", "0.8", "0.85", "0.9"]),
         ((1000, 1, 0.001), ["0.001", "0.01", "0.1", "1", "10", "100", "1000"]),
-        ((0, 0, 0), ["\u22120.04", "\u22120.02", "0.00", "0.02", "0.04"]),  # of a single class
+        ((0, 0, 0), ["\u22120.04", "\u22120.02", "0.00", "0.02", "0.04"]),  # a single class
     ],
 )
 def test_labels_of_losses_stay_apart(tmp_path, monkeypatch, losses, labels):

@@ -32,10 +32,10 @@ def test_the_cosine_follows_the_clock(monkeypatch):
     assert s.remaining(3) == pytest.approx(90)
     assert s.remaining(0) is None
     s.restart(60)
-    assert s.share(3) == 0.5  # a resumed run has spent it already
+    assert s.share(3) == 0.5  # a resumed run has used this time already
     s.restart(30)
     now[0] += 90
-    assert s.share(4) == 1  # in four steps or in four thousand
+    assert s.share(4) == 1  # after any number of steps
     both = Schedule(steps=10, minutes=2, started=now[0])
     now[0] += 12
     assert both.share(1) == pytest.approx(0.1)

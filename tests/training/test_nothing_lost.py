@@ -1,4 +1,4 @@
-"""A run's folder may hold somebody's files, a full disk, and another run."""
+"""The folder of a run may contain other files, be on a full disk, or belong to another run."""
 
 import resource
 import stat
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 @contextmanager
 def files_up_to(size):
-    """As on a disk with so many bytes left for each file."""
+    """Limit the size of each file, as on a full disk."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
     try:
@@ -52,7 +52,7 @@ def test_two_trainings_do_not_share_a_folder(tmp_path):
             train(noisy(), data(), CONFIG, out=tmp_path)
     assert not (tmp_path / "log.csv").exists()
     run_lock.hold(tmp_path)
-    train(noisy(), data(), CONFIG, out=tmp_path)  # this process's own
+    train(noisy(), data(), CONFIG, out=tmp_path)  # locked by this process
     with pytest.raises(Exception, match="lock"):
         FileLock(str(tmp_path / run_lock.NAME), timeout=0).acquire()
     run_lock.release(tmp_path)

@@ -1,4 +1,4 @@
-"""A run that was killed goes on, and ends as one that was not."""
+"""A killed run resumes, and ends with the same result as an uninterrupted one."""
 
 import csv
 import multiprocessing
@@ -24,7 +24,7 @@ from tests.helpers import runs
 
 @pytest.fixture(scope="module")
 def processes():
-    """Makes processes that have everything imported already."""
+    """Make processes that have already imported everything."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["tests.helpers.runs"])
     return context
@@ -55,7 +55,7 @@ def rows(path):
 
 
 def outcome(folder):
-    """Everything that a run leaves but the time it took: logs, weights, state."""
+    """All results of a run except times: logs, weights, state."""
     logs = {name: rows(folder / name) for name in ("log.csv", "val.csv")}
     tensors = {
         f"{name}.{k}": v
@@ -98,7 +98,7 @@ def test_killed_at_random_moments(started, unbroken, tmp_path, seconds, least):
 
 
 def wait_for_a_step(process, file):
-    """Until the file is written anew, or the process is over: every kill leaves one more step."""
+    """Wait until the file is rewritten, or the process ends, so that each kill adds a step."""
 
     def written():
         return file.stat().st_mtime_ns if file.exists() else 0
@@ -109,8 +109,8 @@ def wait_for_a_step(process, file):
 
 
 def test_killed_while_it_writes(started, unbroken, tmp_path):
-    # 1: nothing is there yet; 2: a state without weights; 3 and 8: between weights and JSON,
-    # 17, 18: in the midst of the run, some of the files those of an evaluation
+    # 1: there are no files yet; 2: a state without weights; 3 and 8: between weights and JSON; 17
+    # and 18: in the middle of the run, also during the save of an evaluation
     for number, sync in enumerate((1, 2, 3, 8, 17, 18)):
         process = started(tmp_path, resume=number > 0, dies_at_sync=sync)
         process.join()
@@ -259,7 +259,7 @@ def test_generators_go_on_where_they_were():
     def drawn():
         return torch.rand(3).tolist(), random.random(), np.random.rand()  # noqa: NPY002
 
-    random.gauss(0, 1)  # leaves a second number over
+    random.gauss(0, 1)  # stores a second number in the state
     saved = resume_state.random_state()
     wanted = drawn()
     assert drawn() != wanted

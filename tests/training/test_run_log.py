@@ -30,7 +30,7 @@ def test_rows_are_means_and_the_rest_is_written_at_the_end(tmp_path):
         ("2", "0.2", "4", "1.5"),
         ("3", "0.3", "6", "3"),
     ]
-    Log(None, 1).add(row(1))  # nowhere to write to
+    Log(None, 1).add(row(1))  # without a folder
 
 
 def test_a_resumed_log_has_no_row_twice(tmp_path):
@@ -40,8 +40,8 @@ def test_a_resumed_log_has_no_row_twice(tmp_path):
         log.evaluated(step, step / 10, {"mAP": step / 10, "seconds": 3.0, "images": 5})
     log.close()
     with (tmp_path / "log.csv").open("a") as stream:
-        stream.write("9,0.")  # killed while it wrote
-    # killed between an evaluation and the saving after it: it will be made again
+        stream.write("9,0.")  # killed while writing
+    # killed between an evaluation and the save after it, so the evaluation is repeated
     again = Log(tmp_path, 2, resumed_at=5, evaluated_at=4, pending=[row(5)])
     assert [r["step"] for r in read(tmp_path / "log.csv")] == ["2", "4"]
     assert [r["step"] for r in read(tmp_path / "val.csv")] == ["1", "2", "3", "4"]

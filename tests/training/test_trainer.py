@@ -32,7 +32,7 @@ def test_it_learns_and_writes_its_log(tmp_path, fresh, scenes):
 
 
 def test_a_run_repeats_to_the_bit(tiny_class, scenes):
-    class Noisy(tiny_class):  # like a detector that samples its proposals
+    class Noisy(tiny_class):  # like a detector that samples proposals
         def forward(self, images, targets=None):
             losses = super().forward(images, targets)
             return {k: v * (0.5 + torch.rand(())) for k, v in losses.items()}
@@ -41,7 +41,7 @@ def test_a_run_repeats_to_the_bit(tiny_class, scenes):
     for seed in (0, 0, 1):
         torch.manual_seed(0)
         model = Noisy()
-        torch.rand(1 + len(weights))  # whatever happened before the run
+        torch.rand(1 + len(weights))  # random numbers before the run don't matter
         train(model, data, TrainConfig(**{**vars(config), "seed": seed}))
         weights.append(torch.cat([p.detach().flatten() for p in model.parameters()]))
     assert torch.equal(weights[0], weights[1])
@@ -64,7 +64,7 @@ def test_minutes_end_the_run_with_the_cosine(tmp_path, fresh, scenes):
     assert time.perf_counter() - started < 8
     log = rows(tmp_path / "log.csv")
     assert len(log) == result.steps > 10
-    assert log[-1]["lr"] < 0.05 * 1e-3  # whatever the number of steps turned out to be
+    assert log[-1]["lr"] < 0.05 * 1e-3  # for any number of steps
     assert max(r["lr"] for r in log) > 0.9 * 1e-3
 
 
@@ -85,7 +85,7 @@ def test_nan_stops_with_step_and_images(tiny_class, scenes):
     assert "step 3" in text
     assert "image ids [" in text
     assert "loss_box nan" in text
-    assert all(torch.isfinite(p).all() for p in model.parameters())  # before the bad step
+    assert all(torch.isfinite(p).all() for p in model.parameters())  # as before the bad step
 
 
 def test_best_is_kept_and_last_goes_on(tmp_path, fresh, scenes, monkeypatch):
@@ -185,10 +185,10 @@ def test_what_is_frozen_stays(tmp_path, fresh, scenes):
     after = model.state_dict()
     moved = {k for k in before if not torch.equal(before[k], after[k])}
     assert moved == {"net.0.bias", "net.5.weight", "net.5.bias"}
-    # the caller's model is no more frozen than it was
+    # the frozen parameters of the caller's model have not changed
     frozen = {k for k, p in model.named_parameters() if not p.requires_grad}
     assert frozen == {"net.0.weight"}
-    # without the flag the norm's statistics follow the batches
+    # without the flag, the norm's statistics change with the batches
     train(fresh_again := fresh(), scenes(), TrainConfig(steps=2, batch_size=8))
     assert not torch.equal(
         fresh_again.state_dict()["net.1.running_mean"], before["net.1.running_mean"]
@@ -225,7 +225,7 @@ def test_a_gradient_of_nan_stops_before_the_weights_are_touched(tmp_path, tiny_c
             self.calls = getattr(self, "calls", 0) + 1
             if self.calls == 4:
                 zero = self.net[5].bias.sum() * 0
-                losses["loss_box"] = losses["loss_box"] + zero.sqrt()  # 0, its slope is 0 * inf
+                losses["loss_box"] = losses["loss_box"] + zero.sqrt()  # 0, with gradient 0 * inf
             return losses
 
     torch.manual_seed(0)
@@ -275,7 +275,7 @@ def test_mixed_precision_is_for_training_alone(fresh, scenes, monkeypatch):
     assert "forward" not in vars(model)
     assert result.metrics["images"] == 4
     seen.clear()
-    train(model, scenes(), TrainConfig(steps=1, batch_size=4, device="cpu"))  # and back again
+    train(model, scenes(), TrainConfig(steps=1, batch_size=4, device="cpu"))  # back on the CPU
     assert seen == [(True, False)]
 
 

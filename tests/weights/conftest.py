@@ -1,4 +1,4 @@
-"""Small Darknet files, made here float by float."""
+"""Writes small Darknet files, float by float."""
 
 import struct
 from collections.abc import Callable, Sequence
@@ -14,7 +14,7 @@ NET = "[net]\nwidth=12\nheight=8\nchannels=3\n"
 
 
 class Floats:
-    """Random weights in the order of the file; every draw is kept and written."""
+    """Random weights in the order of the file. Every draw is stored, to be written."""
 
     def __init__(self) -> None:
         self.generator = torch.Generator().manual_seed(0)
@@ -38,7 +38,7 @@ class Floats:
 
 @pytest.fixture(autouse=True)
 def alone(one_thread: None) -> None:
-    """Every test here on one thread."""
+    """Run every test of this folder on one thread."""
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ def floats() -> Floats:
 
 @pytest.fixture
 def written(tmp_path: Path) -> Callable[[str, bytes], tuple[Path, Path]]:
-    """Write a cfg and a weights file; gives their paths."""
+    """Write a cfg and a weights file, and return their paths."""
 
     def write(cfg: str, weights: bytes) -> tuple[Path, Path]:
         paths = tmp_path / "net.cfg", tmp_path / "net.weights"

@@ -1,4 +1,4 @@
-"""Each layer kind of the Darknet importer against the same thing written by hand."""
+"""Compares each layer kind of the Darknet importer with a manual implementation."""
 
 import math
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from .conftest import NET, Floats
 
 Load = Callable[..., Darknet]
 
-# a yolo layer of one anchor and one class takes 6 channels
+# a yolo layer with one anchor and one class has 6 input channels
 YOLO = "[yolo]\nmask=0\nanchors=4,6\nnum=1\nclasses=1\n"
 HEAD = "[convolutional]\nfilters=6\nactivation=linear\n" + YOLO
 STEM = "[convolutional]\nfilters=4\nsize=1\nactivation=linear\n"
@@ -47,7 +47,7 @@ def stem(floats: Floats, x: Tensor) -> Tensor:
         ("size=3\nstride=2\npad=1", 3, 2, 1),
         ("size=2\nstride=2\npad=0", 2, 2, 0),
         ("size=5\npadding=1", 5, 1, 1),
-        # pad=1 says half the size, whatever padding says
+        # pad=1 means half the size, and padding is ignored
         ("size=5\npad=1\npadding=7", 5, 1, 2),
         ("size=1\npad=1", 1, 1, 0),
         ("size=3\nstride_x=1\nstride_y=2\npad=1", 3, (2, 1), 1),
@@ -152,7 +152,7 @@ def test_route(loaded: Load, floats: Floats, options, choose):
 )
 def test_maxpool(loaded: Load, floats: Floats, options, size, stride, padding):
     x = picture()
-    # below 0 everywhere, so that padding by zeros would show
+    # below 0 everywhere, so that padding with zeros would change the result
     hidden = stem(floats, x) - 100
     floats.drawn[0] -= 100
     want = head(floats, _darknet_maxpool(hidden, size, stride, padding))
@@ -161,7 +161,7 @@ def test_maxpool(loaded: Load, floats: Floats, options, size, stride, padding):
 
 
 def _darknet_maxpool(x: Tensor, size: int, stride: int, padding: int) -> Tensor:
-    """Window by window: half of the padding, rounded down, lies before the map."""
+    """Max pooling by loops; half of the padding, rounded down, is before the map."""
     height, width = ((side + padding - size) // stride + 1 for side in x.shape[2:])
     out = x.new_empty(*x.shape[:2], height, width)
     for i in range(height):
@@ -203,14 +203,14 @@ def test_two_heads_come_in_the_cfgs_order(loaded: Load, floats: Floats):
 
 
 def test_detection_in_the_given_images_pixels(loaded: Load, floats: Floats):
-    """One cell speaks; its box, label and score are worked out by hand."""
+    """Only one cell is active; its box, label and score are computed by hand."""
     classes, anchors = 2, 3
-    # the head reads each pixel's red: bias says no, red says yes
+    # the head reads the red value: with 0 there is no object, with 1 there is one
     bias = torch.full((2, 5 + classes), -20.0)
     bias[:, :4] = 0
     bias[0, 0], bias[0, 2] = 1.0, 0.5  # x and width of the mask's first anchor, number 2
     red = torch.zeros(2, 5 + classes)
-    red[0, 4], red[0, 6] = 21.0, 22.0  # objectness 1, second class 2 where red is 1
+    red[0, 4], red[0, 6] = 21.0, 22.0  # objectness 1 and second class 2 if red is 1
     floats.drawn = [bias.flatten(), F.pad(red.flatten()[:, None], (0, 2)).flatten()]
     cfg = (
         NET + f"[convolutional]\nfilters={2 * (5 + classes)}\nactivation=linear\n"

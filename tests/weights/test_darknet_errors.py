@@ -1,4 +1,4 @@
-"""What is wrong with a Darknet file is said with file, section, line, wanted and came."""
+"""Errors of Darknet files name file, section, line, and expected and actual values."""
 
 import random
 import re
@@ -186,9 +186,9 @@ def test_a_missing_file(tmp_path):
 
 
 def test_no_edit_of_a_cfg_does_worse_than_a_value_error(written):
-    """Lines changed, lost and doubled at random: either it loads and runs, or ValueError."""
+    """After random changes of lines, a cfg either loads and runs, or raises ValueError."""
     floats = Floats()
-    # what the cfg below wants unedited
+    # the weights for the cfg below without changes
     floats.draw(4 * (3 + 1) + 4 * (4 + 1) + 6 * (8 + 1))
     lines = (
         NET + STEM + "[convolutional]\nfilters=4\nactivation=mish\n[shortcut]\nfrom=-2\n[route]\n"
@@ -217,5 +217,5 @@ def test_no_edit_of_a_cfg_does_worse_than_a_value_error(written):
         loads += 1
         with torch.no_grad():
             model([torch.zeros(3, 8, 12)])
-    # both ends are exercised
+    # both outcomes happen
     assert 30 < loads < 250

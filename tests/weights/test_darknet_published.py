@@ -1,4 +1,4 @@
-"""Published cfgs, written short, want exactly the bytes that the published weights files have."""
+"""Published cfgs, abbreviated, need exactly the size of the published weights files."""
 
 import struct
 
@@ -139,7 +139,7 @@ def test_published_size(tmp_path, cfg, size, sides):
     weights = tmp_path / "net.weights"
     with weights.open("wb") as stream:
         stream.write(struct.pack("<3iq", 0, 2, 5, 0))
-        # zeros that take no room on the disk
+        # a sparse file of zeros
         stream.truncate(size)
     (tmp_path / "net.cfg").write_text(cfg)
     model = load_darknet(tmp_path / "net.cfg", weights)

@@ -1,4 +1,4 @@
-"""A published network, and OpenCV's reader of the same files."""
+"""Compares a published network with OpenCV's reader of the same files."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +14,7 @@ from detcore.weights import Darknet, load_darknet
 from .conftest import NET, Floats
 from .test_darknet import HEAD
 
-# every layer kind, even and odd windows; OpenCV wants sizes that Darknet leaves out
+# every layer kind, even and odd windows; OpenCV needs sizes that Darknet omits
 EVERYTHING = """
 [convolutional]
 batch_normalize=1

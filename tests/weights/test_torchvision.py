@@ -18,7 +18,7 @@ from benchmarks.models.networks import (
 )
 from detcore.weights import PUBLISHED, load_torchvision
 
-# what torchvision calls them and what detcore does; the published sizes take minutes
+# names in torchvision and in detcore, with smaller sizes: the published ones take minutes
 SMALL = {"min_size": 192, "max_size": 320, "rpn_post_nms_top_n_test": 200}
 OURS_SMALL = {"min_size": 192, "image_size": 320, "proposals": 200}
 RCNN = [name for name in PUBLISHED if name.startswith("fasterrcnn")]
@@ -33,13 +33,13 @@ def photos() -> list[Tensor]:
 
 @pytest.fixture(autouse=True)
 def exact_nms(monkeypatch: pytest.MonkeyPatch) -> None:
-    """torchvision's batched_nms adds class offsets to coordinates, which rounds; its other path
-    compares classes."""
+    """Make torchvision's batched_nms compare classes: its other path adds class offsets to
+    coordinates, which rounds them."""
     monkeypatch.setattr(boxes, "batched_nms", boxes._batched_nms_vanilla)
 
 
 def freeze(model: nn.Module, eps: float) -> None:
-    """What the official files' constructors do: fixed norms of the given epsilon."""
+    """Freeze norms with the given epsilon, as the constructors for the official files do."""
     for key, module in list(model.backbone.named_modules()):
         if isinstance(module, nn.BatchNorm2d):
             frozen = FrozenBatchNorm2d(module.num_features, eps=eps)
@@ -54,7 +54,7 @@ def compare(theirs: nn.Module, ours: nn.Module, photos: list[Tensor], *, least: 
     assert sum(len(w["scores"]) for w in want) >= least
     for mine, other in zip(got, want, strict=True):
         torch.testing.assert_close(mine["scores"], other["scores"], atol=1e-5, rtol=0)
-        # two detections whose scores differ by less may have changed places
+        # detections with nearly equal scores may have changed places
         apart = (mine["boxes"][:, None] - other["boxes"][None]).abs().amax(dim=2)
         unlike = (mine["scores"][:, None] - other["scores"][None]).abs()
         same = (apart < 0.01) & (unlike < 1e-5) & (mine["labels"][:, None] == other["labels"])

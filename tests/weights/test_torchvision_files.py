@@ -1,4 +1,4 @@
-"""Files of weights: good ones of every form, and bad ones, of which none is run."""
+"""Weight files: valid ones of every form, and bad ones, whose code must never run."""
 
 import pickle
 from collections.abc import Callable

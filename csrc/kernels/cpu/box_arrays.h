@@ -1,4 +1,4 @@
-// Boxes as one array for each corner, so that lanes of them are one load away: arrays in a
+// Boxes stored as one array per coordinate, so that one load fills all lanes: arrays in a
 // workspace, and tiles that fit the L1 cache.
 #pragma once
 
@@ -6,7 +6,7 @@
 
 namespace detcore {
 inline namespace DETCORE_ISA {
-namespace {  // no code shared between files: each is compiled for several instruction sets
+namespace {  // private to each file, because each is compiled for several instruction sets
 
 template <class T>
 struct BoxArrays {
@@ -25,19 +25,20 @@ struct BoxArrays {
     return {Lanes<T>::load(x1 + i), Lanes<T>::load(y1 + i), Lanes<T>::load(x2 + i),
             Lanes<T>::load(y2 + i)};
   }
-  // The first `count` of them; zeros in the other lanes.
+  // The same for the first `count` boxes; the other lanes are zero.
   DETCORE_HD Box<Lanes<T>> lanes(int64_t i, int64_t count) const {
     return {Lanes<T>::load(x1 + i, count), Lanes<T>::load(y1 + i, count),
             Lanes<T>::load(x2 + i, count), Lanes<T>::load(y2 + i, count)};
   }
 };
 
-// Up to `capacity` measured boxes, for one kind of IoU. A vector of them may begin at each.
+// Up to `capacity` measured boxes, for one kind of IoU. It is padded so that a vector may begin at
+// any of them.
 template <IouKind kind, class T, int64_t capacity>
 struct BoxTile {
   static constexpr int64_t padded = capacity + Lanes<T>::width;
   alignas(64) T x1[padded], y1[padded], x2[padded], y2[padded], size[padded];
-  alignas(64) T angle[kind == IouKind::ciou ? padded : 1];  // CIoU's alone
+  alignas(64) T angle[kind == IouKind::ciou ? padded : 1];  // only CIoU uses it
 
   DETCORE_HD void put_lanes(int64_t i, const MeasuredBox<Lanes<T>>& m) {
     m.x1.store(x1 + i), m.y1.store(y1 + i), m.x2.store(x2 + i), m.y2.store(y2 + i);

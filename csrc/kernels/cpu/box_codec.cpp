@@ -7,14 +7,14 @@ namespace detcore {
 inline namespace DETCORE_ISA {
 namespace {
 
-constexpr int64_t kGrain = 8192;  // boxes a thread takes at least
+constexpr int64_t kGrain = 8192;  // minimum of boxes per thread
 
 template <class T>
 CodecWeights<Lanes<T>> weights_of(const BoxCodecParams& p) {
   return {T(p.weights[0]), T(p.weights[1]), T(p.weights[2]), T(p.weights[3])};
 }
 
-// The anchors of the deltas [first, first + count), k deltas an anchor.
+// The anchors of the deltas [first, first + count), with k deltas per anchor.
 template <class S, class T = arithmetic_t<S>>
 DETCORE_HD Box<Lanes<T>> anchors_of(const BoxCodecParams& p, int64_t first, int64_t count) {
   const S* anchors = static_cast<const S*>(p.anchors);
@@ -82,7 +82,7 @@ Status encode_boxes_backward(const BoxCodecBackwardParams& p, const Executor& ex
   });
 }
 
-// Lanes are anchors, which sum over their k deltas in order.
+// One anchor per lane. Each lane sums over the k deltas of its anchor in order.
 Status decode_boxes_backward(const BoxCodecBackwardParams& p, const Executor& executor) {
   return with_storage(p.forward.dtype, [&](auto storage) {
     using S = decltype(storage);

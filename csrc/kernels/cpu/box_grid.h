@@ -1,5 +1,4 @@
-// A uniform grid over box centres, and the test of one box against many: what greedy NMS is made
-// of.
+// The parts of greedy NMS: a uniform grid over box centres, and the test of one box against many.
 #pragma once
 
 #include "box_arrays.h"
@@ -7,10 +6,10 @@
 
 namespace detcore {
 inline namespace DETCORE_ISA {
-namespace {  // no code shared between files: each is compiled for several instruction sets
+namespace {  // private to each file, because each is compiled for several instruction sets
 
-// Boxes that a thread takes at least where each costs some nanoseconds alone: waking a thread takes
-// as long as tens of thousands of them.
+// Minimum of boxes per thread if a box costs only a few nanoseconds: waking a thread takes as long
+// as tens of thousands of such boxes.
 constexpr int64_t kBriefGrain = 32768;
 
 // Boxes of one class, best first.
@@ -23,8 +22,8 @@ struct RankedBoxes : BoxArrays<T> {
   }
 };
 
-// Boxes with their areas, for tests of one box against many: those of a grid, cell by cell, or the
-// kept ones. Slots not filled hold boxes that overlap nothing.
+// Boxes and their areas, for tests of one box against many: the boxes of a grid, sorted by cell, or
+// the kept boxes. Empty slots hold boxes that overlap nothing.
 template <class T>
 struct BoxSlots : BoxArrays<T> {
   T* area;
@@ -39,7 +38,7 @@ struct BoxSlots : BoxArrays<T> {
     BoxArrays<T>::put(i, b);
     area[i] = b.area();
   }
-  // Bits of the lanes from `i` on that are above the threshold with this box.
+  // One bit per lane, from slot `i` on: whether that box and this one are above the threshold.
   DETCORE_HD uint32_t bits_above(int64_t i, const Box<Lanes<T>>& box, Lanes<T> box_area,
                                  const NmsDecision<T>& decision) const {
     const Lanes<T> inter = intersection(this->lanes(i), box);
@@ -47,14 +46,15 @@ struct BoxSlots : BoxArrays<T> {
     if (!lane_any(decision.may_be_above(inter, uni))) return 0;
     return lane_bits(decision.is_above(inter, uni));
   }
-  // Bits of the lanes from `i` on that may be above the threshold with the box in slot `box`: where
-  // no area is so small that it lost digits.
+  // One bit per lane, from slot `i` on: whether that box and the one in slot `box` may be above the
+  // threshold. Valid if no area is so small that it lost precision.
   DETCORE_HD uint32_t candidates(int64_t i, int64_t box, const NmsDecision<T>& decision) const {
     const Lanes<T> inter = intersection(this->lanes(i), in_all_lanes((*this)[box]));
     const Lanes<T> uni = union_area(Lanes<T>::load(area + i), Lanes<T>(area[box]), inter);
     return lane_bits(inter > Lanes<T>(decision.strictly_below) * uni);
   }
-  // Is a box in [begin, end), or one that stands right after it, above the threshold with this one?
+  // True if this box and one in [begin, end) are above the threshold. The slots right after `end`,
+  // up to a full vector, are tested too.
   DETCORE_HD bool any_above(const Box<T>& box, int64_t begin, int64_t end,
                             const NmsDecision<T>& decision) const {
     const Box<Lanes<T>> wide = in_all_lanes(box);
@@ -65,24 +65,26 @@ struct BoxSlots : BoxArrays<T> {
   }
 };
 
-// One axis of the grid. Cells repeat: `count` of them, a power of two, cover the axis again and
-// again, so that boxes far away cost nothing and need no cells of their own. Positions map to cells
-// monotonically; what lies beyond 2^29 cells shares the last one.
+// One axis of the grid. Its `count` cells (a power of two) repeat along the axis, so distant boxes
+// cost nothing and need no cells of their own. Positions map to cells monotonically; all positions
+// beyond 2^29 cells map to the last cell.
 template <class T>
 struct GridAxis {
-  T per_cell = T(0);  // 1 / size of a cell
-  T widest = T(0);    // box on this axis
+  T per_cell = T(0);  // 1 / (size of a cell)
+  T widest = T(0);    // side of the widest box along this axis
   int32_t count = 1;
 
-  // U: T, or lanes of it. The result is whole once it is rounded towards zero.
+  // U is T or Lanes<T>. The caller must still round the result towards zero.
   template <class U>
   DETCORE_HD U cell(U x) const {
-    const U limit = T(1 << 29), least = T(-(1 << 29));  // a distance of two cells fits 32 bits
+    // The difference of two cells must fit 32 bits
+    const U limit = T(1 << 29), least = T(-(1 << 29));
     return lane_max(lane_min(x * U(per_cell), limit), least);
   }
-  // How far the centre of a box can be that reaches IoU > t with one of width w at x. With overlap
-  // o along the axis, IoU <= o / max(w, w'), and the distance is at most (w + w') / 2 - o <
-  // (w + w') / 2 - t max(w, w'), w' <= w / t. Widened by far more than rounding.
+  // The maximum distance between x, the centre of a box of width w, and the centre of any box that
+  // reaches IoU > t with it. If w' is that box's width and o the overlap along the axis, then IoU
+  // <= o / max(w, w'), and the distance is at most (w + w') / 2 - o < (w + w') / 2 - t max(w, w'),
+  // with w' <= w / t. The result includes a margin much larger than rounding errors.
   template <class U>
   DETCORE_HD U search_radius(U x, U w, T t) const {
     const T eps = sizeof(T) == 8 ? T(2.3e-16) : T(1.2e-7);
@@ -103,16 +105,17 @@ DETCORE_HD bool has_area(const Box<T>& b) {
 template <class T>
 struct BoxGrid {
   static constexpr int width = Lanes<T>::width;
-  int32_t* cell;         // [m] by rank; -1: overlaps nothing, stands nowhere
-  uint32_t* cell_start;  // [2 m] prefix sum: the boxes in all cells before each, and in all
+  int32_t* cell;  // [m] by rank; -1: overlaps nothing, is in no cell
+  // [2 m] prefix sum: number of boxes in the cells before each; then the total
+  uint32_t* cell_start;
   GridAxis<T> across, down;
 
   BoxGrid(int32_t* cell, uint32_t* cell_start) : cell(cell), cell_start(cell_start) {}
   DETCORE_HD int64_t cells() const { return int64_t(across.count) * down.count; }
 
-  // Sizes the grid. False if areas are so small that their products lose digits: search_radius
-  // proves nothing then. Areas that overflow are harmless: they overlap nothing in the arithmetic
-  // used.
+  // Measures the boxes to size the grid. Returns false if areas are so small that their products
+  // lose precision, because search_radius() is not valid then. Areas that overflow are harmless:
+  // such boxes overlap nothing in the arithmetic used.
   bool measure(const RankedBoxes<T>& boxes) {
     const T inf = T(__builtin_inf());
     const Lanes<T> zero(T(0));
@@ -122,7 +125,7 @@ struct BoxGrid {
       const int64_t lanes = at_most(width, boxes.m - i);
       const Box<Lanes<T>> b = boxes.lanes(i, lanes);
       const Lanes<T> w = b.width(), h = b.height(), own = w * h;
-      // a box without area, or with one beyond counting, overlaps nothing
+      // a box with an area of zero or infinity overlaps nothing
       const auto counts = (w > zero) & (h > zero) & (own < Lanes<T>(inf));
       wide = lane_max(wide, lane_select(counts, w, zero));
       tall = lane_max(tall, lane_select(counts, h, zero));
@@ -142,15 +145,15 @@ struct BoxGrid {
     return mean_w > T(0) && mean_w < inf && mean_h > T(0) && mean_h < inf;
   }
 
-  // The horizontal axis cut into `count` cells, a power of two.
+  // The horizontal axis, divided into `count` cells (a power of two).
   GridAxis<T> columns(int32_t count) const {
     GridAxis<T> axis;
     axis.per_cell = T(count) / (extent_x + mean_w), axis.widest = across.widest, axis.count = count;
     return axis;
   }
 
-  // Cells of a part of the mean box, fewer of them than twice the boxes; finds each box's cell,
-  // counts the boxes of each (a histogram), and sums the counts up.
+  // Computes each box's cell, the histogram of the cells, and its prefix sum. The cells are part_w
+  // x part_h of the mean box in size, and fewer than twice the number of boxes.
   void count_boxes(const RankedBoxes<T>& boxes, T part_w, T part_h, const Executor& executor) {
     across.per_cell = T(1) / (part_w * mean_w), down.per_cell = T(1) / (part_h * mean_h);
     const T columns = extent_x * across.per_cell + T(1), rows = extent_y * down.per_cell + T(1);
@@ -177,8 +180,8 @@ struct BoxGrid {
     return (row & (down.count - 1)) * across.count + (column & (across.count - 1));
   }
 
-  // f(first, last) for the ranges of cells in [row, row1] x [column0, column1], till one is true.
-  // A row that wraps takes two.
+  // Calls f(first, last) for the ranges of cells in [row, row1] x [column0, column1], until one
+  // call returns true. A row that wraps around needs two calls.
   template <class F>
   DETCORE_HD bool any_range(int32_t row, int32_t row1, int32_t column0, int32_t column1,
                             const F& f) const {

@@ -7,7 +7,7 @@ inline namespace DETCORE_ISA {
 namespace {
 
 constexpr int64_t kRows = 16;      // rows that share one measured tile of columns
-constexpr int64_t kColumns = 512;  // 6 arrays of them fit L1 beside the rows written
+constexpr int64_t kColumns = 512;  // 6 such arrays and the written rows fit L1
 
 template <IouKind kind, class T>
 using Tile = BoxTile<kind, T, kColumns>;
@@ -65,8 +65,8 @@ DETCORE_HD void add(Box<Lanes<T>>& sum, const Box<Lanes<T>>& part) {
   sum.x2 = sum.x2 + part.x2, sum.y2 = sum.y2 + part.y2;
 }
 
-// Gradients of boxes1: one box per row of grad_out, which sums along the row in lanes, then as a
-// tree.
+// Gradients of boxes1: one box per row of grad_out. Each lane sums along the row, then the lanes
+// are added as a tree.
 template <IouKind kind, class S, class T = arithmetic_t<S>>
 void backward_rows(const BoxIouBackwardParams& p, const Executor& executor) {
   const BoxIouParams& f = p.forward;
@@ -87,7 +87,7 @@ void backward_rows(const BoxIouBackwardParams& p, const Executor& executor) {
           const auto g = Lanes<T>::load(grad + first + j, lanes);
           Box<Lanes<T>> part{T(0), T(0), T(0), T(0)};
           overlap_backward<kind>(own, tile.lanes(j), eps, g, part, ignored);
-          if (lanes < width) {  // a padding lane's 0 / 0 must not reach the sum
+          if (lanes < width) {  // 0 / 0 in a padding lane must not reach the sum
             const Lanes<T> zero(T(0));
             const Mask<T> inside = lane_indices<T>() < Lanes<T>(T(lanes));
             part = {lane_select(inside, part.x1, zero), lane_select(inside, part.y1, zero),
@@ -103,8 +103,8 @@ void backward_rows(const BoxIouBackwardParams& p, const Executor& executor) {
   });
 }
 
-// Gradients of boxes2: one box per lane, which sums down its column of grad_out. Some vectors
-// abreast read whole cache lines of each row.
+// Gradients of boxes2: one box per lane, which sums along its column of grad_out. Several adjacent
+// vectors are processed together, to read whole cache lines of each row.
 template <IouKind kind, class S, class T = arithmetic_t<S>>
 void backward_columns(const BoxIouBackwardParams& p, const Executor& executor) {
   const BoxIouParams& f = p.forward;

@@ -1,4 +1,4 @@
-// Which instruction set the CPU kernels use: asked of the machine once.
+// Selects the instruction set of the CPU kernels. The machine is queried once.
 #include <cstdlib>
 #include <cstring>
 #include <initializer_list>

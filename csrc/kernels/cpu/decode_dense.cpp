@@ -1,4 +1,4 @@
-// Lanes are cells that follow each other in the map's planes, over the ends of rows.
+// The lanes of a vector are consecutive cells in the map's planes, across the ends of rows.
 #include "detcore/decode_dense.h"
 
 #include "kernel.h"
@@ -7,7 +7,7 @@ namespace detcore {
 inline namespace DETCORE_ISA {
 namespace {
 
-// Up to `width` cells of one anchor: where their planes begin, and where their results go.
+// Up to `width` cells of one anchor: where their input begins and where their results are written.
 template <class S>
 struct CellLanes {
   using T = arithmetic_t<S>;
@@ -18,7 +18,7 @@ struct CellLanes {
   const S* raw;   // first plane at the first cell; the next is `plane` further
   int64_t first;  // index of the first cell in boxes and scores; the next is `p.cells` further
   DenseCell<L> geometry;
-  L scores[width];  // of as many classes, till they are written
+  L scores[width];  // scores of `width` classes that are not written yet
 
   DETCORE_HD explicit CellLanes(const DecodeDenseParams& p) : p(p), plane(p.height * p.width) {
     geometry.stride_x = T(p.stride_x), geometry.stride_y = T(p.stride_y);
@@ -49,7 +49,7 @@ struct CellLanes {
     return part;
   }
 
-  // Scores come class by class, and are turned to stand cell by cell.
+  // Scores are computed class by class and transposed, because they are stored cell by cell.
   DETCORE_HD void put_score(int64_t c, L score) {
     if (!p.scores) return;
     const int64_t k = c % width;
@@ -90,7 +90,7 @@ struct CellLanes {
   }
 };
 
-// f(CellLanes<S>, S{}, codec) for all cells.
+// Calls f(CellLanes<S>, S{}, codec) for all cells.
 template <class F>
 Status each_cell(const DecodeDenseParams& p, const Executor& executor, const F& f) {
   return with_storage(p.dtype, [&](auto storage) {
@@ -150,7 +150,7 @@ Status decode_dense_backward(const DecodeDenseBackwardParams& p, const Executor&
     const Box<L> d =
         decode_cell_backward<kCodec>(t, cells.geometry, cells.grad_boxes(p.grad_boxes));
     dense_numbers_backward<kCodec>(cells, f.bins, box_where(wanted, d), [&](int64_t k, L gradient) {
-      // 0 times what is not finite, in a cell whose box is not wanted
+      // if the box is not wanted, the gradient can be 0 times an infinite value
       put(k, lane_select(wanted, gradient, L(0)));
     });
   });

@@ -1,10 +1,21 @@
 // Greedy NMS among ranked boxes of one class, without comparing all pairs.
 //
-// IoU > t bounds the distance of two centres (GridAxis::search_radius), so boxes are put into the
-// cells of a uniform grid by their centre and compared with those near them only. Where few boxes
-// overlap, all overlapping pairs are listed in the grid's order, by all threads, and resolved by
-// rank. Where many do, the list would grow with the square: each box is compared with kept ones
-// alone, best first.
+//   fewer than kGridFrom boxes: compare each box, best first, with all kept boxes
+//   size the cells by the mean box; search_radius() bounds the distance of two centres   grid
+//   histogram of the boxes' cells, prefix sum, boxes sorted by cell                      insert
+//   for each box a, in parallel; for each b after a within search_radius():              list
+//     IoU(a, b) > t: append (better, worse) to the list of a's block
+//   for each box, best first, if alive: alive[worse] = false for its pairs               decide
+//   but if so many boxes overlap that the list would be long:
+//     decide the best eighth one by one; the others wait for it                          wait
+//     for the others, in parallel: drop each box that a kept one suppresses
+//     decide what is left one by one, each box against the kept ones near it
+//
+//   +---+---+---+---+
+//   | . | a | 1 | 1 |   Box a is compared with the boxes 1: those after it in its own row,
+//   +---+---+---+---+   and those in the next rows, as far as search_radius() reaches.
+//   | 1 | 1 | 1 | . |   The boxes before it are compared with a when their turn comes.
+//   +---+---+---+---+
 #pragma once
 
 #include "overlapping_pairs.h"
@@ -13,26 +24,28 @@ namespace detcore {
 inline namespace DETCORE_ISA {
 namespace {  // as in box_grid.h
 
-constexpr int64_t kGridFrom = 256;       // boxes below which all kept ones are scanned
-constexpr int64_t kFewKept = 256;        // kept ones that are all scanned, from no grid
-constexpr int64_t kSlotPad = 64;         // slots read past the last box, any lane width
-constexpr int64_t kPairsPerBox = 4;      // overlapping pairs listed: more are not worth a list
-constexpr int64_t kParallelFrom = 2048;  // boxes a thread takes at least
+constexpr int64_t kGridFrom = 256;  // with fewer boxes, each is compared with all kept ones
+constexpr int64_t kFewKept = 256;   // up to this many kept boxes are scanned without the grid
+// Slots that may be read past the last box, for any lane width.
+constexpr int64_t kSlotPad = 64;
+// Limit of the list of overlapping pairs; longer lists don't pay.
+constexpr int64_t kPairsPerBox = 4;
+constexpr int64_t kParallelFrom = 2048;  // minimum of boxes per thread
 
-// The scratch of one class, cut from arrays that all classes share.
+// The scratch memory of one class, a part of arrays that all classes share.
 template <class T>
 struct GreedyNmsScratch {
   BoxSlots<T> slots;           // [m + kSlotPad]
   int32_t* slot_rank;          // [m + kSlotPad]
-  int32_t* cell;               // [m] by rank; -1: overlaps nothing, stands nowhere
-  uint32_t* cell_start;        // [2 m + 2] where each cell's slots begin
-  uint32_t* kept;              // [2 m + 2] how many are filled
+  int32_t* cell;               // [m] by rank; -1: overlaps nothing, is in no cell
+  uint32_t* cell_start;        // [2 m + 2] first slot of each cell
+  uint32_t* kept;              // [2 m + 2] number of filled slots of each cell
   OverlappingPair* pairs;      // [kPairsPerBox m]
-  int32_t* next;               // [kPairsPerBox m] the next pair of the same better box
+  int32_t* next;               // [kPairsPerBox m] linked list: next pair with the same better box
   int32_t *pair_count, *head;  // [m / kPairBlock + 1], [m]
 
-  // For segments that lie one behind the other, `total` boxes in all; those of less than kGridFrom
-  // boxes need none of it.
+  // For consecutive segments with `total` boxes in all. Segments of less than kGridFrom boxes need
+  // no scratch.
   GreedyNmsScratch(int64_t total, Arena& arena) {
     const int64_t padded = total + kSlotPad * (total / kGridFrom + 1);
     slots = {BoxArrays<T>::take(arena, padded), arena.take<T>(padded)};
@@ -44,8 +57,8 @@ struct GreedyNmsScratch {
     pair_count = arena.take<int32_t>(total / kPairBlock + total / kGridFrom + 1);
     head = arena.take<int32_t>(total);
   }
-  // The part of the segment that begins at box `begin`: at most begin / kGridFrom segments with
-  // pads stand before it.
+  // The part of the segment that begins at box `begin`. At most begin / kGridFrom padded segments
+  // come before it.
   GreedyNmsScratch from(int64_t begin) const {
     GreedyNmsScratch s = *this;
     const int64_t padded = begin + kSlotPad * (begin / kGridFrom);
@@ -57,12 +70,14 @@ struct GreedyNmsScratch {
   }
 };
 
-// The first kept boxes, few of them, and what they suppress. Sorted into columns by their centre,
-// a box is compared with those in the columns that it can reach: of 200 kept boxes a tenth.
+// The first few kept boxes, to test other boxes against. They are sorted into columns by their
+// centre, so that a box is compared only with the columns it can reach: about a tenth of 200 kept
+// boxes.
 template <class T>
 struct KeptBoxes {
   static constexpr int32_t kColumns = 64;
-  static constexpr int64_t kFrom = 4 * Lanes<T>::width;  // fewer are compared sooner than looked up
+  // Comparing fewer is faster than sorting them
+  static constexpr int64_t kFrom = 4 * Lanes<T>::width;
   BoxSlots<T> slots;
   int64_t kept;
   const BoxGrid<T>& grid;
@@ -71,7 +86,8 @@ struct KeptBoxes {
   GridAxis<T> axis;
   uint32_t column_start[kColumns + 1] = {};
 
-  // The sorted ones are a copy, behind the others, if there is room for one.
+  // The sorted boxes are a copy, stored after the others. `room` tells whether there is space for
+  // it.
   KeptBoxes(const BoxSlots<T>& by_rank, int64_t kept, const BoxGrid<T>& grid,
             const NmsDecision<T>& decision, bool room)
       : slots(by_rank),
@@ -91,7 +107,7 @@ struct KeptBoxes {
       column_start[c] = uint32_t(before);
       before += count;
     }
-    // each start runs ahead while its column fills, and ends where the next one begins
+    // each start advances while its column is filled, and ends at the start of the next column
     for (int64_t k = 0; k < kept; ++k) slots.put(column_start[column(k)]++, by_rank[k]);
     memmove(column_start + 1, column_start, kColumns * sizeof(uint32_t));
     column_start[0] = 0;
@@ -143,23 +159,23 @@ class GreedyNms {
   const Executor& executor;
   NmsDecision<T> decision;
   BoxGrid<T> grid;
-  int64_t blocks = 0;  // of the list of pairs
+  int64_t blocks = 0;  // blocks of the list of pairs
 
-  // Small classes have no pads in the scratch, which others use at the same time.
+  // Small classes use their own memory: they have no padded part of the scratch, and other classes
+  // use it at the same time.
   void scan_small() {
     alignas(64) T own[5][kGridFrom + kSlotPad];
     scan_all({{own[0], own[1], own[2], own[3]}, own[4]});
   }
 
-  // Every box against all kept ones.
   void scan_all(const BoxSlots<T>& slots) {
     int64_t kept = 0;
     slots.clear(0, width);
     for (int64_t i = 0; i < boxes.m; ++i) keep_if_free_of(slots, i, kept);
   }
 
-  // The same, where few are kept; false if they are not so few. The best eighth is likely to
-  // suppress most others: those are struck out by all threads before the rest goes on one by one.
+  // Returns false if more than kFewKept boxes are kept. The best eighth is likely to suppress most
+  // other boxes, and all threads do that together before the rest is decided one by one.
   bool scan_few(bool measured) {
     int64_t kept = 0;
     const int64_t first = boxes.m / 8;
@@ -187,8 +203,8 @@ class GreedyNms {
     if (kept % width == 0) slots.clear(kept, width);
   }
 
-  // Do boxes overlap so much that a list of the pairs would be long? A sample tells: of about
-  // n / 8 vector tests, where a list of kPairsPerBox a box would show some eight pairs.
+  // Estimates from a sample whether the list of pairs would be too long. The sample costs about n /
+  // 8 vector tests, and would show about eight pairs if there were kPairsPerBox pairs per box.
   bool many_overlap() const {
     const BoxSlots<T>& slots = scratch.slots;
     int64_t sample = 64;
@@ -206,12 +222,12 @@ class GreedyNms {
     return 2 * found * boxes.m > kPairsPerBox * sample * sample;
   }
 
-  // Lists the pairs above the threshold. False if a block's piece of the list is full.
+  // Returns false if a block's part of the list is full.
   bool list_pairs() {
     grid.count_boxes(boxes, T(0.25), T(1), executor);
     uint32_t* cell_start = grid.cell_start;
     int64_t inserted = 0;
-    // each start runs ahead while its cell fills, and ends where the next one begins
+    // each start advances while its cell is filled, and ends at the start of the next cell
     for (int64_t i = 0; i < boxes.m; ++i)
       if (grid.cell[i] >= 0) scratch.slot_rank[cell_start[grid.cell[i]]++] = int32_t(i), ++inserted;
     const int64_t cells = grid.cells();
@@ -235,7 +251,6 @@ class GreedyNms {
     return true;
   }
 
-  // Best first: a box that is still alive strikes out what it overlaps.
   void resolve_pairs() {
     int32_t *head = scratch.head, *next = scratch.next;
     memset(head, 0xff, boxes.m * sizeof(int32_t));
@@ -253,7 +268,7 @@ class GreedyNms {
         for (int32_t e = head[i]; e >= 0; e = next[e]) alive[scratch.pairs[e].worse] = false;
   }
 
-  // Best first, every box against the kept ones near it; in two parts as in scan_few.
+  // In two parts, as in scan_few().
   void scan_kept() {
     grid.count_boxes(boxes, T(0.5), T(0.5), executor);
     const int64_t cells = grid.cells();
@@ -279,7 +294,7 @@ class GreedyNms {
     const T dx = grid.across.search_radius(x, b.width(), t),
             dy = grid.down.search_radius(y, b.height(), t);
     auto suppressed = [&](int64_t c0, int64_t c1) {
-      // where cells are many and small, slots not yet filled cost less than the cells
+      // if there are many small cells, testing empty slots costs less than visiting each cell
       const int64_t begin = grid.cell_start[c0], end = grid.cell_start[c1 + 1];
       if (end - begin <= width * (c1 - c0)) return scratch.slots.any_above(b, begin, end, decision);
       for (int64_t c = c0; c <= c1; ++c)

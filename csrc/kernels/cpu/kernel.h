@@ -1,6 +1,6 @@
-// What every CPU kernel file begins with: dispatch by dtype, the caller's threads, the workspace,
-// and the entry that picks the instruction set. A file <op>.cpp is compiled once per instruction
-// set (DETCORE_ISA names it); the baseline's object also holds the public entry.
+// Included by every CPU kernel file: dispatch by dtype, the caller's threads, the workspace, and
+// the entry that selects the instruction set. Each <op>.cpp is compiled once per instruction set
+// (DETCORE_ISA names it). The baseline object also contains the public entry.
 #pragma once
 
 #include "detcore/dispatch.h"
@@ -10,7 +10,7 @@
 namespace detcore {
 inline namespace DETCORE_ISA {
 
-// f(S{}) with S the storage type of `dtype`.
+// Calls f(S{}), where S is the storage type of `dtype`.
 template <class F>
 DETCORE_HD Status with_storage(DType dtype, F&& f) {
   switch (dtype) {
@@ -22,7 +22,7 @@ DETCORE_HD Status with_storage(DType dtype, F&& f) {
   return {"unknown dtype"};
 }
 
-// f(begin, end) over [0, count), on the caller's threads.
+// Calls f(begin, end) for parts of [0, count), on the caller's threads.
 template <class F>
 DETCORE_HD void parallel_for(const Executor& executor, int64_t count, int64_t grain, const F& f) {
   if (count <= 0) return;
@@ -33,7 +33,7 @@ DETCORE_HD void parallel_for(const Executor& executor, int64_t count, int64_t gr
   executor.run(count, grain, body, const_cast<F*>(&f));
 }
 
-// Cuts a workspace into arrays, 64-byte aligned. With a null base it only counts the bytes.
+// Divides a workspace into arrays aligned to 64 bytes. With a null base it only counts the bytes.
 struct Arena {
   char* base;
   size_t used = 0;
@@ -49,7 +49,8 @@ DETCORE_HD int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 DETCORE_HD int64_t at_least(int64_t low, int64_t x) { return x < low ? low : x; }
 DETCORE_HD int64_t at_most(int64_t high, int64_t x) { return x > high ? high : x; }
 
-// f(i, count) for the pieces of [0, n), a vector of T or less each, on the caller's threads.
+// Calls f(i, count) for parts of [0, n), on the caller's threads. A part is at most one vector of
+// T.
 template <class T, class F>
 DETCORE_HD void each_vector(const Executor& executor, int64_t n, int64_t grain, const F& f) {
   constexpr int64_t width = Lanes<T>::width;
@@ -62,7 +63,7 @@ DETCORE_HD void each_vector(const Executor& executor, int64_t n, int64_t grain, 
 }  // namespace DETCORE_ISA
 }  // namespace detcore
 
-// The public entry <op>_cpu, which hands its arguments to the active instruction set's <op>.
+// The public entry <op>_cpu, which calls <op> of the active instruction set.
 #if !defined(DETCORE_ISA_IS_BASELINE)
 #define DETCORE_CPU_ENTRY(op, Params)
 #elif defined(DETCORE_WIDE_ISAS)

@@ -1,10 +1,11 @@
-// Lanes hold anchors, and the ground truths pass by. Almost all pairs are apart, which costs a test
-// of the overlap's sides and no division; of the others the exact quotient is compared, so nothing
-// needs a margin. Anchors of a grid lie beside each other: a hull around 128 of them leaves few
-// ground truths to look at.
+// Each lane holds an anchor, and a loop goes over the ground truths. Almost all pairs don't
+// overlap. They cost a test of the overlap's sides and no division. For the other pairs we compare
+// the exact quotient, so no margins are needed. Consecutive anchors of a grid are near each other,
+// so a hull around 128 of them leaves few ground truths to test.
 //
-// The anchors that tie a ground truth's best are found afterwards, between the first that reached
-// it and the last that equalled it: seldom more than a few groups.
+// The anchors that tie with a ground truth's best are found afterwards. They are between the first
+// anchor that reached the best IoU and the last that equalled it, which is seldom more than a few
+// groups.
 #include "detcore/match_boxes.h"
 
 #include "box_arrays.h"
@@ -13,16 +14,15 @@ namespace detcore {
 inline namespace DETCORE_ISA {
 namespace {
 
-constexpr int64_t kGroup = 128;  // anchors under one hull, which all ground truths are tested with
-constexpr int64_t kBlock =
-    512;  // ground truths laid out for lanes at a time, so that L1 holds them
+constexpr int64_t kGroup = 128;  // anchors per hull; all ground truths are tested against the hull
+constexpr int64_t kBlock = 512;  // ground truths stored as arrays at once, so that they fit L1
 constexpr int64_t kLeastChunk = 2048;
-constexpr int64_t kMostChunks = 32;  // of one image's anchors: bounds the memory for their bests
+constexpr int64_t kMostChunks = 32;  // per image: limits the memory for the best anchors
 
-// A box with NaN is stored as one that overlaps nothing.
+// A box with NaN is stored as a box that overlaps nothing.
 template <class T, int64_t capacity>
 struct Tile : BoxTile<IouKind::iou, T, capacity> {
-  bool valid[capacity + Lanes<T>::width];  // no NaN
+  bool valid[capacity + Lanes<T>::width];  // true if without NaN
 
   template <class S>
   void fill(const S* boxes, int64_t count) {
@@ -56,13 +56,13 @@ DETCORE_HD Lanes<T> iou_of(const MeasuredBox<Lanes<T>>& gt, const MeasuredBox<La
   return overlap<IouKind::iou>(gt, anchor, IouEps<Lanes<T>>{T(0), T(0)});
 }
 
-// The best of every ground truth within one chunk of anchors.
+// The best anchor of each ground truth within one chunk of anchors.
 template <class T>
 struct GtBests {
-  T* iou;          // [gts] 0: the chunk has no anchor that overlaps it
-  int64_t* first;  // [gts] the first anchor of the image that reaches it
-  int64_t* last;   // [gts] none after this one ties it
-  int64_t* ties;   // [gts] scratch: ground truths whose ties are looked for
+  T* iou;          // [gts] 0: no anchor of the chunk overlaps
+  int64_t* first;  // [gts] the first anchor with this IoU, counted in the image
+  int64_t* last;   // [gts] no anchor after this one ties
+  int64_t* ties;   // [gts] scratch: ground truths whose ties are searched
 
   DETCORE_HD void note(int64_t g, Lanes<T> q, int64_t anchor) {
     if (lane_any(q > Lanes<T>(iou[g]))) {
@@ -75,9 +75,9 @@ struct GtBests {
   }
 };
 
-// What one call divides its work into: chunks of each image's anchors.
+// The units of work of one call: chunks of each image's anchors.
 struct Chunks {
-  int64_t count;  // an image's
+  int64_t count;  // per image
   explicit Chunks(const MatchBoxesParams& p) {
     count = at_least(1, at_most(kMostChunks, divide_up(p.n, kLeastChunk)));
   }
@@ -105,13 +105,13 @@ struct Workspace {
   }
 };
 
-// One chunk of one image's anchors against all the image's ground truths.
+// Matches one chunk of an image's anchors with all ground truths of the image.
 template <class S, class T = arithmetic_t<S>>
 struct Chunk {
   const MatchBoxesParams& p;
   const ImageBoxes image;
-  const int64_t begin, end;  // anchors of the image
-  const GtBests<T> bests;    // of the image's ground truths
+  const int64_t begin, end;  // counted in the image
+  const GtBests<T> bests;    // one per ground truth of the image
 
   const S* gt() const { return static_cast<const S*>(p.gt) + 4 * image.gt_begin; }
   const S* anchors() const { return static_cast<const S*>(p.anchors) + 4 * image.anchor_begin; }
@@ -120,7 +120,7 @@ struct Chunk {
   bool* is_best() const { return p.is_best_for_some_gt + image.out_begin; }
 
   void match() {
-    int64_t first_gt = -1;  // what overlaps nothing goes with the first ground truth without NaN
+    int64_t first_gt = -1;  // the match of anchors that overlap nothing: the first one without NaN
     for (int64_t i = image.gts - 1; i >= 0; --i) {
       if (!has_nan(load_box(gt() + 4 * i))) first_gt = i;
       bests.iou[i] = T(0), bests.first[i] = bests.last[i] = -1;
@@ -128,7 +128,7 @@ struct Chunk {
     Tile<T, kBlock> gts;
     Tile<T, kGroup> group;
     int64_t block = 0;
-    do {  // at least once: the results are to be written without a ground truth too
+    do {  // at least once: without ground truths, results must be written too
       const int64_t count = at_most(kBlock, image.gts - block);
       gts.fill(gt() + 4 * block, count);
       for (int64_t base = begin; base < end; base += kGroup) {
@@ -156,7 +156,7 @@ struct Chunk {
       const MeasuredBox<Lanes<T>> anchor = group.lanes(v);
       Lanes<T> best = Lanes<T>::load(iou_of_anchor() + base + v, lanes), which = T(-1);
       int64_t meet_count = 0;
-      for (int64_t k = 0; k < near_count; ++k) {  // no branch: what meets what can't be foreseen
+      for (int64_t k = 0; k < near_count; ++k) {  // no branch: it would be unpredictable
         meet[meet_count] = near[k];
         meet_count += lane_any(overlapping<T>(gts.in_all_lanes(near[k]), anchor));
       }
@@ -176,7 +176,8 @@ struct Chunk {
     }
   }
 
-  // Those of the tile that overlap the hull, ascending; the others overlap nothing inside it.
+  // The ground truths of the tile that overlap the hull, ascending. The others overlap no anchor
+  // inside it.
   static int64_t gts_near(const Box<Lanes<T>>& hull, const Tile<T, kBlock>& gts, int64_t count,
                           int32_t* near) {
     int64_t found = 0;
@@ -187,7 +188,7 @@ struct Chunk {
     return found;
   }
 
-  // After all chunks have matched: flags what ties a ground truth's best.
+  // Flags the anchors that tie with a ground truth's best. All chunks must be matched before.
   void flag_ties() {
     const T* best = static_cast<const T*>(p.iou_of_gt) + image.gt_begin;
     const int64_t* of_gt = p.anchor_of_gt + image.gt_begin;
@@ -197,7 +198,7 @@ struct Chunk {
       all |= best[i] == T(0) && of_gt[i] >= 0;
       if (best[i] > T(0) && bests.iou[i] == best[i]) bests.ties[count++] = i;
     }
-    // every anchor ties a best of 0, but for those with NaN
+    // every anchor without NaN ties with a best IoU of 0
     for (int64_t i = begin; i < end; ++i) is_best()[i] = all && gt_of_anchor()[i] >= 0;
     if (all) return;
     Tile<T, kGroup> group;
@@ -227,10 +228,12 @@ struct Chunk {
   }
 };
 
-// From the chunks' bests to each ground truth's: the earlier chunk has the lower index.
+// Merges the best anchors of the chunks. The earlier chunk wins ties, because it has the lower
+// indices.
 template <class S, class T = arithmetic_t<S>>
 void merge(const MatchBoxesParams& p, const Workspace<T>& w, const ImageBoxes& image) {
-  int64_t first_anchor = 0;  // what overlaps nothing goes with the first anchor without NaN
+  // The match of ground truths that overlap nothing: the first one without NaN
+  int64_t first_anchor = 0;
   const S* anchors = static_cast<const S*>(p.anchors) + 4 * image.anchor_begin;
   const S* gt = static_cast<const S*>(p.gt) + 4 * image.gt_begin;
   while (first_anchor < image.anchors && has_nan(load_box(anchors + 4 * first_anchor)))
@@ -262,7 +265,7 @@ void run(const MatchBoxesParams& p, const Executor& executor) {
     }
   };
   const int64_t units = p.images * w.chunks.count;
-  // a unit beside the cost of waking a thread: some pairs a nanosecond
+  // a unit must be worth waking a thread; a nanosecond is enough for several pairs
   const int64_t pairs = (p.m / p.images + 8) * (p.n / w.chunks.count + 1);
   const int64_t grain = 1 + 100000 / pairs;
   parallel_for(executor, units, grain, [&](int64_t begin, int64_t end) {

@@ -1,7 +1,8 @@
-// Two ways to the same detections. The short one: the best kPrefix * max_per_image candidates of an
-// image, over all classes, are a prefix of the order in which a greedy selection would meet them;
-// once grouped by class and suppressed, they mostly hold max_per_image survivors, and all else is
-// never looked at again. Where they do not, the long one: the best candidates of every class.
+// There are two ways to the same detections. The short way takes the best kPrefix * max_per_image
+// candidates of an image over all classes. They are a prefix of the order in which greedy selection
+// visits candidates. We group them by class and suppress; usually at least max_per_image survive,
+// and no other candidate matters. If fewer survive, the long way takes the best candidates of every
+// class.
 #include "detcore/multiclass_nms.h"
 
 #include "greedy_nms.h"
@@ -13,8 +14,8 @@ inline namespace DETCORE_ISA {
 namespace {
 
 constexpr int64_t kPrefix = 8;
-constexpr int64_t kMostTasks = 32;  // pieces of the long way, each with its own scratch
-constexpr int64_t kWidest = 16;     // lanes of any instruction set
+constexpr int64_t kMostTasks = 32;  // units of work of the long way, each with its own scratch
+constexpr int64_t kWidest = 16;     // the most lanes of any instruction set
 
 int64_t scores_of(const MulticlassNmsParams& p) { return p.n * p.classes; }
 int64_t prefix_of(const MulticlassNmsParams& p) {
@@ -22,10 +23,10 @@ int64_t prefix_of(const MulticlassNmsParams& p) {
   return p.max_per_image < all / kPrefix ? kPrefix * p.max_per_image : all;
 }
 int64_t most_of_class(const MulticlassNmsParams& p) { return at_most(p.n, p.candidates_per_class); }
-// Twice what is kept, so that trimming costs little an item.
+// Twice the kept items, so that the cost of trimming per item is small.
 int64_t capacity_for(int64_t keep, int64_t all) { return keep < all / 2 ? 2 * keep : all; }
 
-// What suppressing `most` boxes takes.
+// Scratch memory for suppressing among `most` boxes.
 template <class T>
 struct ClassScratch {
   RankedBoxes<T> boxes;  // [most]
@@ -38,12 +39,12 @@ struct ClassScratch {
         suppress(most, arena) {}
 };
 
-// Of the short way, an image.
+// Scratch memory of the short way, for one image.
 template <class T, class ScoreT>
 struct PrefixScratch {
   item_t<ScoreT>*items, *other;  // [capacity_for(prefix)]
-  int64_t *begin, *filled;       // [classes + 1] where each class's candidates begin, how many
-  uint32_t* rank;                // [prefix] by class, then by score: which item it is
+  int64_t *begin, *filled;       // [classes + 1] begin and number of each class's candidates
+  uint32_t* rank;                // [prefix] sorted by class, then by score: index of the item
   bool* alive;                   // [prefix] by rank
   ClassScratch<T> of_class;
 
@@ -57,7 +58,7 @@ struct PrefixScratch {
         of_class(prefix_of(p), arena) {}
 };
 
-// Of the long way: a piece of its work takes one class after the other.
+// Scratch memory of the long way: a task handles its classes one by one.
 template <class T, class ScoreT>
 struct TaskScratch {
   item_t<ScoreT>* other;  // [capacity_for(most_of_class)]
@@ -68,7 +69,7 @@ struct TaskScratch {
         of_class(most_of_class(p), arena) {}
 };
 
-// `count` scratches of a kind, one behind the other.
+// `count` consecutive scratch areas of one kind.
 template <class Scratch>
 struct Scratches {
   size_t bytes;
@@ -89,7 +90,7 @@ struct Scratches {
 template <class T, class ScoreT>
 struct Workspace {
   Scratches<PrefixScratch<T, ScoreT>> images;  // [batch]
-  bool* done;                                  // [batch] by the short way
+  bool* done;                                  // [batch] true if the short way was enough
   int64_t task_count;
   Scratches<TaskScratch<T, ScoreT>> tasks;  // [task_count]
   TopK<ScoreT>* best;                       // [classes]
@@ -134,7 +135,7 @@ class MulticlassNms {
  private:
   const MulticlassNmsParams& p;
   ScoreT threshold;
-  bool by_class;  // a class's scores stand side by side, not a box's
+  bool by_class;  // the scores of a class are contiguous, not those of a box
 
   const ScoreS* score_at(int64_t b, int64_t i, int64_t c) const {
     return static_cast<const ScoreS*>(p.scores) + b * p.score_strides[0] + i * p.score_strides[1] +
@@ -144,7 +145,7 @@ class MulticlassNms {
     return static_cast<const S*>(p.boxes) + b * p.box_strides[0] + i * p.box_strides[1] +
            c * p.box_strides[2];
   }
-  // An item's place: its class, then its box.
+  // The place of an item is class * n + box.
   const S* box_of(int64_t b, Item item) const {
     const uint32_t n = uint32_t(p.n), place = place_of(item);
     return box_at(b, place % n, place / n);
@@ -153,8 +154,8 @@ class MulticlassNms {
     return !has_nan(load_box(box_at(b, i, c)));
   }
 
-  // accept(j, score) for the `count` scores from `row` on that are above floor(j), lanes of them at
-  // a time. Up to `end` memory may be read.
+  // Calls accept(j, score) for each of the `count` scores from `row` on that is above floor(j), one
+  // vector at a time. Memory up to `end` may be read.
   template <class Floor, class Accept>
   DETCORE_HD static void scan(const ScoreS* row, int64_t count, const ScoreS* end,
                               const Floor& floor, const Accept& accept) {
@@ -175,7 +176,7 @@ class MulticlassNms {
   }
   const ScoreS* end_of(int64_t b) const { return score_at(b, p.n - 1, p.classes - 1) + 1; }
 
-  // The best of all of an image's candidates.
+  // The best candidates of an image, over all classes.
   void collect(int64_t b, TopK<ScoreT>& best) const {
     const ScoreS* end = end_of(b);
     auto floor = [&](int64_t) { return Lanes<ScoreT>(*best.floor); };
@@ -194,7 +195,7 @@ class MulticlassNms {
       if (is_sound(b, i, c)) best.push(item_of(score, uint32_t(c * p.n + i)));
     });
   }
-  // The best of each class in [first, last), whose floors stand in a row.
+  // The best candidates of each class in [first, last). Their floors are contiguous.
   void collect_classes(int64_t b, int64_t first, int64_t last, TopK<ScoreT>* best,
                        const ScoreT* floors) const {
     if (by_class) {
@@ -217,7 +218,7 @@ class MulticlassNms {
         .run();
   }
 
-  // False if the prefix of the candidates does not hold all that must come out.
+  // Returns false if the prefix of the candidates does not contain the whole result.
   bool short_way(int64_t b, const PrefixScratch<T, ScoreT>& s, const Executor& executor) const {
     const int64_t all = scores_of(p);
     if (all == 0) {
@@ -235,7 +236,7 @@ class MulticlassNms {
         suppress(s.of_class, s.begin[c], s.begin[c + 1] - s.begin[c], executor);
     memset(s.alive, 0, prefix_of(p));
     for (int64_t at = 0; at < s.begin[p.classes]; ++at) s.alive[s.rank[at]] = s.of_class.alive[at];
-    // in place, or over what sorting no longer needs
+    // written in place, or over memory that sorting no longer needs
     int64_t survivors = 0;
     for (int64_t r = 0; r < best.count; ++r) {
       s.items[survivors] = items[r];
@@ -245,7 +246,7 @@ class MulticlassNms {
     emit(b, s.items, at_most(p.max_per_image, survivors));
     return true;
   }
-  // Ranks and boxes by class, each class's best candidates_per_class.
+  // Groups ranks and boxes by class, at most candidates_per_class each.
   void group_by_class(int64_t b, const Item* items, int64_t count,
                       const PrefixScratch<T, ScoreT>& s) const {
     const uint32_t n = uint32_t(p.n);
@@ -289,7 +290,7 @@ class MulticlassNms {
     best.trim();
     emit(b, sort_items(s.items, s.other, best.count), best.count);
   }
-  // Of a class's items those that survive its NMS, at most max_per_image, best first.
+  // Reduces a class's items to those that survive its NMS, at most max_per_image, best first.
   void keep_survivors(int64_t b, TopK<ScoreT>& best, const TaskScratch<T, ScoreT>& s,
                       const Executor& executor) const {
     best.trim();
@@ -305,7 +306,7 @@ class MulticlassNms {
     best.count = survivors;
   }
 
-  // The image's detections, and what stands where there are none.
+  // Writes the image's detections and fills the rest of its rows.
   void emit(int64_t b, const Item* items, int64_t count) const {
     S* boxes = static_cast<S*>(p.out_boxes) + 4 * b * p.max_per_image;
     ScoreS* scores = static_cast<ScoreS*>(p.out_scores) + b * p.max_per_image;

@@ -1,5 +1,5 @@
-// nms and batched_nms: greedy NMS in four steps: drop NaN, radix sort by score (then, stably, by
-// class), suppress within each class (greedy_nms.h), emit by rank.
+// nms and batched_nms in four steps: drop boxes and scores with NaN, radix sort by score (then,
+// stably, by class), suppress within each class (greedy_nms.h), write the kept indices by rank.
 #include "detcore/nms.h"
 
 #include "greedy_nms.h"
@@ -10,14 +10,15 @@ namespace detcore {
 inline namespace DETCORE_ISA {
 namespace {
 
-constexpr int64_t kMostBoxes = int64_t(1) << 29;  // pairs of boxes are counted in 32 bits
-constexpr int64_t kLargeClass = 8192;             // boxes of a class that are all threads' work
+constexpr int64_t kMostBoxes = int64_t(1) << 29;  // the number of pairs must fit 32 bits
+// From this size on, all threads work on one class
+constexpr int64_t kLargeClass = 8192;
 
 template <class T>
 struct Workspace {
-  uint64_t *by_score, *by_class, *other;  // [n] (key, index); [n] (key, rank); scratch
-  int64_t* segments;                      // [n + 1] where each class begins
-  RankedBoxes<T> boxes;                   // [n] by class, then by score
+  uint64_t *by_score, *by_class, *other;  // [n] (key, index), (key, rank), scratch
+  int64_t* segments;                      // [n + 1] begin of each class
+  RankedBoxes<T> boxes;                   // [n] sorted by class, then by score
   bool *alive, *alive_by_rank;            // [n] in the order of `boxes`; by score
   GreedyNmsScratch<T> scratch;
 
@@ -32,7 +33,7 @@ struct Workspace {
         scratch(p.n, arena) {}
 };
 
-// Sorts items by the 64 bits of key(payload), half by half; uses up `other`.
+// Sorts items by the 64 bits of key(payload), in two passes of 32 bits. Overwrites `other`.
 template <class Key>
 void sort_by_wide_key(uint64_t*& items, uint64_t*& other, int64_t n, const Key& key) {
   for (int shift = 0; shift < 64; shift += 32) {
@@ -44,7 +45,8 @@ void sort_by_wide_key(uint64_t*& items, uint64_t*& other, int64_t n, const Key& 
   }
 }
 
-// Puts the indices of boxes and scores without NaN into by_score, best first; returns how many.
+// Writes the indices of boxes and scores without NaN to by_score, best first, and returns their
+// number.
 template <class S, class ScoreS>
 int64_t rank_by_score(const NmsParams& p, Workspace<arithmetic_t<S>>& w) {
   const S* boxes = static_cast<const S*>(p.boxes);
@@ -67,7 +69,7 @@ int64_t rank_by_score(const NmsParams& p, Workspace<arithmetic_t<S>>& w) {
   return valid;
 }
 
-// Groups ranks by class id into by_class; returns how many classes.
+// Groups the ranks by class id in by_class and returns the number of classes.
 template <class T>
 int64_t group_by_class(const NmsParams& p, Workspace<T>& w, int64_t valid) {
   w.segments[0] = 0;
@@ -98,7 +100,7 @@ void suppress_class(const NmsParams& p, const Workspace<T>& w, int64_t c,
       .run();
 }
 
-// Large classes one by one on all threads, then the small ones side by side.
+// First the large classes one by one, each with all threads, then the small classes in parallel.
 template <class T>
 void suppress_classes(const NmsParams& p, const Workspace<T>& w, int64_t classes,
                       const Executor& executor) {

@@ -1,5 +1,5 @@
-// All pairs of boxes above the threshold, from a grid whose cells' boxes stand in a row: each box
-// is compared with those that follow it in the grid's order, as far as search_radius() reaches.
+// Lists all pairs of boxes above the threshold. The boxes are sorted by the cells of a grid, and
+// each is compared with the boxes after it, as far as search_radius() reaches.
 #pragma once
 
 #include "box_grid.h"
@@ -8,14 +8,14 @@ namespace detcore {
 inline namespace DETCORE_ISA {
 namespace {  // as in box_grid.h
 
-constexpr int64_t kPairBlock = 512;  // boxes that share one piece of the list
+constexpr int64_t kPairBlock = 512;  // boxes per part of the list
 
-// A pair above the threshold, by rank.
+// The ranks of a pair above the threshold.
 struct OverlappingPair {
   int32_t better, worse;
 };
 
-// What all blocks of boxes read.
+// The read-only data of all blocks.
 template <class T>
 class PairFinder {
  public:
@@ -23,12 +23,12 @@ class PairFinder {
              const NmsDecision<T>& decision)
       : grid(grid), slots(slots), slot_rank(slot_rank), decision(decision) {}
 
-  // Writes the pairs whose first box is in the slots [first, last), at most kPairBlock of them, and
-  // returns how many there are; -1 if more than there is room for.
+  // Writes the pairs whose first box is in the slots [first, last), which are at most kPairBlock,
+  // and returns their number, or -1 if there are more than `room`.
   //
-  // Three plain loops instead of one that branches: where each box must search, what overlaps
-  // there, which pairs that makes. Loops of one or two rounds a box cost more in mispredicted
-  // branches than in arithmetic.
+  // Three plain loops compute where each box must search, which boxes overlap there, and the pairs.
+  // One nested loop would have one or two rounds per box, and cost more in mispredicted branches
+  // than in arithmetic.
   int32_t list(int64_t first, int64_t last, OverlappingPair* out, int64_t room) const {
     SearchAreas areas;
     for (int64_t i = first; i < last; i += width) areas.fill(*this, i, i - first);
@@ -40,10 +40,10 @@ class PairFinder {
       const int32_t c0 = areas.column0[k], c1 = areas.column1[k];
       const uint32_t* start = grid.cell_start + int64_t(row & last_row) * grid.across.count;
       if ((c0 & ~last_column) != (c1 & ~last_column) || row1 - row > last_row) {
-        compare_wrapped(pairs, i, areas, k);  // the grid repeats within reach
+        compare_wrapped(pairs, i, areas, k);  // the area wraps around the grid
       } else {
         pairs.compare(i, i + 1, start[(c1 & last_column) + 1]);
-        // most boxes reach one row below their own, and guessing which costs more than comparing
+        // most boxes reach the next row, so a mispredicted branch costs more than always comparing
         const int32_t next = (row + 1) & last_row, reached = row1 > row;
         start = grid.cell_start + int64_t(next) * grid.across.count;
         const int64_t begin = start[c0 & last_column];
@@ -66,12 +66,12 @@ class PairFinder {
   const int32_t* slot_rank;
   const NmsDecision<T> decision;
 
-  // Where the boxes of a block search: from their own row down.
+  // The areas in which the boxes of a block search: their own row and those below.
   struct SearchAreas {
     static constexpr int64_t padded = kPairBlock + width;
     int32_t row[padded], row1[padded], column0[padded], column1[padded];
 
-    // Of the boxes in the slots from i on, as areas k, k + 1, ...
+    // Computes the areas k, k + 1, ... of the boxes in the slots from i on.
     DETCORE_HD void fill(const PairFinder& of, int64_t i, int64_t k) {
       const T t = of.decision.below;
       const Box<Lanes<T>> b = of.slots.lanes(i);
@@ -84,7 +84,7 @@ class PairFinder {
     }
   };
 
-  // Comparisons wait in chunks of `width` slots until there are enough for a plain loop over them.
+  // Collects comparisons, in chunks of `width` slots, until there are enough for a plain loop.
   struct PairList {
     static constexpr int64_t kChunks = 1024;
     const PairFinder& of;
@@ -97,7 +97,7 @@ class PairFinder {
     PairList(const PairFinder& of, OverlappingPair* out, int64_t room)
         : of(of), out(out), room(room) {}
 
-    // The box in slot i with those in [begin, end).
+    // Adds the comparisons of the box in slot i with those in [begin, end).
     DETCORE_HD void compare(int64_t i, int64_t begin, int64_t end) {
       if (end - begin > 4 * width) return compare_many(i, begin, end);
       for (int k = 0; k < 4; ++k) chunk[chunks + k] = packed(i, begin) + packed(0, k * width);
@@ -137,7 +137,7 @@ class PairFinder {
       pairs.compare(i, grid.cell_start[c0], grid.cell_start[c1 + 1]);
       return false;
     };
-    // its own row too as a whole: a pair met twice is harmless
+    // this includes the whole own row, because finding a pair twice is harmless
     grid.any_range(row, areas.row1[k], areas.column0[k], column1, compare);
   }
 };

@@ -6,9 +6,9 @@ namespace detcore {
 inline namespace DETCORE_ISA {
 namespace {
 
-constexpr int64_t kGrain = 4096;  // pairs a thread takes at least
+constexpr int64_t kGrain = 4096;  // minimum of pairs per thread
 
-// f(storage, kind, eps)
+// Calls f(storage, kind, eps).
 template <class F>
 Status with_storage_and_kind(const PairedBoxIouParams& p, F&& f) {
   return with_storage(p.dtype, [&](auto storage) {

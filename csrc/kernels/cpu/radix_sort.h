@@ -1,4 +1,4 @@
-// A stable sort of pairs packed into 64 bits: the key in the upper 32, what it belongs to below.
+// A stable sort of pairs packed into 64 bits: the key in the upper 32 bits, the value in the lower.
 #pragma once
 
 #include "detcore/float_bits.h"
@@ -6,14 +6,14 @@
 
 namespace detcore {
 inline namespace DETCORE_ISA {
-namespace {  // no code shared between files: each is compiled for several instruction sets
+namespace {  // private to each file, because each is compiled for several instruction sets
 
 DETCORE_HD uint64_t packed(uint32_t key, uint32_t value) { return uint64_t(key) << 32 | value; }
 DETCORE_HD uint32_t value_of(uint64_t item) { return uint32_t(item); }
 
-// Below this many items the digit tables cost more than they save.
+// With fewer items, the digit tables cost more than they save.
 constexpr int64_t kRadixFrom = 48;
-// From here on, tables of 2,048 pay for one pass less.
+// From this number of items on, tables of 2,048 entries are faster, because they save a pass.
 constexpr int64_t kWideDigitsFrom = 6000;
 
 template <int bits>
@@ -40,8 +40,8 @@ uint64_t* radix_sort_by(uint64_t* items, uint64_t* other, int64_t n) {
   return items;
 }
 
-// Sorts n < 2^32 items by key; equal keys keep their order. Returns which of the two arrays holds
-// the result.
+// Sorts n < 2^32 items by key; equal keys keep their order. Returns `items` or `other`, whichever
+// contains the result.
 uint64_t* radix_sort(uint64_t* items, uint64_t* other, int64_t n) {
   if (n >= kWideDigitsFrom) return radix_sort_by<11>(items, other, n);
   if (n >= kRadixFrom) return radix_sort_by<8>(items, other, n);

@@ -1,14 +1,14 @@
-// roi_align and multiscale_roi_align, forward. Planar maps: rows are reduced first, SIMD along the
-// width; the reduced lines of several planes are turned, so that columns are reduced with one plane
-// a lane. Channels-last maps: SIMD along the channels, sums of a bin in registers. No map is
-// copied.
+// Forward of roi_align and multiscale_roi_align. For contiguous (planar) maps rows are reduced
+// first, with SIMD along the width. Then the reduced lines of several planes are transposed, and
+// columns are reduced with one plane per lane. For channels-last maps SIMD goes along the channels,
+// and the sums of a bin stay in registers. No map is copied.
 #include "roi_align_weights.h"
 
 namespace detcore {
 inline namespace DETCORE_ISA {
 namespace {
 
-// Pools one region whose lists do not fit, channels [c0, c1) of either layout.
+// Pools channels [c0, c1) of one region whose lists do not fit, in either layout.
 template <class S, class T>
 void pool_by_samples(const RoiAlignParams& p, const Region<T>& r, const S* map, S* out, int64_t c0,
                      int64_t c1) {
@@ -19,7 +19,7 @@ void pool_by_samples(const RoiAlignParams& p, const Region<T>& r, const S* map, 
     for (int64_t by = 0; by < p.out_height; ++by)
       for (int64_t bx = 0; bx < p.out_width; ++bx)
         narrow(T(0), out[c * to.channel + by * to.row + bx * to.column]);
-    // taps of a bin come together, so its sum is kept until the next bin's
+    // the taps of a bin are consecutive, so we store its sum when the next bin begins
     int64_t bin = -1;
     T sum = T(0);
     each_tap(p, r, from, [&](int64_t by, int64_t bx, int64_t pixel, T w) {
@@ -52,15 +52,15 @@ struct Planar {
     if (!r.listed) return pool_by_samples(p, r, map, out, c0, c1);
     const int64_t corner = r.rows.low * level.width + r.columns.low;
     const int64_t span = r.columns.span, width = divide_up(span, W) * W;
-    // whole vectors may read past the region, the row, and where maps are tiny even past the next
-    // plane, but not past the last image's last
+    // whole vectors may read past the region and the row (for tiny maps even past the next plane),
+    // but not past the last plane of the last image
     const int64_t last = corner + (r.rows.span - 1) * level.width + width;
     const int64_t planes_read = divide_up(last, at_least(1, plane));
     const int64_t planes_there = (p.images - r.image) * p.channels;
     for (int64_t c = c0; c < c1; c += W) {
       const int64_t some = at_most(W, c1 - c);
       const S* from = map + c * plane + corner;
-      // an output row at a time: all planes take the same map rows, so that branches are foreseen
+      // one output row at a time: all planes use the same map rows, so branches are predictable
       for (int64_t by = 0; by < p.out_height; ++by) {
         const int64_t whole = at_least(0, at_most(some, planes_there - c - planes_read + 1));
         reduce_rows(from, plane, level.width, r.rows, by, whole, width);
@@ -72,7 +72,8 @@ struct Planar {
     }
   }
 
-  // lines[l, x] = sum of weight * plane l's row[x], for output row `by`, four map rows at a time.
+  // For output row `by`: lines[l, x] = sum of weight * row[x] over the rows of plane l, four at a
+  // time.
   void reduce_rows(const S* from, int64_t plane, int64_t stride, const AxisWeights<T>& rows,
                    int64_t by, int64_t planes, int64_t width) {
     const int32_t begin = rows.begin[by], end = rows.begin[by + 1];
@@ -121,7 +122,7 @@ struct Planar {
     }
   }
 
-  // One plane's line without a read past the region.
+  // The line of one plane, without reading past the region.
   static void reduce_rows_exactly(const S* from, int64_t stride, const AxisWeights<T>& rows,
                                   int64_t by, int64_t span, T* to) {
     for (int64_t x = 0; x < span; x += W) {
@@ -134,7 +135,7 @@ struct Planar {
     }
   }
 
-  // lines [W, width] to turned [width, W]
+  // Transposes lines [W, width] to turned [width, W].
   void turn(int64_t width) {
     for (int64_t x = 0; x < width; x += W) {
       L square[W];
@@ -144,7 +145,7 @@ struct Planar {
     }
   }
 
-  // An output row of `planes` planes, which lie `outputs` apart.
+  // Computes one output row of `planes` planes. Their outputs are `outputs` elements apart.
   void reduce_columns(const AxisWeights<T>& columns, S* out, int64_t outputs,
                       int64_t planes) const {
     for (int64_t b = 0; b < p.out_width; b += W) {
@@ -192,7 +193,7 @@ struct ChannelsLast {
     const Region<T>& r;
     int64_t by, bx, row, column;
 
-    // f(offset from the corner, weight) of each entry
+    // Calls f(offset from the corner, weight) for each entry.
     template <class F>
     DETCORE_HD void each(const F& f) const {
       for (int32_t ey = r.rows.begin[by]; ey < r.rows.begin[by + 1]; ++ey)
@@ -223,8 +224,8 @@ struct ChannelsLast {
   };
 };
 
-// f(c0, c1, k0, k1) for blocks of `per` channels and parts of the regions [begin, end). A part is
-// all of them where there are blocks enough for many threads.
+// Calls f(c0, c1, k0, k1) for blocks of `per` channels and parts of the regions [begin, end). If
+// the blocks are enough for many threads, a part is all regions.
 template <class F>
 void each_unit(const RoiAlignParams& p, int64_t per, int64_t begin, int64_t end,
                const Executor& executor, const F& f) {
@@ -281,7 +282,7 @@ DETCORE_CPU_ENTRY(roi_align, RoiAlignParams)
 
 #if defined(DETCORE_ISA_IS_BASELINE)
 namespace detcore {
-// Sizes depend on the arithmetic alone, not on the instruction set.
+// The size depends on the arithmetic type, not on the instruction set.
 size_t roi_align_workspace_cpu(const RoiAlignParams& params) {
   RoiAlignParams p = params;
   p.workspace = nullptr;

@@ -1,7 +1,8 @@
-// roi_align and multiscale_roi_align, backward. Every element of the gradient has one writer, which
-// adds the regions in their order. Planar maps: a block of planes stays in cache while all regions
-// of its image pass over it; columns are spread with one plane a lane, rows SIMD along the width.
-// Channels-last maps: a band of rows stays in cache, SIMD along the channels.
+// Backward of roi_align and multiscale_roi_align. Every element of the gradient has one writer,
+// which adds the regions in order. For contiguous (planar) maps a block of planes stays in cache
+// while all regions of its image are added; columns are spread with one plane per lane, rows with
+// SIMD along the width. For channels-last maps a band of rows stays in cache, and SIMD goes along
+// the channels.
 #include "roi_align_weights.h"
 
 namespace detcore {
@@ -27,7 +28,7 @@ struct Planar {
 
   DETCORE_HD Planar(const RoiAlignParams& params, const S* grad) : p(params), grad_out(grad) {}
 
-  // map: the image's, [channels, height, width]
+  // map: the gradient of the image's map, [channels, height, width]
   void spread(const Region<T>& r, const Block& block, T* map) {
     const RoiLevel& level = p.levels[r.level];
     const int64_t plane = level.height * level.width, outputs = int64_t(p.out_height) * p.out_width;
@@ -38,12 +39,12 @@ struct Planar {
     for (int64_t c = block.c0; c < block.c1; c += W) {
       const int64_t planes = at_most(W, block.c1 - c);
       Lines to{map + c * plane + r.columns.low, plane, level.width, planes, r.columns.span, width};
-      // elements from the first plane's first line that this block may write one after the other
+      // the number of contiguous elements, from the first line of the first plane, that this block
+      // may write
       to.end = (block.y0 == 0 && block.y1 == level.height ? (block.c1 - c) * plane
                                                           : block.y1 * level.width) -
                r.columns.low;
-      // an output row at a time: all planes give to the same map rows, so that branches are
-      // foreseen
+      // one output row at a time: all planes add to the same map rows, so branches are predictable
       for (int64_t by = 0; by < p.out_height; ++by) {
         if (!reaches(r.rows, by, block)) continue;
         spread_columns(grad + c * outputs + by * p.out_width, outputs, planes, r.columns, width);
@@ -61,7 +62,7 @@ struct Planar {
     return false;
   }
 
-  // turned[x, l] = sum of weight * gradient of plane l's bins, which lie `outputs` apart.
+  // turned[x, l] = sum of weight * gradient over the bins of plane l. Planes are `outputs` apart.
   void spread_columns(const S* grad, int64_t outputs, int64_t planes, const AxisWeights<T>& columns,
                       int64_t width) {
     const S* end = grad_out + p.n * p.channels * int64_t(p.out_height) * p.out_width;
@@ -87,7 +88,7 @@ struct Planar {
     }
   }
 
-  // turned [width, W] to lines [W, width]
+  // Transposes turned [width, W] to lines [W, width].
   void turn(int64_t width) {
     for (int64_t x = 0; x < width; x += W) {
       L square[W];
@@ -97,14 +98,14 @@ struct Planar {
     }
   }
 
-  // Where lines go: [plane, row, x] from the region's first column on.
+  // The destination of lines: [plane, row, x], from the region's first column on.
   struct Lines {
     T* map;
     int64_t plane, stride, planes, span, width;
     int64_t end = 0;
   };
 
-  // The block's rows of output row `by`, four at a time.
+  // Adds output row `by` to the map rows of the block, four at a time.
   void spread_rows(const AxisWeights<T>& rows, int64_t by, const Block& block,
                    const Lines& to) const {
     int64_t row[4];
@@ -129,7 +130,8 @@ struct Planar {
     for (int64_t l = 0; l < to.planes; ++l) {
       const T* line = lines + l * to.width;
       T* map = to.map + l * to.plane;
-      // what a whole vector has beyond the region is zero: it leaves its neighbours as they are
+      // the elements of a whole vector past the region are zero, so they don't change the
+      // neighbours
       const int64_t whole = l * to.plane + last + to.width <= to.end ? to.width : to.span / W * W;
       for (int64_t x = 0; x < whole; x += W)
         for (int k = 0; k < kRows; ++k) {
@@ -163,7 +165,7 @@ struct ChannelsLast {
   const RoiAlignParams& p;
   const S* grad_out;
 
-  // map: the image's, [height, width, channels]
+  // map: the gradient of the image's map, [height, width, channels]
   void spread(const Region<T>& r, const Block& block, T* map) const {
     const RoiLevel& level = p.levels[r.level];
     const S* grad = grad_out + r.roi * p.out_height * p.out_width * p.channels;
@@ -211,18 +213,18 @@ struct ChannelsLast {
   }
 };
 
-// How a level is cut: into blocks of channels and bands of rows.
+// How a level is divided: into blocks of channels and bands of rows.
 struct Cut {
   int64_t channels, rows, blocks, bands;
 
   Cut(const RoiAlignParams& p, const RoiLevel& level, int64_t element) {
-    constexpr int64_t cache = 512 << 10;  // bytes, the larger part of a core's L2
-    constexpr int64_t units = 16;         // enough for many threads to be busy
+    constexpr int64_t cache = 512 << 10;  // bytes: most of a core's L2 cache
+    constexpr int64_t units = 16;         // enough for many threads
     if (p.channels_last) {
       channels = at_most(512, p.channels);
       rows = at_least(1, cache / at_least(1, level.width * channels * element));
     } else {
-      channels = kLaneBytes / element;  // one a lane
+      channels = kLaneBytes / element;  // one per lane
       const int64_t wanted =
           divide_up(units, at_least(1, divide_up(p.channels, channels) * p.images));
       rows = at_least(8, divide_up(level.height, wanted));
@@ -244,7 +246,7 @@ void clear(const RoiAlignParams& p, const RoiLevel& level, const Block& b, T* ma
   }
 }
 
-// The kept regions' share of one level's gradient; the first chunk's call clears it before.
+// Adds the kept regions to the gradient of one level. The call for the first chunk clears it first.
 template <class S, class T>
 void spread_level(const RoiAlignBackwardParams& p, const Regions<T>& regions, int l,
                   const Executor& executor) {
@@ -256,7 +258,7 @@ void spread_level(const RoiAlignBackwardParams& p, const Regions<T>& regions, in
   const double work =
       double(regions.chunk_end - regions.chunk_begin) * f.out_height * f.out_width * 16 * share +
       double(cut.channels * cut.rows * level.width);
-  // images in turn, so that one with many regions does not fall to one thread
+  // the image index varies fastest, so that an image with many regions is shared by several threads
   const int64_t units = f.images * cut.blocks * cut.bands;
   parallel_for(executor, units, grain_of(work), [&](int64_t begin, int64_t end) {
     WeightScratch<T> scratch;

@@ -1,5 +1,5 @@
-// What regions take from their maps, made once per region and shared by all channels: along each
-// axis a bin takes a short list of (pixel, weight). Samples that meet in a pixel are one entry.
+// The weights of regions, computed once per region and shared by all channels. Along each axis a
+// bin has a short list of (pixel, weight). Samples that share a pixel share an entry.
 #pragma once
 
 #include "detcore/roi_align.h"
@@ -9,24 +9,24 @@ namespace detcore {
 inline namespace DETCORE_ISA {
 namespace {
 
-constexpr int64_t kMostEntries =
-    1536;                              // entries an axis may need, or a region is pooled by samples
-constexpr int64_t kBins = 256;         // output bins an axis, likewise
-constexpr int64_t kKeptEntries = 160;  // entries an axis that are kept from one use to the next
-constexpr int64_t kTiles = 16;         // a side, by which the regions of a map are sorted
-constexpr int64_t kChunk = 4096;       // regions kept at a time, so that scratch is bounded
+// Entries per axis. A region that needs more is pooled by samples.
+constexpr int64_t kMostEntries = 1536;
+constexpr int64_t kBins = 256;         // output bins per axis, likewise
+constexpr int64_t kKeptEntries = 160;  // entries per axis that are kept between uses
+constexpr int64_t kTiles = 16;         // per side of a map, to sort its regions
+constexpr int64_t kChunk = 4096;       // regions kept at once, which limits the scratch memory
 
-// The lists of one axis: bin b takes weight[i] * pixel low + pixel[i], i in [begin[b], begin[b +
-// 1]).
+// The lists of one axis. Bin b is the sum of weight[i] * map[low + pixel[i]] over the entries i in
+// [begin[b], begin[b + 1]).
 template <class T>
 struct AxisWeights {
-  int64_t low, span;  // the first pixel used, and how many there are up to the last
+  int64_t low, span;  // the first pixel used, and the number of pixels up to the last
   const int32_t* begin;
   const int32_t* pixel;
   const T* weight;
 };
 
-// Where lists are written.
+// The memory for the lists of one axis.
 template <class T>
 struct AxisWeightBuffer {
   int32_t* begin;  // [bins + 1]
@@ -34,7 +34,7 @@ struct AxisWeightBuffer {
   T* weight;       // [capacity]
   int64_t capacity;
 
-  // Samples ascend, so a pixel met before is among the bin's last two.
+  // Samples ascend, so an earlier entry of the same pixel is one of the bin's last two.
   DETCORE_HD int64_t add(int64_t first, int64_t count, int64_t at, T w) const {
     for (int64_t i = at_least(first, count - 2); i < count; ++i)
       if (pixel[i] == at) {
@@ -46,7 +46,7 @@ struct AxisWeightBuffer {
     return count + 1;
   }
 
-  // False if the lists do not fit.
+  // Returns false if the lists do not fit.
   bool fill(const RoiAxis<T>& axis, int64_t bins, AxisWeights<T>& taps) const {
     int64_t count = 0, origin = 0, low = kMostEntries, high = -kMostEntries;
     for (int64_t b = 0; b < bins; ++b) {
@@ -90,7 +90,7 @@ DETCORE_HD RoiAxis<T> y_axis(const RoiAlignParams& p, const T* roi, const RoiLev
                   level.height);
 }
 
-// Room for the lists of one region that are not kept.
+// Memory for the lists of one region, if they are not kept.
 template <class T>
 struct WeightScratch {
   int32_t begin[2][kBins + 1];
@@ -102,20 +102,20 @@ template <class T>
 struct Region {
   int64_t roi, image;
   int level;
-  bool listed;  // else there are no lists, and it is pooled by samples
+  bool listed;  // false: there are no lists; the region is pooled by samples
   AxisWeights<T> rows, columns;
 };
 
-// All regions in the order they are worked on: those of one map (level and image) together, so that
-// its planes stay in cache, and among them in their own order. Lists are kept for a chunk of them.
+// All regions in processing order. The regions of one map (level and image) are consecutive, so
+// that its planes stay in cache. Lists are kept for one chunk of regions.
 template <class T>
 struct Regions {
   const RoiAlignParams& p;
   Arena arena;
   int64_t maps, rows_kept, columns_kept, chunk;
   int64_t* order;   // [n]
-  int64_t tiles;    // of a map, in each direction
-  int64_t* first;   // [maps * tiles^2 + 1]: where a tile's regions begin in `order`
+  int64_t tiles;    // per side of a map
+  int64_t* first;   // [maps * tiles^2 + 1]: begin of each tile's regions in `order`
   Region<T>* kept;  // [chunk]
   int32_t* begins;  // [chunk, out_height + 1 + out_width + 1]
   int32_t* pixels;  // [chunk, rows_kept + columns_kept]
@@ -146,7 +146,7 @@ struct Regions {
     return level_of(p, roi) * p.images + int64_t(roi[0]);
   }
 
-  // The tile of a region's centre, row by row over all maps.
+  // The index of the tile that contains a region's centre: sorted by map, row, column.
   DETCORE_HD int64_t tile_of(int64_t i) const {
     const T* roi = roi_of<T>(p, i);
     const RoiLevel& level = p.levels[level_of(p, roi)];
@@ -170,7 +170,7 @@ struct Regions {
     first[0] = 0;
   }
 
-  // Where the regions of a map begin in `order`.
+  // The begin of a map's regions in `order`.
   DETCORE_HD int64_t begin_of(int64_t map) const { return first[map * tiles * tiles]; }
 
   bool list(Region<T>& r, const AxisWeightBuffer<T>& rows,
@@ -199,8 +199,8 @@ struct Regions {
     });
   }
 
-  // Region k of the order, with its lists: those of a large one are made anew, which is little
-  // beside what they are for.
+  // Region k of the order, with its lists. The lists of a large region are computed again, which
+  // costs little compared with pooling it.
   DETCORE_HD Region<T> at(int64_t k, WeightScratch<T>& scratch) const {
     Region<T> r = kept[k - chunk_begin];
     if (!r.listed)
@@ -220,7 +220,7 @@ struct Layout {
         column(channels_last ? channels : 1) {}
 };
 
-// f(b_y, b_x, pixel offset, weight) for every tap of every sample: what lists don't hold.
+// Calls f(b_y, b_x, pixel offset, weight) for every tap of every sample, for regions without lists.
 template <class T, class F>
 void each_tap(const RoiAlignParams& p, const Region<T>& r, const Layout& in, const F& f) {
   const RoiLevel& level = p.levels[r.level];
@@ -246,9 +246,9 @@ void each_tap(const RoiAlignParams& p, const Region<T>& r, const Layout& in, con
     }
 }
 
-// Units of work so small that threads cost more than they bring are left together.
+// Units of work per thread: small units are grouped, because each thread costs time too.
 DETCORE_HD int64_t grain_of(double operations_a_unit) {
-  constexpr double enough = 1 << 19;  // some 50 us
+  constexpr double enough = 1 << 19;  // about 50 us
   return operations_a_unit < enough ? int64_t(enough / (operations_a_unit + 1)) + 1 : 1;
 }
 

@@ -1,6 +1,6 @@
-// SIMD lanes and half-precision storage: the only file with intrinsics (simd_shuffle.h, simd_math.h
-// and simd_boxes.h build on it without any). Everything lives in the instruction set's own
-// namespace, and stays inline, so that no wide code serves a narrow caller.
+// SIMD lanes and half-precision storage. Only this file has intrinsics; simd_shuffle.h, simd_math.h
+// and simd_boxes.h use its functions. Everything is inline and in the namespace of the instruction
+// set, so that code for a wide instruction set never serves a caller of a narrow one.
 #pragma once
 
 #include <cstdint>
@@ -61,7 +61,7 @@ struct Lanes {
     return r;
   }
   DETCORE_HD void store(T* p) const { memcpy(p, &v, sizeof(Vector)); }
-  // the first `count` lanes alone
+  // stores only the first `count` lanes
   DETCORE_HD void store(T* p, int64_t count) const {
     if (count == width) return store(p);
     memcpy(p, &v, count * sizeof(T));
@@ -95,7 +95,7 @@ struct Lanes {
   DETCORE_HD static __m512 min_of(__m512 a, __m512 b) { return _mm512_min_ps(a, b); }
   DETCORE_HD static __m512d min_of(__m512d a, __m512d b) { return _mm512_min_pd(a, b); }
 #else
-  // the compiler makes maxps and minps of these
+  // the compiler turns these into maxps and minps
   DETCORE_HD friend Lanes lane_max(Lanes a, Lanes b) { return Lanes(a.v > b.v ? a.v : b.v); }
   DETCORE_HD friend Lanes lane_min(Lanes a, Lanes b) { return Lanes(a.v < b.v ? a.v : b.v); }
 #endif
@@ -109,7 +109,7 @@ DETCORE_HD Lanes<T> lane_indices() {
   return r;
 }
 
-// Lanes as whole numbers, towards zero; they must fit.
+// Stores the lanes as integers, rounded towards zero. They must fit 32 bits.
 template <class T>
 DETCORE_HD void store_whole(Lanes<T> x, int32_t* p) {
   typedef int32_t Whole __attribute__((vector_size(sizeof(int32_t) * Lanes<T>::width)));
@@ -117,7 +117,7 @@ DETCORE_HD void store_whole(Lanes<T> x, int32_t* p) {
   memcpy(p, &whole, sizeof whole);
 }
 
-// All lanes as one, as a tree: the order never depends on the data.
+// Reduces all lanes as a tree. The order never depends on the data.
 template <class T, class F>
 DETCORE_HD T lane_reduce(Lanes<T> x, const F& both) {
   T part[Lanes<T>::width];
@@ -163,7 +163,7 @@ DETCORE_HD bool lane_any(Mask<double> m) {
 #endif
 }
 
-// A bit a lane, the first lane lowest.
+// One bit per lane; the first lane is the lowest bit.
 DETCORE_HD uint32_t lane_bits(Mask<float> m) {
 #if defined(__AVX512F__)
   return _mm512_movepi32_mask((__m512i)m.v);
@@ -188,7 +188,7 @@ DETCORE_HD uint32_t lane_bits(Mask<double> m) {
 #endif
 }
 
-// Half-precision storage. Arithmetic is always float.
+// Half-precision storage types. All arithmetic is in float.
 struct f16 {
   uint16_t bits;
 };
@@ -203,7 +203,7 @@ DETCORE_HD float widen(f16 x) {
 #if defined(__F16C__)
   return _cvtsh_ss(x.bits);
 #else
-  // move exponent and mantissa into place, then mend the bias by an exact multiplication
+  // moves exponent and mantissa into place, then corrects the bias by an exact multiplication
   uint32_t magnitude = uint32_t(x.bits & 0x7fff) << 13;
   float scaled = bit_cast<float>(magnitude) * bit_cast<float>(uint32_t(0x77800000));  // 2^112
   uint32_t bits = magnitude >= 0x0f800000 ? magnitude | 0x7f800000 : bit_cast<uint32_t>(scaled);
@@ -237,7 +237,8 @@ DETCORE_HD void narrow(float x, f16& out) {
 #endif
 }
 
-// Lanes<float> of half-precision storage, and the storage itself where T is what is stored.
+// Loads and stores lanes. Half-precision storage becomes Lanes<float>; other types stay as they
+// are.
 template <class T>
 DETCORE_HD Lanes<T> load_lanes(const T* p) {
   return Lanes<T>::load(p);
@@ -284,7 +285,7 @@ DETCORE_HD void store_lanes(Lanes<float> x, bf16* p) {
   memcpy(p, &half, sizeof half);
 }
 
-// The first `count` lanes alone.
+// The same for the first `count` lanes only.
 template <class S, class T>
 DETCORE_HD void load_lanes(const S* p, int64_t count, Lanes<T>& out) {
   S part[Lanes<T>::width] = {};
@@ -321,8 +322,9 @@ DETCORE_HD void store_lanes(Lanes<float> x, float* p, int64_t count) {
 #endif
 
 #if defined(__AVX2__) && !defined(__AVX512F__)
-// Eight boxes as lanes of each corner, and back, by shuffles within 128 bits: half as many as the
-// general way takes (simd_boxes.h), whose shuffles cross them.
+// Converts eight boxes to one vector per coordinate, and back. The shuffles stay within 128 bits,
+// so there are half as many as in the general version in simd_boxes.h, whose shuffles cross 128
+// bits.
 DETCORE_HD Box<Lanes<float>> corners_of(const float* p) {
   auto rows = [p](int i) {  // boxes i and i + 4
     return _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(p + 4 * i)),

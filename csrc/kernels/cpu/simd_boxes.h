@@ -1,4 +1,4 @@
-// Boxes as lanes, a vector for each corner: loaded from storage, stored, and tested for overlap.
+// Vectors of boxes, one vector per coordinate: loading, storing and the test for overlap.
 #pragma once
 
 #include "detcore/dispatch.h"
@@ -17,8 +17,8 @@ DETCORE_HD void store_box(S* p, const Box<arithmetic_t<S>>& b) {
   narrow(b.x1, p[0]), narrow(b.y1, p[1]), narrow(b.x2, p[2]), narrow(b.y2, p[3]);
 }
 
-// `width` boxes that stand one behind the other, as lanes of each corner. simd.h has a shorter way
-// for floats where there is one.
+// Converts `width` consecutive boxes to one vector per coordinate. simd.h has faster versions for
+// float.
 template <class S>
 DETCORE_HD Box<Lanes<arithmetic_t<S>>> corners_of(const S* p) {
   using T = arithmetic_t<S>;
@@ -42,8 +42,7 @@ DETCORE_HD void store_corners(const Box<Lanes<arithmetic_t<S>>>& boxes, S* p) {
   store_lanes(zip_high(x_high, y_high), p + 3 * width);
 }
 
-// `count` <= width boxes that stand one behind the other, as lanes of each corner; lanes beyond
-// them are zero.
+// Loads `count` <= width consecutive boxes, one vector per coordinate. The other lanes are zero.
 template <class S, class T = arithmetic_t<S>>
 DETCORE_HD Box<Lanes<T>> load_boxes(const S* p, int64_t count = Lanes<T>::width) {
   constexpr int width = Lanes<T>::width;
@@ -75,7 +74,7 @@ DETCORE_HD T centre(T low, T high) {
   return T(0.5f) * low + T(0.5f) * high;
 }
 
-// Which boxes share a point within both: the others' intersection is 0, without a product.
+// Which pairs of boxes overlap. The intersection of the other pairs is 0, so no product is needed.
 template <class T>
 DETCORE_HD Mask<T> overlapping(const Box<Lanes<T>>& a, const Box<Lanes<T>>& b) {
   return lane_min(shared_width(a, b), shared_height(a, b)) > Lanes<T>(T(0));

@@ -1,5 +1,5 @@
-// Lanes that change places: two vectors merged or parted, and a square of them transposed.
-// Compilers turn these patterns into the instruction set's own shuffles.
+// Shuffles: interleave and deinterleave two vectors, transpose a square. Compilers turn these
+// patterns into shuffle instructions of the instruction set.
 #pragma once
 
 #include "simd.h"
@@ -7,8 +7,8 @@
 namespace detcore {
 inline namespace DETCORE_ISA {
 
-// The numbers 0 to n - 1 as a pack, for shuffles: their patterns must be constants. Not
-// std::integer_sequence, for no std template may be compiled with a wide instruction set.
+// The numbers 0 to n - 1 as a parameter pack, because shuffle patterns must be constants. We can't
+// use std::integer_sequence: no std template may be compiled with a wide instruction set.
 template <int... i>
 struct Indices {};
 template <int n, int... i>
@@ -29,7 +29,7 @@ DETCORE_HD Lanes<T> every_second(Lanes<T> a, Lanes<T> b, Indices<i...>) {
   return Lanes<T>(__builtin_shufflevector(a.v, b.v, (begin + 2 * i)...));
 }
 
-// a0 b0 a1 b1 ... of the first halves of a and b, and of their second halves.
+// Interleaves (a0 b0 a1 b1 ...) the first halves of a and b, or their second halves.
 template <class T>
 DETCORE_HD Lanes<T> zip_low(Lanes<T> a, Lanes<T> b) {
   return zip<0>(a, b, AllLanes<T>{});
@@ -38,7 +38,7 @@ template <class T>
 DETCORE_HD Lanes<T> zip_high(Lanes<T> a, Lanes<T> b) {
   return zip<Lanes<T>::width / 2>(a, b, AllLanes<T>{});
 }
-// Of a and b behind each other, the lanes at even and at odd places.
+// The even lanes, or the odd lanes, of a followed by b.
 template <class T>
 DETCORE_HD Lanes<T> even_lanes(Lanes<T> a, Lanes<T> b) {
   return every_second<0>(a, b, AllLanes<T>{});
@@ -48,7 +48,7 @@ DETCORE_HD Lanes<T> odd_lanes(Lanes<T> a, Lanes<T> b) {
   return every_second<1>(a, b, AllLanes<T>{});
 }
 
-// A square of lanes, turned: log2(width) perfect shuffles of all its elements.
+// Transposes a square in log2(width) perfect shuffles of all its elements.
 template <class T>
 DETCORE_HD void transpose(Lanes<T> (&rows)[Lanes<T>::width]) {
   constexpr int half = Lanes<T>::width / 2;

@@ -1,10 +1,11 @@
-// A selection changes little: the boxes around the selected one. So boxes are sorted by position
-// into blocks of 64, and each block knows its hull and its best score. A selection reads the bests,
-// tests the hulls, and decays the few blocks that are hit, which find their new best on the way.
+// A selection changes only the boxes around the selected one. So boxes are sorted by position into
+// blocks of 64, and each block stores its hull and its best score. A selection reads the best
+// scores, tests the hulls, and decays the few blocks that it hits; the decay also finds their new
+// best.
 //
-// Within a block boxes stand by index, and blocks tell the index of their best: ties go to the
-// lowest in whatever order boxes were sorted. A removed box has score -inf, which no decay brings
-// back.
+// Within a block, boxes are sorted by index, and blocks store the index of their best box. So ties
+// go to the lowest index, however boxes were sorted. A removed box has a score of -inf, which no
+// decay changes.
 #include "detcore/soft_nms.h"
 
 #include "box_arrays.h"
@@ -14,18 +15,18 @@ inline namespace DETCORE_ISA {
 namespace {
 
 constexpr int64_t kBlock = 64;
-constexpr int64_t kPad = 16;  // slots and blocks read past the last one, any lane width
+constexpr int64_t kPad = 16;  // slots and blocks that may be read past the last, for any lane width
 
 template <class T>
 struct Workspace {
   BoxArrays<T> boxes;              // [blocks * kBlock + kPad] by slot
-  T* score;                        // likewise; -inf: removed
-  int64_t* index;                  // [blocks * kBlock] of the box in a slot
+  T* score;                        // by slot; -inf: removed
+  int64_t* index;                  // [blocks * kBlock] index of the box in each slot
   BoxArrays<T> hulls;              // [blocks + kPad]
-  T* best;                         // [blocks + kPad] the highest score of a block
-  int64_t* best_slot;              // [blocks] where that is
-  int64_t *order, *sorted, *cell;  // [n] indices of boxes that take part, by index and by cell
-  int64_t* cell_start;             // [n + 8] where a cell's boxes begin in `sorted`
+  T* best;                         // [blocks + kPad] the highest score of each block
+  int64_t* best_slot;              // [blocks] the slot of that score
+  int64_t *order, *sorted, *cell;  // [n] indices of the boxes above the least score
+  int64_t* cell_start;             // [n + 8] begin of each cell's boxes in `sorted`
 
   Workspace(int64_t n, Arena& arena) {
     const int64_t blocks = divide_up(n, kBlock), slots = blocks * kBlock;
@@ -44,8 +45,8 @@ DETCORE_HD Box<T> load_as(const S* p) {
   return {T(b.x1), T(b.y1), T(b.x2), T(b.y2)};
 }
 
-// A counting sort of boxes by cells of about a block's boxes each, row by row, there and back, so
-// that neighbours in the order are neighbours in the image. Only speed depends on it.
+// A counting sort of boxes by cells, with about one block's boxes per cell. Rows of cells alternate
+// in direction, so that boxes near in the order are near in the image. Only speed depends on it.
 template <class S>
 void sort_by_cell(const S* boxes, int64_t count, int64_t*& order, int64_t* sorted, int64_t* cell,
                   int64_t* cell_start) {
@@ -58,7 +59,7 @@ void sort_by_cell(const S* boxes, int64_t count, int64_t*& order, int64_t* sorte
   }
   const double wide = right - left, tall = bottom - top, share = double(kBlock) / double(count);
   if (!(wide >= 0 && wide < 1e150 && tall >= 0 && tall < 1e150)) return;
-  // the second bounds the number of cells where all boxes stand in one line
+  // `line` limits the number of cells if all boxes are on one line
   const double square = ::sqrt(wide * tall * share), line = lane_max(wide, tall) * share;
   const double size = lane_max(square, line);
   if (!(size > 0)) return;
@@ -138,7 +139,7 @@ struct Pool {
 
   void set_best(int64_t block, T best) {
     w.best[block] = best;
-    // nothing is left to decay
+    // no box is left in the block
     if (best == -inf) return w.hulls.put(block, {inf, inf, -inf, -inf});
     int64_t i = block * kBlock;
     while (!lane_any(Lanes<T>::load(w.score + i) == Lanes<T>(best))) i += Lanes<T>::width;
@@ -146,7 +147,7 @@ struct Pool {
     w.best_slot[block] = i;
   }
 
-  // The slot of the highest score, of equal ones that of the lowest index; -1: none is left.
+  // The slot of the highest score; ties go to the lowest index. Returns -1 if no box is left.
   int64_t select() const {
     Lanes<T> highest = -inf;
     for (int64_t b = 0; b < blocks; b += Lanes<T>::width)
@@ -163,11 +164,12 @@ struct Pool {
     return slot;
   }
 
-  // Takes a box out of the pool and decays those around it.
+  // Removes a box and decays the boxes around it.
   void remove(int64_t slot) {
     w.score[slot] = -inf;
     const Box<T> b = w.boxes[slot];
-    const Box<Lanes<T>> wide{b.x1, b.y1, b.x2, b.y2};  // GCC 12 makes more of in_all_lanes here
+    // GCC 12 generates slower code for in_all_lanes() here
+    const Box<Lanes<T>> wide{b.x1, b.y1, b.x2, b.y2};
     const int64_t own = slot / kBlock;
     for (int64_t first = 0; first < blocks; first += Lanes<T>::width) {
       uint32_t bits = lane_bits(overlapping<T>(w.hulls.lanes(first), wide));
@@ -176,7 +178,7 @@ struct Pool {
         if (block != own) decay(block, wide);
       }
     }
-    decay(own, wide);  // also where it overlaps nothing, not itself: it has lost a box
+    decay(own, wide);  // always, even if nothing overlaps: the block has lost a box
   }
 
   void decay(int64_t block, const Box<Lanes<T>>& selected) {
@@ -201,7 +203,7 @@ struct Pool {
     if constexpr (method == SoftNmsMethod::linear) {
       const SoftNmsRule<Lanes<T>> wide{rule.above, rule.sigma, rule.least};
       return decayed_score<method>(wide, score, q);
-    } else {  // exp is the scalar one: the same bits on every instruction set
+    } else {  // scalar exp, which gives the same bits on every instruction set
       T scores[Lanes<T>::width], qs[Lanes<T>::width];
       score.store(scores), q.store(qs);
       for (int l = 0; l < Lanes<T>::width; ++l)

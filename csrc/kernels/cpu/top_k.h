@@ -1,12 +1,13 @@
-// The best of a stream of scored items, in bounded memory. An item packs a score's key above a
-// place, so that items are distinct and ascend from the best score, equal ones by place.
+// The best of a stream of scored items, in limited memory. An item packs the key of a score (upper
+// bits) and a place (lower bits). So items are distinct, and ascending items have descending
+// scores; equal scores are in order of place.
 #pragma once
 
 #include "radix_sort.h"
 
 namespace detcore {
 inline namespace DETCORE_ISA {
-namespace {  // no code shared between files: each is compiled for several instruction sets
+namespace {  // private to each file, because each is compiled for several instruction sets
 
 template <class Score>
 struct ItemOf {
@@ -30,7 +31,7 @@ DETCORE_HD uint32_t place_of(Item item) {
   return uint32_t(item);
 }
 
-// The largest score below that of an item: what is above it is not worse than the item.
+// The largest score below that of an item: any score above it is at least as good as the item's.
 DETCORE_HD float just_below(uint64_t item) {
   const uint32_t bits = ~uint32_t(item >> 32);
   return ::nextafterf(bit_cast<float>(bits >> 31 ? bits ^ 0x80000000u : ~bits), -INFINITY);
@@ -40,7 +41,7 @@ DETCORE_HD double just_below(unsigned __int128 item) {
   return ::nextafter(bit_cast<double>(bits >> 63 ? bits ^ uint64_t(1) << 63 : ~bits), -INFINITY);
 }
 
-// Brings the `count` least of n > count >= 1 distinct items to the front, in any order.
+// Moves the `count` least of n > count >= 1 distinct items to the front, in any order.
 template <class Item>
 void select_least(Item* items, int64_t n, int64_t count) {
   uint32_t random = 1;
@@ -53,7 +54,7 @@ void select_least(Item* items, int64_t n, int64_t count) {
     const Item c = items[begin + any(end - begin)];
     const Item low = a < b ? a : b, high = a < b ? b : a;
     const Item pivot = c < low ? low : c > high ? high : c;
-    // without a branch: half of them would be guessed wrong
+    // without a branch, because half of them would be mispredicted
     int64_t split = begin;
     for (int64_t i = begin; i < end; ++i) {
       const Item item = items[i];
@@ -67,11 +68,11 @@ void select_least(Item* items, int64_t n, int64_t count) {
     else if (split < end)
       end = split;
     else
-      continue;  // the pivot was the greatest: another one
+      continue;  // the pivot was the greatest: choose another one
   }
 }
 
-// Sorts items; returns which of the two arrays holds the result.
+// Sorts items. Returns `items` or `other`, whichever contains the result.
 uint64_t* sort_items(uint64_t* items, uint64_t* other, int64_t n) {
   uint64_t* sorted = radix_sort(items, other, n);
   uint64_t* spare = sorted == items ? other : items;
@@ -86,7 +87,7 @@ uint64_t* sort_items(uint64_t* items, uint64_t* other, int64_t n) {
   return sorted;
 }
 
-// By merging ever longer runs.
+// A bottom-up merge sort.
 unsigned __int128* sort_items(unsigned __int128* items, unsigned __int128* other, int64_t n) {
   for (int64_t run = 1; run < n; run *= 2) {
     for (int64_t begin = 0; begin < n; begin += 2 * run) {
@@ -101,11 +102,11 @@ unsigned __int128* sort_items(unsigned __int128* items, unsigned __int128* other
   return items;
 }
 
-// The `keep` best of what is pushed, and perhaps some more. `floor` rises to just below the worst
-// that still counts: what is not above it need not be pushed.
+// Collects the `keep` best pushed items, and perhaps some more. `floor` rises to just below the
+// worst item that still matters; items not above it need not be pushed.
 template <class T>
 struct TopK {
-  item_t<T>* items;  // [capacity], more than `keep` or room for all that can come
+  item_t<T>* items;  // [capacity] more than `keep`, or enough for all items
   int64_t capacity, keep;
   T* floor;
   int64_t count = 0;

@@ -1,4 +1,4 @@
-// Prefix sums over the threads of a warp or a block, and over an array that a block shares.
+// Prefix sums over the threads of a warp or block, and over an array that a block shares.
 #pragma once
 
 #include "vector_loads.cuh"
@@ -8,7 +8,7 @@ namespace detcore {
 constexpr unsigned kAllLanes = 0xffffffffu;
 constexpr int kMostWarps = 32;
 
-// The sum of the values of this lane and of those before it. Called by all lanes of the warp.
+// The sum of `own` over this lane and the lanes before it. All lanes of the warp must call it.
 __device__ inline uint32_t warp_inclusive_sum(uint32_t own) {
   const int lane = threadIdx.x % 32;
   uint32_t sum = own;
@@ -19,16 +19,16 @@ __device__ inline uint32_t warp_inclusive_sum(uint32_t own) {
   return sum;
 }
 
-// The sum of the values of the threads before this one; `total`: of all. Called by all threads of
-// the block, whose number is a multiple of 32.
+// The sum of `own` over the threads before this one; `total` is the sum over all threads. All
+// threads of the block must call it, and their number must be a multiple of 32.
 __device__ inline uint32_t exclusive_sum(uint32_t own, uint32_t& total) {
   __shared__ uint32_t warp_sums[kMostWarps];
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, warps = blockDim.x / 32;
   const uint32_t upto = warp_inclusive_sum(own);
-  __syncthreads();  // the last call's sums have been read
+  __syncthreads();  // every thread has read the last call's sums
   if (lane == 31) warp_sums[warp] = upto;
   __syncthreads();
-  // every warp scans the warps' sums for itself, which saves a barrier
+  // every warp computes this scan, which saves a barrier
   const uint32_t sums = warp_inclusive_sum(lane < warps ? warp_sums[lane] : 0);
   total = __shfl_sync(kAllLanes, sums, 31);
   const uint32_t before = __shfl_sync(kAllLanes, sums, warp > 0 ? warp - 1 : 0);
@@ -40,7 +40,7 @@ __device__ inline uint32_t exclusive_count(bool own, uint32_t& total) {
   __shared__ uint32_t warp_counts[kMostWarps];
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, warps = blockDim.x / 32;
   const unsigned votes = __ballot_sync(kAllLanes, own);
-  __syncthreads();  // the last call's counts have been read
+  __syncthreads();  // every thread has read the last call's counts
   if (lane == 0) warp_counts[warp] = __popc(votes);
   __syncthreads();
   const uint32_t counts = warp_inclusive_sum(lane < warps ? warp_counts[lane] : 0);
@@ -49,8 +49,8 @@ __device__ inline uint32_t exclusive_count(bool own, uint32_t& total) {
   return (warp > 0 ? before : 0) + __popc(votes & ((1u << lane) - 1));
 }
 
-// Replaces each of `count` values, which the block shares, by the sum of those before it. The count
-// is a multiple of 4, and the values are aligned to 4 of them.
+// Exclusive prefix sum, in place, of `count` values that the block shares. `count` must be a
+// multiple of 4, and `values` aligned to 4 values.
 template <class N>
 __device__ void exclusive_scan(N* values, uint32_t count) {
   uint32_t each = 4;

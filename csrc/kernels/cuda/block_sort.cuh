@@ -7,7 +7,7 @@
 
 namespace detcore {
 
-// Ascending items are descending scores, equal ones by ascending place.
+// Ascending items have descending scores; equal scores are in order of ascending place.
 template <class Key>
 struct alignas(2 * sizeof(Key)) Item {
   Key key;
@@ -21,16 +21,16 @@ __device__ bool comes_before(const Item<Key>& a, const Item<Key>& b) {
 template <class T>
 using key_t = decltype(descending_key(T{}));
 
-// Sorts `count` distinct items, which all threads of the block see, by merging runs two by two.
-// Each item finds its place in the merged run by itself: it bisects the other run for the items
-// that come before it. That is log2(count) barriers, and a bitonic network needs the square of it.
-// `spare` has room for as many items. Returns where the sorted ones are: in `items` or in `spare`.
+// Merge sort of `count` distinct items by one block. One thread per item finds the item's place in
+// the merged run by a binary search in the other run. This needs log2(count) barriers; a bitonic
+// network needs log2(count) squared. `spare` has room for `count` items. Returns the sorted array,
+// which is `items` or `spare`.
 template <class Key>
 __device__ Item<Key>* merge_sort(Item<Key>* items, Item<Key>* spare, uint32_t count) {
   for (uint32_t run = 1; run < count; run *= 2) {
     for (uint32_t i = threadIdx.x; i < count; i += blockDim.x) {
       const Item<Key> item = items[i];
-      const uint32_t own = i & ~(run - 1), other = own ^ run;  // where the two runs begin
+      const uint32_t own = i & ~(run - 1), other = own ^ run;  // begins of the two runs
       const uint32_t length = other + run <= count ? run : other < count ? count - other : 0;
       uint32_t before = 0;
       for (uint32_t step = run; step > 0; step /= 2) {
@@ -39,7 +39,7 @@ __device__ Item<Key>* merge_sort(Item<Key>* items, Item<Key>* spare, uint32_t co
       }
       spare[(own & other) + (i - own) + before] = item;
     }
-    // up to 32 items are one warp's own
+    // up to 32 items belong to one warp
     if (run < 16)
       __syncwarp();
     else

@@ -1,5 +1,5 @@
-// The best k of many scored items, by one block: a radix selection of the last one that counts,
-// eight bits per pass. Items are distinct, so that the result is too, however threads run.
+// The best k of many scored items, by one block. A radix selection, eight bits per pass, finds the
+// k-th best item. Items are distinct, so the result does not depend on the order of the threads.
 #pragma once
 
 #include "block_scan.cuh"
@@ -7,7 +7,7 @@
 
 namespace detcore {
 
-// An item's bytes, the key's highest first.
+// The digits of an item are its bytes, beginning with the highest byte of the key.
 template <class Key>
 constexpr int kDigits = int(sizeof(Key) + sizeof(uint32_t));
 template <class Key>
@@ -35,11 +35,11 @@ constexpr int kBins = 256;
 
 struct Bin {
   int digit;
-  uint32_t before;  // items in the bins below it
+  uint32_t before;  // items in the bins below this one
   uint32_t inside;
 };
 
-// One warp: the bin that holds the item number `wanted` >= 1 of more.
+// Finds the bin that holds the item number `wanted` >= 1. One warp calls it.
 __device__ inline void find_bin(const uint32_t* histogram, uint32_t wanted, Bin& bin) {
   constexpr int per_lane = kBins / 32;
   const int lane = threadIdx.x;
@@ -53,13 +53,14 @@ __device__ inline void find_bin(const uint32_t* histogram, uint32_t wanted, Bin&
   bin = {digit, before, histogram[digit]};
 }
 
-// The best `keep` >= 1 of the items that source(i, item) gives for i < n (false: none there), in
-// any order; returns how many. source is asked once where no more are there, else again and again.
+// Writes the best `keep` >= 1 items in any order and returns their number. source(i, item) sets
+// item i < n, or returns false if there is none. It is called once per i if there are at most
+// `keep` items, else once more per radix pass.
 template <class Key, class Source>
 __device__ uint32_t block_top_k(const Source& source, int64_t n, uint32_t keep, Item<Key>* out) {
   __shared__ uint32_t histogram[kBins], taken;
   __shared__ Bin bin;
-  Item<Key> last{~Key(0), ~uint32_t(0)}, item;  // the last that counts, digit by digit
+  Item<Key> last{~Key(0), ~uint32_t(0)}, item;  // the k-th best item, found digit by digit
   if (threadIdx.x == 0) taken = 0;
   __syncthreads();
   for (int64_t i = threadIdx.x; i < n; i += blockDim.x) {
@@ -80,9 +81,9 @@ __device__ uint32_t block_top_k(const Source& source, int64_t n, uint32_t keep, 
     __syncthreads();
     set_digit(last, digit, bin.digit);
     keep -= bin.before;
-    if (bin.inside == keep) break;  // whatever the other digits are
+    if (bin.inside == keep) break;  // all items of this bin belong to the result
   }
-  __syncthreads();  // the first count has been read
+  __syncthreads();  // every thread has read the first count
   if (threadIdx.x == 0) taken = 0;
   __syncthreads();
   for (int64_t i = threadIdx.x; i < n; i += blockDim.x)

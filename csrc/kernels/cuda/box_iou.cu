@@ -1,8 +1,9 @@
-// Forward is bound by its writes: each thread measures four columns once, keeps them in registers
-// and writes 16 bytes a row; the rows of the tile are measured once and shared by the block. Where
-// rows don't begin at multiples of 16 bytes, a thread's columns stand apart, so that neighbours
-// still write side by side. Backward gives a block to each row, and to 32 columns; either reads the
-// gradient along its rows and sums by a fixed tree: no atomics.
+// The forward kernel is limited by its writes. Each thread measures four columns once, keeps them
+// in registers and writes 16 bytes per row; the block measures the rows of the tile once and shares
+// them. If rows don't begin at multiples of 16 bytes, the four columns of a thread are kThreads
+// apart, so that the threads of a warp still write contiguous memory. The backward pass has one
+// kernel for rows (one block per row) and one for columns (one block per 32 columns). Both read the
+// gradient along its rows and sum in a fixed order, without atomics.
 #include "detcore/box_iou.h"
 
 #include "launch.cuh"
@@ -13,7 +14,7 @@ namespace {
 
 constexpr int kThreads = 128;
 constexpr int kColumnsPerThread = 4;           // one 16-byte store of floats
-constexpr int kMostRows = 16, kLeastRows = 4;  // of a tile
+constexpr int kMostRows = 16, kLeastRows = 4;  // per tile
 constexpr int64_t kEnoughTiles = 1024;         // to fill a large device
 constexpr int kColumnWarps = 16;               // backward
 constexpr int kColumns = kThreads * kColumnsPerThread;
@@ -47,7 +48,7 @@ __global__ void forward_kernel(BoxIouParams p, int64_t row_tiles, int64_t column
       rows[threadIdx.x] = measured<kind>(boxes1 + 4 * (row0 + threadIdx.x), p.format);
     MeasuredBox<T> columns[kColumnsPerThread];
     for (int k = 0; k < kColumnsPerThread; ++k) {
-      // past the end any box will do: what it gives is not written
+      // // past the end we measure the last box again; its result is not written
       const int64_t j = column0 + k * step < p.m ? column0 + k * step : p.m - 1;
       columns[k] = measured<kind>(boxes2 + 4 * j, p.format);
     }
@@ -73,7 +74,7 @@ __global__ void forward_kernel(BoxIouParams p, int64_t row_tiles, int64_t column
   }
 }
 
-// A block a row: its threads take the columns in turn.
+// One block per row; its threads loop over the columns.
 template <IouKind kind, class S>
 __global__ void rows_backward_kernel(BoxIouBackwardParams p) {
   using T = arithmetic_t<S>;
@@ -102,7 +103,8 @@ __global__ void rows_backward_kernel(BoxIouBackwardParams p) {
   }
 }
 
-// A block 32 columns, one a lane, so that warps read the gradient's rows side by side.
+// One block per 32 columns, one column per lane, so that a warp reads contiguous parts of the
+// gradient's rows.
 template <IouKind kind, class S>
 __global__ void columns_backward_kernel(BoxIouBackwardParams p, int64_t column_tiles) {
   using T = arithmetic_t<S>;
@@ -146,7 +148,7 @@ Status box_iou_cuda(const BoxIouParams& p, Stream stream) {
   int tile_rows = kMostRows;
   const auto tiles = [&] { return (p.n + tile_rows - 1) / tile_rows; };
   while (tile_rows > kLeastRows && p.batch * tiles() * column_tiles < kEnoughTiles) tile_rows /= 2;
-  // every row then begins where 16 bytes may be written at once
+  // every row then begins at a multiple of 16 bytes
   const bool wide = p.m % kColumnsPerThread == 0 && aligned_to_16(p.out);
   const LaunchShape shape{blocks_for(p.batch * tiles() * column_tiles, 1), kThreads};
   return with_storage(p.dtype, [&](auto storage) {

@@ -1,6 +1,6 @@
-// A block takes all anchors of some pixels, or many of them. It reads cells as they lie in the
-// map's planes, neighbouring threads being neighbouring pixels, and writes them as they lie in the
-// results, anchor after anchor and class after class: they change places in shared memory.
+// A block decodes all anchors, or many anchors, of some pixels. Adjacent threads read adjacent
+// pixels of the map's planes, but the results are stored anchor by anchor and class by class. So
+// the block transposes in shared memory, and both accesses are contiguous.
 #include "detcore/decode_dense.h"
 
 #include "launch.cuh"
@@ -9,13 +9,13 @@
 namespace detcore {
 namespace {
 
-constexpr int kThreads = 256;    // cells of a block, at most
+constexpr int kThreads = 256;    // limit on the cells per block
 constexpr int kLeastPixels = 8;  // 32 bytes of floats
-constexpr int kScoreBytes = 64;  // of a cell in shared memory at a time
+constexpr int kScoreBytes = 64;  // per cell, in shared memory at once
 
-// How blocks share out the work: images, pixels, anchors; the last changes first.
+// How the work is divided into blocks: by images, pixels and anchors; anchors vary fastest.
 struct Tiling {
-  int pixels, anchors;  // of a block, at most; pixels: a power of two
+  int pixels, anchors;  // limits per block; pixels is a power of two
   int64_t pixel_tiles, anchor_tiles;
 
   explicit Tiling(const DecodeDenseParams& p) : pixels(kThreads) {
@@ -30,10 +30,10 @@ struct Tiling {
   }
 };
 
-// The cells of one block. In the results they count pixel by pixel, anchor by anchor.
+// The cells of one block. In the results they are sorted by pixel, then by anchor.
 struct Tile {
   int64_t batch, pixel0, anchor0;
-  int pixels, anchors;  // that are there
+  int pixels, anchors;  // inside the map
 
   __device__ Tile(const DecodeDenseParams& p, const Tiling& tiling, int64_t i) {
     anchor0 = i % tiling.anchor_tiles * tiling.anchors;
@@ -43,7 +43,7 @@ struct Tile {
     pixels = pixels_left < tiling.pixels ? int(pixels_left) : tiling.pixels;
     anchors = anchors_left < tiling.anchors ? int(anchors_left) : tiling.anchors;
   }
-  // Where cell k of the tile stands in the results of the whole batch.
+  // The index of cell k of the tile in the results of the whole batch.
   __device__ int64_t place(const DecodeDenseParams& p, int k) const {
     const int64_t first = (batch * p.height * p.width + pixel0) * p.cells + anchor0;
     if (anchors == p.cells) return first + k;
@@ -51,14 +51,14 @@ struct Tile {
   }
 };
 
-// A thread's cell: its pixel is the thread's number modulo the tile's pixels.
+// The cell of a thread. Its pixel is the thread index modulo the pixels of the tile.
 template <class S>
 struct Cell {
   using T = arithmetic_t<S>;
   const S* raw;
   int64_t plane;
   int index;    // in the tile
-  bool exists;  // else it is another's, for company
+  bool exists;  // if false, the thread repeats another cell to reach the barriers
   DenseCell<T> geometry;
 
   __device__ Cell(const DecodeDenseParams& p, const Tiling& tiling, const Tile& tile) {
@@ -81,12 +81,13 @@ struct Cell {
   DETCORE_HD T value(int64_t k) const { return widen(raw[k * plane]); }
 };
 
-// Scores of the tile's cells, some classes at a time: made a cell a thread, written class by class.
+// Computes the scores of the tile's cells for some classes at a time, one thread per cell, and
+// writes them class by class.
 template <class S>
 __device__ bool write_scores(const DecodeDenseParams& p, const Tile& tile, const Cell<S>& cell) {
   using T = arithmetic_t<S>;
   constexpr int at_once = kScoreBytes / int(sizeof(T));
-  constexpr int row = at_once + 1;  // one more, so that cells begin in different banks
+  constexpr int row = at_once + 1;  // one extra, so that cells begin in different banks
   __shared__ T scores[kThreads * row];
   CellScores<T, Cell<S>> score(scores_of<T>(p), cell);
   const int cells = tile.pixels * tile.anchors;

@@ -1,4 +1,4 @@
-// The device's storage types, and from a dtype known at run time to one of them.
+// The device's storage types, and the dispatch from a run-time dtype to one of them.
 #pragma once
 
 #include <cuda_bf16.h>
@@ -9,7 +9,7 @@
 
 namespace detcore {
 
-// f(S{}) with S the device's storage type of `dtype`.
+// Calls f(S{}), where S is the device's storage type of `dtype`.
 template <class F>
 Status with_storage(DType dtype, F&& f) {
   switch (dtype) {
@@ -30,7 +30,7 @@ DETCORE_HD void narrow(double x, double& out) { out = x; }
 DETCORE_HD void narrow(float x, __half& out) { out = __float2half_rn(x); }
 DETCORE_HD void narrow(float x, __nv_bfloat16& out) { out = __float2bfloat16_rn(x); }
 
-// a * b + c, rounded once: only where no IoU is compared.
+// a * b + c, rounded once. Don't use it for an IoU that is compared: it changes quotients.
 DETCORE_HD float multiply_add(float a, float b, float c) { return ::fmaf(a, b, c); }
 DETCORE_HD double multiply_add(double a, double b, double c) { return ::fma(a, b, c); }
 

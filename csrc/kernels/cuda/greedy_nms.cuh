@@ -1,24 +1,28 @@
 // Greedy NMS among ranked boxes, without comparing all pairs and without a bit matrix.
 //
-//   grid      cells as large as IoU > t lets two boxes stand apart; rows hashed with the class
-//   insert    counting sort: histogram of the cells' buckets, prefix sum, boxes in that order
-//   compare   each box with those after it in its row and those of the next row that it reaches;
-//             the worse box of a pair that overlaps notes the better one, if that is its best yet
-//   decide    a box without a note is kept; one whose noted box is kept is dead; one whose noted
-//             box is dead searches its neighbours for another
+//   size the cells so that IoU > t is possible only within a row or between adjacent rows
+//   for each box: histogram[bucket(box)] += 1                                       grid
+//   exclusive prefix sum of the histogram
+//   for each box: boxes[bucket_end[bucket(box)]++] = box                            insert
+//   for each pair of near boxes of one class with IoU > t:                          decide
+//     best_better[worse] = min(best_better[worse], rank of the better box)
+//   for each tile of ranks, one thread per box:
+//     no best_better: keep the box
+//     else wait until best_better is decided. If it is kept: suppress the box       wait
+//     else the warp searches the neighbours: suppress, keep, or wait for up to two
 //
-//   row y      . . [ a | 1 . 1 | . .        a is compared with the boxes 1 and 2. Boxes before it
-//   row y + 1  . | 2 . 2 . 2 . 2 | .        in its row, and those of row y - 1, come to it.
+//   row y      . . [ a | 1 . 1 | . .     Box a is compared with the boxes 1 and 2. The boxes
+//   row y + 1  . | 2 . 2 . 2 . 2 | .     before it and those of row y - 1 are compared with a.
 //
-// Rows are hashed, so that the grid needs no extent, far boxes cost nothing, and one code serves
-// one class or many. The few boxes that are larger than the grid was made for are compared with
-// all. Where hundreds of boxes stand in one place, comparing all pairs would take longer than
-// deciding them by rank: then nothing is noted, and each box searches, all lanes of its warp
-// together, until it finds one that is kept.
+// Rows are hashed together with the class, so the grid needs no extent, distant boxes cost nothing,
+// and the same code serves one class or many. The few boxes larger than the cells were made for are
+// compared with all boxes. If hundreds of boxes share one place, comparing all pairs would take
+// longer than deciding the boxes by rank. Then best_better stays empty and every box starts with
+// the search.
 //
-// A box waits for at most two others, and what it waits for is better, so somebody can always go
-// on. In which order boxes are inserted, compared or decided depends on the machine; what is
-// decided does not.
+// There is no deadlock: a box waits only for better boxes, so the best undecided box can always go
+// on. The order in which boxes are inserted, compared and decided depends on timing, but the
+// verdicts do not.
 #pragma once
 
 #include "hash_grid.cuh"
@@ -28,32 +32,33 @@ namespace detcore {
 
 enum Verdict : uint8_t { kUndecided, kKept, kDead };
 
-// Of one box with those around it. Beyond that, boxes are decided by rank.
+// Limit on the comparisons of one box. If a box has more, boxes are decided by rank instead.
 constexpr uint32_t kMostComparisons = 256;
 
-// What a block, or all blocks of a launch, share of n boxes. R: a rank.
+// The state of n boxes that a block, or all blocks of a launch, share. R is the type of a rank.
 template <class T, class R>
 struct GreedyNms {
-  Box<T>* boxes;          // [n] one bucket after the other, the large ones at the end
-  R* ranks;               // [n] theirs
-  R* bucket_end;          // [buckets] where each bucket's boxes end, once all are inserted
-  uint32_t* best_better;  // [n] by rank: ~ the best rank seen to suppress it; 0: none
+  Box<T>* boxes;          // [n] sorted by bucket, the large boxes at the end
+  R* ranks;               // [n] rank of each of `boxes`
+  R* bucket_end;          // [buckets] end of each bucket in `boxes`, once all boxes are inserted
+  uint32_t* best_better;  // [n] by rank: ~(best rank that suppresses this box); 0: none seen
   uint8_t* verdicts;      // [n] by rank: Verdict
-  uint32_t n, buckets;    // buckets: a power of two
+  uint32_t n, buckets;    // `buckets` is a power of two
 
   __device__ uint32_t bucketed() const { return bucket_end[buckets - 1]; }
-  // Verdicts are read and written by many at once.
+  // Other threads read and write verdicts at the same time.
   __device__ uint8_t verdict(uint32_t rank) const { return peek(verdicts + rank); }
   __device__ void decide(uint32_t rank, Verdict verdict) const {
     publish(verdicts + rank, uint8_t(verdict));
   }
 };
 
-// `Source` is what the boxes come from: box(i), rank(i), id(i) of item i < n, item(rank), and
-// whether there are `classes`. Items may be in any order.
+// `Source` provides the boxes: box(i), rank(i) and class id(i) of item i < n, item(rank), and
+// classes(), which tells whether there is more than one class. Items may be in any order.
 
-// The histogram counts item i in its bucket; inserting, which counts again from the prefix sum,
-// moves each bucket's begin to its end. A box that must be compared with all counts as `large`.
+// Counts item i in the histogram, or inserts it. Inserting increments the same counters, which hold
+// the prefix sum by then, so each bucket's begin moves to its end. A box that must be compared with
+// all boxes counts as `large`.
 template <class Source, class T, class R>
 __device__ void count_or_insert(const Source& source, const GreedyNms<T, R>& nms,
                                 const HashGrid<T>& grid, uint32_t i, bool inserting,
@@ -70,12 +75,12 @@ __device__ void count_or_insert(const Source& source, const GreedyNms<T, R>& nms
   if (inserting) nms.boxes[place] = box, nms.ranks[place] = R(rank);
 }
 
-// Boxes that stand side by side, the last of all followed by the first.
+// A contiguous range of `boxes`, which wraps around from the last box to the first.
 struct Run {
   uint32_t begin, length;
 };
 
-// Those of the buckets from `bucket` on.
+// The boxes in `columns` buckets, from `bucket` on.
 template <class T, class R>
 __device__ Run run_of(const GreedyNms<T, R>& nms, uint32_t bucket, uint32_t columns) {
   const uint32_t last = bucket + columns - 1;
@@ -85,8 +90,7 @@ __device__ Run run_of(const GreedyNms<T, R>& nms, uint32_t bucket, uint32_t colu
   return {begin, end - begin + (wraps ? nms.bucketed() : 0)};
 }
 
-// Compares the box at `place` with those after it in its row, with those of the next row, and with
-// the large ones. False: there are too many.
+// Returns false if the box has too many neighbours to compare.
 template <class Source, class T, class R>
 __device__ bool compare_around(const Source& source, const GreedyNms<T, R>& nms,
                                const HashGrid<T>& grid, const NmsDecision<T>& decision,
@@ -113,7 +117,7 @@ __device__ bool compare_around(const Source& source, const GreedyNms<T, R>& nms,
   const uint32_t to_next = next.begin - row.length, to_large = nms.n - total;
   const T area = box.area();
   uint32_t best = rank;
-  // no exit from within: the lanes of a warp go through their boxes side by side
+  // no early exit, so that the lanes of a warp stay together
   for (uint32_t t = 0; t < total; ++t) {
     uint32_t at = t + (t < row.length ? row.begin : to_next);
     at = at >= count ? at - count : at;
@@ -132,7 +136,7 @@ __device__ bool compare_around(const Source& source, const GreedyNms<T, R>& nms,
   return true;
 }
 
-// The boxes that may suppress one: of three rows, and the large ones.
+// The boxes that may suppress one box: those near it in three rows, and the large boxes.
 constexpr int kRows = 3;
 template <class T>
 struct Search {
@@ -164,8 +168,8 @@ struct Search {
   __device__ uint32_t candidates() const {
     return rows[0].length + rows[1].length + rows[2].length + large;
   }
-  // The place of candidate t. Selects, not a loop over the rows: an index that is not known when
-  // compiling would put them in local memory.
+  // The place of candidate t. This uses selects instead of a loop over the rows, because an index
+  // not known at compile time would move `rows` to local memory.
   __device__ uint32_t place(uint32_t t, uint32_t n, uint32_t bucketed) const {
     const uint32_t second = rows[0].length, third = second + rows[1].length;
     const uint32_t to_large = third + rows[2].length;
@@ -177,14 +181,14 @@ struct Search {
   }
 };
 
-// The better boxes that a box waits for; none: its own rank.
+// The better boxes that a box waits for. Its own rank stands for none.
 struct Waiting {
   uint32_t first, second;
-  bool more;  // than these two, or not looked for
+  bool more;  // there are more than two, or nobody has searched
 
-  // False: there is no room for another.
+  // Returns false if there is no room for another box.
   __device__ bool add(uint32_t better, uint32_t none) {
-    if (better == first || better == second) return true;  // buckets may meet twice
+    if (better == first || better == second) return true;  // two rows may hash to the same buckets
     if (first == none)
       first = better;
     else if (second == none)
@@ -195,8 +199,8 @@ struct Waiting {
   }
 };
 
-// Searches for the better boxes that suppress one and are not dead, by the lanes of a warp; stops
-// at one that is kept, or at the third.
+// All lanes of a warp search for the undecided or kept boxes that suppress one box. The search
+// stops at the first kept box, or at the third undecided one.
 template <class Source, class T, class R>
 __device__ Verdict search_together(const Source& source, const GreedyNms<T, R>& nms,
                                    const NmsDecision<T>& decision, const Search<T>& search,
@@ -213,7 +217,7 @@ __device__ Verdict search_together(const Source& source, const GreedyNms<T, R>& 
           (!source.classes() || source.id(source.item(candidate)) == search.id))
         verdict = nms.verdict(candidate);
     }
-    // the same in all lanes
+    // // from here on all lanes do the same
     if (__any_sync(kAllLanes, verdict == kKept)) return kDead;
     unsigned votes = __ballot_sync(kAllLanes, verdict == kUndecided);
     while (votes) {
@@ -225,7 +229,8 @@ __device__ Verdict search_together(const Source& source, const GreedyNms<T, R>& 
   return waiting.first == search.rank ? kKept : kUndecided;
 }
 
-// What those it waits for make of a box: undecided also where it must search again.
+// The verdict of a box, given the boxes it waits for. It is also undecided if the box must search
+// again.
 template <class T, class R>
 __device__ Verdict verdict_by(const GreedyNms<T, R>& nms, uint32_t rank, const Waiting& waiting,
                               bool& search_again) {
@@ -237,9 +242,9 @@ __device__ Verdict verdict_by(const GreedyNms<T, R>& nms, uint32_t rank, const W
   return waiting.more ? kUndecided : kKept;
 }
 
-// Decides one box per thread, those of ranks first + threadIdx.x, by all threads of a block; better
-// boxes have been decided, or are being decided by others. compared: what each is suppressed by has
-// been noted.
+// Decides one tile: all threads of a block call this, and each has the box of rank first +
+// threadIdx.x. The better boxes are decided already, or other blocks are deciding them. compared:
+// best_better is filled.
 template <class Source, class T, class R>
 __device__ void decide_tile(const Source& source, const GreedyNms<T, R>& nms,
                             const HashGrid<T>& grid, const NmsDecision<T>& decision, uint32_t large,
@@ -269,14 +274,14 @@ __device__ void decide_tile(const Source& source, const GreedyNms<T, R>& nms,
   }
 }
 
-// All of it by one block, verdicts being there: fills the buckets, compares, decides tile after
-// tile, and stops after the tile in which `most` are kept. Returns how many, from the best on, have
-// been decided. bucket_end begins kBucketPadding entries after what is aligned to 16 bytes.
+// The whole algorithm in one block. The verdicts are initialized before the call. Stops after the
+// tile in which the number of kept boxes reaches `most`, and returns how many ranks are decided.
+// bucket_end - kBucketPadding must be aligned to 16 bytes.
 template <class Source, class T, class R>
 __device__ uint32_t greedy_nms(const Source& source, const GreedyNms<T, R>& nms,
                                const HashGrid<T>& grid, const NmsDecision<T>& decision,
                                uint32_t most) {
-  __shared__ uint32_t large[2];  // counted, and inserted
+  __shared__ uint32_t large[2];  // how many are counted, how many inserted
   const uint32_t n = nms.n;
   constexpr int kWide = 16 / sizeof(R);
   if (threadIdx.x < 2) large[threadIdx.x] = 0;
@@ -299,7 +304,7 @@ __device__ uint32_t greedy_nms(const Source& source, const GreedyNms<T, R>& nms,
   while (decided < n && kept < most) {
     decide_tile(source, nms, grid, decision, large[1], compared, decided);
     const uint32_t r = decided + threadIdx.x;
-    if (decided + blockDim.x < n)  // the count is not needed after the last tile
+    if (decided + blockDim.x < n)  // not needed after the last tile
       kept += __syncthreads_count(r < n && nms.verdicts[r] == kKept);
     decided += blockDim.x;
   }

@@ -1,5 +1,5 @@
-// A grid over box corners, its rows hashed into buckets: where to search for the boxes that can
-// overlap one by more than the threshold.
+// A grid over the low corners of boxes, with rows hashed into buckets. It tells where to search for
+// the boxes whose IoU with a given box can exceed the threshold.
 #pragma once
 
 #include "block_scan.cuh"
@@ -7,27 +7,26 @@
 
 namespace detcore {
 
-// The grid. A pair above the threshold t overlaps along each axis by more than t times its longer
-// side. So of two boxes a and b with low corners in this order, b's corner is less than 1 - t times
-// a's side away; and a's side is at most b's through t.
+// If the IoU of two boxes exceeds t, their overlap along each axis exceeds t times the longer side.
+// So if a's low corner comes before b's, the distance of the corners is less than (1 - t) * side of
+// a, and the side of a is at most (side of b) / t.
 template <class T>
 struct HashGrid {
-  T x0, y0;             // of some box: positions count from there, so that they keep their digits
+  T x0, y0;             // corner of some box: origin near the boxes, to keep precision
   T per_x, per_y;       // cells per pixel
-  T widest, tallest;    // pixels; 0: no box has a cell
-  T reach;              // of a side: 1 - t, and a little
+  T widest, tallest;    // limits on a box in the grid, pixels; 0: no box is in the grid
+  T reach;              // 1 - t plus a small margin, as a fraction of a side
   T inverse_threshold;  // 1 / t
-  uint32_t last;        // buckets - 1; their number is a power of two
+  uint32_t last;        // buckets - 1; the number of buckets is a power of two
 };
 constexpr uint32_t kLeastBuckets = 64;
-constexpr int32_t kMostCells = 1 << 17;  // from the origin: a float's rounding is 1/64 of a cell
-constexpr float kSlack = 0.1f;           // of a cell, for the rounding of two boxes
-// Cells along x are a fourth of the reach of the widest box, for they cost nothing; along y more
-// than all of it, so that three rows suffice.
+constexpr int32_t kMostCells = 1 << 17;  // from the origin; a float then rounds to 1/64 of a cell
+constexpr float kSlack = 0.1f;           // fraction of a cell, for the rounding errors of two boxes
+// Cell size as a multiple of the reach of the largest box. Small cells along x cost nothing. Along
+// y the cell is larger than the reach, so three rows are enough.
 constexpr float kCellX = 0.25f, kCellY = 1.15f;
 
-// A box that overlaps nothing: no pair with it has a quotient above 0. An area that is not finite
-// gives quotients of 0 or NaN.
+// True if the IoU of this box with any other is 0 or NaN, as for an area that is not finite.
 template <class T>
 __device__ bool overlaps_nothing(const Box<T>& b) {
   const T area = b.area();
@@ -41,8 +40,8 @@ struct Cell {
   int32_t x, y;
 };
 
-// False where the box must be compared with all: too large, too far out, or so small that its area
-// has lost digits.
+// Returns false if the box must be compared with all boxes: it is too large, too far away, or so
+// small that its area has lost precision.
 template <class T>
 __device__ bool cell_of(const HashGrid<T>& grid, const Box<T>& b, Cell& cell) {
   const T limit = T(kMostCells);
@@ -54,14 +53,14 @@ __device__ bool cell_of(const HashGrid<T>& grid, const Box<T>& b, Cell& cell) {
   return fits;
 }
 
-// The last cell in which a partner after a box in the grid can be.
+// The last cell in which the low corner of an overlapping box can be.
 template <class T>
 __device__ int32_t last_cell(T at, T side, const HashGrid<T>& grid, T per_pixel) {
   return int32_t(floor_of((at + side * grid.reach) * per_pixel + T(kSlack)));
 }
 
-// The cells from `low` on in which the partners of a box in the grid can be; returns how many, on
-// an axis on which its low corner is at `at`.
+// Finds the cells in which the low corners of overlapping boxes can be, along the axis on which the
+// box's own low corner is at `at`: sets `low` to the first and returns their number.
 template <class T>
 __device__ int32_t cells_near(T at, T side, T longest, const HashGrid<T>& grid, T per_pixel,
                               int32_t& low) {
@@ -70,7 +69,7 @@ __device__ int32_t cells_near(T at, T side, T longest, const HashGrid<T>& grid, 
   return last_cell(at, side, grid, per_pixel) - low + 1;
 }
 
-// Cells side by side in a row are neighbours here too, so that they are one range of items.
+// Adjacent cells of a row go to adjacent buckets, so that they are one contiguous range of boxes.
 __device__ inline uint32_t bucket_of(Cell cell, int64_t id, uint32_t last) {
   uint32_t h = uint32_t(cell.y) * 0x9e3779b1u ^ uint32_t(id) * 0x85ebca6bu ^
                uint32_t(uint64_t(id) >> 32) * 0xc2b2ae35u;
@@ -78,7 +77,8 @@ __device__ inline uint32_t bucket_of(Cell cell, int64_t id, uint32_t last) {
   return (h + uint32_t(cell.x)) & last;
 }
 
-// Counts one more, and returns how many there were. Two counters of 16 bits are added to as one.
+// Increments counter i and returns its old value. CUDA has no atomicAdd for 16-bit integers, so the
+// second version adds to two counters at once.
 __device__ inline uint32_t count_one(uint32_t* counters, uint32_t i) {
   return atomicAdd(counters + i, 1u);
 }
@@ -86,18 +86,17 @@ __device__ inline uint32_t count_one(uint16_t* counters, uint32_t i) {
   const uint32_t shift = i % 2 * 16;
   return atomicAdd(reinterpret_cast<uint32_t*>(counters) + i / 2, 1u << shift) >> shift & 0xffffu;
 }
-// Entries of an array of buckets: those before the first are zeros, and keep it aligned to 16
-// bytes.
+// Size of an array of buckets. The padding before the first bucket is zero, and its size keeps the
+// buckets aligned to 16 bytes.
 constexpr uint32_t kBucketPadding = 8;
 constexpr size_t bucket_entries(uint32_t buckets) { return buckets + kBucketPadding; }
 
-// A grid for n boxes, by all threads of a block, for a size that all but a few of them keep to, and
-// about a place where they are. box(i): the box of index i. Of 32 samples of 32 boxes the largest
-// sides and a corner are taken, and of those the median, of the sides an eighth more: outliers do
-// not spoil it.
+// Makes a grid for n boxes; all threads of a block call it. box_at(i) returns box i. The grid fits
+// all boxes but a few outliers: from 32 samples of 32 boxes we take the largest sides and one
+// corner, then the median over the samples, and add an eighth to the sides.
 template <class T, class BoxAt>
 __device__ HashGrid<T> make_grid(const BoxAt& box_at, uint32_t n, T below, uint32_t buckets) {
-  // of width, height, x1, y1; an empty sample is infinite, so that it comes after the others
+  // width, height, x1 and y1; an empty sample is infinite, so that it sorts last
   __shared__ T samples[4][32], median[4];
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, warps = blockDim.x / 32;
   const uint32_t stride = n > 1024 ? n / 1024 : 1;

@@ -1,14 +1,14 @@
-// The only place that launches kernels, hands out dynamic shared memory, or names the CUDA
-// runtime's errors. Kernel sources otherwise keep to plain C++ and the device functions of CUDA, so
-// that they also compile for, and run on, a stand-in for the device.
+// The only file that launches kernels, provides dynamic shared memory, and translates errors of the
+// CUDA runtime. The other kernel sources use plain C++ and CUDA's device functions only, so that
+// they also compile for the device simulator (tests/simt).
 #pragma once
 
 #include <cuda_runtime.h>
 
 #include "detcore/core.h"
 
-// Compute capability that device code is compiled for, times ten. A fast path that is newer than
-// sm_75 stands behind `#if DETCORE_SM >= ...`, so that the stand-in can run both sides of it.
+// The compute capability that device code is compiled for, times ten. A fast path that needs more
+// than sm_75 is inside `#if DETCORE_SM >= ...`, so that the simulator can run both variants.
 #if defined(__CUDA_ARCH__)
 #define DETCORE_SM (__CUDA_ARCH__ / 10)
 #elif !defined(DETCORE_SM)
@@ -23,8 +23,8 @@ struct LaunchShape {
   size_t shared_bytes = 0;
 };
 
-constexpr size_t kSharedByDefault = 48 << 10;  // bytes of a block; more must be asked for
-constexpr int64_t kMostBlocks = 0x7fffffff;    // along x; kernels stride over what is beyond
+constexpr size_t kSharedByDefault = 48 << 10;  // bytes per block; a kernel must request more
+constexpr int64_t kMostBlocks = 0x7fffffff;    // along x; kernels loop over the units beyond it
 
 inline int64_t blocks_for(int64_t count, int64_t per_block) {
   int64_t blocks = (count + per_block - 1) / per_block;
@@ -37,8 +37,8 @@ inline int64_t blocks_for(int64_t count, int64_t per_block) {
 #define DETCORE_DRIVER_NEEDED "CUDA 12, which needs a driver of 525 or newer"
 #endif
 
-// The runtime's own words, but for the two errors that come of the build and not of the call: these
-// say what to do.
+// Uses the runtime's message, except for the two errors caused by the build rather than the call:
+// those messages say what to do.
 inline Status to_status(cudaError_t error) {
   switch (error) {
     case cudaSuccess: return {};
@@ -57,15 +57,15 @@ inline Status to_status(cudaError_t error) {
   }
 }
 
-// Puts kernel(args...) on the stream; the error is the launch's own.
+// Enqueues kernel(args...) on the stream. The status covers the launch, not the execution.
 template <class... Params>
 Status launch(void (*kernel)(Params...), LaunchShape shape, Stream stream, Params... args) {
   if (shape.blocks <= 0) return {};
   void* pointers[] = {static_cast<void*>(&args)...};
 #if defined(DETCORE_SIMT)
-  const auto entry = kernel;  // the stand-in calls it with arguments of its types
+  const auto entry = kernel;  // the simulator needs the types of the arguments
 #else
-  // CUDA 12's headers take an address from compilers other than nvcc
+  // for compilers other than nvcc, CUDA 12's headers accept an address only
   const auto entry = reinterpret_cast<const void*>(kernel);
 #endif
   if (shape.shared_bytes > kSharedByDefault) {
@@ -82,7 +82,7 @@ inline Status clear(void* from, size_t bytes, Stream stream) {
   return to_status(cudaMemsetAsync(from, 0, bytes, static_cast<cudaStream_t>(stream)));
 }
 
-// Dynamic shared memory of the calling block, as elements of T.
+// The dynamic shared memory of the calling block, as an array of T.
 template <class T>
 __device__ inline T* dynamic_shared() {
 #if defined(DETCORE_SIMT)
@@ -93,7 +93,8 @@ __device__ inline T* dynamic_shared() {
 #endif
 }
 
-// Memory that other threads of the same launch write and read meanwhile: not cached, not moved.
+// Access to memory that other threads of the same launch use at the same time. volatile keeps the
+// compiler from caching or moving the access.
 template <class T>
 __device__ inline T peek(const T* from) {
   return *static_cast<const volatile T*>(from);
@@ -103,7 +104,7 @@ __device__ inline void publish(T* to, T value) {
   *static_cast<volatile T*>(to) = value;
 }
 
-// The calling thread's place among all threads of a one-dimensional grid, and their number.
+// The index of the calling thread in a one-dimensional grid, and the number of threads.
 __device__ inline int64_t global_thread() { return int64_t(blockIdx.x) * blockDim.x + threadIdx.x; }
 __device__ inline int64_t all_threads() { return int64_t(gridDim.x) * blockDim.x; }
 

@@ -1,8 +1,8 @@
-// One pass over the pairs. A block holds a share of the anchors in registers, four a thread, and
-// sees all ground truths: what is best for an anchor is known at once, and what is best of the
-// share for a ground truth by a vote of each warp, most of which see no overlap at all. A second
-// kernel takes the best over the shares, in order. Which anchors tie with it is looked for in those
-// shares alone whose best it is.
+// One pass over the pairs. A block holds a share of the anchors in registers, four per thread, and
+// goes through all ground truths. So a thread knows the best ground truth of its anchors at once.
+// The best anchor of a ground truth in the share is found by a vote in each warp; most warps see no
+// overlap at all. A second kernel takes the best over the shares, in order. A third flags the
+// anchors that tie with it, and searches only the shares that contain the best IoU.
 #include "detcore/match_boxes.h"
 
 #include "block_scan.cuh"
@@ -15,12 +15,12 @@ namespace {
 constexpr int kThreads = 128;
 constexpr int kWarps = kThreads / 32;
 constexpr int kAnchorsPerThread = 4;
-constexpr int kAnchors = kThreads * kAnchorsPerThread;  // in registers at a time
-constexpr int kGts = 64;                                // in shared memory at a time
+constexpr int kAnchors = kThreads * kAnchorsPerThread;  // in registers at once
+constexpr int kGts = 64;                                // in shared memory at once
 constexpr int64_t kMostShares = 512, kMostPartial = 1 << 20, kLeastShares = 16;
-constexpr int64_t kMostBoxes = 0x7fffffff;  // of an image: indices are counted in 32 bits
+constexpr int64_t kMostBoxes = 0x7fffffff;  // per image: indices have 32 bits
 
-// The best of a row or column so far; iou -1 and index -1: none yet.
+// The best of a row or column so far; iou and index are -1 if there is none yet.
 template <class T>
 struct Best {
   T iou;
@@ -33,11 +33,11 @@ struct Best {
 template <class T>
 struct Partial {
   Best<T>* best;           // [shares, m]
-  int64_t shares;          // of an image's anchors
-  int64_t gts, gt_groups;  // blocks an image that take a ground truth each, and kThreads of them
+  int64_t shares;          // shares per image
+  int64_t gts, gt_groups;  // blocks per image: one per ground truth; one per kThreads of them
 };
 
-// One of an image's shares: its anchors, counted within the image.
+// The anchors of one share of an image; indices count from the image's first anchor.
 struct Share {
   int64_t begin, end;
   __device__ Share(const ImageBoxes& image, int64_t share, int64_t shares) {
@@ -47,7 +47,7 @@ struct Share {
   }
 };
 
-// box_iou's number, 0 where that is NaN.
+// The same value as box_iou, but 0 instead of NaN.
 template <class T>
 __device__ T iou_of(const MeasuredBox<T>& gt, const MeasuredBox<T>& anchor) {
   if (!(intersection<T>(gt, anchor) > T(0))) return T(0);
@@ -60,7 +60,7 @@ __device__ MeasuredBox<arithmetic_t<S>> measured(const S* box) {
   return measure<IouKind::iou>(load_box(box));
 }
 
-// What stays where offsets leave a box to no image.
+// Initializes all results, because the offsets may assign some boxes to no image.
 template <class T>
 __global__ void clear_kernel(MatchBoxesParams p, int64_t results) {
   for (int64_t i = global_thread(); i < results; i += all_threads()) {
@@ -74,12 +74,12 @@ __global__ void clear_kernel(MatchBoxesParams p, int64_t results) {
   }
 }
 
-// What a thread keeps of four anchors, one next to the other.
+// What a thread stores for its four consecutive anchors.
 template <class T>
 struct FourAnchors {
   MeasuredBox<T> box[kAnchorsPerThread];
   Best<T> best[kAnchorsPerThread];
-  bool whole[kAnchorsPerThread];  // in the share, and not NaN
+  bool whole[kAnchorsPerThread];  // true if in the share and not NaN
 
   template <class S>
   __device__ FourAnchors(const S* anchors, int64_t first, int64_t end) {
@@ -92,8 +92,8 @@ struct FourAnchors {
   }
 };
 
-// One ground truth for all anchors of the block: theirs is told to them, its own to the warp's
-// slot.
+// Compares one ground truth with all anchors of a warp. Updates the best of each anchor, and stores
+// the warp's best anchor for this ground truth in `of_warp`.
 template <class T>
 __device__ void match(const MeasuredBox<T>& gt, int32_t g, int32_t first, FourAnchors<T>& anchors,
                       Best<T>& of_warp) {
@@ -107,7 +107,7 @@ __device__ void match(const MeasuredBox<T>& gt, int32_t g, int32_t first, FourAn
   if (__any_sync(kAllLanes, most > T(0)))
     for (int flip = 16; flip > 0; flip /= 2)
       all = lane_max(all, __shfl_xor_sync(kAllLanes, all, flip));
-  else  // no anchor overlaps: the first is best, if there is any
+  else  // no anchor overlaps: the first valid one is best
     all = __any_sync(kAllLanes, most == T(0)) ? T(0) : T(-1);
   const int lane = __ffs(int(__ballot_sync(kAllLanes, most == all))) - 1;
   if (int(threadIdx.x % 32) != lane) return;
@@ -117,7 +117,7 @@ __device__ void match(const MeasuredBox<T>& gt, int32_t g, int32_t first, FourAn
   of_warp = {all, all < T(0) ? -1 : first + k};
 }
 
-// Block: an image and a share of its anchors.
+// One block per image and share of its anchors.
 template <class S>
 __global__ void pair_kernel(MatchBoxesParams p, Partial<arithmetic_t<S>> partial) {
   using T = arithmetic_t<S>;
@@ -138,7 +138,7 @@ __global__ void pair_kernel(MatchBoxesParams p, Partial<arithmetic_t<S>> partial
       FourAnchors<T> anchors(anchor_boxes, first, share.end);
       for (int64_t g0 = 0; g0 < image.gts; g0 += kGts) {
         const int count = image.gts - g0 < kGts ? int(image.gts - g0) : kGts;
-        __syncthreads();  // the last ground truths and bests have been read
+        __syncthreads();  // every thread has read the last ground truths and results
         if (int(threadIdx.x) < count) gts[threadIdx.x] = measured(gt + 4 * (g0 + threadIdx.x));
         __syncthreads();
         for (int k = 0; k < count; ++k)
@@ -164,7 +164,8 @@ __global__ void pair_kernel(MatchBoxesParams p, Partial<arithmetic_t<S>> partial
   }
 }
 
-// A thread a ground truth: its best over all shares, of which the earlier has the lower index.
+// One thread per ground truth: takes the best over all shares. An earlier share wins a tie, because
+// it has the lower indices.
 template <class T>
 __global__ void merge_kernel(MatchBoxesParams p, Partial<T> partial) {
   for (int64_t unit = blockIdx.x; unit < p.images * partial.gt_groups; unit += gridDim.x) {
@@ -183,7 +184,8 @@ __global__ void merge_kernel(MatchBoxesParams p, Partial<T> partial) {
   }
 }
 
-// A block a ground truth: flags the anchors that tie its best, in the shares that reach it.
+// One block per ground truth: flags the anchors that tie with its best, in the shares that contain
+// it.
 template <class S>
 __global__ void tie_kernel(MatchBoxesParams p, Partial<arithmetic_t<S>> partial) {
   using T = arithmetic_t<S>;

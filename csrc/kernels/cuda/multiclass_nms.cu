@@ -1,6 +1,6 @@
-// One block per class of an image selects its best candidates, sorts them, and suppresses among
-// them in a grid. One block per image then merges what the classes kept. All that a block needs is
-// in shared memory where it fits, else in the workspace, by the same code.
+// One block per image and class selects the best candidates, sorts them and runs greedy_nms(). Then
+// one block per image merges the boxes kept in each class. A block's data is in shared memory if it
+// fits, else in the workspace; the code is the same.
 #include "detcore/multiclass_nms.h"
 
 #include "block_top_k.cuh"
@@ -14,17 +14,17 @@ namespace {
 constexpr int kThreads = 256;
 constexpr size_t kMostShared = 40 << 10;
 constexpr int64_t kMostBuckets = 4096;
-constexpr int64_t kMostKept = 1 << 30;  // counted, and rounded to powers of two, in 32 bits
+constexpr int64_t kMostKept = 1 << 30;  // rounding it up to a power of two must fit 32 bits
 
 struct Sizes {
-  int64_t keep, keep_room;   // candidates of a class; what there is room for
-  int64_t survivors;         // of a class, at most
-  int64_t result;            // of an image, at most
-  int64_t segments, blocks;  // classes of images; blocks that take them
+  int64_t keep, keep_room;   // candidates per class; the same, rounded up
+  int64_t survivors;         // limit per class
+  int64_t result;            // limit per image
+  int64_t segments, blocks;  // images x classes; blocks that process them
   int64_t buckets;
   size_t item, box;                // bytes
-  size_t room;                     // bytes that a class's candidates need
-  bool keep_shared, merge_shared;  // whether it, and an image's result, fit shared memory
+  size_t room;                     // bytes for the candidates of one class
+  bool keep_shared, merge_shared;  // true if `room`, or an image's result, fits shared memory
   size_t at_survivors, at_counts, at_rooms, at_merged, bytes;
 
   explicit Sizes(const MulticlassNmsParams& p) {
@@ -32,7 +32,7 @@ struct Sizes {
     item = wide ? sizeof(Item<uint64_t>) : sizeof(Item<uint32_t>);
     box = p.boxes_dtype == DType::f64 ? sizeof(Box<double>) : sizeof(Box<float>);
     keep = lesser(p.n, p.candidates_per_class);
-    keep_room = (keep + 3) / 4 * 4;  // so that each array begins at 16 bytes
+    keep_room = (keep + 3) / 4 * 4;  // aligns each array to 16 bytes
     survivors = lesser(keep, p.max_per_image);
     result = lesser(p.classes * survivors, p.max_per_image);
     segments = keep > 0 ? p.batch * p.classes : 0, blocks = blocks_for(segments, 1);
@@ -42,7 +42,7 @@ struct Sizes {
            bucket_entries(uint32_t(buckets)) * sizeof(uint32_t);
     room = (room + 63) / 64 * 64;
     keep_shared = room <= kMostShared;
-    // twice: what is sorted goes to and fro
+    // twice, because the merge sort alternates between two arrays
     merge_shared = 2 * result * item <= kMostShared;
     bytes = 0;
     at_survivors = take(segments * survivors * item);
@@ -60,13 +60,13 @@ struct Sizes {
   }
 };
 
-// What the kernels share; K: a score's key.
+// The workspace that the kernels share. K is the type of a sort key.
 template <class K>
 struct Scratch {
-  Item<K>* survivors;  // [segments, per_class] places are boxes
+  Item<K>* survivors;  // [segments, per_class] place: index of the box
   uint32_t* counts;    // [segments]
-  char* rooms;         // [blocks, room] bytes, or null: in shared memory
-  Item<K>* merged;     // [batch, 2 result], or null: in shared memory
+  char* rooms;         // [blocks, room] bytes; null: use shared memory
+  Item<K>* merged;     // [batch, 2 result]; null: use shared memory
   size_t room;
   uint32_t keep, keep_room, buckets, per_class, result;
 };
@@ -77,13 +77,13 @@ __device__ const S* element(const void* base, const int64_t* strides, int64_t b,
   return static_cast<const S*>(base) + b * strides[0] + i * strides[1] + c * strides[2];
 }
 
-// A class's candidates: places are boxes.
+// The candidates of a class. An item's place is the index of its box.
 template <class S, class ScoreS>
 struct Candidates {
   using Key = key_t<arithmetic_t<ScoreS>>;
   const S* boxes;
   const ScoreS* scores;
-  int64_t box_stride, score_stride;  // from box to box
+  int64_t box_stride, score_stride;  // from one box to the next
   arithmetic_t<ScoreS> threshold;
 
   __device__ auto box(int64_t i) const { return load_box_anywhere(boxes + i * box_stride); }
@@ -96,7 +96,7 @@ struct Candidates {
   }
 };
 
-// The same by descending score, for greedy_nms.cuh: items are ranks.
+// The candidates by descending score, for greedy_nms.cuh. Items are ranks.
 template <class S, class ScoreS>
 struct RankedCandidates {
   using Key = typename Candidates<S, ScoreS>::Key;
@@ -126,7 +126,7 @@ __global__ void select_kernel(MulticlassNmsParams p, Scratch<K> scratch,
                                            element<ScoreS>(p.scores, p.score_strides, b, 0, c),
                                            p.box_strides[1], p.score_strides[1], threshold};
     const uint32_t count = block_top_k<K>(candidates, p.n, scratch.keep, items);
-    // sorted to and fro: the boxes come later
+    // the memory of `boxes` is still free: the sort alternates between it and `items`
     const Item<K>* sorted = merge_sort(items, reinterpret_cast<Item<K>*>(boxes), count);
     if (sorted != items)
       for (uint32_t r = threadIdx.x; r < count; r += blockDim.x) items[r] = sorted[r];
@@ -157,7 +157,7 @@ __global__ void select_kernel(MulticlassNmsParams p, Scratch<K> scratch,
   }
 }
 
-// An image's survivors: places are slots, class after class, each class's best first.
+// An image's survivors. An item's place is its slot: sorted by class, then by score.
 template <class K>
 struct Survivors {
   const Item<K>* items;    // [classes, per_class]

@@ -1,10 +1,8 @@
-// nms and batched_nms: up to two thousand boxes go to one block, in one launch: it sorts them by
-// score, inserts them into a grid in shared memory, compares neighbours, decides tile after tile
-// and writes what is kept (greedy_nms.cuh tells of these steps). More boxes take the same steps as
-// a launch each: count (gathering by rank, and a histogram of the grid's buckets), prefix sum,
-// insert, compare, decide, compact. Decisions there cross blocks: a block takes the next tile of
-// ranks from a counter, so that a block with better boxes has always started, and what it waits for
-// is on its way.
+// nms and batched_nms. Up to about two thousand boxes are handled by one block in one launch: it
+// sorts them by score and runs greedy_nms() in shared memory. For more boxes each step is a launch:
+// count (which also gathers boxes by rank), prefix sum, insert, compare, decide, compact. There,
+// blocks wait for the verdicts of other blocks. A block takes its tile of ranks from a counter, so
+// the blocks with better boxes have always started, and waiting for them ends.
 #include "detcore/nms.h"
 
 #include "block_sort.cuh"
@@ -15,12 +13,12 @@
 namespace detcore {
 namespace {
 
-constexpr size_t kMostBoxBytes = 32 << 10;  // of one block, in shared memory
-constexpr uint32_t kMostBuckets = 4096;     // likewise
+constexpr size_t kMostBoxBytes = 32 << 10;  // limit of the one-block path, in shared memory
+constexpr uint32_t kMostBuckets = 4096;     // limit of the one-block path
 constexpr int64_t kMostBoxes = 0x7fffffff;  // ranks are counted in 32 bits
 constexpr int kThreads = 256;
 template <class T>
-constexpr int kOneBlock = sizeof(T) == 8 ? 512 : 1024;  // threads, so that registers suffice
+constexpr int kOneBlock = sizeof(T) == 8 ? 512 : 1024;  // threads; more would lack registers
 constexpr int kBucketsPerThread = 8;
 
 // Scores are only tested for NaN, and sorted by one block, so we branch on the dtype instead of
@@ -39,7 +37,7 @@ __device__ bool score_is_nan(const NmsParams& p, int64_t i) {
   return score != score;
 }
 
-// The verdict of box i where nothing needs to be compared.
+// The verdict of box i before any comparison.
 template <class T>
 __device__ Verdict verdict_alone(const NmsParams& p, int64_t i, const Box<T>& box) {
   if (has_nan(box) || score_is_nan(p, i)) return kDead;
@@ -48,12 +46,13 @@ __device__ Verdict verdict_alone(const NmsParams& p, int64_t i, const Box<T>& bo
 
 // --- one block -----------------------------------------------------------------------------------
 
-// Items are the boxes as they were given, read again from cache rather than gathered by rank.
+// Items are input indices: boxes are read from the input again (it is in cache) rather than
+// gathered by rank.
 template <class S>
 struct GivenBoxes {
   const S* boxes;
   const int64_t* ids;
-  const uint16_t *ranks, *indices;  // by index; by rank
+  const uint16_t *ranks, *indices;  // ranks by index, indices by rank
 
   __device__ auto box(uint32_t i) const { return load_box(boxes + 4 * i); }
   __device__ uint32_t rank(uint32_t i) const { return ranks[i]; }
@@ -62,10 +61,10 @@ struct GivenBoxes {
   __device__ int64_t id(uint32_t i) const { return ids ? ids[i] : 0; }
 };
 
-// What a block has in shared memory.
+// The shared memory of the one-block path.
 template <class T>
 struct BlockRoom {
-  Box<T>* boxes;  // also: where the scores are sorted
+  Box<T>* boxes;  // also used to sort the scores
   uint16_t* bucket_end;
   uint32_t* best_better;
   uint16_t *bucket_ranks, *ranks, *indices;
@@ -85,7 +84,7 @@ struct BlockRoom {
   }
 };
 
-// Fills `ranks` and `indices`: by the order that was given, or by a stable sort.
+// Fills `ranks` and `indices` from the given order, or else by a stable sort.
 template <class T>
 __device__ void rank_boxes(const NmsParams& p, const BlockRoom<T>& room) {
   const uint32_t n = uint32_t(p.n);
@@ -149,18 +148,18 @@ template <class T>
 struct Scratch {
   Box<T>* boxes;           // [n] by rank
   int64_t* ids;            // [n] by rank, or null
-  Box<T>* bucket_boxes;    // [n] one bucket after the other
-  uint32_t* bucket_ranks;  // [n] likewise
+  Box<T>* bucket_boxes;    // [n] sorted by bucket
+  uint32_t* bucket_ranks;  // [n] sorted by bucket
   uint8_t* verdicts;       // [n] by rank
   HashGrid<T>* grid;       // [1]
-  // zero at first:
-  uint32_t* bucket_end;   // [buckets], and the padding before it
+  // from here on, arrays are zeroed before the first kernel:
+  uint32_t* bucket_end;   // [buckets], after the padding
   uint32_t* best_better;  // [n] by rank
-  uint32_t* totals;   // [buckets / (kThreads * kBucketsPerThread) + 1] boxes of a block, plus one
-  uint32_t* kept;     // [n / kThreads + 1] of a tile
-  uint32_t* large;    // [2] counted, and inserted
-  uint32_t* ticket;   // [2] of the prefix sum and of `decide`
-  uint32_t* crowded;  // [1] not all boxes have been compared
+  uint32_t* totals;   // [buckets / (kThreads * kBucketsPerThread) + 1] sum of each block, plus one
+  uint32_t* kept;     // [n / kThreads + 1] kept boxes per tile
+  uint32_t* large;    // [2] large boxes: counted, inserted
+  uint32_t* ticket;   // [2] next block of the prefix sum, next tile of `decide`
+  uint32_t* crowded;  // [1] nonzero: some box had too many neighbours to compare
   uint32_t n, buckets;
 
   __device__ RankedBoxes<T> source() const { return {boxes, ids}; }
@@ -192,8 +191,8 @@ __global__ void insert_kernel(Scratch<T> scratch) {
     count_or_insert(scratch.source(), scratch.nms(), grid, uint32_t(r), true, scratch.large[1]);
 }
 
-// The prefix sum of the buckets' counts. A block adds up what the blocks before it publish: they
-// have started.
+// The prefix sum of the histogram. Each block adds the totals that the blocks before it publish.
+// Those have started already, because block numbers come from a counter.
 template <class T>
 __global__ void prefix_sum_kernel(Scratch<T> scratch) {
   __shared__ uint32_t mine, before;
@@ -265,23 +264,23 @@ __global__ void compact_kernel(NmsParams p, Scratch<T> scratch) {
 
 // --- the host's side -----------------------------------------------------------------------------
 
-// Four per box, as far as they are counted in 32 bits or fit shared memory.
+// Four buckets per box, up to `most`.
 uint32_t buckets_for(int64_t boxes, uint32_t most) {
   uint32_t buckets = kLeastBuckets;
   while (buckets < most && buckets < 4 * boxes) buckets *= 2;
   return buckets;
 }
 
-// Whether one block takes all boxes.
+// True if one block handles all boxes.
 bool one_block(const NmsParams& p) {
   const size_t box = p.boxes_dtype == DType::f64 ? sizeof(Box<double>) : sizeof(Box<float>);
   return p.n * box <= kMostBoxBytes;
 }
 
-// What many blocks share.
+// The workspace of the many-block path: byte offsets of its arrays.
 struct Workspace {
   uint32_t buckets;
-  int tiles, parts;  // blocks that decide, and that sum up
+  int tiles, parts;  // blocks of `decide`, and of the prefix sum
   size_t boxes, ids, bucket_boxes, bucket_ranks, verdicts, grid;
   size_t zero, bucket_end, best_better, totals, kept, counters, bytes;
 
@@ -351,7 +350,7 @@ Status run_many_blocks(const NmsParams& p, Stream stream) {
   const Scratch<T> scratch = at.scratch<T>(p);
   const NmsDecision<T> decision(p.iou_threshold);
   const LaunchShape each{blocks_for(p.n, kThreads), kThreads};
-  // each block that counts makes the grid for itself: not too many of them
+  // each block of the count kernel computes the grid itself, so we limit their number
   const LaunchShape few{each.blocks < 1024 ? each.blocks : 1024, kThreads};
   Status status = clear(static_cast<char*>(p.workspace) + at.zero, at.bytes - at.zero, stream);
   if (status) status = launch(count_kernel<S>, few, stream, p, scratch, decision.below);

@@ -1,8 +1,8 @@
-// roi_align and multiscale_roi_align, forward. With one or two samples per bin and axis, which
-// models use, a thread owns a bin: it works out once what the bin takes from which pixels, keeps
-// that in registers, and walks over some of the channels with nothing but an offset added. All
-// loads of a channel are in flight together, and all lanes are busy: bins, channels and regions are
-// one range, shared out evenly. Any other number of samples: roi_align_lists.cuh.
+// Forward of roi_align and multiscale_roi_align. With one or two samples per bin and axis, which is
+// what models use, a thread owns a bin. It computes the pixels and weights of the bin once, keeps
+// them in registers, and loops over some of the channels, adding only an offset. All loads of a
+// channel are in flight together. Bins, channels and regions form one range that is divided evenly,
+// so all lanes are busy. roi_align_lists.cuh handles any other number of samples.
 #include "detcore/roi_align.h"
 
 #include "block_scan.cuh"
@@ -15,28 +15,28 @@
 namespace detcore {
 namespace {
 
-constexpr int kThreads = 64;                 // few, so that small work is shared out evenly
+constexpr int kThreads = 64;                 // few, so that small inputs are divided evenly
 constexpr int64_t kEnoughThreads = 1 << 17;  // to fill a large device
 constexpr int64_t kMostThreads = 0x7fffffff;
 
-// What a bin takes along one axis: from two pixels per sample.
+// The pixels and weights of a bin along one axis: two pixels per sample.
 template <class T, int kSamples>
 struct BinTaps {
   T weight[2 * kSamples];
   int32_t pixel[2 * kSamples];
-  bool any;  // false: all samples lie outside
+  bool any;  // false: all samples are outside the map
 
   __device__ BinTaps(RoiAxis<T> axis, int32_t bin) : any(false) {
     const int32_t size = int32_t(axis.size);
     const bool finite = axis.samples > 0;
-    axis.samples = kSamples;  // a constant: no division
+    axis.samples = kSamples;  // a constant, which avoids a division
     bool inside[kSamples];
     for (int s = 0; s < kSamples; ++s) {
       Tap<T, int32_t> tap{0, T(0), T(0)};
       inside[s] = make_tap(axis.position(bin, s), size, tap) && finite;
       any = any || inside[s];
-      // A weight of 0 would still make NaN of an infinite pixel, and the pixel may lie past the
-      // edge: such a tap shares its neighbour's pixel and weight.
+      // A weight of 0 times an infinite pixel is NaN, and the pixel may be past the edge. So such a
+      // tap uses its neighbour's pixel, and each gets half the weight.
       const bool near = tap.near != T(0), far = tap.far != T(0), both = near && far;
       const T half = T(0.5) * (tap.near + tap.far);
       weight[2 * s] = T(1.0 / kSamples) * (both ? tap.near : half);
@@ -44,7 +44,7 @@ struct BinTaps {
       pixel[2 * s] = tap.low + (far && !near);
       pixel[2 * s + 1] = tap.low + far;
     }
-    // Likewise a sample outside: it shares those of the other one.
+    // A sample outside the map shares the taps of the other sample in the same way.
     if constexpr (kSamples == 2) {
       for (int k = 0; k < 2; ++k) {
         const T shared = T(0.5) * (weight[k] + weight[2 + k]);
@@ -55,15 +55,16 @@ struct BinTaps {
     }
   }
 
-  // Samples less than a pixel apart meet in one: three pixels do, and merge() puts them first.
+  // Samples less than one pixel apart share a pixel. Then three pixels are enough, and merge()
+  // moves them to the front.
   __device__ bool three_do() const {
     return !any || pixel[0] == pixel[1] || pixel[1] == pixel[2] || pixel[2] == pixel[3] ||
            pixel[0] == pixel[2];
   }
   __device__ void merge() {
-    const bool same = pixel[0] == pixel[2] && pixel[1] == pixel[3];  // both pixels of the samples
+    const bool same = pixel[0] == pixel[2] && pixel[1] == pixel[3];  // the samples share both
     const bool low = pixel[0] == pixel[1], high = pixel[2] == pixel[3];
-    const T half = T(0.5) * (weight[1] + weight[3]);  // again no weight of 0
+    const T half = T(0.5) * (weight[1] + weight[3]);  // avoids a weight of 0, as above
     const T first = weight[0] + (same ? weight[2] : low ? weight[1] : T(0));
     const T middle = same ? half : low ? weight[2] : high ? weight[1] : weight[1] + weight[2];
     const T last = same ? half : low ? weight[3] : high ? weight[2] + weight[3] : weight[3];
@@ -73,24 +74,24 @@ struct BinTaps {
   }
 };
 
-// How threads share out the work. Planar maps: bins change first, then channels, then regions;
-// channels-last: channels, bins, regions.
+// How the work is divided into threads. For contiguous maps bins vary fastest, then channels, then
+// regions; for channels-last maps channels, then bins, then regions.
 struct Share {
   uint32_t threads;
-  uint32_t groups, parts;  // of kWide channels: all; those that threads begin with
+  uint32_t groups, parts;  // groups of kWide channels; step from a thread's group to its next
   Divider inner, outer, columns;
 };
 
-// Where a thread reads and writes; steps are from group to group of channels.
+// Where a thread reads and writes. group_step and out_step lead to the next group of channels.
 template <class S>
 struct Walk {
   const S* map;
-  S* out;  // null: nowhere
+  S* out;  // null: don't store
   int64_t pixel_step, group_step, out_step;
   uint32_t first;  // group
 };
 
-// Pools the groups of one thread, from so many rows and columns of pixels.
+// Pools the channel groups of one thread from kRows x kColumns pixels.
 template <int kRows, int kColumns, int kAtOnce, int kWide, class S, class Taps>
 __device__ void walk_groups(const Walk<S>& walk, const Share& share, const Taps& ys, const Taps& xs,
                             int64_t width) {
@@ -102,7 +103,7 @@ __device__ void walk_groups(const Walk<S>& walk, const Share& share, const Taps&
   for (uint32_t first = walk.first; first < share.groups; first += kAtOnce * share.parts) {
     Wide<S, kWide> values[kAtOnce][kRows][kColumns];
     for (int n = 0; n < kAtOnce; ++n) {
-      // A group beyond the last one is replaced by the first, and its result is not stored.
+      // A group past the end is replaced by the first, and its result is not stored.
       const uint32_t group =
           first + n * share.parts < share.groups ? first + n * share.parts : first;
       const char* from = reinterpret_cast<const char*>(walk.map + group * walk.group_step);
@@ -131,7 +132,7 @@ __device__ void walk_groups(const Walk<S>& walk, const Share& share, const Taps&
 template <class S, int kWide, int kSamples, int kAtOnce>
 __device__ void pool_bin(const RoiAlignParams& p, const Share& share, uint32_t own) {
   using T = arithmetic_t<S>;
-  // A thread beyond the last one repeats the work of the last one, and stores nothing.
+  // A thread past the end repeats the work of the last one and stores nothing.
   const uint32_t last = share.threads - 1;
   uint32_t inner, outer, bx;
   const uint32_t roi = share.outer(share.inner(own < last ? own : last, inner), outer);
@@ -155,7 +156,7 @@ __device__ void pool_bin(const RoiAlignParams& p, const Share& share, uint32_t o
   walk.out = own <= last ? static_cast<S*>(p.out) + roi * p.channels * bins + bin * walk.pixel_step
                          : nullptr;
   walk.first = part;
-  // the lanes of a warp load side by side: all of them three, or all four
+  // all lanes of a warp load three pixels, or all load four, so that they don't diverge
   bool three_rows = false, three_columns = false;
   if constexpr (kSamples == 2) {
     three_rows = __all_sync(kAllLanes, ys.three_do());
@@ -188,7 +189,7 @@ __global__ __launch_bounds__(kThreads) void bin_kernel(RoiAlignParams p, Share s
 
 template <class S, int kWide, int kSamples>
 Status pool_by_bins(const RoiAlignParams& p, Stream stream) {
-  // the pixels of so many groups in registers together
+  // the number of groups whose pixels are in registers at once
   constexpr int at_once = kWide > 1 ? 1 : sizeof(S) == 8 ? 2 : 4;
   const int64_t bins = int64_t(p.out_height) * p.out_width, groups = p.channels / kWide;
   int64_t each = at_once, parts = 0;
@@ -206,7 +207,7 @@ Status pool_by_bins(const RoiAlignParams& p, Stream stream) {
                 {blocks_for(threads(), kThreads), kThreads}, stream, p, share);
 }
 
-// Threads, channels and pixels of an axis are counted in 32 bits there.
+// pool_by_bins() has 32-bit indices of threads, of channels and of the pixels along an axis.
 bool fits_bins(const RoiAlignParams& p) {
   bool fits = p.n * p.out_height * p.out_width <= kMostThreads && p.channels <= kMostThreads;
   for (int l = 0; l < p.level_count; ++l)

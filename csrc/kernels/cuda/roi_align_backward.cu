@@ -1,9 +1,10 @@
-// roi_align and multiscale_roi_align, backward. A block owns a tile of 8 x 8 pixels of one image's
-// map and some channels, in registers: no atomics, and the same bits each run. It takes the regions
-// in order, a batch at a time: which of them reach the tile; what each bin takes from each of the
-// tile's rows and columns; and then, region after region, the gradient of its bins comes to shared
-// memory, in whole sectors and one region ahead, and every thread adds up for its pixel, which
-// meets a few bins alone.
+// Backward of roi_align and multiscale_roi_align. A block owns a tile of 8 x 8 pixels of one
+// image's map, for some channels, and keeps its sums in registers. So there are no atomics, and
+// every run gives the same bits. The block processes the regions in order, one batch at a time:
+//   1. find the regions that reach the tile
+//   2. compute the weights of each bin for each row and column of the tile
+//   3. for each region: load the gradient of its bins into shared memory (whole sectors, one region
+//      ahead), and let every thread add what the bins give to its pixel
 #include "block_scan.cuh"
 #include "launch.cuh"
 #include "roi_axis.cuh"
@@ -13,29 +14,29 @@ namespace detcore {
 namespace {
 
 constexpr int kThreads = 256;
-constexpr int kTile = 8;             // pixels a side
+constexpr int kTile = 8;             // pixels per side
 constexpr int kGroups = 32 / kTile;  // threads that share a pixel
 constexpr int kChannelsPerThread = 8;
-constexpr int kChannels = kGroups * kChannelsPerThread;  // a block
-constexpr int kFewSamples = 4;                           // of a bin: all are looked at
-constexpr int kWindow = 8;                               // bins per axis at a time
-constexpr int kHits = kThreads / (2 * kTile);            // regions whose weights are held at a time
+constexpr int kChannels = kGroups * kChannelsPerThread;  // per block
+constexpr int kFewSamples = 4;                 // per bin and axis: up to this number we check all
+constexpr int kWindow = 8;                     // bins per axis at once
+constexpr int kHits = kThreads / (2 * kTile);  // regions whose weights are stored at once
 
-// The channels of a bin in shared memory, so that neighbouring bins are in different banks.
+// The stride from bin to bin in shared memory, padded so that adjacent bins use different banks.
 constexpr int kBinStride = kChannels + 4;
 
 template <class S>
 constexpr int kBlocks =
-    sizeof(S) == 8 ? 2 : 3;  // of an SM, as its registers and shared memory allow
+    sizeof(S) == 8 ? 2 : 3;  // per multiprocessor, limited by registers and shared memory
 
-// What bin b takes from each of the tile's pixels along an axis, from `tile` on.
+// The weights of bin b for the tile's pixels along an axis; the first is pixel `tile`.
 template <class T>
 __device__ void weigh_bin(const RoiAxis<T>& axis, int32_t b, int64_t tile, T* weights) {
   for (int k = 0; k < kTile; ++k) weights[k] = T(0);
   int64_t first = 0, last = axis.samples;
   if (last > kFewSamples) {
-    // those that can lie within a pixel of the tile; its first and last pixel also take samples
-    // from a pixel outside the map, which is as near
+    // only the samples within one pixel of the tile matter; this also holds for samples up to one
+    // pixel outside the map, which belong to the first or last pixel
     const T step = axis.bin / T(axis.samples), from = axis.start + T(b) * axis.bin;
     axis.inside(b, first, last);
     if (step > T(0)) {
@@ -57,18 +58,19 @@ __device__ void weigh_bin(const RoiAxis<T>& axis, int32_t b, int64_t tile, T* we
   }
 }
 
-// Whether samples between the edges `low` and `high` of a region can reach pixels from `tile` on.
+// True if samples between the edges `low` and `high` of a region can reach the tile that begins at
+// pixel `tile`.
 template <class T>
 __device__ bool reaches(T low, T high, T scale, bool aligned, int64_t tile) {
   const T offset = aligned ? T(0.5) : T(0);
   T start = low * scale - offset, end = high * scale - offset;
   if (!aligned && end < start + T(1)) end = start + T(1);
   const T from = start < end ? start : end, to = start < end ? end : start;
-  const T slack = T(1.01) + (to - from) * T(1e-3);  // a pixel, and rounding
+  const T slack = T(1.01) + (to - from) * T(1e-3);  // one pixel, plus rounding errors
   return to + slack >= T(tile) && from - slack <= T(tile + kTile);
 }
 
-// The tiles of all levels, one level after the other; of one: image, row, column.
+// The tiles of all levels, sorted by level, then by image, row and column.
 struct Tiles {
   int64_t first[kMostLevels + 1];
   int64_t rows[kMostLevels], columns[kMostLevels];
@@ -85,10 +87,10 @@ struct Tiles {
   }
 };
 
-// Where a tile stands.
+// The position of a tile.
 struct Place {
   int level;
-  int64_t image, y, x;  // of its first pixel
+  int64_t image, y, x;  // y and x: the first pixel
 
   __device__ Place(const Tiles& tiles, int64_t tile) : level(0) {
     while (tile >= tiles.first[level + 1]) ++level;
@@ -106,15 +108,15 @@ struct Place {
   }
 };
 
-// The bins of the window, by region, axis and pixel of the tile: those from `first` to `last` weigh
-// something.
+// The weights of the window's bins, by region, axis and pixel of the tile. Only the bins from
+// `first` to `last` can have a weight other than 0.
 template <class T>
 struct Weights {
   T of[kHits][2][kWindow][kTile];
   int8_t first[kHits][2][kTile], last[kHits][2][kTile];
 };
 
-// One thread per region, axis and bin; then one per region, axis and pixel.
+// First one thread per region, axis and bin, then one thread per region, axis and pixel.
 template <class T>
 __device__ void weigh(const RoiAlignParams& p, const Place& place, const int* hits, int count,
                       int64_t base, int by0, int bx0, Weights<T>& weights) {
@@ -141,7 +143,7 @@ __device__ void weigh(const RoiAlignParams& p, const Place& place, const int* hi
   weights.last[hit][axis][pixel] = int8_t(last);
 }
 
-// Adds what a region's bins give to one pixel, for the channels from `grads` on.
+// Adds the contribution of a region's bins to one pixel, for the channels from `grads` on.
 template <class T>
 __device__ void add_region(const Weights<T>& weights, int h, int py, int px, const T* grads,
                            T (&sum)[kChannelsPerThread]) {
@@ -149,7 +151,7 @@ __device__ void add_region(const Weights<T>& weights, int h, int py, int px, con
   for (int y = weights.first[h][0][py]; y < weights.last[h][0][py]; ++y)
     for (int x = weights.first[h][1][px]; x < weights.last[h][1][px]; ++x) {
       const T weight = weights.of[h][0][y][py] * weights.of[h][1][x][px];
-      if (weight != T(0)) {  // else what it would meet may be infinite
+      if (weight != T(0)) {  // because 0 times an infinite gradient is NaN
         const T* from = grads + (y * kWindow + x) * kBinStride;
         for (int c = 0; c < kChannelsPerThread; c += together) {
           const auto g = load_wide<together>(from + c);
@@ -159,16 +161,17 @@ __device__ void add_region(const Weights<T>& weights, int h, int py, int px, con
     }
 }
 
-// How a thread brings the gradient of a window of bins to shared memory, region after region.
-// Planar: neighbouring threads read neighbouring bins; channels-last: neighbouring channels.
+// Copies the gradient of a window of bins to shared memory, region by region. Adjacent threads read
+// adjacent bins, or adjacent channels if the layout is channels-last.
 template <class S>
 struct Loader {
   static constexpr int kLoads = kWindow * kWindow * kChannels / kThreads;
-  const S* from;  // the first of this thread's, of region 0
+  const S* from;  // this thread's first value of region 0
   int64_t step, region_step;
   int count, to, to_step;
 
-  // rows, columns: of the window, whose first bin is by0, bx0; channels: of the block, from c0 on.
+  // rows, columns: size of the window, whose first bin is by0, bx0. channels: number of the block's
+  // channels, from c0 on.
   __device__ Loader(const RoiAlignBackwardParams& p, int by0, int bx0, int rows, int columns,
                     int64_t c0, int channels) {
     const RoiAlignParams& f = p.forward;
@@ -189,8 +192,7 @@ struct Loader {
     step = last ? f.out_width * f.channels : apart * bins;
     region_step = f.channels * bins;
   }
-  // A thread with fewer values than kLoads reads its last one again; no bin uses what it stores
-  // then.
+  // A thread with fewer values than kLoads reads its last one again; no bin uses the copies.
   __device__ void load(int64_t region, S (&values)[kLoads]) const {
     const S* at = from + region * region_step;
     for (int k = 0; k < kLoads; ++k) {
@@ -203,7 +205,7 @@ struct Loader {
   }
 };
 
-// A pixel's sums for some channels go to the map's gradient.
+// Stores a pixel's sums for some channels in the gradient of the map.
 template <class T>
 __device__ void store_sums(const RoiAlignBackwardParams& p, const Place& place, int py, int px,
                            int64_t c0, const T (&sum)[kChannelsPerThread], bool wide) {
@@ -231,13 +233,13 @@ template <class S, int blocks_an_sm>
 __global__ __launch_bounds__(kThreads, blocks_an_sm) void backward_kernel(RoiAlignBackwardParams p,
                                                                           Tiles tiles, bool wide) {
   using T = arithmetic_t<S>;
-  __shared__ int hits[kThreads];  // regions of this batch that reach the tile, in order
+  __shared__ int hits[kThreads];  // regions of this batch that reach the tile, in ascending order
   __shared__ Weights<T> weights;
   alignas(16) __shared__ T grads[kWindow * kWindow * kBinStride];
   const RoiAlignParams& f = p.forward;
-  // a warp is a row of the tile, so that its lanes meet the same rows of bins
+  // one warp per row of the tile, so that all its lanes use the same rows of bins
   const int px = threadIdx.x % kTile, py = threadIdx.x / 32;
-  const int own = threadIdx.x / kTile % kGroups * kChannelsPerThread;  // channel of the block
+  const int own = threadIdx.x / kTile % kGroups * kChannelsPerThread;  // the first channel
 
   for (int64_t unit = blockIdx.x; unit < tiles.first[f.level_count] * tiles.channel_blocks;
        unit += gridDim.x) {
@@ -262,11 +264,12 @@ __global__ __launch_bounds__(kThreads, blocks_an_sm) void backward_kernel(RoiAli
             const int rows = f.out_height - by0 < kWindow ? f.out_height - by0 : kWindow;
             const int columns = f.out_width - bx0 < kWindow ? f.out_width - bx0 : kWindow;
             const Loader<S> loader(p, by0, bx0, rows, columns, c0, channels);
-            S values[Loader<S>::kLoads];  // of a region, while the one before is used
+            S values[Loader<S>::kLoads];  // of the next region, loaded while the current one is
+                                          // used
             loader.load(base + hits[h0], values);
             weigh(f, place, hits + h0, count, base, by0, bx0, weights);
             for (int h = 0; h < count; ++h) {
-              __syncthreads();  // the last region has been used
+              __syncthreads();  // every thread has used the last region
               loader.store(values, grads);
               __syncthreads();
               loader.load(base + hits[h0 + (h + 1 < count ? h + 1 : h)], values);

@@ -1,8 +1,8 @@
-// roi_align and multiscale_roi_align, forward, with any number of samples in a bin. A block pools
-// one region into a window of bins, for some channels. What a bin takes from the pixels is
-// separable, so two warps list each row's and each column's pixels and weights once, in shared
-// memory, and all threads go through the lists: pixels that samples share are read once. Planar
-// maps: neighbouring threads are neighbouring bins; channels-last: sixteen bytes of channels.
+// Forward of roi_align and multiscale_roi_align, with any number of samples per bin. A block pools
+// one region into a window of bins, for some channels. The weights are separable, so two warps list
+// the pixels and weights of each row and column of bins once, in shared memory, and all threads use
+// the lists. Pixels that several samples share are read once. Adjacent threads have adjacent bins,
+// or 16 bytes of channels each if the layout is channels-last.
 #pragma once
 
 #include "launch.cuh"
@@ -10,26 +10,27 @@
 #include "vector_loads.cuh"
 
 namespace detcore {
-namespace {  // of roi_align.cu alone
+namespace {  // used by roi_align.cu only
 
 constexpr int kListThreads = 128;
-constexpr int kWindow = 32;                        // bins per axis, one per lane
-constexpr int kTaps = 512;                         // per axis, shared by the window's bins
+constexpr int kWindow = 32;                        // bins per axis; each lane lists one
+constexpr int kTaps = 512;                         // per axis, for all bins of the window
 constexpr int64_t kEnoughBlocks = 1024;            // to fill a large device
-constexpr int kMostChannels = 64;                  // of a block
-constexpr int64_t kLeastItems = 2 * kListThreads;  // below that the lists cost more than their use
+constexpr int kMostChannels = 64;                  // per block
+constexpr int64_t kLeastItems = 2 * kListThreads;  // with fewer, the lists cost more than they save
 
-// What a bin takes from one pixel of an axis.
+// One pixel of a bin along an axis, and its weight.
 template <class T>
 struct BinTap {
   T weight;
   int32_t pixel;
 };
 
-// Adds a sample to a bin's list. Neighbouring samples meet in a pixel: one of the last two.
+// Adds a pixel to a bin's list. Adjacent samples can share a pixel, which is then one of the last
+// two in the list.
 template <class T>
 __device__ void add_tap(BinTap<T>* taps, int& count, int64_t pixel, T weight) {
-  if (weight == T(0)) return;  // the pixel may lie past the edge
+  if (weight == T(0)) return;  // the pixel may be past the edge
   for (int k = count - 1; k >= 0 && k >= count - 2; --k)
     if (taps[k].pixel == pixel) {
       taps[k].weight += weight;
@@ -38,7 +39,7 @@ __device__ void add_tap(BinTap<T>* taps, int& count, int64_t pixel, T weight) {
   taps[count++] = {weight, int32_t(pixel)};
 }
 
-// The list of bin b, its weights as shares of the mean; returns how many pixels there are.
+// Makes the list of bin b and returns its length. The weights are scaled for the mean.
 template <class T>
 __device__ int list_taps(const RoiAxis<T>& axis, int64_t b, BinTap<T>* taps) {
   int64_t first, last;
@@ -54,14 +55,15 @@ __device__ int list_taps(const RoiAxis<T>& axis, int64_t b, BinTap<T>* taps) {
   return count;
 }
 
-// How blocks share out the work: regions, windows of bins, channels; the last changes first.
+// How the work is divided into blocks: by regions, windows of bins, channels; channels vary
+// fastest.
 struct Blocks {
-  int64_t rows, columns;  // windows of a region
+  int64_t rows, columns;  // windows per region
   int64_t channel_blocks;
-  int channels, window;  // of a block, at most
-  int pitch;             // taps a bin
+  int channels, window;  // limits per block
+  int pitch;             // taps per bin
 
-  // A sample takes from two pixels.
+  // Each sample uses two pixels.
   template <class T>
   __device__ bool fit(const RoiAxis<T>& axis) const {
     return 2 * axis.samples <= pitch;
@@ -90,7 +92,7 @@ __global__ void forward_kernel(RoiAlignParams p, Blocks blocks) {
     const int level = level_of(p, r);
     const int64_t image = image_of(p, r);
 
-    __syncthreads();  // the last unit's lists have been read
+    __syncthreads();  // every thread has read the last unit's lists
     if (warp < 2) {
       const RoiAxis<T> axis = axis_of(p, r, level, warp == 1);
       const bool fit = blocks.fit(axis);
@@ -111,7 +113,7 @@ __global__ void forward_kernel(RoiAlignParams p, Blocks blocks) {
                    (image < 0 ? 0 : image) * p.channels * height * width + channel0 * plane;
     S* out =
         static_cast<S*>(p.out) + roi * p.channels * bins + channel0 * (p.channels_last ? 1 : bins);
-    // an item is a bin and a channel, the one that memory goes by being the inner
+    // an item is a bin and a channel group; the inner index is the one contiguous in memory
     const int inner = p.channels_last ? channels / kWide : rows * columns;
     const int outer = p.channels_last ? rows * columns : channels / kWide;
     const int outer_step = kListThreads / inner, inner_step = kListThreads % inner;
@@ -161,7 +163,7 @@ __device__ void pool_directly(const RoiAxis<arithmetic_t<S>>& rows,
       if (!make_tap(columns.position(bx, sx), columns.size, tx)) continue;
       for (int corner = 0; corner < 4; ++corner) {
         const T wy = corner & 2 ? ty.far : ty.near, wx = corner & 1 ? tx.far : tx.near;
-        if (wy == T(0) || wx == T(0)) continue;  // the pixel may lie past the edge
+        if (wy == T(0) || wx == T(0)) continue;  // the pixel may be past the edge
         const int64_t pixel = (ty.low + (corner >> 1)) * columns.size + tx.low + (corner & 1);
         const auto from = load_wide<kWide>(map + pixel * step);
         for (int k = 0; k < kWide; ++k) sum[k] += wy * wx * widen(from.v[k]);
@@ -171,7 +173,8 @@ __device__ void pool_directly(const RoiAxis<arithmetic_t<S>>& rows,
   for (int k = 0; k < kWide; ++k) sum[k] *= rows.weight() * columns.weight();
 }
 
-// Every sample of a bin by itself, for the regions that are left. Several blocks share a region.
+// For the regions whose lists don't fit: computes every sample of a bin by itself. Several blocks
+// share a region.
 template <class S, int kWide>
 __global__ void direct_kernel(RoiAlignParams p, Blocks blocks, int64_t shares) {
   using T = arithmetic_t<S>;
@@ -203,7 +206,7 @@ __global__ void direct_kernel(RoiAlignParams p, Blocks blocks, int64_t shares) {
   }
 }
 
-// Few regions are parted by channels, so that they fill the device.
+// If there are few regions, the channels are divided too, so that the blocks fill the device.
 Blocks blocks_of(const RoiAlignParams& p, int wide) {
   Blocks b{};
   const int larger = p.out_height > p.out_width ? p.out_height : p.out_width;
@@ -226,7 +229,7 @@ Status pool_by_lists(const RoiAlignParams& p, Stream stream) {
   const int64_t units = p.n * blocks.rows * blocks.columns * blocks.channel_blocks;
   Status status =
       launch(forward_kernel<S, kWide>, {blocks_for(units, 1), kListThreads}, stream, p, blocks);
-  // a sampling ratio tells here already that all lists fit
+  // with a fixed sampling ratio we know here that all lists fit
   if (!status || (p.sampling_ratio > 0 && p.sampling_ratio <= blocks.pitch / 2)) return status;
   const int64_t items = p.out_height * (p.out_width * p.channels / kWide);
   int64_t shares = kEnoughBlocks / (p.n + 1) + 1;

@@ -1,5 +1,4 @@
-// What a region of interest is to the kernels: an image, a level, an axis of rows and one of
-// columns.
+// Converts a region of interest to an image index and one RoiAxis each for rows and columns.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -8,8 +7,8 @@
 
 namespace detcore {
 
-// roi: image, x1, y1, x2, y2 in pixels of the image. samples: p.sampling_ratio, or the constant
-// that it is known to be.
+// roi: image, x1, y1, x2, y2 in pixels of the image. samples: p.sampling_ratio, or its value as a
+// constant if the caller knows it.
 template <class T>
 __device__ RoiAxis<T> axis_of(const RoiAlignParams& p, const T* roi, int level, bool columns,
                               int32_t samples) {
@@ -24,7 +23,7 @@ __device__ RoiAxis<T> axis_of(const RoiAlignParams& p, const T* roi, int level, 
   return axis_of(p, roi, level, columns, p.sampling_ratio);
 }
 
-// -1: there is none of this number.
+// Returns -1 if the image index is out of range.
 template <class T>
 __device__ int64_t image_of(const RoiAlignParams& p, const T* roi) {
   return roi[0] > T(-1) && roi[0] < T(p.images) ? int64_t(roi[0]) : -1;

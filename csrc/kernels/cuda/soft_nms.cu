@@ -1,6 +1,6 @@
-// One block: each selection waits for the last one's decay. A thread decays every blockDim-th box
-// and keeps the best it saw; warps reduce by shuffles, and every warp reduces the warps' bests for
-// itself, so that a selection costs one barrier.
+// Soft-NMS uses one block, because each selection depends on the previous decay. A thread decays
+// every blockDim-th box and remembers the best it saw. Warps reduce by shuffles, and every warp
+// reduces the results of all warps itself, so a selection costs one barrier.
 #include "detcore/soft_nms.h"
 
 #include "block_scan.cuh"
@@ -11,8 +11,8 @@ namespace detcore {
 namespace {
 
 constexpr int kMostThreads = 1024;
-constexpr int kBoxesPerThread = 8;  // fewer threads for fewer boxes: a shorter barrier
-// -inf: no box is left. Of equal scores the lower index is better.
+constexpr int kBoxesPerThread = 8;  // few boxes get few threads: barriers are shorter
+// A score of -inf means that no box is left. Among equal scores the lower index is better.
 template <class T>
 struct Candidate {
   T score;
@@ -22,7 +22,7 @@ struct Candidate {
   }
 };
 
-// The best of a warp's candidates, known to all its lanes.
+// The best candidate of a warp, returned in all lanes.
 template <class T>
 __device__ Candidate<T> best_of_warp(Candidate<T> mine) {
   for (int flip = 16; flip > 0; flip /= 2) {
@@ -35,7 +35,8 @@ __device__ Candidate<T> best_of_warp(Candidate<T> mine) {
 
 template <SoftNmsMethod method, class S, class ScoreS, class T>
 __global__ __launch_bounds__(kMostThreads) void select_kernel(SoftNmsParams p) {
-  __shared__ Candidate<T> warp_best[2][kMostThreads / 32];  // in turn: the last may still be read
+  // two arrays, used alternately, because the previous one may still be read
+  __shared__ Candidate<T> warp_best[2][kMostThreads / 32];
   const T gone = T(-INFINITY);
   const SoftNmsRule<T> rule = rule_of<T>(p);
   const S* boxes = static_cast<const S*>(p.boxes);

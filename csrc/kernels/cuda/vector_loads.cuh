@@ -1,4 +1,4 @@
-// Several values moved by one access, of up to 16 bytes per thread, and boxes moved that way.
+// Loads and stores of several values, or a box, by one access of up to 16 bytes per thread.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -10,7 +10,7 @@ namespace detcore {
 
 inline bool aligned_to_16(const void* p) { return reinterpret_cast<uintptr_t>(p) % 16 == 0; }
 
-// n values moved by one access of up to 16 bytes; the pointer is aligned to as many.
+// n values, at most 16 bytes. Pointers to them must be aligned to their size.
 template <class S, int n>
 struct alignas(sizeof(S) * n) Wide {
   S v[n];
@@ -34,8 +34,8 @@ __device__ inline void store_wide(S* to, const Wide<S, n>& wide) {
 #endif
 }
 
-// A box that may begin anywhere; those of the ops' inputs begin at multiples of their size, or of
-// 16 bytes, and are moved by accesses of up to 16 bytes.
+// load_box_anywhere() needs no alignment. load_box() and store_box() need the box to be aligned to
+// its size or to 16 bytes, as in the inputs of all ops.
 template <class S>
 DETCORE_HD Box<arithmetic_t<S>> load_box_anywhere(const S* p) {
   return {widen(p[0]), widen(p[1]), widen(p[2]), widen(p[3])};

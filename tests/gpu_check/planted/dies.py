@@ -1,4 +1,4 @@
-"""A part whose process dies in its second item, as by a fault in a kernel's launch."""
+"""A part whose process dies in its second item, like after a fault of a kernel."""
 
 import os
 import signal

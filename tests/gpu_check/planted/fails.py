@@ -1,4 +1,4 @@
-"""A part whose second item raises; the third is still wanted."""
+"""A part whose second item raises; the third must still run."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""A part that hangs in its second item, with a child that takes no request to end."""
+"""A part that hangs in its second item, with a child process that ignores SIGTERM."""
 
 import subprocess
 import sys

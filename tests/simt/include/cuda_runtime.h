@@ -1,9 +1,9 @@
-// Stands in for the CUDA runtime, so that a .cu file compiles with the host compiler and its
-// kernels run on the CPU: a thread of a block is a fiber, a block runs to its end, blocks follow
-// each other. Only what kernels use is here; vector and half types are CUDA's own headers.
+// Replaces the CUDA runtime, so that a .cu file compiles with the host compiler and its kernels run
+// on the CPU. Each thread of a block is a fiber, and blocks run one after the other. This header
+// contains only the functions that kernels use; vector and half types come from CUDA's own headers.
 //
-// Kernels are compiled with -fsanitize=thread, whose hooks (hooks.cpp) see every access to memory.
-// What this folder's own code touches on their behalf stays out of sight: SIMT_UNSEEN.
+// Kernels are compiled with -fsanitize=thread, whose hooks (hooks.cpp) see every memory access.
+// SIMT_UNSEEN hides the accesses of the simulator's own code.
 #pragma once
 
 #include <driver_types.h>
@@ -18,10 +18,10 @@
 #undef __launch_bounds__
 #undef __forceinline__
 #define __global__
-// g++ shows the hooks no store that is a call's own result, so device functions leave no calls
+// g++ does not call the hooks for a store of a call's result, so all device functions are inlined
 #define __device__ __attribute__((always_inline))
 #define __host__
-// a block runs on one OS thread, alone there: its shared memory can be that thread's
+// a block has an OS thread to itself, so its shared memory can be thread-local
 #define __shared__ static thread_local
 #define __constant__ static
 #define __launch_bounds__(...)

@@ -1,5 +1,5 @@
-// The machine under the stand-in: fibers for threads, barriers, exchanges within a warp, and the
-// memory that the checker knows of. Everything here may be called from instrumented code.
+// The interface of the simulator: threads as fibers, barriers, exchanges within a warp, and the
+// memory that the checker knows. Instrumented code may call everything in this header.
 #pragma once
 
 #include <cstddef>
@@ -11,31 +11,30 @@ struct Index {
   unsigned x = 1, y = 1, z = 1;
 };
 
-// Where the running fiber stands.
+// The position of the running fiber.
 Index thread_index();
 Index block_index();
 Index block_size();
 Index grid_size();
 int lane();
-unsigned live_lanes();  // of the fiber's warp, those that have not returned
+unsigned live_lanes();  // lanes of the fiber's warp that have not returned
 
-// A place in a source file. Barriers are told apart by it: an inlined call has no address of its
-// own.
+// A position in a source file. It identifies a barrier, because an inlined call has no address.
 struct Site {
   const char* file;
   int line;
 };
 
-// Waits for all threads of the block that have not returned; gives the sum of their `vote`s.
+// Waits for all threads of the block that have not returned. Returns the sum of their votes.
 int block_barrier(const char* name, int vote, Site);
 
-// What a warp intrinsic makes of the values that the lanes of its mask bring.
+// How a warp intrinsic combines the values of the lanes in its mask.
 enum class Combine : uint8_t {
   nothing,
   pick,    // the value of lane `from`
   ballot,  // the lanes whose value is not 0
-  match,   // the lanes whose value is the caller's
-  add,     // of 32 bits, as the rest
+  match,   // the lanes with the same value as the caller
+  add,     // add and the following have 32 bits
   min_int,
   max_int,
   min_unsigned,
@@ -45,7 +44,7 @@ enum class Combine : uint8_t {
   bit_xor,
 };
 
-// Waits for the lanes of `mask`, which must come with the same mask and the same intrinsic.
+// Waits for the lanes of `mask`, which must call it with the same mask and intrinsic.
 uint64_t exchange(const char* name, unsigned mask, Combine, uint64_t value, int from = 0);
 
 void* dynamic_shared();
@@ -54,53 +53,55 @@ void* dynamic_shared();
 void load(void* to, const void* from, size_t bytes);
 void store(void* to, const void* from, size_t bytes);
 
-// Announces an atomic access, which the caller then makes: nothing else runs until it has.
+// Checks an atomic access, which the caller does next. No other fiber runs in between.
 void atomic(const void* p, size_t bytes, bool is_float, const void* pc);
-void fence();  // __threadfence() and its kin
-void pause();  // lets the other threads of the block go on
+void fence();  // __threadfence() and its variants
+void pause();  // lets the other threads of the block run
 
 // --- the host's side ---------------------------------------------------------------------------
 
-// Runs body(context) in every thread of every block. False if the launch was refused or a fault was
-// found; last_error() tells which. `kernel` gives the launch its name.
+// Runs body(context) in every thread of every block. Returns false if the launch was refused or a
+// fault was found; last_error() has the message. `kernel` is used for its name.
 bool run(const void* kernel, Index grid, Index block, size_t shared_bytes, void (*body)(void*),
          void* context);
 const char* last_error();
-// Lets a kernel have more dynamic shared memory than the 48 KiB that every kernel may have. False:
-// there is not so much.
+// Allows a kernel more dynamic shared memory than the default of 48 KiB. Returns false if it is too
+// much.
 bool grant_shared(const void* kernel, size_t bytes);
 
-// Memory that kernels may touch. What is not `written` must be, before it is read.
+// Registers memory that kernels may touch. If it is not `written`, it must be written before it is
+// read.
 void know(const void* begin, size_t bytes, bool written);
 void forget(const void* begin);
 void forget_all();
-void* allocate(size_t bytes);  // with red zones about it; null if there is no memory
-bool release(void*);           // false: there is no such allocation
-// Whether the host's copy or fill of device memory is one; if not, last_error() tells why.
+void* allocate(size_t bytes);  // with red zones around it; null if out of memory
+bool release(void*);           // false if there is no such allocation
+// Copy or fill device memory from the host. Return false if the memory is not valid; last_error()
+// has the message.
 bool copy(void* to, const void* from, size_t bytes, bool from_device, bool to_device);
 bool fill(void* to, int value, size_t bytes);
 
-// Decides the order of threads, and from 2 on of blocks too.
+// Sets the seed of the order of threads. From seed 2 on it also changes the order of blocks.
 void set_seed(uint64_t);
-// Cuts grids to so many blocks along x, so that kernels must stride over the rest; 0: does not.
+// Limits grids to this many blocks along x, so that kernels must loop over the rest. 0 means no
+// limit.
 void set_most_blocks(unsigned);
 
-// What was done since count() was called. Loads, stores and shared accesses are counted by the
-// warp: lanes that come to an instruction the same number of times after the warp's last sync are
-// taken to execute it together. That is exact where lanes do not diverge. How far they do is told
-// by the steps: between two syncs the basic blocks and the accesses of a warp's lanes are run
-// through again as a device would, the lanes that stand at the lowest address going first, and
-// together.
+// The operations since count() was called. Loads, stores and shared accesses are counted per warp:
+// lanes that reach an instruction the same number of times after the warp's last sync are assumed
+// to execute it together. This is exact if lanes do not diverge. The steps show how far they
+// diverge: the basic blocks and accesses of a warp's lanes between two syncs are replayed as on a
+// device, where the lanes at the lowest address go first, together.
 struct Counters {
-  uint64_t launches, blocks, barriers;       // barriers: once a block
-  uint64_t global_loads, global_stores;      // instructions of a warp
-  uint64_t load_sectors, store_sectors;      // of 32 bytes, distinct within an instruction
-  uint64_t load_bytes, store_bytes;          // asked for by the lanes
-  uint64_t shared_accesses, bank_conflicts;  // instructions of a warp; cycles beyond the first
-  uint64_t int_atomics, float_atomics;       // by threads, on global and shared memory
-  uint64_t steps, step_lanes, narrow_steps;  // of a warp; their lanes; by 8 lanes or fewer
+  uint64_t launches, blocks, barriers;       // barriers: once per block
+  uint64_t global_loads, global_stores;      // instructions per warp
+  uint64_t load_sectors, store_sectors;      // distinct 32-byte sectors per instruction
+  uint64_t load_bytes, store_bytes;          // requested by the lanes
+  uint64_t shared_accesses, bank_conflicts;  // instructions per warp; extra cycles
+  uint64_t int_atomics, float_atomics;       // per thread, on global and shared memory
+  uint64_t steps, step_lanes, narrow_steps;  // per warp; active lanes; steps with up to 8 lanes
 };
-void count(bool);  // starts from zero, or stops
+void count(bool);  // true: starts from zero; false: stops
 const Counters& counters();
 
 }  // namespace simt

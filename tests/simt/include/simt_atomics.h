@@ -8,7 +8,7 @@
 
 #include "simt.h"
 
-// half types have no operators of their own on the host
+// half types have no operators on the host
 template <class T>
 T simt_sum(T a, T b) {
   return T(a + b);
@@ -24,9 +24,9 @@ struct SimtSame {
   using type = T;
 };
 template <class T>
-using simt_same = typename SimtSame<T>::type;  // the pointer alone decides T
+using simt_same = typename SimtSame<T>::type;  // only the pointer determines T
 
-// Fibers of one OS thread change places at known points alone, so plain code is atomic.
+// Fibers of one OS thread switch only at known points, so plain code is atomic.
 template <class T, class F>
 SIMT_UNSEEN T simt_modify(T* p, const F& next) {
   constexpr bool is_float = !std::is_integral_v<T>;

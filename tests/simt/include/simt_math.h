@@ -1,4 +1,4 @@
-// Bits and arithmetic; part of cuda_runtime.h. Approximate functions are the exact ones here.
+// Bit operations and arithmetic; part of cuda_runtime.h. Approximate functions are exact here.
 #pragma once
 
 #include <cmath>
@@ -21,7 +21,7 @@ inline unsigned long long __brevll(unsigned long long x) {
   return reversed;
 }
 inline unsigned __brev(unsigned x) { return unsigned(__brevll(x) >> 32); }
-// 32 bits out of low and high side by side, by the shift's low 5 bits (c: by at most 32)
+// extracts 32 bits of high:low, shifted by the low 5 bits of `shift` (c: by at most 32)
 inline unsigned __funnelshift_l(unsigned low, unsigned high, unsigned shift) {
   return unsigned((uint64_t(high) << 32 | low) << (shift & 31) >> 32);
 }
@@ -74,7 +74,7 @@ inline unsigned long long __umul64hi(unsigned long long a, unsigned long long b)
 inline unsigned umin(unsigned a, unsigned b) { return a < b ? a : b; }
 inline unsigned umax(unsigned a, unsigned b) { return a > b ? a : b; }
 
-// CUDA's min and max are global functions: of floats, a NaN yields to a number
+// CUDA's min and max are global functions; for floats they prefer a number to NaN
 template <class A, class B>
 using simt_number =
     std::enable_if_t<std::is_arithmetic_v<A> && std::is_arithmetic_v<B>, std::common_type_t<A, B>>;
@@ -93,7 +93,7 @@ simt_number<A, B> max(A a, B b) {
 
 // --- floats ------------------------------------------------------------------------------------
 
-// glibc's headers have some of these names already, so they are replaced, not declared
+// glibc's headers declare some of these names already, so we replace them by macros
 inline float simt_rsqrt(float x) { return 1.0f / std::sqrt(x); }
 inline double simt_rsqrt(double x) { return 1.0 / std::sqrt(x); }
 #define rsqrtf(x) ::simt_rsqrt(float(x))
@@ -126,7 +126,7 @@ inline double __drcp_rn(double x) { return 1.0 / x; }
 inline double __dsqrt_rn(double x) { return std::sqrt(x); }
 inline double __fma_rn(double a, double b, double c) { return std::fma(a, b, c); }
 
-// to integers as the device does it: NaN is 0, what does not fit is the nearest that does
+// converts to an integer as the device does: NaN becomes 0, and values out of range are clamped
 template <class To, class From>
 To simt_to_int(From x) {
   using Limits = std::numeric_limits<To>;

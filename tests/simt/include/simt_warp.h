@@ -7,7 +7,7 @@
 
 // --- barriers ----------------------------------------------------------------------------------
 
-// the caller's place in its source, which the compiler fills in
+// the caller's source position, which the compiler fills in
 #define SIMT_SITE const char *file = __builtin_FILE(), int line = __builtin_LINE()
 
 inline void __syncthreads(SIMT_SITE) { simt::block_barrier("__syncthreads", 0, {file, line}); }
@@ -62,7 +62,7 @@ unsigned __match_all_sync(unsigned mask, T x, int* all) {
 
 // --- shuffles ----------------------------------------------------------------------------------
 
-// outside its segment a lane keeps its own value
+// a lane keeps its own value if the source is outside its segment
 template <class T>
 T simt_shuffle(const char* name, unsigned mask, T x, int from, bool inside) {
   const uint64_t bits = simt::exchange(name, mask, simt::Combine::pick, simt_bits(x),

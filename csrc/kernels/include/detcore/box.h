@@ -1,6 +1,6 @@
-// The geometry of boxes, written once. T is a lane type: float or double on the host and on the
-// device, or a SIMD vector (cpu/simd.h). Nothing here may be contracted into fused multiply-adds:
-// NMS compares these quotients with a threshold, and its answer must not depend on the compiler.
+// The geometry of boxes, for host and device. T is float, double, or a SIMD vector of them
+// (cpu/simd.h). Nothing here may be contracted into fused multiply-adds: NMS compares these
+// quotients with a threshold, and the result must not depend on the compiler.
 #pragma once
 
 #include <math.h>
@@ -13,7 +13,8 @@
 #define DETCORE_HD inline __attribute__((always_inline))
 #endif
 
-// One name per instruction set: code inlined for a wide one must never serve a narrow one.
+// One namespace per instruction set: code inlined for a wide one must never be used by a narrow
+// one.
 #ifndef DETCORE_ISA
 #define DETCORE_ISA generic
 #endif
@@ -54,7 +55,7 @@ struct Box {
   DETCORE_HD T area() const { return (x2 - x1) * (y2 - y1); }
 };
 
-// Of floats. x - x would be NaN for infinities too, and those are fine: each is asked for itself.
+// Tests each coordinate on its own: a test by x - x would also reject infinities, which are valid.
 template <class T>
 DETCORE_HD bool has_nan(const Box<T>& b) {
   return (b.x1 != b.x1) | (b.y1 != b.y1) | (b.x2 != b.x2) | (b.y2 != b.y2);
@@ -70,7 +71,7 @@ DETCORE_HD Box<T> to_xyxy(BoxFormat format, T a, T b, T c, T d) {
   return {a, b, c, d};
 }
 
-// The sides of what two boxes share. One that is not positive, or NaN: they share nothing.
+// The sides of the intersection of two boxes. If one is not positive, or NaN, it is empty.
 template <class T>
 DETCORE_HD T shared_width(const Box<T>& a, const Box<T>& b) {
   return lane_min(a.x2, b.x2) - lane_max(a.x1, b.x1);
@@ -80,13 +81,13 @@ DETCORE_HD T shared_height(const Box<T>& a, const Box<T>& b) {
   return lane_min(a.y2, b.y2) - lane_max(a.y1, b.y1);
 }
 
-// Never NaN, whatever the boxes hold: lane_max(NaN, 0) and lane_min(NaN, x) give their second
-// argument, so that a NaN corner, and inf - inf of two infinite boxes, become 0 or a finite number
-// that means nothing. Only the areas of the same two boxes still know: theirs are NaN or infinite,
-// and by union_area() the quotient comes out as NaN or 0, which is above no threshold. So whoever
-// divides or compares an intersection must form the union from both areas, each taken from the very
-// box that was intersected; where NaN was dropped before (has_nan), `intersection > 0` alone is
-// right too.
+// The area of the intersection, which is never NaN: lane_max(NaN, 0) and lane_min(NaN, x) return
+// their second argument, so NaN coordinates (and inf - inf of infinite boxes) become 0 or a
+// meaningless finite number. The areas of the two boxes are still NaN or infinite then, so with
+// union_area() the quotient is NaN or 0, which is above no threshold. Therefore, code that divides
+// or compares an intersection must compute the union from both areas, each taken from the same box
+// that was intersected. If boxes with NaN were dropped before (has_nan), testing `intersection > 0`
+// alone is correct too.
 template <class T>
 DETCORE_HD T intersection(const Box<T>& a, const Box<T>& b) {
   T w = lane_max(shared_width(a, b), T(0));
@@ -94,19 +95,19 @@ DETCORE_HD T intersection(const Box<T>& a, const Box<T>& b) {
   return w * h;
 }
 
-// The area of the union, from both areas and the intersection. It is NaN or infinite where one of
-// the areas is: the one place that tells of what intersection() swallows. 0 for two boxes without
+// The area of the union, from both areas and the intersection. It is NaN or infinite if one of the
+// areas is, which makes up for the NaN that intersection() drops. It is 0 for two boxes without
 // area, whose IoU is then 0 / 0 = NaN.
 template <class T>
 DETCORE_HD T union_area(T area_a, T area_b, T inter) {
   return area_a + area_b - inter;
 }
 
-// A box with what every pair asks of it: computed once per box instead of once per pair.
+// A box with values that every pair needs, computed once per box instead of once per pair.
 template <class T>
 struct MeasuredBox : Box<T> {
   T size;   // area
-  T angle;  // atan(width / height), filled for CIoU alone
+  T angle;  // atan(width / height), set for CIoU only
 };
 
 template <IouKind kind, class T>
@@ -119,7 +120,7 @@ DETCORE_HD MeasuredBox<T> measure(const Box<T>& box) {
   return m;
 }
 
-// What is added to divisors: `area` under areas of union and hull, `length` under the squared
+// Small numbers added to divisors: `area` to the areas of union and hull, `length` to the squared
 // diagonal and in CIoU's weight.
 template <class T>
 struct IouEps {
@@ -154,13 +155,14 @@ DETCORE_HD T overlap(const MeasuredBox<T>& a, const MeasuredBox<T>& b, const Iou
   return diou - v / (T(1) - iou + v + eps.length) * v;
 }
 
-// How much of d max(a, b) goes to a: at a tie half, as PyTorch has it.
+// The derivative of max(a, b) with respect to a. It is one half at a tie, as in PyTorch.
 template <class T>
 DETCORE_HD T share_if_greater(T a, T b) {
   return lane_select(a > b, T(1), lane_select(a == b, T(0.5), T(0)));
 }
 
-// The gradient g of `overlap` with respect to the four corners of both boxes, added to da and db.
+// Adds the gradients of `overlap` with respect to both boxes to da and db. g is the gradient of its
+// result.
 template <IouKind kind, class T>
 DETCORE_HD void overlap_backward(const MeasuredBox<T>& a, const MeasuredBox<T>& b,
                                  const IouEps<T>& eps, T g, Box<T>& da, Box<T>& db) {
@@ -170,7 +172,7 @@ DETCORE_HD void overlap_backward(const MeasuredBox<T>& a, const MeasuredBox<T>& 
   T uni = union_area(a.size, b.size, inter);
   T inv = T(1) / (uni + eps.area);
   T iou = inter * inv;
-  // with respect to the intersection, and to either area
+  // with respect to the intersection, and to each area
   T g_inter = g * (inv + iou * inv);
   T g_area = T(0) - g * iou * inv;
   T g_hull_w = T(0), g_hull_h = T(0), g_dx = T(0), g_dy = T(0);
@@ -198,7 +200,7 @@ DETCORE_HD void overlap_backward(const MeasuredBox<T>& a, const MeasuredBox<T>& 
       if (kind == IouKind::ciou) {
         T turn = a.angle - b.angle;
         T v = T(kInvPiSquared4) * (turn * turn);
-        T alpha = v / (T(1) - iou + v + eps.length);  // a constant of the gradient
+        T alpha = v / (T(1) - iou + v + eps.length);  // treated as a constant, as usual for CIoU
         T g_turn = T(0) - g * alpha * T(2 * kInvPiSquared4) * turn;
         T a_w = a.width(), a_h = a.height(), b_w = b.width(), b_h = b.height();
         T ga = g_turn / (a_w * a_w + a_h * a_h), gb = g_turn / (b_w * b_w + b_h * b_h);
@@ -214,7 +216,8 @@ DETCORE_HD void overlap_backward(const MeasuredBox<T>& a, const MeasuredBox<T>& 
 
   T g_w = lane_select(w > T(0), g_inter * inter_h, T(0));
   T g_h = lane_select(h > T(0), g_inter * inter_w, T(0));
-  // the inner edges bound the intersection, the outer ones the hull: the shares are complements
+  // the inner edges bound the intersection and the outer edges the hull, so their shares add up to
+  // 1
   T left = share_if_greater(a.x1, b.x1), top = share_if_greater(a.y1, b.y1);
   T right = share_if_greater(a.x2, b.x2), bottom = share_if_greater(a.y2, b.y2);
   T one = T(1);
@@ -261,7 +264,7 @@ DETCORE_HD Box<T> decode_delta(const Box<T>& d, const Box<T>& anchor, const Code
   return {x - half_w, y - half_h, x + half_w, y + half_h};
 }
 
-// Gradients of decode_delta: of the delta, and of the anchor (added).
+// Gradients of decode_delta: sets that of the delta, and adds that of the anchor.
 template <class T>
 DETCORE_HD void decode_delta_backward(const Box<T>& d, const Box<T>& anchor,
                                       const CodecWeights<T>& k, T clip, const Box<T>& g,
@@ -282,7 +285,7 @@ DETCORE_HD void decode_delta_backward(const Box<T>& d, const Box<T>& anchor,
   d_anchor.y2 = d_anchor.y2 + (T(0.5) * g_y + g_ah);
 }
 
-// Gradients of encode_delta, of the box and of the anchor.
+// Gradients of encode_delta, with respect to the box and the anchor.
 template <class T>
 DETCORE_HD void encode_delta_backward(const Box<T>& box, const Box<T>& anchor,
                                       const CodecWeights<T>& k, const Box<T>& g, Box<T>& d_box,

@@ -1,14 +1,14 @@
-// What a host program without the CUDA headers needs of the device.
+// Device functions for a host program without the CUDA headers.
 #pragma once
 
 #include "detcore/core.h"
 
 namespace detcore {
 
-// Whether CUDA work can be done here; if not, the driver's own words.
+// Tells whether CUDA can be used on this machine; if not, the error is the driver's message.
 Status cuda_status();
 
-// Compute capabilities this library holds code for, e.g. "7.5 8.0 12.0+PTX".
+// The compute capabilities that this library has code for, e.g. "7.5 8.0 12.0+PTX".
 const char* cuda_targets();
 
 // The version of the CUDA compiler, major * 1000 + minor * 10.

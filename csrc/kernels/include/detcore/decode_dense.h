@@ -1,11 +1,13 @@
-// Boxes and scores of a dense head's raw map; anchors are made on the fly and never stored.
+// Decodes the raw map of a dense head to boxes and scores. Anchors are computed on the fly and
+// never stored.
 //
-// The map is planar, channel = a * per_cell + k, k running over 4 box values (dfl: 4 * bins), then
-// (yolo, yolo5, grid) objectness, then classes. Output cell (y, x, a) stands at (y * width + x) *
-// cells + a. What the box values mean is dense_codec.h's to say. Scores are sigmoid(class), times
-// sigmoid(objectness) where there is one (alone, if there are no classes). With `threshold` >= 0,
-// scores not above it are written as 0, and so is the box of a cell that has none left.
-// Deterministic: a cell is written by one thread.
+// The map is contiguous [images, channels, height, width] with channel = a * per_cell + k. k counts
+// 4 box values (dfl: 4 * bins), then objectness (yolo, yolo5, grid), then classes. The result of
+// cell (y, x, a) has the index (y * width + x) * cells + a. dense_codec.h defines the meaning of
+// the box values. Scores are sigmoid(class), times sigmoid(objectness) if there is one; without
+// classes, sigmoid(objectness) is the score. With `threshold` >= 0, scores not above it are written
+// as 0, and so is the box of a cell without any score above it. Deterministic: each cell is written
+// by one thread.
 #pragma once
 
 #include "detcore/core.h"
@@ -22,10 +24,10 @@ struct DecodeDenseParams {
   int64_t batch, cells, per_cell, classes, height, width;
   DType dtype;  // of maps, boxes, scores
   DenseCodec codec;
-  int64_t bins;               // dfl: a side; else 1
+  int64_t bins;               // dfl: bins per side; others: 1
   double stride_y, stride_x;  // pixels
   double weights[4];          // delta
-  double clip;                // above which log sizes are cut
+  double clip;                // limit of log sizes
   double scale_xy;            // yolo
   double threshold;           // < 0: none
 };
@@ -38,16 +40,16 @@ DETCORE_HD DenseScores<T> scores_of(const DecodeDenseParams& p) {
 
 struct DecodeDenseBackwardParams {
   DecodeDenseParams forward;  // `boxes` and `scores` unused
-  const void* grad_boxes;     // as `boxes`
-  void* grad_maps;            // as `maps`: every element written; scores take no gradient
+  const void* grad_boxes;     // shape of `boxes`
+  void* grad_maps;            // shape of `maps`, all written; scores have no gradient
 };
 
 Status decode_dense_cpu(const DecodeDenseParams&, const Executor&);
 Status decode_dense_backward_cpu(const DecodeDenseBackwardParams&, const Executor&);
-// A block takes all anchors of some pixels, up to 256 cells, one a thread. Neighbouring threads are
-// neighbouring pixels where planes are read, and neighbouring results where boxes and scores are
-// written: they change places in shared memory, scores 64 bytes a cell at a time. Every value is
-// read once and written once, dfl's logits three times. `anchors` is a device pointer here.
+// A block decodes all anchors of some pixels: up to 256 cells, one per thread. Adjacent threads
+// read adjacent pixels of the planes and write adjacent results; in between, the values are
+// transposed in shared memory, 64 bytes of scores per cell at a time. Every value is read once
+// (dfl's logits three times) and written once. `anchors` is a device pointer here.
 Status decode_dense_cuda(const DecodeDenseParams&, Stream);
 Status decode_dense_backward_cuda(const DecodeDenseBackwardParams&, Stream);
 

@@ -1,4 +1,4 @@
-// What a dense head's four numbers mean, one codec at a time: host and device code call it.
+// The meaning of a dense head's four box numbers, for each codec; for host and device.
 #pragma once
 
 #include "detcore/box.h"
@@ -10,7 +10,7 @@ namespace detcore {
 // yolo5:  centre (2 sigmoid(t) - 0.5 + cell) * stride, size (2 sigmoid(t))^2 * anchor
 // grid:   centre (t + cell) * stride, size exp(t) * stride (YOLOX)
 // ltrb:   distances relu(t) * stride to the four sides from the cell's centre (FCOS)
-// dfl:    the same with t the expected bin of a distribution, softmax(logits), a side (Li et al.,
+// dfl:    the same, where t is the expected bin of softmax(logits), one per side (Li et al.,
 //         Generalized Focal Loss, NeurIPS 2020; YOLOv8)
 enum class DenseCodec : int8_t { delta, yolo, yolo5, grid, ltrb, dfl };
 
@@ -25,11 +25,11 @@ inline namespace DETCORE_ISA {
 
 template <class T>
 struct DenseCell {
-  T column, row;            // of the cell
+  T column, row;            // position of the cell
   T stride_x, stride_y;     // pixels
   T anchor[4];              // delta: xyxy; yolo, yolo5: w, h
   CodecWeights<T> weights;  // delta
-  T clip;                   // above which log sizes are cut
+  T clip;                   // limit of log sizes
   T scale_xy;               // yolo
 };
 
@@ -73,7 +73,7 @@ DETCORE_HD Box<T> decode_cell(const Box<T>& t, const DenseCell<T>& c) {
   }
 }
 
-// The gradient of the four numbers, given that of the box.
+// The gradient of the four numbers, given the gradient of the box.
 template <DenseCodec codec, class T>
 DETCORE_HD Box<T> decode_cell_backward(const Box<T>& t, const DenseCell<T>& c, const Box<T>& g) {
   Box<T> d;
@@ -81,7 +81,7 @@ DETCORE_HD Box<T> decode_cell_backward(const Box<T>& t, const DenseCell<T>& c, c
     Box<T> ignored{T(0), T(0), T(0), T(0)};
     decode_delta_backward(t, placed_anchor(c), c.weights, c.clip, g, d, ignored);
   } else if constexpr (codec == DenseCodec::ltrb || codec == DenseCodec::dfl) {
-    // a NaN takes gradient, as torch's relu has it
+    // a NaN gets the gradient, as in torch's relu
     d.x1 = lane_select(T(0) >= t.x1, T(0), T(0) - g.x1 * c.stride_x);
     d.y1 = lane_select(T(0) >= t.y1, T(0), T(0) - g.y1 * c.stride_y);
     d.x2 = lane_select(T(0) >= t.x2, T(0), g.x2 * c.stride_x);
@@ -110,7 +110,7 @@ DETCORE_HD Box<T> decode_cell_backward(const Box<T>& t, const DenseCell<T>& c, c
   return d;
 }
 
-// A distribution over bins 0, 1, ...: softmax of the logits value(first + k), never stored.
+// A distribution over bins 0, 1, ...: the softmax of the logits value(first + k). It is not stored.
 template <class T, class Cell>
 struct DenseDistribution {
   const Cell& cell;
@@ -127,11 +127,11 @@ struct DenseDistribution {
     mean = mean / sum;
   }
   DETCORE_HD T weight(int64_t k) const { return lane_exp(cell.value(first + k) - most); }
-  // of the mean with respect to logit k
+  // the derivative of the mean with respect to logit k
   DETCORE_HD T slope(int64_t k) const { return weight(k) / sum * (T(k) - mean); }
 };
 
-// The four numbers of a cell's box. cell.value(k) is its raw number k; dfl has `bins` a side.
+// The four numbers of a cell's box. cell.value(k) is its raw number k; dfl has `bins` per side.
 template <DenseCodec codec, class T, class Cell>
 DETCORE_HD Box<T> dense_numbers(const Cell& cell, int64_t bins) {
   if constexpr (codec == DenseCodec::dfl) {
@@ -143,11 +143,12 @@ DETCORE_HD Box<T> dense_numbers(const Cell& cell, int64_t bins) {
   }
 }
 
-// put(k, gradient) for each raw number of a cell's box, given the gradient of the four numbers.
+// Calls put(k, gradient) for each raw number of a cell's box. d is the gradient of the four
+// numbers.
 template <DenseCodec codec, class T, class Cell, class Put>
 DETCORE_HD void dense_numbers_backward(const Cell& cell, int64_t bins, const Box<T>& d,
                                        const Put& put) {
-  // a call a side: an array indexed at run time would cost the device a stack frame
+  // one call per side: an array indexed at run time would be in local memory on the device
   const auto side = [&](int64_t first, T gradient) {
     if constexpr (codec == DenseCodec::dfl) {
       const DenseDistribution<T, Cell> p(cell, first * bins, bins);
@@ -159,25 +160,25 @@ DETCORE_HD void dense_numbers_backward(const Cell& cell, int64_t bins, const Box
   side(0, d.x1), side(1, d.y1), side(2, d.x2), side(3, d.y2);
 }
 
-// How the numbers after a cell's box become scores.
+// How the raw numbers after a cell's box become scores.
 template <class T>
 struct DenseScores {
-  int64_t first;    // how many there are before
-  bool objectness;  // stands before the class logits
-  bool alone;       // there are no class logits: objectness is the score
+  int64_t first;    // index of the first of them
+  bool objectness;  // it comes before the class logits
+  bool alone;       // no class logits: objectness is the score
   int64_t classes;
   T threshold;  // < 0: none
 };
 
-// A cell's scores, one after the other. cell.value(k) is the cell's raw number k. T may be lanes.
+// Computes a cell's scores one by one. cell.value(k) is the cell's raw number k. T may be Lanes.
 template <class T, class Cell>
 struct CellScores {
   using Mask = decltype(T() < T());
   DenseScores<T> s;
   const Cell& cell;
   T object;
-  Mask any_score, wanted;  // the box: whether any score so far is
-  bool hopeless;           // no score is above the objectness: the classes need not be looked at
+  Mask any_score, wanted;  // the box is wanted if any score so far is wanted
+  bool hopeless;           // the objectness is an upper bound of all scores, and is too low
 
   DETCORE_HD CellScores(const DenseScores<T>& s, const Cell& cell)
       : s(s),
@@ -187,7 +188,7 @@ struct CellScores {
         wanted(any_score),
         hopeless(!lane_any(any_score) && !lane_any(object > s.threshold)) {}
 
-  // The score of class c, 0 where it is not above the threshold.
+  // The score of class c, or 0 if it is not above the threshold.
   DETCORE_HD T operator()(int64_t c) {
     if (hopeless) return T(0);
     const T score = s.alone ? object : object * sigmoid(cell.value(s.first + s.objectness + c));

@@ -1,4 +1,4 @@
-// From run-time choices to compile-time constants: host and device launchers use the same ladders.
+// Converts run-time choices to compile-time constants, for host and device launchers.
 #pragma once
 
 #include "detcore/core.h"
@@ -7,7 +7,7 @@
 namespace detcore {
 inline namespace DETCORE_ISA {
 
-// Arithmetic of a storage type: double for double, float for all else.
+// The arithmetic type of a storage type: double for double, float for all others.
 template <class S>
 struct ArithmeticOf {
   using type = float;
@@ -24,7 +24,7 @@ struct Constant {
   static constexpr E value = e;
 };
 
-// f(Constant<IouKind, kind>{})
+// Calls f(Constant<IouKind, kind>{}).
 template <class F>
 Status with_kind(IouKind kind, F&& f) {
   switch (kind) {
@@ -36,7 +36,7 @@ Status with_kind(IouKind kind, F&& f) {
   return {"unknown kind of IoU"};
 }
 
-// f(Constant<DenseCodec, codec>{})
+// Calls f(Constant<DenseCodec, codec>{}).
 template <class F>
 Status with_codec(DenseCodec codec, F&& f) {
   switch (codec) {

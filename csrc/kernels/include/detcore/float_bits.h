@@ -1,4 +1,4 @@
-// Floating-point numbers as bits: casts, and keys that sort as scores do.
+// Bit casts of floating-point numbers, and sort keys for scores.
 #pragma once
 
 #include <cstdint>
@@ -17,7 +17,7 @@ DETCORE_HD To bit_cast(From from) {
   return to;
 }
 
-// Keys that ascend where scores descend, for radix sorts and selections; -0 counts as +0.
+// Keys for radix sort and selection. They ascend when scores descend; -0 and +0 have the same key.
 DETCORE_HD uint32_t descending_key(float score) {
   const uint32_t bits = bit_cast<uint32_t>(score + 0.0f);
   return ~(bits ^ (bits >> 31 ? 0xffffffffu : 0x80000000u));

@@ -1,10 +1,10 @@
-// When NMS lets one box suppress another: double(inter / union) > threshold, as torchvision has it,
-// inter and union in the boxes' arithmetic. Written once for scalars, SIMD lanes and device code,
-// so that CPU and CUDA can't differ.
+// Decides whether one box suppresses another in NMS: double(inter / union) > threshold, as in
+// torchvision, with inter and union in the boxes' arithmetic type. Scalars, SIMD lanes and device
+// code share it, so that CPU and CUDA can't differ.
 //
-// A division is slow, and rounding matters near the threshold alone. A multiplication decides where
-// the quotient is off by more than any rounding, which is nearly always; the quotient decides the
-// rest.
+// A division is slow, and rounding matters only near the threshold. So a multiplication decides if
+// the quotient differs from the threshold by more than rounding errors, which is nearly always the
+// case. Otherwise the quotient decides.
 #pragma once
 
 #include "detcore/box.h"
@@ -12,29 +12,30 @@
 namespace detcore {
 inline namespace DETCORE_ISA {
 
-// Products of sides below this area have lost digits: the bands of NmsDecision, and what a grid
-// infers from overlaps of sides, hold above it alone.
+// Areas below this have lost precision. The margins of NmsDecision and the search radius of a grid
+// are valid only above it.
 template <class T>
-constexpr T kLeastExactArea = sizeof(T) == 8 ? T(1e-280) : T(1e-30);
+constexpr T kLeastExactArea = T(sizeof(T) == 8 ? 1e-280 : 1e-30);
 
 template <class T>
 struct NmsDecision {
-  T below;           // the largest T not above the threshold: q > threshold just when q > below
-  T surely_below;    // inter < surely_below * union: the quotient is not above
-  T strictly_below;  // inter <= strictly_below * union: likewise, if the areas are exact enough
-  T surely_above;    // inter > surely_above * union: the quotient is above
+  T below;         // the largest T not above the threshold: q > threshold just when q > below
+  T surely_below;  // inter < surely_below * union: the quotient is not above
+  // Inter <= strictly_below * union: not above either, if the areas are exact enough
+  T strictly_below;
+  T surely_above;  // inter > surely_above * union: the quotient is above
 
   DETCORE_HD explicit NmsDecision(double threshold) {
     below = T(threshold);
     if (double(below) > threshold) below = T(::nextafterf(float(below), 0.0f));
     surely_below = below * T(1 - 1e-6);
-    // a quotient might underflow under a threshold next to 0: it is then always taken
+    // near a threshold of 0 the product might underflow, so we always compute the quotient
     const bool next_to_0 = !(below > T(1e-6));
     strictly_below = next_to_0 ? T(0) : surely_below;
     surely_above = next_to_0 ? T(HUGE_VAL) : below * T(1 + 1e-6);
   }
 
-  // U: T, or lanes of it. False: surely not above, without a division.
+  // Returns false if surely not above, without a division. U is T or Lanes<T>.
   template <class U>
   DETCORE_HD auto may_be_above(U inter, U uni) const {
     return inter >= U(surely_below) * uni;

@@ -1,8 +1,8 @@
-// Overlap of boxes taken pair by pair, for losses: out[i] = overlap(boxes1[i], boxes2[i]).
+// The overlap of pairs of boxes, for losses: out[i] = overlap(boxes1[i], boxes2[i]).
 //
-// `eps` is added under areas and lengths, so that empty boxes give 0 and not NaN; but the aspect
-// ratio of a box without width and height is 0 / 0, and CIoU of it NaN. NaN coordinates give NaN.
-// Deterministic: a pair is computed by one thread.
+// `eps` is added to areas and lengths in divisors, so that empty boxes give 0 and not NaN. But the
+// aspect ratio of a box without width and height is 0 / 0, so its CIoU is NaN. NaN coordinates give
+// NaN. Deterministic: each pair is computed by one thread.
 #pragma once
 
 #include "detcore/box.h"
@@ -29,7 +29,7 @@ struct PairedBoxIouBackwardParams {
 
 Status paired_box_iou_cpu(const PairedBoxIouParams&, const Executor&);
 Status paired_box_iou_backward_cpu(const PairedBoxIouBackwardParams&, const Executor&);
-// One thread a pair: 32 bytes in, 4 out.
+// One thread per pair, which reads 32 bytes and writes 4.
 Status paired_box_iou_cuda(const PairedBoxIouParams&, Stream);
 Status paired_box_iou_backward_cuda(const PairedBoxIouBackwardParams&, Stream);
 

@@ -2,13 +2,13 @@
 // 2017) with torchvision's sampling rule, from one map or from the levels of a pyramid (Lin et al.,
 // Feature Pyramid Networks, CVPR 2017).
 //
-// Each output bin is the mean of samples_y x samples_x bilinear samples; a sample beyond one pixel
-// outside the map counts as 0. The rule is separable: a sample's weight is a product of a row's and
-// a column's. sampling_ratio <= 0 takes ceil(bin size) samples. An ROI with a coordinate that is
-// not finite pools to zeros and takes no gradient; on CUDA so does one whose image is out of range
-// (the CPU's caller has checked). Inf and NaN in the map or in the gradient propagate.
-// Deterministic: one thread an element takes its sum, in an order that the ROIs alone decide (on
-// CUDA their own); no atomics.
+// Each output bin is the mean of samples_y x samples_x bilinear samples; a sample more than one
+// pixel outside the map counts as 0. The rule is separable: the weight of a sample is the product
+// of a row's and a column's weight. With sampling_ratio <= 0 there are ceil(bin size) samples. An
+// ROI with a coordinate that is not finite pools to zeros and gets no gradient. On CUDA the same
+// holds if its image index is out of range; on the CPU the caller must check that. Inf and NaN in
+// the map or in the gradient propagate. Deterministic: one thread computes each sum, in an order
+// that depends only on the ROIs (on CUDA it is their given order); no atomics.
 #pragma once
 
 #include "detcore/core.h"
@@ -43,13 +43,14 @@ struct RoiAlignParams {
 
 struct RoiAlignBackwardParams {
   RoiAlignParams forward;          // maps and `out` unused
-  const void* grad_out;            // as `out`
-  void* grad_inputs[kMostLevels];  // as the maps but f64 for f64, else f32: every element written
+  const void* grad_out;            // shape of `out`
+  void* grad_inputs[kMostLevels];  // shapes of the maps; f64 for f64, else f32; all written
 };
 
 inline namespace DETCORE_ISA {
 
-// The level that an ROI is pooled from: the last whose least area it reaches; the first for NaN.
+// The level that an ROI is pooled from: the last level whose least area it reaches, or the first
+// level if its area is NaN.
 template <class T>
 DETCORE_HD int level_of(const RoiAlignParams& p, const T* roi) {
   const T area = (roi[3] - roi[1]) * (roi[4] - roi[2]);
@@ -60,30 +61,32 @@ DETCORE_HD int level_of(const RoiAlignParams& p, const T* roi) {
 
 }  // namespace DETCORE_ISA
 
-// Weights are made once an ROI and shared by all channels. Threads share out blocks of planes, so
-// that a few stay in cache while all ROIs pass over them (channels-last: of channels), and ROIs.
+// Weights are computed once per ROI and shared by all channels. The work is divided among threads
+// by blocks of planes (channels-last: of channels), so that a few planes stay in cache for all
+// ROIs, and by ROIs.
 size_t roi_align_workspace_cpu(const RoiAlignParams&);
 Status roi_align_cpu(const RoiAlignParams&, const Executor&);
-// Threads share out blocks of planes (channels-last: bands of rows), so an element has one writer.
+// The work is divided among threads by blocks of planes (channels-last: bands of rows), so each
+// element has one writer.
 Status roi_align_backward_cpu(const RoiAlignBackwardParams&, const Executor&);
 
 // Forward, all levels in one launch. With a sampling ratio of 1 or 2 a thread owns a bin for some
-// channels: it places the samples once, keeps pixels and weights in registers, and reads 16 (or 9,
-// where the samples of a warp's bins meet in pixels) values per channel, all of them in flight. A
-// thread takes an output (NCHW) or 16 bytes of channels (channels-last; C * element a multiple of
-// 16 bytes, maps and out aligned to 16). Other ratios: a block of 128 threads pools one ROI's
-// window of up to 32 x 32 bins for up to 64 channels; each bin's pixels and weights along either
-// axis are listed once, in shared memory, so that a pixel is read once per bin however many samples
-// meet in it. Adaptive sampling launches another kernel for ROIs of more than 512 samples per axis
-// and window, whose lists don't fit. Bytes: what the bins touch of the maps, n * C * out_height *
-// out_width elements out. Bound by L2's and L1's rate of sectors.
+// channels. It computes pixels and weights once, keeps them in registers, and reads 16 values per
+// channel (9 if the samples of all bins of the warp share pixels), all of them in flight. A thread
+// computes one output (NCHW) or 16 bytes of channels (channels-last, if C * element is a multiple
+// of 16 bytes, and maps and out are aligned to 16). For other ratios, a block of 128 threads pools
+// one ROI's window of up to 32 x 32 bins for up to 64 channels. The pixels and weights of each bin
+// along each axis are listed once, in shared memory, so a pixel is read once per bin, even if many
+// samples use it. Adaptive sampling launches another kernel for ROIs of more than 512 samples per
+// axis and window, whose lists don't fit. Memory traffic: reads what the bins touch of the maps,
+// writes n * C * out_height * out_width elements. Limited by the sector rate of L1 and L2.
 Status roi_align_cuda(const RoiAlignParams&, Stream);
-// Backward, one launch: a block of 256 threads owns a tile of 8 x 8 pixels of one image's map and
-// 32 channels in registers, takes the ROIs in order and skips those that miss the tile: O(tiles * n
-// * C / 32) tests of a dozen operations, no atomics. Each bin's samples are placed once for 16 ROIs
-// at a time; the gradient of up to 8 x 8 bins is brought to shared memory while the ROI before it
-// is added up, and a pixel meets only the bins that weigh something there. Bytes: every element of
-// the maps' gradient once; grad_out once per tile that the ROI reaches.
+// Backward, one launch. A block of 256 threads owns a tile of 8 x 8 pixels of one image's map and
+// 32 channels, in registers. It goes through the ROIs in order and skips those that miss the tile:
+// O(tiles * n * C / 32) tests of about a dozen operations, no atomics. The weights of bins are
+// computed for 16 ROIs at a time. The gradient of up to 8 x 8 bins is loaded to shared memory while
+// the previous ROI is added, and a pixel uses only the bins that have a weight there. Memory
+// traffic: every element of the maps' gradient once; grad_out once per tile that the ROI reaches.
 Status roi_align_backward_cuda(const RoiAlignBackwardParams&, Stream);
 
 }  // namespace detcore

@@ -1,5 +1,6 @@
-// Which level of a feature pyramid a box belongs to: torchvision's rule as least areas, so that the
-// choice is a few comparisons, the same on every device. Host code alone.
+// Selects the level of a feature pyramid for a box. torchvision's rule is converted to the least
+// area of each level, so that the choice is a few comparisons and the same on every device. Host
+// code only.
 #pragma once
 
 #include <cmath>
@@ -9,13 +10,13 @@
 
 namespace detcore {
 
-// Whether a box of this area belongs to level k or a later one: floor(canonical_level +
-// log2(sqrt(area) / canonical_scale) + 1e-6) >= k, rounded to T after each operation as torchvision
-// rounds on the CPU (on CUDA torch divides by a reciprocal, and may differ in the last bit).
+// True if a box of this area belongs to level k or a later one: floor(canonical_level +
+// log2(sqrt(area) / canonical_scale) + 1e-6) >= k. Rounds to T after each operation, as torchvision
+// does on the CPU (on CUDA torch divides by a reciprocal, and may differ in the last bit).
 template <class T>
 bool reaches_level(T area, int64_t k, double canonical_scale, int64_t canonical_level) {
   const T size = std::sqrt(area) / T(canonical_scale);
-  // log2 in double: a float's is then rounded once
+  // log2 in double, so that the result for float is rounded once
   const T level = T(canonical_level) + T(std::log2(double(size)));
   return std::floor(level + T(1e-6)) >= T(k);
 }
@@ -27,7 +28,7 @@ double level_from(int64_t k, double canonical_scale, int64_t canonical_level) {
   const auto reaches = [&](T area) {
     return reaches_level(area, k, canonical_scale, canonical_level);
   };
-  // the rule is monotone, and its steps lie near powers of two
+  // the rule is monotonic, and its steps are near powers of two
   const double exact =
       std::ldexp(canonical_scale * canonical_scale, int(2 * (k - canonical_level)));
   T low = T(exact * (1 - 1e-5)), high = T(exact * (1 + 1e-5));

@@ -1,5 +1,6 @@
-// Where ROI-align samples along one axis, and what a sample takes from its two pixels. The rule is
-// torchvision's; both axes follow it alone, so weights of rows and columns multiply.
+// The positions of ROI-align's samples along one axis, and the weights of a sample's two pixels.
+// The rule is torchvision's. It is separable: the weight of a pixel is the product of its row's and
+// its column's weight.
 #pragma once
 
 #include "detcore/box.h"
@@ -15,8 +16,8 @@ template <class T>
 struct RoiAxis {
   T start;          // pixels of the map
   T bin;            // size of an output bin
-  int64_t samples;  // a bin; none: the region pools to zeros
-  int64_t size;     // of the map
+  int64_t samples;  // per bin; 0: the region pools to zeros
+  int64_t size;     // of the map, in pixels
 
   template <class I>
   DETCORE_HD T position(I b, I s) const {
@@ -24,13 +25,13 @@ struct RoiAxis {
   }
   DETCORE_HD T weight() const { return T(1) / T(samples); }
 
-  // The samples of bin b that can lie inside: a huge region has far more that can't.
+  // The samples of bin b that can be inside the map. For a huge region this skips most of them.
   DETCORE_HD void inside(int64_t b, int64_t& first, int64_t& last) const {
     T step = bin / T(samples), from = start + T(b) * bin;
     T low = (T(-1) - from) / step - T(2), high = (T(size) - from) / step + T(2);
     first = low > T(0) ? (low < T(samples) ? int64_t(low) : samples) : 0;
     last = high < T(samples) ? (high > T(0) ? int64_t(high) : 0) : samples;
-    // a region without size samples one point again and again
+    // all samples of a region without size are at one point
     if (!(step > T(0))) first = 0, last = samples;
   }
 };
@@ -45,25 +46,25 @@ DETCORE_HD RoiAxis<T> roi_axis(T low, T high, T scale, bool aligned, int64_t rat
   RoiAxis<T> axis{start, bin, ratio, size};
   if (ratio <= 0) {
     T needed = lane_ceil(bin);
-    // beyond 2^30 samples a bin they stand many to a pixel, whatever the map
+    // a limit of 2^30 samples per bin, which is many samples per pixel for any map
     axis.samples = needed > T(0) ? (needed < T(1 << 30) ? int64_t(needed) : 1 << 30) : 0;
   }
-  // not finite: no samples. inf - inf and inf * 0 are NaN, so one subtraction tells
+  // no samples if anything is not finite: x - x is NaN for NaN and infinity
   if (!(low - low == T(0)) || !(high - high == T(0)) || !(extent - extent == T(0)) ||
       !(start - start == T(0)))
     axis.samples = 0;
   return axis;
 }
 
-// A sample's two pixels: `low` and low + 1, weighing `near` and `far` (far = 0 at the last pixel).
-// I: an integer that holds the size of the axis.
+// The two pixels of a sample, `low` and low + 1, with the weights `near` and `far` (far = 0 at the
+// last pixel). I is an integer type that can hold the size of the axis.
 template <class T, class I = int64_t>
 struct Tap {
   I low;
   T near, far;
 };
 
-// False for a sample that counts as zero: more than a pixel outside.
+// Returns false if the sample is more than one pixel outside the map and counts as 0.
 template <class T, class I>
 DETCORE_HD bool make_tap(T at, I size, Tap<T, I>& tap) {
   if (!(at >= T(-1) && at <= T(size))) return false;

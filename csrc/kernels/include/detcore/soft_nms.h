@@ -1,14 +1,15 @@
-// Soft non-maximum suppression (Bodla et al., ICCV 2017): boxes that overlap a selected one keep a
-// decayed score instead of being dropped.
+// Soft non-maximum suppression (Bodla et al., ICCV 2017): the scores of boxes that overlap a
+// selected box decay, instead of the boxes being removed.
 //
-// The box of the highest score is selected, equal scores by ascending index; then every box left
-// whose IoU with it is q has its score multiplied: linear: by 1 - q where double(q) >
-// iou_threshold; gaussian: by exp(-q * q / sigma). A box whose score is, from the start or after a
-// decay, not at least min_score is removed; so is one with a NaN score or coordinate. It goes on
-// until no box is left. A q of 0 or NaN (two boxes without area, infinite ones) decays nothing.
+// The box with the highest score is selected (ties: the lowest index). Then the score of every
+// remaining box is multiplied, where q is its IoU with the selected box. Linear: by 1 - q if
+// double(q) > iou_threshold. Gaussian: by exp(-q * q / sigma). A box is removed if its score is
+// below min_score, at the start or after a decay, or if its score or a coordinate is NaN. This
+// repeats until no box is left. If q is 0 or NaN (two boxes without area, infinite boxes), the
+// score stays.
 //
-// Scores are decayed in double if boxes or scores are f64, else in float, and IoU is computed in
-// the same. Deterministic on every device and number of threads; linear gives the same bits on all.
+// The decay and the IoU are computed in double if boxes or scores are f64, else in float.
+// Deterministic on every device and number of threads; linear gives the same bits on all devices.
 #pragma once
 
 #include "detcore/box.h"
@@ -28,18 +29,18 @@ struct SoftNmsParams {
   double sigma;          // > 0; linear: unused
   double min_score;      // >= 0
   void* workspace;       // soft_nms_workspace_*() bytes, 64-byte aligned
-  int64_t* keep;         // [n] out: indices by selection; what is beyond the count is unspecified
+  int64_t* keep;         // [n] out: indices in order of selection; the rest is unspecified
   void* decayed;         // [n] out: their scores when selected, scores' dtype
-  int64_t* count;        // [1] out: how many (device memory on CUDA)
+  int64_t* count;        // [1] out: number of selected boxes (device memory on CUDA)
 };
 
 inline namespace DETCORE_ISA {
 
 template <class T>
 struct SoftNmsRule {
-  T above;  // linear: the largest T not above the threshold, so that q > threshold just when q > it
+  T above;  // linear: the largest T <= threshold, so q > threshold if and only if q > above
   T sigma;
-  T least;  // the smallest T not below min_score, likewise
+  T least;  // the smallest T >= min_score
 };
 
 template <class T>
@@ -50,7 +51,7 @@ DETCORE_HD SoftNmsRule<T> rule_of(const SoftNmsParams& p) {
   return {above, T(p.sigma), least};
 }
 
-// What the score of a box becomes beside a selected one, with which it overlaps by q.
+// The decayed score of a box whose IoU with the selected box is q.
 template <SoftNmsMethod method, class T>
 DETCORE_HD T decayed_score(const SoftNmsRule<T>& rule, T score, T q) {
   if constexpr (method == SoftNmsMethod::gaussian)
@@ -61,14 +62,14 @@ DETCORE_HD T decayed_score(const SoftNmsRule<T>& rule, T score, T q) {
 
 }  // namespace DETCORE_ISA
 
-// Boxes are sorted by position into blocks of 64; each block knows its hull and its best score, so
-// a selection reads the bests and touches only blocks that overlap the selected box. One thread:
-// each selection waits for the last. Memory O(n).
+// Boxes are sorted by position into blocks of 64. Each block stores its hull and its best score, so
+// a selection reads the best scores and updates only blocks that overlap the selected box. Uses one
+// thread, because each selection depends on the previous one. Memory O(n).
 size_t soft_nms_workspace_cpu(const SoftNmsParams&);
 Status soft_nms_cpu(const SoftNmsParams&, const Executor&);
 
-// One block of up to 1,024 threads, decay and search in one pass and one barrier a selection: time
-// O(n * count), 20 bytes a box and selection from cache, no sync.
+// One block of up to 1,024 threads. Decay and search are one pass with one barrier per selection:
+// time O(n * count), 20 bytes per box and selection from cache, no host-device sync.
 size_t soft_nms_workspace_cuda(const SoftNmsParams&);
 Status soft_nms_cuda(const SoftNmsParams&, Stream);
 

@@ -1,4 +1,4 @@
-"""TODO: what it is for, in a line."""
+"""TODO: its purpose, in one line."""
 
 import torch
 from torch import Tensor
@@ -17,7 +17,8 @@ def new_op(boxes: Tensor) -> Tensor:
         boxes: [N, 4] xyxy, pixels, a floating dtype.
 
     Returns:
-        [N], float64 for float64 boxes, otherwise float32. TODO: what NaN and no boxes give.
+        [N], float64 for float64 boxes, otherwise float32. TODO: the result for NaN and for no
+        boxes.
 
     Raises:
         ValueError: for a wrong shape or dtype.
@@ -29,7 +30,7 @@ def new_op(boxes: Tensor) -> Tensor:
 
 @torch.library.register_fake("detcore::new_op")
 def _(boxes: Tensor) -> Tensor:
-    # TODO: of two tensors or more it begins with one_device() of ._fake
+    # # TODO: with two or more tensors, begin with one_device() of ._fake
     return boxes.new_empty(boxes.shape[:1], dtype=result_dtype(boxes.dtype))
 
 

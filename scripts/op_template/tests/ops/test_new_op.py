@@ -1,4 +1,4 @@
-"""What the registry can't know of new_op: its words, its edges, its peers."""
+"""Tests of new_op beyond those of the registry: messages, edge cases, peers."""
 
 import pytest
 import torch

@@ -6,7 +6,7 @@ namespace detcore {
 inline namespace DETCORE_ISA {
 namespace {
 
-constexpr int64_t kGrain = 4096;  // boxes a thread takes at least
+constexpr int64_t kGrain = 4096;  // minimum of boxes per thread
 
 }  // namespace
 

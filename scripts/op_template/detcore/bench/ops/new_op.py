@@ -17,7 +17,7 @@ def cases() -> Iterator[Case]:
             f"new_op {n:,} boxes",
             partial(_boxes, n),
             call(ops.new_op),
-            # TODO: the library that people use today; a goal, must=Must(...)
+            # # TODO: add the library that people use today, and a goal, must=Must(...)
             {"reference": call(reference.new_op)},
             _same,
         )

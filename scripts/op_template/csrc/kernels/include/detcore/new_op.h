@@ -1,4 +1,4 @@
-// TODO: what the op means; what ties, NaN and empty inputs give; whether it is deterministic.
+// TODO: what the op computes; results for ties, NaN and empty inputs; whether it is deterministic.
 #pragma once
 
 #include "detcore/core.h"
