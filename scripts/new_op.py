@@ -45,10 +45,12 @@ The skeleton compiles (make native-tests builds module, C++ tests and CUDA simul
     pytest tests/ops tests/simt tests/bench tests/test_installed.py -k new_op
 shows what is missing, beginning with the TODOs that are left. CONTRIBUTING.md, "Adding an op",
 explains the order of the steps, and names examples of ops with other tensors. When the operator's
-schema is final, update two generated lists, and add a line to the README's table of ops:
+schema is final, update two generated lists, and add a line to the README's table of ops, to the
+docstring of detcore.ops and to a page of docs/reference/ops:
     python scripts/write_stubs.py --write
     python scripts/op_table.py --write
-    pytest tests/test_docs.py tests/test_kernel_sources.py tests/ops/test_registry.py"""
+    pytest tests/test_docs.py tests/test_docstrings.py tests/test_kernel_sources.py
+    pytest tests/ops/test_registry.py"""
 # file, a mark that is in it once, the text to insert before the mark
 ENTRIES = (
     ("detcore/ops/registry.py", "}  # fmt: skip\n\nSTEMS", OPERATOR),

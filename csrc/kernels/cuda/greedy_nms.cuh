@@ -4,9 +4,9 @@
 //   for each box: histogram[bucket(box)] += 1                                       grid
 //   exclusive prefix sum of the histogram
 //   for each box: boxes[bucket_end[bucket(box)]++] = box                            insert
-//   for each pair of near boxes of one class with IoU > t:                          decide
+//   for each pair of near boxes of one class with IoU > t:                          compare
 //     best_better[worse] = min(best_better[worse], rank of the better box)
-//   for each tile of ranks, one thread per box:
+//   for each tile of ranks, one thread per box:                                     decide
 //     no best_better: keep the box
 //     else wait until best_better is decided. If it is kept: suppress the box       wait
 //     else the warp searches the neighbours: suppress, keep, or wait for up to two

@@ -23,14 +23,30 @@ def new_op(boxes: Tensor) -> Tensor:
     Raises:
         ValueError: for a wrong shape or dtype.
 
-    Deterministic. TODO: source (paper or library).
+    Edge cases:
+        TODO: no boxes, NaN, infinity, boxes without area.
+
+    Cost:
+        TODO: time and memory for N boxes. Deterministic.
+
+    Equivalents:
+        TODO: the same in other libraries, or the source (paper).
+
+    Example:
+        >>> import torch
+        >>> from detcore.ops import new_op
+        >>> new_op(torch.tensor([[0., 0, 10, 5]]))
+        TODO: what it prints
+
+    See Also:
+        TODO: related ops.
     """
     return _new_op(boxes)
 
 
 @torch.library.register_fake("detcore::new_op")
 def _(boxes: Tensor) -> Tensor:
-    # # TODO: with two or more tensors, begin with one_device() of ._fake
+    # TODO: with two or more tensors, begin with one_device() of ._fake
     return boxes.new_empty(boxes.shape[:1], dtype=result_dtype(boxes.dtype))
 
 
