@@ -79,6 +79,8 @@ class MultiScaleRoIAlign(nn.Module):
 
     Attributes:
         scales: of the last call's maps, None before the first call.
+        map_levels: torchvision's rule for these scales: from a list of [L_i, 4] boxes to int64
+            [sum of L_i], counted from the first map; None before the first call.
 
     Example:
         >>> import torch
@@ -90,6 +92,7 @@ class MultiScaleRoIAlign(nn.Module):
     """
 
     scales: list[float] | None
+    map_levels: "LevelMapper | None"
 
     def __init__(
         self,
@@ -107,7 +110,7 @@ class MultiScaleRoIAlign(nn.Module):
         self.sampling_ratio = sampling_ratio
         self.canonical_scale = canonical_scale
         self.canonical_level = canonical_level
-        self.scales = None
+        self.scales = self.map_levels = None
 
     def forward(
         self,
@@ -127,6 +130,8 @@ class MultiScaleRoIAlign(nn.Module):
         features, scales = _checked(x, self.featmap_names, image_shapes)
         if not is_compiling():
             self.scales = scales
+            mapper = LevelMapper(scales, self.canonical_scale, self.canonical_level)
+            self.map_levels = mapper
         return _pooled(features, scales, boxes, *settings)
 
     def extra_repr(self) -> str:
@@ -135,6 +140,28 @@ class MultiScaleRoIAlign(nn.Module):
             f"featmap_names={self.featmap_names}, output_size={self.output_size}, "
             f"sampling_ratio={self.sampling_ratio}"
         )
+
+
+class LevelMapper:
+    """From the size of a region to the map that it is pooled from, by torchvision's rule.
+
+    Args:
+        scales: of the maps, finest first. canonical_scale, canonical_level: as in
+            `multiscale_roi_align`.
+    """
+
+    def __init__(self, scales: Sequence[float], canonical_scale: int, canonical_level: int) -> None:
+        self.finest, self.coarsest = (-math.log2(scale) for scale in (scales[0], scales[-1]))
+        self.canonical_scale, self.canonical_level = canonical_scale, canonical_level
+
+    def __call__(self, boxlists: Sequence[Tensor]) -> Tensor:
+        """int64 [sum of L_i] of a list of [L_i, 4], counted from the first map's level."""
+        return self.levels(torch.cat([box_area(boxes) for boxes in boxlists]).sqrt()).long()
+
+    def levels(self, sizes: Tensor) -> Tensor:
+        """Levels of regions by the square root of their area, in pixels; NaN for NaN."""
+        level = self.canonical_level + torch.log2(sizes / self.canonical_scale) + 1e-6
+        return level.floor().clamp(max=self.coarsest).clamp(min=self.finest) - self.finest
 
 
 def pool_by_size(
@@ -168,10 +195,8 @@ def _pooled(
         return multiscale_roi_align(
             features, rois, output_size, scales, sampling_ratio, canonical_scale, canonical_level
         )
-    finest, coarsest = (-math.log2(scale) for scale in (scales[0], scales[-1]))
-    size = box_area(rois[:, 1:]).sqrt()
-    level = torch.floor(canonical_level + torch.log2(size / canonical_scale) + 1e-6)
-    place = (level.clamp(max=coarsest).clamp(min=finest) - finest).clamp(max=len(scales) - 1)
+    levels = LevelMapper(scales, canonical_scale, canonical_level).levels
+    place = levels(box_area(rois[:, 1:]).sqrt()).clamp(max=len(scales) - 1)
     pooled = features[0].new_zeros(len(rois), features[0].shape[1], *output_size)
     for i, (feature, scale) in enumerate(zip(features, scales, strict=True)):
         (here,) = torch.where(place == i)

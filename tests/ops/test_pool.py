@@ -58,7 +58,8 @@ def test_multiscale_of_other_strides_follows_torchvisions_rule(strides) -> None:
     boxes = [random_boxes(60, 150, 200, s).float() for s in (1, 2)]
     pool, tv_pool = (m.MultiScaleRoIAlign(names, 7, 2) for m in (ops, tv))
     ours, theirs = pool(x, boxes, sizes), tv_pool(x, boxes, sizes)
-    assert pool.scales == tv_pool.scales
+    assert pool.scales == tv_pool.scales and pool.map_levels is not None
+    assert torch.equal(pool.map_levels(boxes), tv_pool.map_levels(boxes))
     # torchvision leaves zeros where a box's level lies beyond the maps; ours takes the last map
     levels = tv_pool.map_levels(boxes)
     beyond = levels >= len(strides)
