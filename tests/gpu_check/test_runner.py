@@ -151,7 +151,7 @@ def test_a_python_without_torch_is_told_of(tmp_path: Path) -> None:
     bare.chmod(0o755)
     done = called(PYTHON=str(bare), OUT=str(tmp_path))
     assert done.returncode == 1
-    assert "no Python 3.11 or newer that imports torch" in done.stderr
+    assert "no Python 3.11 or newer that can import torch" in done.stderr
     assert f"{bare}: ModuleNotFoundError: no torch" in done.stderr
 
 
