@@ -40,7 +40,7 @@ build: $(VENV)/.ready  ## set up .venv and build detcore in place
 	@$(PY) setup.py --quiet build_ext --inplace
 	@$(PIP) --no-build-isolation -e ".[test]"
 
-demo: build  ## train, evaluate and draw on real digits, about four minutes; results in demo/
+demo: build  ## train, evaluate, draw and benchmark on real digits, about 12 minutes on two cores; results in demo/
 	@sh scripts/demo.sh
 
 docs: build  ## build the documentation and run its examples, about a minute; docs/_build/html

@@ -1,5 +1,5 @@
 #!/bin/sh
-# The main workflow on real data, from training to pictures; about four minutes on two cores. Run it
+# The main workflow on real data, from training to pictures; about 12 minutes on two cores. Run it
 # through `make demo`, which sets up and builds first.
 set -eu
 out=demo
