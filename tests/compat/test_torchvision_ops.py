@@ -114,6 +114,7 @@ def test_a_model_of_torchvision_finds_and_learns_the_same(patched):
             return losses, gradients, net.eval()(image)[0]
 
     losses, gradients, found = outcome()
+    assert len(gradients) > 50 and len(found["boxes"]) > 0
     patched.undo()
     their_losses, their_gradients, their_found = outcome()
     torch.testing.assert_close(losses, their_losses, rtol=1e-4, atol=1e-5)

@@ -56,6 +56,7 @@ def test_multiscale_of_other_strides_follows_torchvisions_rule(strides) -> None:
     }
     names, sizes = list(x), [(256, 320), (250, 300)]
     boxes = [random_boxes(60, 150, 200, s).float() for s in (1, 2)]
+    boxes[0][:2] = torch.tensor([[0.0, 0, 1000, 1000], [0.0, 0, 310, 250]])  # of high levels
     pool, tv_pool = (m.MultiScaleRoIAlign(names, 7, 2) for m in (ops, tv))
     ours, theirs = pool(x, boxes, sizes), tv_pool(x, boxes, sizes)
     assert pool.scales == tv_pool.scales and pool.map_levels is not None
@@ -63,6 +64,7 @@ def test_multiscale_of_other_strides_follows_torchvisions_rule(strides) -> None:
     # torchvision leaves zeros where a box's level lies beyond the maps; ours takes the last map
     levels = tv_pool.map_levels(boxes)
     beyond = levels >= len(strides)
+    assert not beyond.all() and beyond.any() == (strides[-1] // strides[0] >= 2 ** len(strides))
     assert (theirs[beyond] == 0).all()
     torch.testing.assert_close(ours[~beyond], theirs[~beyond], rtol=1e-5, atol=1e-5)
     last = ops.roi_align(x[names[-1]], boxes, 7, pool.scales[-1], 2)
