@@ -15,8 +15,8 @@ from pathlib import Path, PurePosixPath
 ROOT = Path(__file__).parents[1]
 # From the lowest floor up. Rooms on the same floor don't import each other.
 FLOORS: tuple[tuple[str, ...], ...] = (
-    ("utils",),
-    ("ops", "reference"),
+    ("utils", "reference"),
+    ("ops",),
     ("parts", "compat"),
     ("models",),
     ("weights", "data"),

@@ -2,8 +2,9 @@
 
 The entry is some microseconds faster, but sees nothing of what torch wraps around a call. So plain
 tensors in plain eager mode take it, and everything else takes the operator: torch.compile and
-torch.export, autograd, functorch transforms, forward-mode duals, subclasses, fake and meta tensors,
-dispatch and function modes, tracing, lazy negation. Both end in the same C++ function.
+torch.export, autograd, torch.func, subclasses, fake and meta tensors, dispatch and function modes,
+tracing, lazy negation. Both end in the same C++ function. Forward mode and higher derivatives
+take what `_derivatives` has for them.
 """
 
 import functools
@@ -15,10 +16,10 @@ from typing import Any, ParamSpec, TypeVar
 import numpy as np
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
 from torch.compiler import is_compiling
 from torch.fx import Proxy
 
+from ._derivatives import forward_mode, transformed
 from ._native import _C
 
 P = ParamSpec("P")
@@ -50,7 +51,7 @@ def bind(op: str) -> Callable[..., Any]:
 
     def call(*args: Any) -> Any:
         if is_compiling():
-            return operator(*args)
+            return (transformed(op) or operator)(*args)
         if _ENTRIES and _plain(args):
             try:
                 return getattr(_C, op)(*args)
@@ -58,9 +59,9 @@ def bind(op: str) -> Callable[..., Any]:
                 _name_wrong_type(operator, args)
                 if not any(map(_unreadable, args)):
                     raise
-        _refuse_duals(op, args)
+        way = transformed(op) or forward_mode(op, args) or operator
         try:
-            return operator(*args)
+            return way(*args)
         except RuntimeError as error:
             # torch 2.15's dispatcher makes one of every C++ exception that is not torch's own
             if _was_refused(str(error)):
@@ -98,15 +99,6 @@ def _unreadable(arg: Any) -> bool:
         or arg.is_nested
         or arg._is_zerotensor()
     )
-
-
-def _refuse_duals(op: str, args: tuple[Any, ...]) -> None:
-    # the operator has no forward-mode formula, and torch would drop the tangent without a word
-    if forward_ad._current_level < 0:
-        return
-    flat = [a for arg in args for a in (arg if isinstance(arg, (list, tuple)) else (arg,))]
-    if any(isinstance(a, Tensor) and forward_ad.unpack_dual(a).tangent is not None for a in flat):
-        raise NotImplementedError(f"{op}: forward-mode differentiation is not supported")
 
 
 def named_errors(function: Callable[P, R]) -> Callable[P, R]:
@@ -210,23 +202,3 @@ def _to_array(value: Any) -> Any:
         # a named tuple keeps its names
         return type(value)(*arrays) if hasattr(value, "_fields") else tuple(arrays)
     return value
-
-
-def differentiable_once(op: str) -> None:
-    """Makes a second derivative through the operator `op` an error instead of a silent zero."""
-    _refuse_gradient(op, f"{op.removesuffix('_backward')}: it can be differentiated once only")
-
-
-def not_differentiable(op: str, instead: str) -> None:
-    """Makes a derivative through the operator `op`, which has none, an error instead of a warning.
-
-    instead: what to do where a gradient is wanted, as a clause.
-    """
-    _refuse_gradient(op, f"{op}: it has no gradient; {instead}")
-
-
-def _refuse_gradient(op: str, words: str) -> None:
-    def refuse(ctx: Any, *grads: Tensor) -> Any:
-        raise RuntimeError(words)
-
-    torch.library.register_autograd(f"detcore::{op}", refuse)

@@ -7,13 +7,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from detcore import reference
+
+from ._derivatives import batched_by_rows, differentiable, differentiable_again
 from ._fake import grad_beside, one_device
-from ._route import bind, differentiable_once, numpy_too
+from ._route import bind, numpy_too
 
 CLIP = math.log(1000 / 16)  # Faster R-CNN's: a box grows at most 62.5 times
 
 _encode_boxes = bind("encode_boxes")
 _decode_boxes = bind("decode_boxes")
+_encode_boxes_backward = bind("encode_boxes_backward")
+_decode_boxes_backward = bind("decode_boxes_backward")
 
 
 def _listed(op: str, weights: Sequence[float]) -> list[float]:
@@ -40,7 +45,7 @@ def encode_boxes(
         weights: four positive numbers for dx, dy, dw, dh; R-CNN's box head uses (10, 10, 5, 5).
 
     Returns:
-        [N, 4] (dx, dy, dw, dh) in the dtype of the boxes. Differentiable once in both inputs.
+        [N, 4] (dx, dy, dw, dh) in the dtype of the boxes. Differentiable in both inputs.
 
     Raises:
         ValueError: for a wrong shape, dtype or device, and for a weight that is not positive.
@@ -86,7 +91,7 @@ def decode_boxes(
             a box grow at most 62.5 times.
 
     Returns:
-        [N, 4k] xyxy, pixels, in the dtype of the deltas. Differentiable once in both inputs; a
+        [N, 4k] xyxy, pixels, in the dtype of the deltas. Differentiable in both inputs; a
         clipped delta has gradient zero.
 
     Raises:
@@ -149,16 +154,21 @@ def _setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 
 
 def _encode_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    grads = torch.ops.detcore.encode_boxes_backward(grad, *ctx.saved_tensors, *ctx.settings)
+    grads = _encode_boxes_backward(grad, *ctx.saved_tensors, *ctx.settings)
     return (*grads, None)
 
 
 def _decode_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    grads = torch.ops.detcore.decode_boxes_backward(grad, *ctx.saved_tensors, *ctx.settings)
+    grads = _decode_boxes_backward(grad, *ctx.saved_tensors, *ctx.settings)
     return (*grads, None, None)
 
 
-torch.library.register_autograd("detcore::encode_boxes", _encode_backward, setup_context=_setup)
-torch.library.register_autograd("detcore::decode_boxes", _decode_backward, setup_context=_setup)
-differentiable_once("encode_boxes_backward")
-differentiable_once("decode_boxes_backward")
+differentiable("encode_boxes", _setup, _encode_backward, reference.encode_boxes)
+differentiable("decode_boxes", _setup, _decode_backward, reference.decode_boxes)
+for _op, _formula in (
+    ("encode_boxes", reference.encode_boxes),
+    ("decode_boxes", reference.decode_boxes),
+):
+    differentiable_again(_op, _formula, tensors=2)
+    batched_by_rows(_op, tensors=2)
+    batched_by_rows(f"{_op}_backward", tensors=3)

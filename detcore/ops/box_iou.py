@@ -5,12 +5,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from detcore import reference
+
+from ._derivatives import batched_by_leading_dims, differentiable, differentiable_again
 from ._dtypes import one_dtype, result_dtype
 from ._fake import grad_beside, one_device
-from ._route import bind, differentiable_once, numpy_too
+from ._route import bind, numpy_too
 from .boxes import box_convert
 
 _box_iou = bind("box_iou")
+_box_iou_backward = bind("box_iou_backward")
 _box_iou_out = bind("box_iou_out")
 
 
@@ -28,7 +32,7 @@ def box_iou(
 
     Returns:
         [..., N, M], values in 0..1; float64 for float64 boxes, otherwise float32. Differentiable
-        once in both inputs; with `out`, gradients are refused.
+        in both inputs; with `out`, gradients are refused.
 
     Raises:
         ValueError: for a wrong shape, format, dtype or device.
@@ -76,7 +80,7 @@ def generalized_box_iou(boxes1: Tensor, boxes2: Tensor, *, out: Tensor | None = 
         out: a contiguous [..., N, M] tensor of the result's dtype to write into.
 
     Returns:
-        [..., N, M], float64 for float64 boxes, otherwise float32. Differentiable once in both
+        [..., N, M], float64 for float64 boxes, otherwise float32. Differentiable in both
         inputs; with `out`, gradients are refused.
 
     Raises:
@@ -121,7 +125,7 @@ def distance_box_iou(
         out: a contiguous [..., N, M] tensor of the result's dtype to write into.
 
     Returns:
-        [..., N, M], float64 for float64 boxes, otherwise float32. Differentiable once in both
+        [..., N, M], float64 for float64 boxes, otherwise float32. Differentiable in both
         inputs; with `out`, gradients are refused.
 
     Raises:
@@ -166,7 +170,7 @@ def complete_box_iou(
         out: a contiguous [..., N, M] tensor of the result's dtype to write into.
 
     Returns:
-        [..., N, M], float64 for float64 boxes, otherwise float32. Differentiable once in both
+        [..., N, M], float64 for float64 boxes, otherwise float32. Differentiable in both
         inputs; with `out`, gradients are refused.
 
     Raises:
@@ -257,7 +261,7 @@ def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     if ctx.fmt != "xyxy":
         # corners of half-precision boxes don't fit half precision
         boxes = [box_convert(b.to(result_dtype(b.dtype)), ctx.fmt, "xyxy") for b in boxes]
-    grads = torch.ops.detcore.box_iou_backward(grad, *boxes, ctx.kind, ctx.eps)
+    grads = _box_iou_backward(grad, *boxes, ctx.kind, ctx.eps)
     if ctx.fmt != "xyxy":
         grads = [
             _from_corners(g, ctx.fmt).to(b.dtype)
@@ -273,5 +277,11 @@ def _from_corners(grad: Tensor, fmt: str) -> Tensor:
     return torch.cat((low + high, size), dim=-1)
 
 
-torch.library.register_autograd("detcore::box_iou", _backward, setup_context=_setup)
-differentiable_once("box_iou_backward")
+def _of_corners(boxes1: Tensor, boxes2: Tensor, kind: str, eps: float) -> Tensor:
+    return reference.box_iou(boxes1, boxes2, "xyxy", kind, eps)
+
+
+differentiable("box_iou", _setup, _backward, reference.box_iou)
+differentiable_again("box_iou", _of_corners, tensors=2)
+batched_by_leading_dims("box_iou", tensors=2)
+batched_by_leading_dims("box_iou_backward", tensors=3)

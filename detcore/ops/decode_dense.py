@@ -7,13 +7,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from detcore import reference
+
+from ._derivatives import batched_by_rows, differentiable, differentiable_again
 from ._fake import grad_beside, one_device
-from ._route import bind, differentiable_once, numpy_too
+from ._route import bind, numpy_too
 from .box_codec import CLIP
 
 WITH_OBJECTNESS = ("yolo", "yolo5", "grid")
 
 _decode_dense = bind("decode_dense")
+_decode_dense_backward = bind("decode_dense_backward")
 
 
 @numpy_too
@@ -60,7 +64,7 @@ def decode_dense(
         boxes [B, H * W * A, 4] xyxy, pixels, by row, then column, then anchor, in the dtype of the
         maps; and scores [B, H * W * A, C] = sigmoid(class), multiplied by sigmoid(objectness) if
         there is one (C = 0: objectness alone, [..., 1]). Scores are None for a map without them.
-        Boxes are differentiable once in the maps; scores are not.
+        Boxes are differentiable in the maps; scores are not.
 
     Raises:
         ValueError: for a wrong shape, codec, dtype, device, stride, weight or number of bins.
@@ -140,9 +144,27 @@ def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> 
 
 def _backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
     maps, anchors = ctx.saved_tensors
-    out = torch.ops.detcore.decode_dense_backward(grad, maps, anchors, ctx.codec, ctx.settings)
+    out = _decode_dense_backward(grad, maps, anchors, ctx.codec, ctx.settings)
     return out, None, None, None
 
 
-torch.library.register_autograd("detcore::decode_dense", _backward, setup_context=_setup)
-differentiable_once("decode_dense_backward")
+def _formula(
+    maps: Tensor, anchors: Tensor | None, codec: str, settings: list[float]
+) -> tuple[Tensor, Tensor]:
+    stride_y, stride_x, *weights, clip, scale_xy, threshold, bins = settings
+    boxes, scores = reference.decode_dense(
+        maps, anchors, (stride_y, stride_x), codec,
+        weights=weights, clip=clip, scale_xy=scale_xy, bins=int(bins),
+        score_threshold=None if threshold < 0 else threshold,
+    )  # fmt: skip
+    return boxes, boxes[..., :0].detach() if scores is None else scores
+
+
+def _boxes_alone(maps: Tensor, anchors: Tensor | None, codec: str, settings: list[float]) -> Tensor:
+    return _formula(maps, anchors, codec, settings)[0]
+
+
+differentiable("decode_dense", _setup, _backward, _formula)
+differentiable_again("decode_dense", _boxes_alone, tensors=1)
+batched_by_rows("decode_dense", tensors=1)
+batched_by_rows("decode_dense_backward", tensors=2)

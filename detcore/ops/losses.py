@@ -20,7 +20,7 @@ def generalized_box_iou_loss(
         eps: added to areas and lengths, so that two empty boxes give a finite loss.
 
     Returns:
-        [...] or a scalar []: float64 for float64 boxes, otherwise float32. Differentiable once.
+        [...] or a scalar []: float64 for float64 boxes, otherwise float32. Differentiable.
 
     Raises:
         ValueError: for different shapes, a wrong dtype or device, and an unknown reduction.
@@ -62,7 +62,7 @@ def distance_box_iou_loss(
         eps: added to areas and lengths, so that two empty boxes give a finite loss.
 
     Returns:
-        [...] or a scalar []: float64 for float64 boxes, otherwise float32. Differentiable once.
+        [...] or a scalar []: float64 for float64 boxes, otherwise float32. Differentiable.
 
     Raises:
         ValueError: for different shapes, a wrong dtype or device, and an unknown reduction.
@@ -104,7 +104,7 @@ def complete_box_iou_loss(
         eps: added to areas and lengths, so that two empty boxes give a finite loss.
 
     Returns:
-        [...] or a scalar []: float64 for float64 boxes, otherwise float32. Differentiable once.
+        [...] or a scalar []: float64 for float64 boxes, otherwise float32. Differentiable.
 
     Raises:
         ValueError: for different shapes, a wrong dtype or device, and an unknown reduction.

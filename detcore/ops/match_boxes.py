@@ -5,9 +5,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ._derivatives import not_differentiable
 from ._dtypes import one_dtype, result_dtype
 from ._fake import one_device
-from ._route import bind, not_differentiable, numpy_too
+from ._route import bind, numpy_too
 
 _match_boxes = bind("match_boxes")
 

@@ -3,8 +3,9 @@
 import torch
 from torch import Tensor
 
+from ._derivatives import batched_by_rows, not_differentiable
 from ._fake import one_device
-from ._route import bind, not_differentiable, numpy_too
+from ._route import bind, numpy_too
 
 _multiclass_nms = bind("multiclass_nms")
 
@@ -99,4 +100,5 @@ def _(
     )
 
 
+batched_by_rows("multiclass_nms", tensors=2)
 not_differentiable("multiclass_nms", "detach its boxes and scores, and learn from its inputs")

@@ -6,11 +6,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ._derivatives import differentiable
 from ._fake import one_device
-from ._route import bind, differentiable_once, numpy_too
+from ._route import bind, numpy_too
 from .roi_align import to_rois
 
 _multiscale_roi_align = bind("multiscale_roi_align")
+_multiscale_roi_align_backward = bind("multiscale_roi_align_backward")
 
 
 @numpy_too
@@ -46,7 +48,7 @@ def multiscale_roi_align(
 
     Returns:
         [K, C, height, width] in the dtype and memory format of the features, in the order of the
-        boxes. Differentiable once in the features, not in the boxes.
+        boxes. Differentiable in the features, not in the boxes.
 
     Raises:
         ValueError: for a wrong shape, dtype, device or number of scales; on the CPU also for an
@@ -150,11 +152,22 @@ def _setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 
 def _backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
     (rois,) = ctx.saved_tensors
-    out = torch.ops.detcore.multiscale_roi_align_backward(
+    out = _multiscale_roi_align_backward(
         grad, rois, *ctx.settings, ctx.images, ctx.map_sizes, ctx.channels_last
     )
     return (out, *[None] * 8)
 
 
-torch.library.register_autograd("detcore::multiscale_roi_align", _backward, setup_context=_setup)
-differentiable_once("multiscale_roi_align_backward")
+# The op is linear in its features, so its gradient's gradient is the op itself.
+def _setup_again(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:
+    ctx.save_for_backward(inputs[1])
+    ctx.settings = inputs[2:9]
+
+
+def _backward_again(ctx: Any, grads: list[Tensor]) -> tuple[Tensor | None, ...]:
+    (rois,) = ctx.saved_tensors
+    return (_multiscale_roi_align(grads, rois, *ctx.settings), *[None] * 11)
+
+
+differentiable("multiscale_roi_align", _setup, _backward)
+differentiable("multiscale_roi_align_backward", _setup_again, _backward_again)

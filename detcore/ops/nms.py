@@ -3,8 +3,9 @@
 import torch
 from torch import Tensor
 
+from ._derivatives import not_differentiable
 from ._fake import one_device
-from ._route import bind, not_differentiable, numpy_too
+from ._route import bind, numpy_too
 
 _nms = bind("nms")
 _batched_nms = bind("batched_nms")
@@ -128,4 +129,5 @@ def _(boxes: Tensor, scores: Tensor, idxs: Tensor, iou_threshold: float) -> Tens
 
 
 for _op in ("nms", "batched_nms"):
-    not_differentiable(_op, "take boxes and scores by the indices that it gives: boxes[keep]")
+    _words = "take boxes and scores by the indices that it gives: boxes[keep]"
+    not_differentiable(_op, _words, indices=True)

@@ -5,11 +5,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from detcore import reference
+
+from ._derivatives import batched_by_leading_dims, differentiable, differentiable_again
 from ._dtypes import one_dtype, result_dtype
 from ._fake import grad_beside, one_device
-from ._route import bind, differentiable_once, numpy_too
+from ._route import bind, numpy_too
 
 _paired_box_iou = bind("paired_box_iou")
+_paired_box_iou_backward = bind("paired_box_iou_backward")
 
 
 @numpy_too
@@ -25,7 +29,7 @@ def paired_box_iou(boxes1: Tensor, boxes2: Tensor, kind: str = "iou", eps: float
             values are those of the pairwise functions.
 
     Returns:
-        [...], float64 for float64 boxes, otherwise float32. Differentiable once in both inputs.
+        [...], float64 for float64 boxes, otherwise float32. Differentiable in both inputs.
 
     Raises:
         ValueError: for different shapes, an unknown kind, a wrong dtype or device.
@@ -82,9 +86,11 @@ def _setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 
 def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     boxes1, boxes2 = ctx.saved_tensors
-    grads = torch.ops.detcore.paired_box_iou_backward(grad, boxes1, boxes2, ctx.kind, ctx.eps)
+    grads = _paired_box_iou_backward(grad, boxes1, boxes2, ctx.kind, ctx.eps)
     return (*grads, None, None)
 
 
-torch.library.register_autograd("detcore::paired_box_iou", _backward, setup_context=_setup)
-differentiable_once("paired_box_iou_backward")
+differentiable("paired_box_iou", _setup, _backward, reference.paired_box_iou)
+differentiable_again("paired_box_iou", reference.paired_box_iou, tensors=2)
+batched_by_leading_dims("paired_box_iou", tensors=2)
+batched_by_leading_dims("paired_box_iou_backward", tensors=3)

@@ -6,10 +6,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ._derivatives import differentiable
 from ._fake import one_device
-from ._route import bind, differentiable_once, numpy_too
+from ._route import bind, numpy_too
 
 _roi_align = bind("roi_align")
+_roi_align_backward = bind("roi_align_backward")
 
 
 @numpy_too
@@ -36,7 +38,7 @@ def roi_align(
         aligned: shift by half a pixel, so that pixel centres lie at .5 (detectron2's default).
 
     Returns:
-        [K, C, height, width] in the dtype and memory format of `input`. Differentiable once in
+        [K, C, height, width] in the dtype and memory format of `input`. Differentiable in
         `input`, without atomics; not differentiable in the boxes.
 
     Raises:
@@ -139,11 +141,20 @@ def _setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 
 def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     (rois,) = ctx.saved_tensors
-    out = torch.ops.detcore.roi_align_backward(
-        grad, rois, *ctx.settings, list(ctx.map_size), ctx.channels_last
-    )
+    out = _roi_align_backward(grad, rois, *ctx.settings, list(ctx.map_size), ctx.channels_last)
     return (out, *[None] * 6)
 
 
-torch.library.register_autograd("detcore::roi_align", _backward, setup_context=_setup)
-differentiable_once("roi_align_backward")
+# The op is linear in its input, so its gradient's gradient is the op itself.
+def _setup_again(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    ctx.save_for_backward(inputs[1])
+    ctx.settings = inputs[2:7]
+
+
+def _backward_again(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    (rois,) = ctx.saved_tensors
+    return (_roi_align(grad, rois, *ctx.settings), *[None] * 8)
+
+
+differentiable("roi_align", _setup, _backward)
+differentiable("roi_align_backward", _setup_again, _backward_again)

@@ -3,8 +3,9 @@
 import torch
 from torch import Tensor
 
+from ._derivatives import not_differentiable
 from ._fake import one_device
-from ._route import bind, not_differentiable, numpy_too
+from ._route import bind, numpy_too
 
 _soft_nms = bind("soft_nms")
 

@@ -47,6 +47,5 @@ def paired_box_iou(
         return diou
 
     v = (4 / math.pi**2) * (torch.atan(w1 / h1) - torch.atan(w2 / h2)) ** 2
-    with torch.no_grad():
-        alpha = v / (1 - iou + v + eps)
+    alpha = (v / (1 - iou + v + eps)).detach()
     return diou - alpha * v

@@ -3,8 +3,9 @@
 import torch
 from torch import Tensor
 
+from ._derivatives import not_differentiable
 from ._dtypes import result_dtype
-from ._route import bind, not_differentiable, numpy_too
+from ._route import bind, numpy_too
 
 _new_op = bind("new_op")
 
@@ -50,4 +51,4 @@ def _(boxes: Tensor) -> Tensor:
     return boxes.new_empty(boxes.shape[:1], dtype=result_dtype(boxes.dtype))
 
 
-not_differentiable("new_op", "TODO: what to use instead; or register_autograd, as paired_box_iou")
+not_differentiable("new_op", "TODO: what to use instead; or differentiable(), as paired_box_iou")
