@@ -69,9 +69,6 @@ def patch_torchvision() -> Patch:
     Raises:
         MissingPackage: torchvision is not installed.
 
-    Edge cases:
-        torch.jit.script of torchvision's models fails while they call ours.
-
     Example:
         >>> import torch, torchvision
         >>> from detcore.compat import patch_torchvision

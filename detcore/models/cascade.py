@@ -141,7 +141,7 @@ class Cascade(nn.Module):
             for image, box in zip(images, boxes, strict=True)
         ]
         batch = _stacked(images)
-        rois = to_rois(batch, regions)
+        rois = to_rois(batch, regions, "Cascade")
         for start in range(0, len(rois), at_once):
             yield list(roi_align(batch, rois[start : start + at_once], size, aligned=True))
 

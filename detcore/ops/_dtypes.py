@@ -12,15 +12,19 @@ def one_dtype(
     Integers of 32 bits and more are taken to float64: float32 would round coordinates beyond 2^24
     before they are subtracted. Raises ValueError for complex and boolean boxes.
     """
-    for name, boxes in zip(names, (boxes1, boxes2), strict=True):
-        if boxes.dtype.is_complex or boxes.dtype == torch.bool:
-            got = str(boxes.dtype).removeprefix("torch.")
-            raise ValueError(f"{op}: {name} must be real numbers, got {got}")
-    dtypes = (boxes1.dtype, boxes2.dtype)
-    result = torch.float64 if torch.float64 in dtypes else torch.float32
-    wide = any(not d.is_floating_point and d.itemsize >= 4 for d in dtypes)
-    shared = torch.float64 if wide else result
+    if not torch.jit.is_scripting():
+        for name, boxes in zip(names, (boxes1, boxes2), strict=True):
+            if boxes.dtype.is_complex or boxes.dtype == torch.bool:
+                got = str(boxes.dtype).removeprefix("torch.")
+                raise ValueError(f"{op}: {name} must be real numbers, got {got}")
+    double = boxes1.dtype == torch.float64 or boxes2.dtype == torch.float64
+    result = torch.float64 if double else torch.float32
+    shared = torch.float64 if double or _wide(boxes1) or _wide(boxes2) else torch.float32
     return boxes1.to(shared), boxes2.to(shared), result
+
+
+def _wide(boxes: Tensor) -> bool:
+    return not boxes.is_floating_point() and boxes.element_size() >= 4
 
 
 def result_dtype(boxes: torch.dtype) -> torch.dtype:

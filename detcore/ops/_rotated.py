@@ -4,26 +4,32 @@ Angles are degrees, counter-clockwise as the image is seen (y points down). A bo
 its top left one before the rotation; the other corners follow along its width.
 """
 
-from collections.abc import Callable
+import math
 
 import torch
 from torch import Tensor
 
-ROTATED = {"xywhr": 5, "cxcywhr": 5, "xyxyxyxy": 8}
-
 
 def convert_rotated(boxes: Tensor, in_fmt: str, out_fmt: str) -> Tensor:
-    """[..., 5] or [..., 8] to another format of `ROTATED`; integers are rounded at every step."""
-    for step in _STEPS[in_fmt, out_fmt]:
-        result = step(boxes)
-        boxes = result if boxes.is_floating_point() else result.round().to(boxes.dtype)
-    return boxes
+    """[..., 5] or [..., 8] from one rotated format to another; integers are rounded each time."""
+    if in_fmt == "xyxyxyxy":
+        boxes = _rounded(_from_corners(boxes), boxes)
+    elif in_fmt == "cxcywhr":
+        boxes = _rounded(_to_corner(boxes), boxes)
+    # xywhr now
+    if out_fmt == "cxcywhr":
+        return _rounded(_to_centre(boxes), boxes)
+    return boxes if out_fmt == "xywhr" else _rounded(_to_corners(boxes), boxes)
 
 
-def _sides(boxes: Tensor) -> tuple[Tensor, ...]:
+def _rounded(result: Tensor, given: Tensor) -> Tensor:
+    return result if given.is_floating_point() else result.round().to(given.dtype)
+
+
+def _sides(boxes: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     """First two numbers, then the vectors of the width and the height, in x and y."""
     a, b, width, height, angle = boxes.unbind(-1)
-    turned = angle * torch.pi / 180
+    turned = angle * math.pi / 180
     cos, sin = turned.cos(), turned.sin()
     return a, b, width * cos, -width * sin, height * sin, height * cos
 
@@ -45,17 +51,7 @@ def _to_corners(boxes: Tensor) -> Tensor:
 
 def _from_corners(boxes: Tensor) -> Tensor:
     x1, y1, x2, y2, x3, y3, _, _ = boxes.unbind(-1)
-    angle = torch.atan2(y1 - y2, x2 - x1) * 180 / torch.pi
+    angle = torch.atan2(y1 - y2, x2 - x1) * 180 / math.pi
     width = ((x2 - x1) ** 2 + (y1 - y2) ** 2).sqrt()
     height = ((x3 - x2) ** 2 + (y3 - y2) ** 2).sqrt()
     return torch.stack((x1.to(angle.dtype), y1.to(angle.dtype), width, height, angle), -1)
-
-
-_STEPS: dict[tuple[str, str], tuple[Callable[[Tensor], Tensor], ...]] = {
-    ("xywhr", "cxcywhr"): (_to_centre,),
-    ("xywhr", "xyxyxyxy"): (_to_corners,),
-    ("cxcywhr", "xywhr"): (_to_corner,),
-    ("cxcywhr", "xyxyxyxy"): (_to_corner, _to_corners),
-    ("xyxyxyxy", "xywhr"): (_from_corners,),
-    ("xyxyxyxy", "cxcywhr"): (_from_corners, _to_centre),
-}

@@ -21,6 +21,7 @@ from torch.fx import Proxy
 
 from ._derivatives import forward_mode, transformed
 from ._native import _C
+from ._torchscript import script_as, script_as_operator
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -68,6 +69,7 @@ def bind(op: str) -> Callable[..., Any]:
                 raise ValueError(str(error)) from None
             raise
 
+    script_as_operator(call, op)
     return call
 
 
@@ -112,6 +114,7 @@ def named_errors(function: Callable[P, R]) -> Callable[P, R]:
             _name_argument(function, args, kwargs, error)
             raise
 
+    script_as(wrapper, function)
     return wrapper
 
 

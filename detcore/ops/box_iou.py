@@ -19,9 +19,7 @@ _box_iou_out = bind("box_iou_out")
 
 
 @numpy_too
-def box_iou(
-    boxes1: Tensor, boxes2: Tensor, fmt: str = "xyxy", *, out: Tensor | None = None
-) -> Tensor:
+def box_iou(boxes1: Tensor, boxes2: Tensor, fmt: str = "xyxy", out: Tensor | None = None) -> Tensor:
     """Intersection over union (IoU) of every box of one set with every box of another.
 
     Args:
@@ -68,7 +66,7 @@ def box_iou(
 
 
 @numpy_too
-def generalized_box_iou(boxes1: Tensor, boxes2: Tensor, *, out: Tensor | None = None) -> Tensor:
+def generalized_box_iou(boxes1: Tensor, boxes2: Tensor, out: Tensor | None = None) -> Tensor:
     """Generalized IoU (Rezatofighi et al., CVPR 2019) of every pair: [N, 4] and [M, 4] give [N, M].
 
     GIoU = IoU - (area of the hull covered by neither box) / (area of the hull), in -1..1. The hull
@@ -111,7 +109,7 @@ def generalized_box_iou(boxes1: Tensor, boxes2: Tensor, *, out: Tensor | None = 
 
 @numpy_too
 def distance_box_iou(
-    boxes1: Tensor, boxes2: Tensor, eps: float = 1e-7, *, out: Tensor | None = None
+    boxes1: Tensor, boxes2: Tensor, eps: float = 1e-7, out: Tensor | None = None
 ) -> Tensor:
     """Distance IoU (Zheng et al., AAAI 2020) of every pair: [N, 4] and [M, 4] give [N, M].
 
@@ -156,7 +154,7 @@ def distance_box_iou(
 
 @numpy_too
 def complete_box_iou(
-    boxes1: Tensor, boxes2: Tensor, eps: float = 1e-7, *, out: Tensor | None = None
+    boxes1: Tensor, boxes2: Tensor, eps: float = 1e-7, out: Tensor | None = None
 ) -> Tensor:
     """Complete IoU (Zheng et al., AAAI 2020) of every pair: [N, 4] and [M, 4] give [N, M].
 
@@ -207,26 +205,30 @@ _NAMES = {
 }
 
 
+def _name(kind: str) -> str:
+    return kind if torch.jit.is_scripting() else _NAMES[kind]
+
+
 def _pairwise(
     boxes1: Tensor, boxes2: Tensor, fmt: str, kind: str, eps: float, out: Tensor | None
 ) -> Tensor:
-    result = None
-    dtype = boxes1.dtype
-    if dtype is not boxes2.dtype or not dtype.is_floating_point:
-        boxes1, boxes2, result = one_dtype(_NAMES[kind], boxes1, boxes2)
+    narrow = False
+    if boxes1.dtype != boxes2.dtype or not boxes1.is_floating_point():
+        boxes1, boxes2, result = one_dtype(_name(kind), boxes1, boxes2)
+        narrow = result != boxes1.dtype  # integers in between
     if out is not None:
         needs_grad = boxes1.requires_grad or boxes2.requires_grad or out.requires_grad
         if needs_grad and torch.is_grad_enabled():
-            raise ValueError(f"{_NAMES[kind]}: out must not be given where gradients are needed")
-        if result is torch.float32 and boxes1.dtype is torch.float64:  # integers, in between
+            raise ValueError(f"{_name(kind)}: out must not be given where gradients are needed")
+        if narrow:
             return out.copy_(_box_iou(boxes1, boxes2, fmt, kind, eps))
         _box_iou_out(boxes1, boxes2, fmt, kind, eps, out)
-        if not torch.compiler.is_compiling():
+        if not torch.jit.is_scripting() and not torch.compiler.is_compiling():
             # autograd must see that what it may have saved was overwritten
             torch.autograd.graph.increment_version(out)
         return out
     iou: Tensor = _box_iou(boxes1, boxes2, fmt, kind, eps)
-    return iou if result is None else iou.to(result)
+    return iou.float() if narrow else iou
 
 
 @torch.library.register_fake("detcore::box_iou")

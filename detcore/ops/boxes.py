@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from ._rotated import ROTATED, convert_rotated
+from ._rotated import convert_rotated
 from ._route import numpy_too
 
 FORMATS = ("xyxy", "xywh", "cxcywh")
@@ -43,10 +43,8 @@ def box_area(boxes: Tensor, fmt: str = "xyxy") -> Tensor:
     See Also:
         `remove_small_boxes`.
     """
-    if fmt in ROTATED:
-        raise NotImplementedError(f"box_area: rotated boxes are not supported yet, got {fmt!r}")
-    if fmt not in FORMATS:
-        raise ValueError(f"box_area: fmt must be one of {', '.join(FORMATS)}, got {fmt!r}")
+    if _numbers("box_area", "fmt", fmt, "xyxy, xywh, cxcywh") != 4:
+        raise NotImplementedError(f"box_area: rotated boxes are not supported yet, got '{fmt}'")
     _check("box_area", boxes)
     boxes = _upcast(boxes)
     if fmt != "xyxy":
@@ -92,19 +90,17 @@ def box_convert(boxes: Tensor, in_fmt: str, out_fmt: str) -> Tensor:
     See Also:
         `box_iou`, which takes all three formats of upright boxes itself.
     """
-    for name, fmt in (("in_fmt", in_fmt), ("out_fmt", out_fmt)):
-        if fmt not in (*FORMATS, *ROTATED):
-            every = ", ".join((*FORMATS, *ROTATED))
-            raise ValueError(f"box_convert: {name} must be one of {every}, got {fmt!r}")
-    if (in_fmt in ROTATED) != (out_fmt in ROTATED):
+    every = "xyxy, xywh, cxcywh, xywhr, cxcywhr, xyxyxyxy"
+    numbers = _numbers("box_convert", "in_fmt", in_fmt, every)
+    if (numbers == 4) != (_numbers("box_convert", "out_fmt", out_fmt, every) == 4):
         raise NotImplementedError(
             f"box_convert: upright and rotated boxes can't be converted into each other, got "
-            f"{in_fmt!r} and {out_fmt!r}"
+            f"'{in_fmt}' and '{out_fmt}'"
         )
-    _check("box_convert", boxes, ROTATED.get(in_fmt, 4))
+    _check("box_convert", boxes, numbers)
     if in_fmt == out_fmt:
         return boxes.clone()
-    if in_fmt in ROTATED:
+    if numbers != 4:
         return convert_rotated(boxes, in_fmt, out_fmt)
     point, size = boxes[..., :2], boxes[..., 2:]
     if in_fmt == "cxcywh":
@@ -112,12 +108,8 @@ def box_convert(boxes: Tensor, in_fmt: str, out_fmt: str) -> Tensor:
     else:
         low, high = point, point + size if in_fmt == "xywh" else size
     if out_fmt == "xyxy":
-        result = (low, high)
-    elif out_fmt == "xywh":
-        result = (low, high - low)
-    else:
-        result = ((low + high) / 2, high - low)
-    return torch.cat(result, dim=-1)
+        return torch.cat((low, high), dim=-1)
+    return torch.cat((low if out_fmt == "xywh" else (low + high) / 2, high - low), dim=-1)
 
 
 @numpy_too
@@ -153,8 +145,8 @@ def clip_boxes_to_image(boxes: Tensor, size: tuple[int, int]) -> Tensor:
         `remove_small_boxes`.
     """
     _check("clip_boxes_to_image", boxes)
-    if not isinstance(size, list | tuple) or len(size) != 2:
-        raise ValueError(f"clip_boxes_to_image: size must be (height, width), got {size!r}")
+    if not torch.jit.is_scripting() and (not isinstance(size, list | tuple) or len(size) != 2):
+        raise ValueError(f"clip_boxes_to_image: size must be (height, width), got {size}")
     height, width = size
     x, y = boxes[..., 0::2].clamp(0, width), boxes[..., 1::2].clamp(0, height)
     return torch.stack((x, y), dim=-1).flatten(-2)
@@ -198,6 +190,17 @@ def remove_small_boxes(boxes: Tensor, min_size: float) -> Tensor:
     return torch.where((size >= min_size).all(dim=1))[0]
 
 
+def _numbers(op: str, name: str, fmt: str, every: str) -> int:
+    """How many numbers a box of the format has; ValueError, which lists `every`, for no format."""
+    if fmt == "xyxy" or fmt == "xywh" or fmt == "cxcywh":
+        return 4
+    if fmt == "xywhr" or fmt == "cxcywhr":
+        return 5
+    if fmt != "xyxyxyxy":
+        raise ValueError(f"{op}: {name} must be one of {every}, got '{fmt}'")
+    return 8
+
+
 def _check(op: str, boxes: Tensor, width: int = 4) -> None:
     if boxes.dim() == 0 or boxes.shape[-1] != width:
         raise ValueError(f"{op}: boxes must be [..., {width}], got {list(boxes.shape)}")
@@ -205,6 +208,6 @@ def _check(op: str, boxes: Tensor, width: int = 4) -> None:
 
 def _upcast(boxes: Tensor) -> Tensor:
     # products of half-precision or small integer sides would overflow
-    if boxes.dtype.is_floating_point:
-        return boxes if boxes.dtype.itemsize >= 4 else boxes.float()
-    return boxes if boxes.dtype.itemsize >= 4 else boxes.int()
+    if boxes.element_size() >= 4:
+        return boxes
+    return boxes.float() if boxes.is_floating_point() else boxes.int()

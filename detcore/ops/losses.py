@@ -201,4 +201,4 @@ def _reduce(op: str, loss: Tensor, reduction: str) -> Tensor:
         return loss.sum()
     if reduction == "mean":
         return loss.mean() if loss.numel() else loss.sum()
-    raise ValueError(f"{op}: reduction must be one of none, mean, sum, got {reduction!r}")
+    raise ValueError(f"{op}: reduction must be one of none, mean, sum, got '{reduction}'")

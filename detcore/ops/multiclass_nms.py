@@ -10,10 +10,6 @@ from ._route import bind, numpy_too
 _multiclass_nms = bind("multiclass_nms")
 
 
-# rows of four floats that a result may have for each image: more can't be addressed
-_MOST = 2**31 - 1
-
-
 @numpy_too
 def multiclass_nms(
     boxes: Tensor,
@@ -72,9 +68,10 @@ def multiclass_nms(
     See Also:
         `batched_nms` for a single list of boxes.
     """
-    if isinstance(max_per_image, int) and max_per_image > _MOST:
+    most = 2**31 - 1  # rows of an image in the result: more can't be addressed
+    if not torch.jit.is_scripting() and isinstance(max_per_image, int) and max_per_image > most:
         raise ValueError(
-            f"multiclass_nms: max_per_image must be at most {_MOST}, got {max_per_image}"
+            f"multiclass_nms: max_per_image must be at most {most}, got {max_per_image}"
         )
     return _multiclass_nms(
         boxes, scores, score_threshold, iou_threshold, candidates_per_class, max_per_image

@@ -9,7 +9,7 @@ from torch import Tensor
 from ._derivatives import differentiable
 from ._fake import one_device
 from ._route import bind, numpy_too
-from .roi_align import to_rois
+from .roi_align import pair, to_rois
 
 _multiscale_roi_align = bind("multiscale_roi_align")
 _multiscale_roi_align_backward = bind("multiscale_roi_align_backward")
@@ -18,7 +18,7 @@ _multiscale_roi_align_backward = bind("multiscale_roi_align_backward")
 @numpy_too
 def multiscale_roi_align(
     features: Sequence[Tensor],
-    boxes: Tensor | Sequence[Tensor],
+    boxes: Tensor | list[Tensor],
     output_size: int | tuple[int, int],
     scales: Sequence[float],
     sampling_ratio: int = -1,
@@ -80,19 +80,14 @@ def multiscale_roi_align(
     See Also:
         `roi_align`. `MultiScaleRoIAlign`, the module.
     """
-    if not isinstance(output_size, (tuple, list)):
-        output_size = (output_size, output_size)
-    if len(output_size) != 2:
-        raise ValueError(
-            f"multiscale_roi_align: output_size must be one number or two, got {output_size}"
-        )
+    height, width = pair("multiscale_roi_align", output_size)
     features = list(features)
     if not isinstance(boxes, Tensor):
         if not features:
             raise ValueError("multiscale_roi_align: features must be 1 to 8 maps, got 0")
         boxes = to_rois(features[0], boxes, "multiscale_roi_align")
     return _multiscale_roi_align(
-        features, boxes, [float(s) for s in scales], *output_size, sampling_ratio, aligned,
+        features, boxes, [float(s) for s in scales], height, width, sampling_ratio, aligned,
         float(canonical_scale), canonical_level,
     )  # fmt: skip
 

@@ -58,7 +58,8 @@ def nms(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
         `batched_nms`: within each class. `multiclass_nms`: with thresholds and top-k, for a whole
         batch. `soft_nms`: lowers scores instead of dropping boxes.
     """
-    return _nms(boxes, scores, iou_threshold)
+    kept: Tensor = _nms(boxes, scores, iou_threshold)
+    return kept
 
 
 @numpy_too
@@ -105,13 +106,15 @@ def batched_nms(boxes: Tensor, scores: Tensor, idxs: Tensor, iou_threshold: floa
     """
     if not isinstance(idxs, Tensor):
         raise TypeError(f"batched_nms: idxs must be a tensor, got {type(idxs).__name__}")
-    if idxs.dtype is not torch.int64:
-        if idxs.dtype.is_floating_point:
-            # equal floats are equal bits, once both zeros are one
-            idxs = (idxs.double() + 0.0).view(torch.int64)
-        else:
+    if idxs.dtype != torch.int64:
+        if not idxs.is_floating_point():
             idxs = idxs.long()
-    return _batched_nms(boxes, scores, idxs, iou_threshold)
+        elif torch.jit.is_scripting():  # which can't view bits
+            idxs = torch.unique(idxs, return_inverse=True)[1]
+        else:  # equal floats are equal bits, once both zeros are one
+            idxs = (idxs.double() + 0.0).view(torch.int64)
+    kept: Tensor = _batched_nms(boxes, scores, idxs, iou_threshold)
+    return kept
 
 
 @torch.library.register_fake("detcore::nms")

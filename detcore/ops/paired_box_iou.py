@@ -56,11 +56,11 @@ def paired_box_iou(boxes1: Tensor, boxes2: Tensor, kind: str = "iou", eps: float
     See Also:
         `generalized_box_iou_loss`, `distance_box_iou_loss`, `complete_box_iou_loss`.
     """
-    dtype = boxes1.dtype
-    if dtype is not boxes2.dtype or not dtype.is_floating_point:
+    if boxes1.dtype != boxes2.dtype or not boxes1.is_floating_point():
         boxes1, boxes2, result = one_dtype("paired_box_iou", boxes1, boxes2)
         return _paired_box_iou(boxes1, boxes2, kind, eps).to(result)
-    return _paired_box_iou(boxes1, boxes2, kind, eps)
+    iou: Tensor = _paired_box_iou(boxes1, boxes2, kind, eps)
+    return iou
 
 
 @torch.library.register_fake("detcore::paired_box_iou")

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
 from typing import Any
 
 import torch
@@ -11,7 +10,7 @@ from torch.compiler import is_compiling
 from torch.fx import Proxy
 
 from .boxes import box_area
-from .multiscale_roi_align import multiscale_roi_align
+from .multiscale_roi_align import _multiscale_roi_align
 from .roi_align import roi_align, to_rois
 
 
@@ -116,7 +115,7 @@ class MultiScaleRoIAlign(nn.Module):
         self,
         x: dict[str, Tensor],
         boxes: list[Tensor],
-        image_shapes: Sequence[tuple[int, int]],
+        image_shapes: list[tuple[int, int]],
     ) -> Tensor:
         """[K, C, height, width] of a mapping of maps, boxes per image and image sizes."""
         settings = (
@@ -127,6 +126,8 @@ class MultiScaleRoIAlign(nn.Module):
             arguments = (x, boxes, image_shapes, self.featmap_names, *settings)
             traced: Any = x.tracer.create_proxy("call_function", pool_by_size, arguments, {})
             return traced
+        if not isinstance(x, Mapping):
+            raise TypeError(f"MultiScaleRoIAlign: x must be a mapping, got {type(x).__name__}")
         features, scales = _checked(x, self.featmap_names, image_shapes)
         if not is_compiling():
             self.scales = scales
@@ -141,6 +142,30 @@ class MultiScaleRoIAlign(nn.Module):
             f"sampling_ratio={self.sampling_ratio}"
         )
 
+    def __prepare_scriptable__(self) -> nn.Module:
+        """What torch.jit.script compiles in the place of this module."""
+        return _Scriptable(self)
+
+
+class _Scriptable(nn.Module):
+    """`MultiScaleRoIAlign` without its attributes, which TorchScript can't hold."""
+
+    def __init__(self, pool: MultiScaleRoIAlign) -> None:
+        super().__init__()
+        self.featmap_names = pool.featmap_names
+        self.output_size = pool.output_size
+        self.sampling_ratio = pool.sampling_ratio
+        self.canonical_scale = pool.canonical_scale
+        self.canonical_level = pool.canonical_level
+
+    def forward(
+        self, x: dict[str, Tensor], boxes: list[Tensor], image_shapes: list[tuple[int, int]]
+    ) -> Tensor:
+        return pool_by_size(
+            x, boxes, image_shapes, self.featmap_names, self.output_size, self.sampling_ratio,
+            self.canonical_scale, self.canonical_level,
+        )  # fmt: skip
+
 
 class LevelMapper:
     """From the size of a region to the map that it is pooled from, by torchvision's rule.
@@ -150,25 +175,34 @@ class LevelMapper:
             `multiscale_roi_align`.
     """
 
-    def __init__(self, scales: Sequence[float], canonical_scale: int, canonical_level: int) -> None:
-        self.finest, self.coarsest = (-math.log2(scale) for scale in (scales[0], scales[-1]))
-        self.canonical_scale, self.canonical_level = canonical_scale, canonical_level
+    def __init__(self, scales: list[float], canonical_scale: int, canonical_level: int) -> None:
+        self.settings = (scales, canonical_scale, canonical_level)
 
     def __call__(self, boxlists: Sequence[Tensor]) -> Tensor:
         """int64 [sum of L_i] of a list of [L_i, 4], counted from the first map's level."""
-        return self.levels(torch.cat([box_area(boxes) for boxes in boxlists]).sqrt()).long()
+        return _levels(torch.cat([box_area(boxes) for boxes in boxlists]), *self.settings).long()
 
-    def levels(self, sizes: Tensor) -> Tensor:
-        """Levels of regions by the square root of their area, in pixels; NaN for NaN."""
-        level = self.canonical_level + torch.log2(sizes / self.canonical_scale) + 1e-6
-        return level.floor().clamp(max=self.coarsest).clamp(min=self.finest) - self.finest
+
+# What follows is compiled by torch.jit.script too.
+def _levels(
+    areas: Tensor, scales: list[float], canonical_scale: int, canonical_level: int
+) -> Tensor:
+    """Levels of regions by their area in pixels^2, counted from the first map's; NaN for NaN."""
+    finest, coarsest = -_exponent(scales[0]), -_exponent(scales[-1])
+    level = canonical_level + torch.log2(areas.sqrt() / canonical_scale) + 1e-6
+    return level.floor().clamp(max=coarsest).clamp(min=finest) - finest
+
+
+def _exponent(scale: float) -> float:
+    """That of the nearest power of two; TorchScript has no math.log2."""
+    return float(round(math.log(scale) / math.log(2)))
 
 
 def pool_by_size(
-    x: Mapping[str, Tensor],
+    x: dict[str, Tensor],
     boxes: list[Tensor],
-    image_shapes: Sequence[tuple[int, int]],
-    featmap_names: Sequence[str],
+    image_shapes: list[tuple[int, int]],
+    featmap_names: list[str],
     output_size: tuple[int, int],
     sampling_ratio: int,
     canonical_scale: int,
@@ -176,8 +210,9 @@ def pool_by_size(
 ) -> Tensor:
     """What `MultiScaleRoIAlign` returns, of its settings and its inputs."""
     features, scales = _checked(x, featmap_names, image_shapes)
-    settings = (output_size, sampling_ratio, canonical_scale, canonical_level)
-    return _pooled(features, scales, boxes, *settings)
+    return _pooled(
+        features, scales, boxes, output_size, sampling_ratio, canonical_scale, canonical_level
+    )
 
 
 def _pooled(
@@ -191,38 +226,49 @@ def _pooled(
 ) -> Tensor:
     features = [feature.to(features[0].dtype) for feature in features]
     rois = to_rois(features[0], boxes, "MultiScaleRoIAlign")
-    if all(after == before / 2 for before, after in pairwise(scales)):
-        return multiscale_roi_align(
-            features, rois, output_size, scales, sampling_ratio, canonical_scale, canonical_level
-        )
-    levels = LevelMapper(scales, canonical_scale, canonical_level).levels
-    place = levels(box_area(rois[:, 1:]).sqrt()).clamp(max=len(scales) - 1)
-    pooled = features[0].new_zeros(len(rois), features[0].shape[1], *output_size)
-    for i, (feature, scale) in enumerate(zip(features, scales, strict=True)):
+    height, width = output_size
+    doubling = True
+    for i in range(1, len(scales)):
+        doubling = doubling and scales[i] == scales[i - 1] / 2
+    if doubling:
+        pooled: Tensor = _multiscale_roi_align(
+            features, rois, scales, height, width, sampling_ratio, False,
+            float(canonical_scale), canonical_level,
+        )  # fmt: skip
+        return pooled
+    levels = _levels(box_area(rois[:, 1:]), scales, canonical_scale, canonical_level)
+    place = levels.clamp(max=len(scales) - 1)
+    pooled = features[0].new_zeros((len(rois), features[0].shape[1], height, width))
+    for i, feature in enumerate(features):
         (here,) = torch.where(place == i)
-        part = roi_align(feature, rois[here], output_size, scale, sampling_ratio)
+        part = roi_align(feature, rois[here], output_size, scales[i], sampling_ratio)
         pooled = pooled.index_copy(0, here, part)
     return pooled
 
 
 def _checked(
-    x: Mapping[str, Tensor], names: Sequence[str], image_shapes: Sequence[tuple[int, int]]
+    x: dict[str, Tensor], names: list[str], image_shapes: list[tuple[int, int]]
 ) -> tuple[list[Tensor], list[float]]:
     """The maps to pool from, and the scale of each."""
-    if not isinstance(x, Mapping):
-        raise TypeError(f"MultiScaleRoIAlign: x must be a mapping, got {type(x).__name__}")
-    features = [x[name] for name in names if name in x]
-    if not features:
-        raise ValueError(f"MultiScaleRoIAlign: x must hold one of {list(names)}, got {list(x)}")
+    features: list[Tensor] = []
+    for name in names:
+        if name in x:
+            features.append(x[name])
+    if len(features) == 0:
+        raise ValueError(f"MultiScaleRoIAlign: x must hold one of {names}, got {list(x.keys())}")
     for i, feature in enumerate(features):
-        if not isinstance(feature, Tensor) or feature.dim() != 4 or 0 in feature.shape[-2:]:
-            got = list(feature.shape) if isinstance(feature, Tensor) else type(feature).__name__
+        if not isinstance(feature, Tensor):
+            got = type(feature).__name__
             raise ValueError(f"MultiScaleRoIAlign: map {i} of x must be [N, C, H, W], got {got}")
-    if not image_shapes or any(shape[0] < 1 for shape in image_shapes):
+        if feature.dim() != 4 or feature.shape[2] == 0 or feature.shape[3] == 0:
+            got = f"{list(feature.shape)}"
+            raise ValueError(f"MultiScaleRoIAlign: map {i} of x must be [N, C, H, W], got {got}")
+    # features are the padded batch's, so the largest image tells the stride: a power of two
+    heights = [shape[0] for shape in image_shapes]
+    if len(heights) == 0 or min(heights) < 1:
         raise ValueError(
             f"MultiScaleRoIAlign: image_shapes must list (height, width) of one image at "
-            f"least, of 1 or more, got {list(image_shapes)}"
+            f"least, of 1 or more, got {image_shapes}"
         )
-    # features are the padded batch's, so the largest image tells the stride: a power of two
-    tallest = max(shape[0] for shape in image_shapes)
-    return features, [2.0 ** round(math.log2(f.shape[-2] / tallest)) for f in features]
+    tallest = max(heights)
+    return features, [2.0 ** _exponent(f.shape[-2] / tallest) for f in features]

@@ -1,6 +1,5 @@
 """ROI-align: regions of a feature map, sampled to a fixed size."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -17,8 +16,8 @@ _roi_align_backward = bind("roi_align_backward")
 @numpy_too
 def roi_align(
     input: Tensor,
-    boxes: Tensor | Sequence[Tensor],
-    output_size: int | tuple[int, int],
+    boxes: Tensor | list[Tensor],
+    output_size: int | tuple[int, int] | list[int],
     spatial_scale: float = 1.0,
     sampling_ratio: int = -1,
     aligned: bool = False,
@@ -68,17 +67,29 @@ def roi_align(
     See Also:
         `multiscale_roi_align` for a feature pyramid. `RoIAlign`, the module.
     """
-    if not isinstance(output_size, (tuple, list)):
-        output_size = (output_size, output_size)
+    height, width = pair("roi_align", output_size)
+    rois = boxes if isinstance(boxes, Tensor) else to_rois(input, boxes, "roi_align")
+    out: Tensor = _roi_align(input, rois, spatial_scale, height, width, sampling_ratio, aligned)
+    return out
+
+
+def pair(op: str, output_size: int | tuple[int, int] | list[int]) -> tuple[int, int]:
+    """(height, width) of one number or two; ValueError for more or less of them."""
+    if torch.jit.is_scripting():  # which wants a branch per type
+        if isinstance(output_size, int):
+            return output_size, output_size
+        if isinstance(output_size, tuple):
+            return output_size
+    elif not isinstance(output_size, (tuple, list)):
+        return output_size, output_size
     if len(output_size) != 2:
-        raise ValueError(f"roi_align: output_size must be one number or two, got {output_size}")
-    rois = boxes if isinstance(boxes, Tensor) else to_rois(input, boxes)
-    return _roi_align(input, rois, spatial_scale, *output_size, sampling_ratio, aligned)
+        raise ValueError(f"{op}: output_size must be one number or two, got {output_size}")
+    return output_size[0], output_size[1]
 
 
-def to_rois(input: Tensor, boxes: Sequence[Tensor], op: str = "roi_align") -> Tensor:
+def to_rois(input: Tensor, boxes: list[Tensor], op: str) -> Tensor:
     """A list of [L_i, 4], one per image, as [K, 5] with the image's index in front."""
-    if not isinstance(boxes, list | tuple):
+    if not torch.jit.is_scripting() and not isinstance(boxes, list | tuple):
         raise TypeError(f"{op}: boxes must be a tensor or a list, got {type(boxes).__name__}")
     if input.dim() == 4 and len(boxes) != input.shape[0]:
         raise ValueError(
@@ -86,10 +97,11 @@ def to_rois(input: Tensor, boxes: Sequence[Tensor], op: str = "roi_align") -> Te
             f"got {len(boxes)}"
         )
     for i, b in enumerate(boxes):
-        if not isinstance(b, Tensor) or b.dim() != 2 or b.shape[1] != 4:
-            got = list(b.shape) if isinstance(b, Tensor) else type(b).__name__
-            raise ValueError(f"{op}: boxes[{i}] must be [L, 4], got {got}")
-    if not boxes:
+        if not isinstance(b, Tensor):
+            raise ValueError(f"{op}: boxes[{i}] must be [L, 4], got {type(b).__name__}")
+        if b.dim() != 2 or b.shape[1] != 4:
+            raise ValueError(f"{op}: boxes[{i}] must be [L, 4], got {list(b.shape)}")
+    if len(boxes) == 0:
         return input.new_zeros((0, 5))
     # half precision holds image indices only up to 2048 (bfloat16: 256)
     wide = [b if b.dtype == torch.float64 else b.float() for b in boxes]
