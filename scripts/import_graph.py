@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[1]
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("utils", "reference"),
     ("ops",),
-    ("parts", "compat"),
+    ("parts", "compat", "onnx"),
     ("models",),
     ("weights", "data"),
     ("checkpoints",),

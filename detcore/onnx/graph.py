@@ -1,0 +1,160 @@
+"""One way to write ONNX operators for both of torch's exporters.
+
+A translation takes a `Graph` first and then the operator's arguments: tensors are values of the
+graph, everything else is a Python value. ``g.Add(a, b)`` adds a node; an input may be a Python
+number or a list of numbers, which becomes a constant; attributes are keyword arguments.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch.onnx import symbolic_helper
+
+Value = Any  # of either exporter's graph
+Translation = Callable[..., Any]
+OPSET = 18
+
+
+class Graph:
+    """Adds nodes by attribute: ``g.Concat(a, b, axis=0)``."""
+
+    def __getattr__(self, name: str) -> Callable[..., Value]:
+        return functools.partial(self.node, name)
+
+    def node(self, name: str, *inputs: Value, outputs: int = 1, **attributes: Any) -> Value:
+        raise NotImplementedError
+
+    def constant(self, tensor: torch.Tensor) -> Value:
+        raise NotImplementedError
+
+    def dtype(self, value: Value) -> torch.dtype:
+        """Of a tensor in the graph."""
+        raise NotImplementedError
+
+    def rank(self, value: Value) -> int:
+        """The number of dimensions of a tensor in the graph."""
+        raise NotImplementedError
+
+    def input(self, value: Value) -> Value:
+        """A value of the graph; Python numbers become float32 or int64."""
+        if isinstance(value, (int, float, list)):
+            tensor = torch.tensor(value)
+            if isinstance(value, list) and not value:
+                tensor = tensor.long()
+            return self.constant(tensor)
+        return value
+
+    def size(self, value: Value, dim: int) -> Value:
+        """[1]: the size of a dimension."""
+        return self.Gather(self.Shape(value), [dim], axis=0)
+
+    def float32(self, value: Value) -> Value:
+        return self.Cast(value, to=1)
+
+    def int64(self, value: Value) -> Value:
+        return self.Cast(value, to=7)
+
+
+class ExporterGraph(Graph):
+    """Of torch.onnx.export(dynamo=True): onnxscript records the calls of its operators."""
+
+    def __init__(self) -> None:
+        import onnxscript
+
+        self.operators = getattr(onnxscript, f"opset{OPSET}")
+
+    def node(self, name: str, *inputs: Value, outputs: int = 1, **attributes: Any) -> Value:
+        values = [None if value is None else self.input(value) for value in inputs]
+        return getattr(self.operators, name)(*values, **attributes)
+
+    def constant(self, tensor: torch.Tensor) -> Value:
+        import onnx
+
+        return self.operators.Constant(value=onnx.numpy_helper.from_array(tensor.numpy()))
+
+    def dtype(self, value: Value) -> torch.dtype:
+        found: torch.dtype = getattr(torch, _TORCH_NAMES[value.dtype.name])
+        return found
+
+    def rank(self, value: Value) -> int:
+        return len(value.shape)
+
+
+_TORCH_NAMES = {
+    "FLOAT": "float32", "DOUBLE": "float64", "FLOAT16": "float16", "BFLOAT16": "bfloat16",
+    "INT64": "int64", "INT32": "int32",
+}  # fmt: skip
+
+
+class SymbolicGraph(Graph):
+    """Of the older exporter, which marks the type of an attribute by a suffix of its name."""
+
+    def __init__(self, context: Any) -> None:
+        self.context = context
+
+    def node(self, name: str, *inputs: Value, outputs: int = 1, **attributes: Any) -> Value:
+        given = list(inputs)
+        while given and given[-1] is None:
+            given.pop()
+        values = [
+            self.context.op("Constant", value_t=torch.tensor([])) if v is None else self.input(v)
+            for v in given
+        ]
+        typed = {f"{key}_{_suffix(value)}": value for key, value in attributes.items()}
+        return self.context.op(name, *values, outputs=outputs, **typed)
+
+    def constant(self, tensor: torch.Tensor) -> Value:
+        return self.context.op("Constant", value_t=tensor)
+
+    def dtype(self, value: Value) -> torch.dtype:
+        name = value.type().scalarType()
+        found: torch.dtype = getattr(torch, _JIT_NAMES[name])
+        return found
+
+    def rank(self, value: Value) -> int:
+        return int(value.type().dim())
+
+
+_JIT_NAMES = {
+    "Float": "float32", "Double": "float64", "Half": "float16", "BFloat16": "bfloat16",
+    "Long": "int64", "Int": "int32",
+}  # fmt: skip
+
+
+def _suffix(value: Any) -> str:
+    first = value[0] if isinstance(value, list) else value
+    return "s" if isinstance(first, str) else "f" if isinstance(first, float) else "i"
+
+
+def for_exporter(translation: Translation) -> Callable[..., Any]:
+    """The translation as an entry of the exporter's table."""
+
+    def translated(*args: Any) -> Any:
+        return translation(ExporterGraph(), *args)
+
+    return translated
+
+
+def register_symbolic(op: str, translation: Translation) -> None:
+    """Give the older exporter the translation of ``detcore::<op>``."""
+    schema = getattr(torch.ops.detcore, op).default._schema
+    kinds = [_KINDS[str(argument.type)] for argument in schema.arguments]
+
+    def symbolic(context: Any, *args: Any) -> Any:
+        values = [
+            symbolic_helper._unpack_list(arg)
+            if kind == "values"
+            else symbolic_helper._parse_arg(arg, kind)  # type: ignore[arg-type]
+            for arg, kind in zip(args, kinds, strict=True)
+        ]
+        return translation(SymbolicGraph(context), *values)
+
+    torch.onnx.register_custom_op_symbolic(f"detcore::{op}", symbolic, OPSET)
+
+
+_KINDS = {
+    "Tensor": "v", "List[Tensor]": "values", "float": "f", "int": "i", "bool": "b", "str": "s",
+    "List[float]": "fs", "List[int]": "is",
+}  # fmt: skip
