@@ -110,10 +110,10 @@ def operating_point(
         score: least confidence kept. iou: least IoU of a match.
 
     Returns:
-        ``precision``, ``recall``, their harmonic mean ``f1`` over all classes and ``mean_iou`` of
-        the matches, each 0..1 or None without a denominator; ``per_class`` in the order of the
-        categories: ``name``, ``precision``, ``recall``, ``f1``, ``matched``, ``wrong``,
-        ``missed``. Deterministic.
+        ``score``, as given; ``precision``, ``recall``, their harmonic mean ``f1`` over all classes
+        and ``mean_iou`` of the matches, each 0..1 or None without a denominator; ``per_class`` in
+        the order of the categories: ``name``, ``precision``, ``recall``, ``f1``, ``matched``,
+        ``wrong``, ``missed``. Deterministic.
     """
     return at_confidence(
         match_images(ground_truth, results, score=score, iou=iou),
@@ -135,7 +135,7 @@ def at_confidence(matches: list[ImageMatch], categories: list[Json], score: floa
             counts[a["category_id"]][2] += free
     total = sum(counts.values(), np.zeros(3, int))
     return {
-        "score_threshold": score,
+        "score": score,
         **_ratios(total),
         # a sorted sum: the order of images must not move the last digit
         "mean_iou": float(np.mean(sorted(overlaps))) if overlaps else None,
