@@ -41,8 +41,8 @@ def voc_metrics(ground_truth: Json, results: list[Json], *, iou: float = 0.5) ->
     A detection belongs to the object of its class that it overlaps most, taken or not (COCO's goes
     on to the next free one): right if it is the surest there and the IoU reaches `iou`, wrong if
     it isn't, and out of the count where the object is to be ignored ("difficult", or a crowd).
-    Widths and heights are continuous, x2 - x1: the devkit takes corners for the numbers of pixels
-    and adds one to each side, so that its IoUs of small boxes are a little higher.
+    Widths and heights are continuous, x2 - x1: the devkit takes corners for numbers of pixels and
+    adds one to each width and height, so that its IoUs, of small boxes above all, are higher.
 
     Args:
         ground_truth, results: as in `detcore.evaluation.coco_metrics.coco_metrics`.
