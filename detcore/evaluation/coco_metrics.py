@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 from collections import defaultdict
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,6 +47,35 @@ def coco_metrics(ground_truth: Json, results: list[Json], *, curves: bool = Fals
         `curves` ``curves``: ``recall``, 101 of them, and ``per_class``: ``name`` and
         ``precision`` at each of these at IoU 0.5, None for a class without objects. Deterministic.
     """
+    run = _evaluated(ground_truth, results)
+    figures: Json = {k: _none_if_absent(v) for k, v in zip(COCO_FIGURES, run.stats, strict=True)}
+    # precision: [IoU thresholds 0.50..0.95, recalls, classes, areas (0 is all), max detections]
+    precision = run.eval["precision"][:, :, :, 0, -1]
+    objects: dict[int, int] = defaultdict(int)
+    for a in ground_truth["annotations"]:
+        objects[a["category_id"]] += not is_ignored(a)
+    names = {c["id"]: c["name"] for c in ground_truth["categories"]}
+    figures["per_class"] = [
+        {
+            "name": names[category],
+            "AP": _none_if_absent(_mean(precision[:, :, k])),
+            "AP50": _none_if_absent(_mean(precision[0, :, k])),
+            "objects": objects[category],
+        }
+        for k, category in enumerate(run.params.catIds)
+    ]
+    if curves:
+        at_half = {
+            names[category]: precision[0, :, k].tolist() if objects[category] else None
+            for k, category in enumerate(run.params.catIds)
+        }
+        rows = [{"name": name, "precision": curve} for name, curve in at_half.items()]
+        figures["curves"] = {"recall": run.params.recThrs.tolist(), "per_class": rows}
+    return figures
+
+
+def _evaluated(ground_truth: Json, results: list[Json]) -> Any:
+    """pycocotools' evaluation, all of its steps done."""
     coco_module, eval_module = require("pycocotools.coco"), require("pycocotools.cocoeval")
 
     class Eval(eval_module.COCOeval):  # type: ignore[name-defined]
@@ -72,30 +102,7 @@ def coco_metrics(ground_truth: Json, results: list[Json], *, curves: bool = Fals
         run.evaluate()
         run.accumulate()
         run.summarize()
-    figures: Json = {k: _none_if_absent(v) for k, v in zip(COCO_FIGURES, run.stats, strict=True)}
-    # precision: [IoU thresholds 0.50..0.95, recalls, classes, areas (0 is all), max detections]
-    precision = run.eval["precision"][:, :, :, 0, -1]
-    objects: dict[int, int] = defaultdict(int)
-    for a in annotations:
-        objects[a["category_id"]] += not is_ignored(a)
-    names = {c["id"]: c["name"] for c in ground_truth["categories"]}
-    figures["per_class"] = [
-        {
-            "name": names[category],
-            "AP": _none_if_absent(_mean(precision[:, :, k])),
-            "AP50": _none_if_absent(_mean(precision[0, :, k])),
-            "objects": objects[category],
-        }
-        for k, category in enumerate(run.params.catIds)
-    ]
-    if curves:
-        at_half = {
-            names[category]: precision[0, :, k].tolist() if objects[category] else None
-            for k, category in enumerate(run.params.catIds)
-        }
-        rows = [{"name": name, "precision": curve} for name, curve in at_half.items()]
-        figures["curves"] = {"recall": run.params.recThrs.tolist(), "per_class": rows}
-    return figures
+    return run
 
 
 def operating_point(
