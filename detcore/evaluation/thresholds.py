@@ -72,8 +72,8 @@ def measured_with(model: nn.Module, wanted: Thresholds) -> Iterator[Thresholds |
     if post is None:
         if wanted != Thresholds():
             raise UsageError(
-                "score threshold, NMS threshold and number of detections can be set for detectors "
-                f"of detcore alone, got {type(_inside(model)).__name__}"
+                "thresholds of score and NMS and a number of detections are for detcore's own "
+                f"detectors, got {type(_inside(model)).__name__}"
             )
         yield None
         return
@@ -84,12 +84,14 @@ def measured_with(model: nn.Module, wanted: Thresholds) -> Iterator[Thresholds |
         _first(wanted.nms, post.iou_threshold),
         _first(wanted.max_detections, post.max_detections),
     )
-    own = post.score_threshold, post.iou_threshold, post.max_detections
+    own = dict(vars(post))
     try:
-        _set(post, used.score, used.nms, used.max_detections)
+        vars(post).update(
+            score_threshold=used.score, iou_threshold=used.nms, max_detections=used.max_detections
+        )
         yield used
     finally:
-        _set(post, *own)
+        vars(post).update(own)
 
 
 def begin_training(model: nn.Module) -> None:
@@ -119,7 +121,3 @@ def _inside(model: Any) -> Any:
 
 def _first(wanted: Any, own: Any) -> Any:
     return own if wanted is None else wanted
-
-
-def _set(post: Postprocess, score: Any, nms: Any, max_detections: Any) -> None:
-    post.score_threshold, post.iou_threshold, post.max_detections = score, nms, max_detections

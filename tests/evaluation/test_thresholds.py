@@ -171,10 +171,10 @@ def test_a_cascade_answers_for_its_own_scores(scenes):
 def test_what_a_model_has_not_got_is_refused(scenes):
     data = DigitPatches("val", length=2)
     net = create("classifier", 10, backbone="test_resnet", image_size=32)
-    with pytest.raises(ValueError, match="for detectors of detcore alone, got Classifier"):
+    with pytest.raises(ValueError, match="are for detcore's own detectors, got Classifier"):
         evaluate(net, data, thresholds=Thresholds(score=0.1))
     assert "thresholds" not in evaluate(net, data).figures
-    with pytest.raises(ValueError, match="for detectors of detcore alone, got Oracle"):
+    with pytest.raises(ValueError, match="are for detcore's own detectors, got Oracle"):
         evaluate(Oracle(scenes, boxes_of), scenes, thresholds=Thresholds(max_detections=1))
     assert "thresholds" not in evaluate(Oracle(scenes, boxes_of), scenes).figures
     without = Planted(iou_threshold=None)
