@@ -6,6 +6,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from detcore.evaluation.evaluator import shown_rows
+from detcore.evaluation.thresholds import in_words
 from detcore.utils.json_types import Json
 from detcore.utils.text import counted
 
@@ -33,6 +34,14 @@ def volume(metrics: Json) -> str:
         text += f", {metrics['images_per_second']} images/s"
         text += f", {metrics['parameters'] / 1e6:.2f} million parameters"
     return text
+
+
+def used_thresholds(metrics: Json) -> str:
+    """What a detector was asked for, and at which confidence the rest was counted."""
+    counted_at = f"precision, recall and errors at confidence {metrics['score']:g}"
+    if "thresholds" not in metrics:
+        return counted_at
+    return f"thresholds: {in_words(metrics['thresholds'])}; {counted_at}"
 
 
 def metrics_table(metrics: Json, title: str) -> Table:
@@ -68,12 +77,14 @@ def detail_table(metrics: Json) -> Table:
         add("AP small, medium, large", ("AP_small", "AP_medium", "AP_large"), metrics)
         add("AR small, medium, large", ("AR_small", "AR_medium", "AR_large"), metrics)
         add("AR of 1, 10, 100 detections", ("AR1", "AR10", "AR100"), metrics)
-        add("VOC AP50, 11 and all points", ("AP_11_point", "AP_all_point"), metrics["voc"])
+        for voc in metrics["voc"]:
+            named = f"VOC AP{100 * voc['iou']:g}, 11 and all points"
+            add(named, ("AP_11_point", "AP_all_point"), voc)
         if best := metrics["best_confidence"]:
             table.add_row("highest F1", f"{best['f1']:.3f} at confidence {best['score']:.3f}")
         counts = metrics["errors"]["counts"]
-        named = (f"{n} {_ERRORS.get(kind, kind)}" for kind, n in counts.items())
-        table.add_row("errors", ", ".join(named))
+        said = (f"{n} {_ERRORS.get(kind, kind)}" for kind, n in counts.items())
+        table.add_row("errors", ", ".join(said))
         return table
     add("precision, recall, F1 over all answers", ("precision", "recall", "f1"), metrics["micro"])
     if metrics.get("top5_accuracy") is not None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -28,7 +29,11 @@ from detcore.commands.options import (
 from detcore.utils.printing import console, say
 
 if TYPE_CHECKING:
+    from torch import nn
+
+    from detcore.checkpoints.checkpoint import CheckpointInfo
     from detcore.data import AnyDataset
+    from detcore.evaluation.evaluator import Measured
 
 EXAMPLES = examples(
     "detcore eval --checkpoint runs/mine --split val --report report.html",
@@ -80,6 +85,44 @@ def evaluate_command(
             rich_help_panel=MODEL,
         ),
     ] = 0.5,
+    score_threshold: Annotated[
+        float | None,
+        typer.Option(
+            help="Lowest score that the model returns; mAP uses all above it. Default: 0.001; "
+            "torchvision's published models have their own.",
+            min=0,
+            max=1,
+            rich_help_panel=MODEL,
+        ),
+    ] = None,
+    nms_threshold: Annotated[
+        float | None,
+        typer.Option(
+            help="IoU above which the model's NMS drops one of two boxes. Default: the model's.",
+            min=0,
+            max=1,
+            rich_help_panel=MODEL,
+        ),
+    ] = None,
+    max_detections: Annotated[
+        int | None,
+        typer.Option(
+            help="Most detections per picture that the model returns; COCO's mAP counts 100 per "
+            "class and picture at most. Default: the model's.",
+            min=1,
+            max=100_000,
+            rich_help_panel=MODEL,
+        ),
+    ] = None,
+    voc_iou: Annotated[
+        list[float] | None,
+        typer.Option(
+            help="IoU at which VOC's average precision is taken; may be repeated. Default: 0.5.",
+            min=0.01,
+            max=1,
+            rich_help_panel=MODEL,
+        ),
+    ] = None,
     json_out: JsonOut = None,
     report: Annotated[
         Path | None,
@@ -111,70 +154,163 @@ def evaluate_command(
 ) -> None:
     """Measure a model, or the detections of any tool, and print a table of metrics."""
     with plain_errors():
-        from detcore.checkpoints.load_model import named_as, open_model
-        from detcore.commands.console_tables import detail_table, headline, metrics_table, volume
-        from detcore.commands.model_data import data_for, located, own_data
+        from detcore.checkpoints.load_model import open_model
+        from detcore.commands.model_data import own_data
         from detcore.commands.output_paths import check_outputs, inputs_of
         from detcore.commands.threads import set_threads
-        from detcore.evaluation.coco_results import data_to_score, read_results
-        from detcore.evaluation.eval_plots import save_figures
-        from detcore.evaluation.evaluator import evaluate, evaluate_results
-        from detcore.evaluation.html_report import write_report
-        from detcore.inference.export_formats import write_results
-        from detcore.utils.atomic_write import write_json
-        from detcore.utils.errors import UsageError
+        from detcore.evaluation.thresholds import Thresholds
+        from detcore.evaluation.voc_metrics import VOC_IOU
 
         set_threads(threads)
         files_out = {"--json": json_out, "--report": report, "--save-results": save_results}
         read = inputs_of(results, checkpoint, weights, names, data=data)
         check_outputs(files=files_out, folders={"--plots": plots}, inputs=read)
-        source = str(results or checkpoint or model)
-        dataset: AnyDataset
+        of_model: dict[str, Any] = {
+            "--checkpoint": checkpoint,
+            "--model": model,
+            "--weights": weights,
+            "--names": names,
+            "--limit": limit,
+        }
+        of_detector = {
+            "--score-threshold": score_threshold,
+            "--nms-threshold": nms_threshold,
+            "--max-detections": max_detections,
+        }
+        ious = list(dict.fromkeys(voc_iou or VOC_IOU))
+        wanted: dict[str, Any] = {"score": score, "voc_iou": ious}
         if results:
-            if checkpoint or model or weights or names or limit:
-                raise UsageError("--results is measured without a model and without --limit")
-            if not data:
-                raise UsageError("--results needs --data, the truth to hold them against")
-            dataset = data_to_score(data, split)
-            truth = dataset.to_coco()
-            found = read_results(results, truth)
-            measured = evaluate_results(truth, found, score=score, details=True)
+            _refuse(
+                {**of_model, **of_detector},
+                "--results is measured without a model and without {option}",
+            )
+            measured, dataset = _measure_results(results, data, split, wanted)
         else:
             net, info = open_model(checkpoint, model, weights, names, device=device, speed=optimize)
+            if info.task != "detection":
+                without = {**of_detector, "--voc-iou": voc_iou, "--save-results": save_results}
+                _refuse(without, f"{{option}} is for detectors, this is {info.task}")
             data = data or own_data(info)
-            if limit and data != "digits":
-                raise UsageError("--limit is for digits, which are made to any number")
-            dataset = data_for(info, data, split, limit)
-            if save_results and dataset.task != "detection":
-                raise UsageError(f"--save-results is for detectors, this is {dataset.task}")
-            if dataset.whole and located(str(data)) == info.data.get("spec"):
-                say(f"note: {data} has no splits: the model was trained on these pictures")
-            net = named_as(net, info, dataset)
-            with console.status("evaluating") as status:
-                measured = evaluate(
-                    net,
-                    dataset,
-                    device=next(net.parameters()).device,
-                    batch_size=batch_size,
-                    score=score,
-                    max_damaged=max_damaged,
-                    details=True,
-                    progress=lambda done, of: status.update(f"evaluating {done}/{of}"),
-                )
-        metrics, title = measured.figures, f"{data} ({split or 'val'})"
+            net, dataset = _with_data(net, info, data, split, limit)
+            wanted |= {
+                "batch_size": batch_size,
+                "max_damaged": max_damaged,
+                "thresholds": Thresholds(score_threshold, nms_threshold, max_detections),
+            }
+            measured = _measure_model(net, dataset, wanted)
+        source = {"results" if results else "checkpoint": str(results or checkpoint or model)}
+        shown = _Shown(measured, dataset, source, str(data), split or "val")
         # files first: what was measured must not be lost to what comes after
+        shown.write(json_out, save_results)
+        shown.print()
+        shown.draw(plots, report)
+
+
+def _refuse(options: dict[str, Any], why: str) -> None:
+    """Raise UsageError, which names it, for an option that was given; `why` has its place."""
+    from detcore.utils.errors import UsageError
+
+    for option, value in options.items():
+        if value is not None:
+            raise UsageError(why.format(option=option))
+
+
+def _measure_results(
+    results: Path, data: str | None, split: str | None, wanted: dict[str, Any]
+) -> tuple[Measured, AnyDataset]:
+    from detcore.evaluation.coco_results import data_to_score, read_results
+    from detcore.evaluation.evaluator import evaluate_results
+    from detcore.utils.errors import UsageError
+
+    if not data:
+        raise UsageError("--results needs --data, the truth to hold them against")
+    dataset = data_to_score(data, split)
+    truth = dataset.to_coco()
+    found = read_results(results, truth)
+    return evaluate_results(truth, found, details=True, **wanted), dataset
+
+
+def _with_data(
+    net: nn.Module, info: CheckpointInfo, data: str | None, split: str | None, limit: int | None
+) -> tuple[nn.Module, AnyDataset]:
+    """The data to measure a model on, and the model with that data's labels."""
+    from detcore.checkpoints.load_model import named_as
+    from detcore.commands.model_data import data_for, located
+    from detcore.utils.errors import UsageError
+
+    if limit and data != "digits":
+        raise UsageError("--limit is for digits, which are made to any number")
+    dataset = data_for(info, data, split, limit)
+    if dataset.whole and located(str(data)) == info.data.get("spec"):
+        say(f"note: {data} has no splits: the model was trained on these pictures")
+    return named_as(net, info, dataset), dataset
+
+
+def _measure_model(net: nn.Module, dataset: AnyDataset, wanted: dict[str, Any]) -> Measured:
+    from detcore.evaluation.evaluator import evaluate
+
+    with console.status("evaluating") as status:
+        return evaluate(
+            net,
+            dataset,
+            device=next(net.parameters()).device,
+            details=True,
+            progress=lambda done, of: status.update(f"evaluating {done}/{of}"),
+            **wanted,
+        )
+
+
+@dataclass(frozen=True)
+class _Shown:
+    """What was measured, on its way to files and to the terminal.
+
+    source: the model or the detections, as `--json` names them. data, split: as asked for.
+    """
+
+    measured: Measured
+    dataset: AnyDataset
+    source: dict[str, str]
+    data: str
+    split: str
+
+    @property
+    def title(self) -> str:
+        return f"{self.data} ({self.split})"
+
+    def write(self, json_out: Path | None, save_results: Path | None) -> None:
+        from detcore.inference.export_formats import write_results
+        from detcore.utils.atomic_write import write_json
+
         if json_out:
-            named = "results" if results else "checkpoint"
-            write_json(json_out, {named: source, "split": split or "val", **metrics})
+            write_json(json_out, {**self.source, "split": self.split, **self.measured.figures})
         if save_results:
-            write_results(save_results, measured.results)
-        console.print(metrics_table(metrics, title))
+            write_results(save_results, self.measured.results)
+
+    def print(self) -> None:
+        from detcore.commands.console_tables import (
+            detail_table,
+            headline,
+            metrics_table,
+            used_thresholds,
+            volume,
+        )
+
+        metrics = self.measured.figures
+        console.print(metrics_table(metrics, self.title))
         console.print(detail_table(metrics))
         say(f"{headline(metrics)}  ({volume(metrics)})")
+        if metrics["task"] == "detection":
+            say(used_thresholds(metrics))
+
+    def draw(self, plots: Path | None, report: Path | None) -> None:
+        from detcore.evaluation.eval_plots import save_figures
+        from detcore.evaluation.html_report import write_report
+
         if plots:
-            drawn = save_figures(metrics, plots)
+            drawn = save_figures(self.measured.figures, plots)
             say(f"{', '.join(drawn)} {'is' if len(drawn) == 1 else 'are'} in {plots}")
         if report:
-            facts = {"detections" if results else "model": source, "data": title}
-            write_report(report, measured, dataset, title="Evaluation", facts=facts)
+            ((kind, name),) = self.source.items()
+            facts = {"detections" if kind == "results" else "model": name, "data": self.title}
+            write_report(report, self.measured, self.dataset, title="Evaluation", facts=facts)
             say(f"the report is {report}")

@@ -30,10 +30,14 @@ from detcore.commands.options import (
 from detcore.utils.printing import console, say
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from detcore.checkpoints.checkpoint import CheckpointInfo
     from detcore.inference.export_formats import Save
     from detcore.inference.input_sources import Frame, Source
+    from detcore.inference.predict_loop import Settings
     from detcore.inference.tiles import Tiles
+    from detcore.utils.json_types import Json
 
 EXAMPLES = examples(
     "detcore predict photo.jpg --checkpoint runs/mine --out picture.png --json boxes.json",
@@ -172,26 +176,15 @@ def predict_command(
     """
     with plain_errors():
         from detcore.checkpoints.load_model import open_model
-        from detcore.commands.model_data import name_above, name_best
         from detcore.commands.output_paths import inputs_of
         from detcore.commands.threads import set_threads
-        from detcore.inference.export_formats import saves_of, write_answers
-        from detcore.inference.output_writer import Gallery
-        from detcore.inference.predict_loop import Settings, annotate
-        from detcore.utils.atomic_write import write_json
-        from detcore.utils.errors import UsageError
+        from detcore.inference.export_formats import saves_of
+        from detcore.inference.predict_loop import Settings
 
         set_threads(threads)
-        if bool(photos) == bool(data):
-            raise UsageError("give photos, or --data")
-        for option, given in (("--split", split), ("--count", count)):
-            if given is not None and not data:
-                raise UsageError(f"{option} needs --data, of which it is")
+        _check_flags(photos, data, split, count)
         net, info = open_model(checkpoint, model, weights, names, device=device, speed=optimize)
-        if top_k:
-            name_best(net, top_k)
-        if score is not None and info.task != "detection":
-            name_above(net, score)
+        _set_classifier(net, info, top_k, score)
         cut = _tiles(info, tile_size, tile_overlap, wanted=tiles)
         saves = saves_of(save or [], form or [], info.task)
         work = (
@@ -207,27 +200,33 @@ def predict_command(
             tiles=cut,
             endless=work.endless,
         )
-        with (
-            Gallery(out, info.classes, pictures=len(work.sources), videos=work.videos) as gallery,
-            console.status("predicting") as status,
-        ):
-            answers = annotate(
-                net,
-                info,
-                work.frames,
-                settings=settings,
-                gallery=gallery,
-                say=say,
-                show=lambda text: status.update(Text(text)),
-                total=None if work.videos else len(work.sources),
-            )
-        if out:
-            single = "the video is" if gallery.is_video else "the picture is"
-            say(f"{'pictures are in' if gallery.is_folder else single} {out}")
-        if json_out:
-            write_json(json_out, answers)
-        for one in saves:
-            write_answers(one, answers, info.classes, category_ids=work.category_ids)
+        answers = _predicted(net, info, work, settings, out)
+        _write(answers, info, work, json_out, saves)
+
+
+def _check_flags(
+    photos: list[str] | None, data: str | None, split: str | None, count: int | None
+) -> None:
+    """Raise UsageError unless it is plain where the pictures come from."""
+    from detcore.utils.errors import UsageError
+
+    if bool(photos) == bool(data):
+        raise UsageError("give photos, or --data")
+    for option, given in (("--split", split), ("--count", count)):
+        if given is not None and not data:
+            raise UsageError(f"{option} needs --data, of which it is")
+
+
+def _set_classifier(
+    net: nn.Module, info: CheckpointInfo, top_k: int | None, score: float | None
+) -> None:
+    """What a classifier is to name; UsageError where the model names no classes so."""
+    from detcore.commands.model_data import name_above, name_best
+
+    if top_k:
+        name_best(net, top_k)
+    if score is not None and info.task != "detection":
+        name_above(net, score)
 
 
 @dataclass(frozen=True)
@@ -271,6 +270,49 @@ def _of_files(photos: list[str], limit: int | None) -> _Work:
     found = find_sources(photos)
     files = [Path(source.name) for source in found if not source.endless]
     return _Work(read_frames(found, limit), found, files)
+
+
+def _predicted(
+    net: nn.Module, info: CheckpointInfo, work: _Work, settings: Settings, out: Path | None
+) -> list[Json]:
+    """Predict, draw into `out`, and say what was found and where it is drawn."""
+    from detcore.inference.output_writer import Gallery
+    from detcore.inference.predict_loop import annotate
+
+    with (
+        Gallery(out, info.classes, pictures=len(work.sources), videos=work.videos) as gallery,
+        console.status("predicting") as status,
+    ):
+        answers = annotate(
+            net,
+            info,
+            work.frames,
+            settings=settings,
+            gallery=gallery,
+            say=say,
+            show=lambda text: status.update(Text(text)),
+            total=None if work.videos else len(work.sources),
+        )
+    if out:
+        single = "the video is" if gallery.is_video else "the picture is"
+        say(f"{'pictures are in' if gallery.is_folder else single} {out}")
+    return answers
+
+
+def _write(
+    answers: list[Json],
+    info: CheckpointInfo,
+    work: _Work,
+    json_out: Path | None,
+    saves: list[Save],
+) -> None:
+    from detcore.inference.export_formats import write_answers
+    from detcore.utils.atomic_write import write_json
+
+    if json_out:
+        write_json(json_out, answers)
+    for one in saves:
+        write_answers(one, answers, info.classes, category_ids=work.category_ids)
 
 
 def _tiles(

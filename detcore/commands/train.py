@@ -114,92 +114,44 @@ def train_command(
     To train one model on several processes, start this command with torchrun or accelerate launch.
     """
     with plain_errors():
-        from detcore.checkpoints.load_model import create_model, is_classifier, model_of_run
-        from detcore.commands.model_data import located, open_data
-        from detcore.commands.run_folder import (
-            begin_run,
-            check_free,
-            check_unchanged,
-            conclude,
-            is_saved,
-            saved_model,
-        )
+        from detcore.commands.model_data import open_data
+        from detcore.commands.run_folder import check_free, check_unchanged, conclude
         from detcore.commands.threads import set_threads
         from detcore.commands.train_progress import TrainProgress, summary
         from detcore.commands.train_setup import (
             augmentation,
-            cascade_parts,
-            digits_as,
-            model_options,
+            data_facts,
+            model_to_train,
             validation_data,
         )
         from detcore.data.loading.transforms import Augment
-        from detcore.data.splits import VAL_SHARE
-        from detcore.training import run_lock
         from detcore.training.config import TrainConfig
         from detcore.training.distributed import disband, is_main_process, process_count
-        from detcore.training.precision import fast_precision
         from detcore.training.run_log import summary_writer
         from detcore.training.trainer import train as run
-        from detcore.utils.arguments import checked_device, one_of
-        from detcore.utils.errors import UsageError
 
         console.quiet = not is_main_process()
         set_threads(threads)
-        one_of("--precision", precision, ("no", "bf16", "fp16", "auto"))
-        one_of("--optimizer", optimizer, ("adamw", "sgd"))
-        checked_device(device)
-        if config_file and resume:
-            raise UsageError("give --config or --resume, not both")
-        data, val_data = located(data), located(val_data) if val_data else None
-        settings = {name: ctx.params[name] for name in flags.settings_of(ctx)}
-        settings |= {"data": data, "val_data": val_data}
+        _check_flags(precision, optimizer, device, config_file, resume)
+        settings = _settings(ctx)
         if resume:
-            given = {k: settings[k] for k in flags.given(ctx) if k in settings}
-            check_unchanged(resume, ctx.default_map or {}, given)
+            named = {k: settings[k] for k in flags.given(ctx) if k in settings}
+            check_unchanged(resume, ctx.default_map or {}, named)
         elif is_main_process():
             check_free(out, overwrite)
-        if weights and not resume and "model" not in {*flags.given(ctx), *(ctx.default_map or {})}:
-            model = settings["model"] = model_of_run(weights) or model
-        if minutes is None and epochs is None and steps is None:
-            settings["epochs"] = 10.0
-        chosen: dict[str, Any] = {"spec": data, "seed": seed}
-        if val_data:
-            chosen |= {"val_spec": val_data, "val_share": 0.0}  # all of --data is to learn from
-        elif val_share != VAL_SHARE:
-            chosen["val_share"] = val_share
-        if data == "digits":
-            task = "classification" if is_classifier(model) else "detection"
-            chosen |= digits_as(task, image_size)
-            image_size = chosen["size"]
-        settings |= {
-            "image_size": image_size,
-            "precision": fast_precision(device) if precision == "auto" else precision,
-        }
-        config = TrainConfig.of(settings, chosen)
+        _complete(settings, ctx, resume)
+        facts = data_facts(settings)
+        config = TrainConfig.of(settings, facts)
         config.check()
         if tensorboard:
             summary_writer()
-        dataset = open_data(data, split, chosen, chosen.get("val_share"))
-        val = validation_data(dataset, val_data, chosen, say)
-        if resume and is_saved(resume):
-            net = saved_model(resume, model, dataset, data)
-        else:
-            if model == "cascade" and image_size and data != "digits":
-                raise UsageError(
-                    "--image-size: a cascade works at each picture's own size; give its parts' as "
-                    """in --option 'classifier={"image_size": 96}'"""
-                )
-            size = None if model == "cascade" else image_size
-            options = model_options(option or [], backbone, size, pretrained)
-            options |= cascade_parts(model, detector, classifier)
-            net = create_model(model, dataset, options, seed, weights=weights, trunk=trunk)
+        dataset = open_data(settings["data"], split, facts, facts.get("val_share"))
+        val = validation_data(dataset, settings["val_data"], facts, say)
+        net = model_to_train(settings, dataset, resume)
         if not resume and is_main_process():
-            run_lock.hold(out)
-            ctx.call_on_close(lambda: run_lock.release(out))
-            check_free(out, overwrite)  # again: another run may have come meanwhile
-            begin_run(out, settings)
+            _begin(ctx, settings, out, overwrite)
         light = Augment(upside_down=0.5 if upside_down else 0.0) if augment else None
+        changed = augmentation(net, dataset, light, mosaic=mosaic, crops=crops)
         console.print(summary(net, dataset, val, config, out))
         with TrainProgress(console, config.images_a_step(process_count())) as watcher:
             result = run(
@@ -208,7 +160,7 @@ def train_command(
                 config,
                 out=out,
                 val=val,
-                augment=augmentation(net, dataset, light, mosaic=mosaic, crops=crops),
+                augment=changed,
                 watcher=watcher,
                 resume=resume is not None,
             )
@@ -217,3 +169,53 @@ def train_command(
             conclude(out, result, say)
         if result.interrupted:
             raise typer.Exit(INTERRUPTED)  # else `train && eval` would go on
+
+
+def _check_flags(
+    precision: str, optimizer: str, device: str, config_file: Path | None, resume: Path | None
+) -> None:
+    from detcore.utils.arguments import checked_device, one_of
+    from detcore.utils.errors import UsageError
+
+    one_of("--precision", precision, ("no", "bf16", "fp16", "auto"))
+    one_of("--optimizer", optimizer, ("adamw", "sgd"))
+    checked_device(device)
+    if config_file and resume:
+        raise UsageError("give --config or --resume, not both")
+
+
+def _settings(ctx: typer.Context) -> dict[str, Any]:
+    """The run's settings by name, of the command line, a file or a run; data by its full path."""
+    from detcore.commands.model_data import located
+
+    settings = {name: ctx.params[name] for name in flags.settings_of(ctx)}
+    data, val_data = settings["data"], settings["val_data"]
+    return settings | {"data": located(data), "val_data": located(val_data) if val_data else None}
+
+
+def _complete(settings: dict[str, Any], ctx: typer.Context, resume: Path | None) -> None:
+    """Fill in what follows from other settings: a run's model, a length, the digits' size."""
+    from detcore.checkpoints.load_model import model_of_run
+    from detcore.commands.train_setup import size_of_digits
+    from detcore.training.precision import fast_precision
+
+    weights, chosen = settings["weights"], {*flags.given(ctx), *(ctx.default_map or {})}
+    if weights and not resume and "model" not in chosen:
+        settings["model"] = model_of_run(weights) or settings["model"]
+    if all(settings[length] is None for length in ("minutes", "epochs", "steps")):
+        settings["epochs"] = 10.0
+    if settings["data"] == "digits":
+        settings["image_size"] = size_of_digits(settings["model"], settings["image_size"])
+    if settings["precision"] == "auto":
+        settings["precision"] = fast_precision(settings["device"])
+
+
+def _begin(ctx: typer.Context, settings: dict[str, Any], out: Path, overwrite: bool) -> None:
+    """Take the folder of a new run, and write its settings there."""
+    from detcore.commands.run_folder import begin_run, check_free
+    from detcore.training import run_lock
+
+    run_lock.hold(out)
+    ctx.call_on_close(lambda: run_lock.release(out))
+    check_free(out, overwrite)  # again: another run may have come meanwhile
+    begin_run(out, settings)

@@ -3,18 +3,70 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
+from detcore.checkpoints.load_model import create_model, is_classifier
 from detcore.commands.model_data import check_classes, open_data
+from detcore.commands.run_folder import is_saved, saved_model
 from detcore.data import AnyDataset, DataError
 from detcore.data.loading.transforms import Augment
+from detcore.data.splits import VAL_SHARE
 from detcore.utils.errors import UsageError
 from detcore.utils.text import Say
+
+
+def size_of_digits(model: str, size: int | None) -> int:
+    """The side of the built-in digits, which is the model's own size too unless one is given.
+
+    Enlarging small pictures only costs time.
+    """
+    return size or (64 if is_classifier(model) else 128)
+
+
+def data_facts(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """What a checkpoint keeps of a run's data: where it is, how it is divided, which digits."""
+    facts: dict[str, Any] = {"spec": settings["data"], "seed": settings["seed"]}
+    if settings["val_data"]:
+        # all of --data is to learn from
+        facts |= {"val_spec": settings["val_data"], "val_share": 0.0}
+    elif settings["val_share"] != VAL_SHARE:
+        facts["val_share"] = settings["val_share"]
+    if settings["data"] == "digits":
+        task = "classification" if is_classifier(settings["model"]) else "detection"
+        facts |= {"task": task, "size": settings["image_size"]}
+    return facts
+
+
+def model_to_train(
+    settings: Mapping[str, Any], dataset: AnyDataset, resume: Path | None
+) -> nn.Module:
+    """The model of a run that goes on in a folder, or a new one."""
+    model, image_size = settings["model"], settings["image_size"]
+    if resume and is_saved(resume):
+        return saved_model(resume, model, dataset, settings["data"])
+    if model == "cascade" and image_size and settings["data"] != "digits":
+        raise UsageError(
+            "--image-size: a cascade works at each picture's own size; give its parts' as "
+            """in --option 'classifier={"image_size": 96}'"""
+        )
+    size = None if model == "cascade" else image_size
+    options = model_options(
+        settings["option"] or [], settings["backbone"], size, settings["pretrained"]
+    )
+    options |= cascade_parts(model, settings["detector"], settings["classifier"])
+    return create_model(
+        model,
+        dataset,
+        options,
+        settings["seed"],
+        weights=settings["weights"],
+        trunk=settings["trunk"],
+    )
 
 
 def model_options(
@@ -93,11 +145,3 @@ def validation_data(
         return None
     check_classes(val.classes, dataset.classes, spec)
     return val
-
-
-def digits_as(task: str, size: int | None) -> dict[str, Any]:
-    """How the built-in digits are made for a model: at the data's own size unless one is given.
-
-    Enlarging small pictures only costs time.
-    """
-    return {"task": task, "size": size or (64 if task == "classification" else 128)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -39,61 +40,89 @@ def classification_metrics(
     Raises:
         ValueError: shapes that don't belong together.
     """
-    functional: Any = require("torchmetrics.functional.classification", "torchmetrics")
-    count, multilabel = len(classes), targets.ndim == 2
-    if scores.shape != (len(targets), count):
+    if scores.shape != (len(targets), len(classes)):
         raise ValueError(
-            f"classification_metrics: scores must be [{len(targets)}, {count}], "
+            f"classification_metrics: scores must be [{len(targets)}, {len(classes)}], "
             f"got {list(scores.shape)}"
         )
-    if multilabel:
-        targets = targets.long()
-        answers, objects = (scores > 0.5 if named is None else named).float(), targets.sum(0)
-    else:
-        answers, objects = scores, torch.bincount(targets, minlength=count)
-    if count == 1:
-        # torchmetrics takes no single class. Beside one label a copy of it changes no mean, beside
-        # one class an empty one is in none
-        if multilabel:
-            scores, targets, answers = (t.repeat(1, 2) for t in (scores, targets, answers))
-        else:
-            answers = torch.nn.functional.pad(scores, (0, 1), value=-torch.inf)
-    kind, number = ("multilabel", "num_labels") if multilabel else ("multiclass", "num_classes")
-    size = {number: max(count, 2)}
+    if targets.ndim == 2:
+        said = (scores > 0.5 if named is None else named).float()
+        return _of_several_labels(scores, targets.long(), said, classes)
+    return _of_one_label(scores, targets, classes)
 
-    def measure(name: str, average: str, given: Tensor = answers, **more: Any) -> Tensor:
-        value: Tensor = getattr(functional, f"{kind}_{name}")(
-            given, targets, average=average, **size, **more
+
+def _of_one_label(scores: Tensor, targets: Tensor, classes: list[str]) -> Json:
+    count = len(classes)
+    objects = torch.bincount(targets, minlength=count)
+    if count == 1:
+        # torchmetrics takes no single class; an empty one beside it is in no mean
+        scores = torch.nn.functional.pad(scores, (0, 1), value=-torch.inf)
+    measure = _Measure("multiclass", {"num_classes": max(count, 2)}, targets)
+    figures, rows = _shares(measure, scores, classes, objects)
+    top5 = float(measure("accuracy", scores, average="micro", top_k=5)) if count > 5 else None
+    matrix = measure("confusion_matrix", scores)[:count, :count]
+    figures["top5_accuracy"] = top5
+    figures["confusion"] = {"classes": list(classes), "matrix": matrix.tolist()}
+    return {**figures, "per_class": rows}
+
+
+def _of_several_labels(scores: Tensor, targets: Tensor, said: Tensor, classes: list[str]) -> Json:
+    """targets, said: [N, C] zeros and ones, what is true and what the model names."""
+    count = len(classes)
+    objects = targets.sum(0)
+    if count == 1:
+        # torchmetrics takes no single class; a copy of it changes no mean
+        scores, targets, said = (t.repeat(1, 2) for t in (scores, targets, said))
+    measure = _Measure("multilabel", {"num_labels": max(count, 2)}, targets)
+    figures, rows = _shares(measure, said, classes, objects)
+    with warnings.catch_warnings():
+        # of classes that no picture shows; they get None
+        warnings.filterwarnings("ignore", "No positive samples")
+        every = measure("average_precision", scores, average="none")[:count].tolist()
+    every = [ap if shown else None for ap, shown in zip(every, objects.tolist(), strict=True)]
+    _add(rows, "AP", every)
+    known = [ap for ap in every if ap is not None]
+    figures["mAP"] = sum(known) / len(known) if known else None
+    # [C, 2, 2]: true no and yes by answered no and yes
+    tables = measure("confusion_matrix", said)[:count]
+    for key, (true, answered) in (("matched", (1, 1)), ("wrong", (0, 1)), ("missed", (1, 0))):
+        _add(rows, key, tables[:, true, answered].tolist())
+    return {**figures, "per_class": rows}
+
+
+@dataclass(frozen=True)
+class _Measure:
+    """torchmetrics' functions for one kind of targets, called by the rest of their names.
+
+    kind: the first word of their names. size: their number of classes, as they call it.
+    """
+
+    kind: str
+    size: dict[str, int]
+    targets: Tensor
+
+    def __call__(self, name: str, given: Tensor, **more: Any) -> Tensor:
+        functional: Any = require("torchmetrics.functional.classification", "torchmetrics")
+        value: Tensor = getattr(functional, f"{self.kind}_{name}")(
+            given, self.targets, **self.size, **more
         )
         return value
 
-    figures: Json = {"accuracy": float(measure("accuracy", "micro"))}
+
+def _shares(
+    measure: _Measure, answers: Tensor, classes: list[str], objects: Tensor
+) -> tuple[Json, list[Json]]:
+    """What both kinds have: figures over the classes, and the rows of the classes."""
+    figures: Json = {"accuracy": float(measure("accuracy", answers, average="micro"))}
     rows: list[Json] = [{"name": name} for name in classes]
     for short, name in _SHARES.items():
-        figures[short] = float(measure(name, "macro"))
-        _add(rows, short, measure(name, "none")[:count].tolist())
-    figures["micro"] = {s: float(measure(name, "micro")) for s, name in _SHARES.items()}
+        figures[short] = float(measure(name, answers, average="macro"))
+        _add(rows, short, measure(name, answers, average="none")[: len(classes)].tolist())
+    figures["micro"] = {
+        short: float(measure(name, answers, average="micro")) for short, name in _SHARES.items()
+    }
     _add(rows, "objects", objects.tolist())
-    if multilabel:
-        with warnings.catch_warnings():
-            # of classes that no picture shows; they get None
-            warnings.filterwarnings("ignore", "No positive samples")
-            every = measure("average_precision", "none", scores)[:count].tolist()
-        every = [ap if shown else None for ap, shown in zip(every, objects.tolist(), strict=True)]
-        _add(rows, "AP", every)
-        known = [ap for ap in every if ap is not None]
-        figures["mAP"] = sum(known) / len(known) if known else None
-        tables = functional.multilabel_confusion_matrix(answers, targets, **size)[:count]
-        # [C, 2, 2]: true no and yes by answered no and yes
-        for key, (true, said) in (("matched", (1, 1)), ("wrong", (0, 1)), ("missed", (1, 0))):
-            _add(rows, key, tables[:, true, said].tolist())
-    else:
-        figures["top5_accuracy"] = None
-        if count > 5:
-            figures["top5_accuracy"] = float(measure("accuracy", "micro", top_k=5))
-        matrix = functional.multiclass_confusion_matrix(answers, targets, **size)[:count, :count]
-        figures["confusion"] = {"classes": list(classes), "matrix": matrix.tolist()}
-    return {**figures, "per_class": rows}
+    return figures, rows
 
 
 def _add(rows: list[Json], key: str, values: list[Any]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 from collections import defaultdict
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,6 +47,35 @@ def coco_metrics(ground_truth: Json, results: list[Json], *, curves: bool = Fals
         `curves` ``curves``: ``recall``, 101 of them, and ``per_class``: ``name`` and
         ``precision`` at each of these at IoU 0.5, None for a class without objects. Deterministic.
     """
+    run = _evaluated(ground_truth, results)
+    figures: Json = {k: _none_if_absent(v) for k, v in zip(COCO_FIGURES, run.stats, strict=True)}
+    # precision: [IoU thresholds 0.50..0.95, recalls, classes, areas (0 is all), max detections]
+    precision = run.eval["precision"][:, :, :, 0, -1]
+    objects: dict[int, int] = defaultdict(int)
+    for a in ground_truth["annotations"]:
+        objects[a["category_id"]] += not is_ignored(a)
+    names = {c["id"]: c["name"] for c in ground_truth["categories"]}
+    figures["per_class"] = [
+        {
+            "name": names[category],
+            "AP": _none_if_absent(_mean(precision[:, :, k])),
+            "AP50": _none_if_absent(_mean(precision[0, :, k])),
+            "objects": objects[category],
+        }
+        for k, category in enumerate(run.params.catIds)
+    ]
+    if curves:
+        at_half = {
+            names[category]: precision[0, :, k].tolist() if objects[category] else None
+            for k, category in enumerate(run.params.catIds)
+        }
+        rows = [{"name": name, "precision": curve} for name, curve in at_half.items()]
+        figures["curves"] = {"recall": run.params.recThrs.tolist(), "per_class": rows}
+    return figures
+
+
+def _evaluated(ground_truth: Json, results: list[Json]) -> Any:
+    """pycocotools' evaluation, all of its steps done."""
     coco_module, eval_module = require("pycocotools.coco"), require("pycocotools.cocoeval")
 
     class Eval(eval_module.COCOeval):  # type: ignore[name-defined]
@@ -72,30 +102,7 @@ def coco_metrics(ground_truth: Json, results: list[Json], *, curves: bool = Fals
         run.evaluate()
         run.accumulate()
         run.summarize()
-    figures: Json = {k: _none_if_absent(v) for k, v in zip(COCO_FIGURES, run.stats, strict=True)}
-    # precision: [IoU thresholds 0.50..0.95, recalls, classes, areas (0 is all), max detections]
-    precision = run.eval["precision"][:, :, :, 0, -1]
-    objects: dict[int, int] = defaultdict(int)
-    for a in annotations:
-        objects[a["category_id"]] += not is_ignored(a)
-    names = {c["id"]: c["name"] for c in ground_truth["categories"]}
-    figures["per_class"] = [
-        {
-            "name": names[category],
-            "AP": _none_if_absent(_mean(precision[:, :, k])),
-            "AP50": _none_if_absent(_mean(precision[0, :, k])),
-            "objects": objects[category],
-        }
-        for k, category in enumerate(run.params.catIds)
-    ]
-    if curves:
-        at_half = {
-            names[category]: precision[0, :, k].tolist() if objects[category] else None
-            for k, category in enumerate(run.params.catIds)
-        }
-        rows = [{"name": name, "precision": curve} for name, curve in at_half.items()]
-        figures["curves"] = {"recall": run.params.recThrs.tolist(), "per_class": rows}
-    return figures
+    return run
 
 
 def operating_point(
@@ -110,10 +117,10 @@ def operating_point(
         score: least confidence kept. iou: least IoU of a match.
 
     Returns:
-        ``precision``, ``recall``, their harmonic mean ``f1`` over all classes and ``mean_iou`` of
-        the matches, each 0..1 or None without a denominator; ``per_class`` in the order of the
-        categories: ``name``, ``precision``, ``recall``, ``f1``, ``matched``, ``wrong``,
-        ``missed``. Deterministic.
+        ``score``, as given; ``precision``, ``recall``, their harmonic mean ``f1`` over all classes
+        and ``mean_iou`` of the matches, each 0..1 or None without a denominator; ``per_class`` in
+        the order of the categories: ``name``, ``precision``, ``recall``, ``f1``, ``matched``,
+        ``wrong``, ``missed``. Deterministic.
     """
     return at_confidence(
         match_images(ground_truth, results, score=score, iou=iou),
@@ -135,7 +142,7 @@ def at_confidence(matches: list[ImageMatch], categories: list[Json], score: floa
             counts[a["category_id"]][2] += free
     total = sum(counts.values(), np.zeros(3, int))
     return {
-        "score_threshold": score,
+        "score": score,
         **_ratios(total),
         # a sorted sum: the order of images must not move the last digit
         "mean_iou": float(np.mean(sorted(overlaps))) if overlaps else None,

@@ -51,7 +51,7 @@ def precision_recall(metrics: Json) -> Any:
             "o",
             color="black",
             markerfacecolor="white",
-            label=f"all detections together, at confidence {metrics['score_threshold']:g}",
+            label=f"all detections together, at confidence {metrics['score']:g}",
         )
     axis.set(xlabel="recall", ylabel="precision", xlim=(0, 1.01), ylim=(0, 1.03))
     axis.grid(alpha=0.3)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from detcore.data import AnyDataset, DetectionDataset
 from detcore.data.base import Target
-from detcore.data.loading.loader import evaluation_loader
+from detcore.data.loading.loader import Batch, evaluation_loader
 from detcore.evaluation.classification_metrics import classification_metrics
 from detcore.evaluation.coco_metrics import (
     MOST_DETECTIONS,
@@ -25,7 +25,8 @@ from detcore.evaluation.coco_metrics import (
 )
 from detcore.evaluation.error_analysis import confusion_matrix, errors_by_kind, mistakes_of
 from detcore.evaluation.matching import match_images
-from detcore.evaluation.voc_metrics import voc_metrics
+from detcore.evaluation.thresholds import Thresholds, measured_with
+from detcore.evaluation.voc_metrics import VOC_IOU, voc_metrics
 from detcore.inference.predictor import Prediction, predict
 from detcore.utils.json_types import Json
 from detcore.utils.speed_watch import SpeedWatch
@@ -61,6 +62,8 @@ def evaluate(
     device: torch.device | str = "cpu",
     batch_size: int = 8,
     score: float = 0.5,
+    thresholds: Thresholds | None = None,
+    voc_iou: Sequence[float] = VOC_IOU,
     max_damaged: float = 0.05,
     details: bool = False,
     progress: Progress | None = None,
@@ -73,76 +76,145 @@ def evaluate(
         device: where to compute.
         batch_size: images per forward pass.
         score: confidence at which precision and recall are taken; average precision uses all.
+        thresholds: what a detector returns meanwhile; its own thresholds stay as they are. COCO's
+            figures take 100 detections per class and picture at most, whatever it returns.
+        voc_iou: IoUs at which VOC's average precision is taken, with details.
         max_damaged: share of the pictures that may be damaged. Damaged ones are left out, of the
             ground truth too, and named in the log.
         details: also return what `detection_figures` adds, and a classifier's confusion matrix.
         progress: called with (images done, images in all).
 
     Returns:
-        `Measured`, whose figures JSON can hold. Of a detector those of `detection_figures`.
+        `Measured`, whose figures JSON can hold. Of a detector those of `detection_figures`, and
+        ``thresholds``: ``score``, ``nms`` and ``max_detections`` that it was measured with.
         Classification: `classification_metrics`, of the best class of each image, or with several
         labels per image of the classes that the model named. Both: ``task``, ``images``,
         ``parameters`` of the model, ``seconds`` in it (reading the data not counted),
         ``images_per_second``. All but the two of time are deterministic on one device.
+
+    Raises:
+        UsageError: a ValueError, for thresholds that the model hasn't got.
     """
+    batches = evaluation_loader(dataset, batch_size, max_damaged=max_damaged)
+    with measured_with(model, thresholds or Thresholds()) as used:
+        # of a cascade the product of two scores may be below what its detector is asked for
+        least = used.score if used and used.score else 0.0
+
+        def answer(images: list[Tensor]) -> list[Prediction]:
+            return predict(model, images, device=device, batch_size=batch_size, score=least)
+
+        run = _answered(batches, answer, len(dataset), progress)
+    batches.damage.report()
+    common = {
+        "task": dataset.task,
+        "images": len(run.targets),
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "seconds": round(run.seconds, 3),
+        "images_per_second": round(len(run.targets) / max(run.seconds, 1e-9), 2),
+    }
+    if isinstance(dataset, DetectionDataset):
+        if used:
+            common["thresholds"] = used.record()
+        return _of_detector(common, dataset, run, score=score, voc_iou=voc_iou, details=details)
+    left = [k for k in range(len(dataset)) if k not in batches.damage.found]
+    return _of_classifier(common, dataset, run, left, details=details)
+
+
+@dataclass(frozen=True)
+class _Run:
+    """What a model answered to a data set.
+
+    targets: one per prediction. seconds: that the model took.
+    """
+
+    predictions: list[Prediction]
+    targets: list[Target]
+    seconds: float
+
+
+def _answered(
+    batches: Iterable[Batch],
+    answer: Callable[[list[Tensor]], list[Prediction]],
+    total: int,
+    progress: Progress | None,
+) -> _Run:
     predictions: list[Prediction] = []
     targets: list[Target] = []
     seconds = 0.0
-    batches = evaluation_loader(dataset, batch_size, max_damaged=max_damaged)
     watch = SpeedWatch()
     for images, truth in batches:
         started = time.perf_counter()
-        predictions += predict(model, images, device=device, batch_size=batch_size)
+        predictions += answer(images)
         took = time.perf_counter() - started
         watch.add(len(images), took)
         seconds += took
         targets += truth
         if progress:
-            progress(len(targets), len(dataset))
-    batches.damage.report()
-    common = {
-        "task": dataset.task,
-        "images": len(targets),
-        "parameters": sum(p.numel() for p in model.parameters()),
-        "seconds": round(seconds, 3),
-        "images_per_second": round(len(targets) / max(seconds, 1e-9), 2),
-    }
-    if isinstance(dataset, DetectionDataset):
-        document = truth_of(dataset, {t["image_id"] for t in targets})
-        ids = [t["image_id"] for t in targets]
-        results = coco_results(predictions, ids, dataset.category_ids)
-        figures = detection_figures(document, results, score=score, details=details)
-        return Measured({**common, **figures}, document, results)
-    figures = _classification(dataset.classes, predictions, targets)
+            progress(len(targets), total)
+    return _Run(predictions, targets, seconds)
+
+
+def _of_detector(
+    common: Json,
+    dataset: DetectionDataset,
+    run: _Run,
+    *,
+    score: float,
+    voc_iou: Sequence[float],
+    details: bool,
+) -> Measured:
+    ids = [t["image_id"] for t in run.targets]
+    document = truth_of(dataset, set(ids))
+    results = coco_results(run.predictions, ids, dataset.category_ids)
+    figures = detection_figures(document, results, score=score, voc_iou=voc_iou, details=details)
+    return Measured({**common, **figures}, document, results)
+
+
+def _of_classifier(
+    common: Json, dataset: AnyDataset, run: _Run, indices: list[int], *, details: bool
+) -> Measured:
+    """indices: of the pictures in the data set, which damaged ones are missing from."""
+    figures = _classification(dataset.classes, run.predictions, run.targets)
     if not details:
         figures.pop("confusion", None)
-    left = [k for k in range(len(dataset)) if k not in batches.damage.found]
-    return Measured({**common, **figures}, answers=_answers(left, predictions, targets))
+    answers = _answers(indices, run.predictions, run.targets)
+    return Measured({**common, **figures}, answers=answers)
 
 
 def evaluate_results(
-    truth: Json, results: list[Json], *, score: float = 0.5, details: bool = False
+    truth: Json,
+    results: list[Json],
+    *,
+    score: float = 0.5,
+    voc_iou: Sequence[float] = VOC_IOU,
+    details: bool = False,
 ) -> Measured:
     """Measure detections that any tool made; `evaluate`'s figures without those of a model."""
-    figures = detection_figures(truth, results, score=score, details=details)
+    figures = detection_figures(truth, results, score=score, voc_iou=voc_iou, details=details)
     common = {"task": "detection", "images": len(truth["images"])}
     return Measured({**common, **figures}, truth, results)
 
 
 def detection_figures(
-    truth: Json, results: list[Json], *, score: float = 0.5, details: bool = False
+    truth: Json,
+    results: list[Json],
+    *,
+    score: float = 0.5,
+    voc_iou: Sequence[float] = VOC_IOU,
+    details: bool = False,
 ) -> Json:
     """All figures of detections.
 
     Args:
         truth, results: as in `coco_metrics`. score: confidence of the operating point.
+        voc_iou: IoUs at which VOC's figures are taken.
         details: give all that follows "and".
 
     Returns:
         JSON-able: `coco_metrics` and `operating_point`, their ``per_class`` rows joined; and
-        ``curves`` (`coco_metrics`), ``voc`` (`voc_metrics`), ``best_confidence``, and at the
-        operating point ``confusion`` (`confusion_matrix`) and ``errors`` (`errors_by_kind`).
-        Deterministic.
+        ``curves`` (`coco_metrics`), ``voc`` (a list of `voc_metrics`, one per IoU),
+        ``best_confidence``, and at the operating point ``confusion`` (`confusion_matrix`) and
+        ``errors`` (`errors_by_kind`). Deterministic.
     """
     average = coco_metrics(truth, results, curves=details)
     _tell_of_limit(truth, results)
@@ -152,7 +224,7 @@ def detection_figures(
         matches = match_images(truth, results, score=score)
         point = at_confidence(matches, categories, score)
         more = {
-            "voc": voc_metrics(truth, results),
+            "voc": [voc_metrics(truth, results, iou=iou) for iou in voc_iou],
             "best_confidence": best_confidence(match_images(truth, results)),
             "confusion": confusion_matrix(matches, categories),
             "errors": errors_by_kind([mistakes_of(m) for m in matches], categories),

@@ -20,6 +20,7 @@ from detcore.evaluation.coco_metrics import COCO_FIGURES
 from detcore.evaluation.error_analysis import Mistakes, mistakes_of, worst
 from detcore.evaluation.evaluator import Measured, shown_rows
 from detcore.evaluation.matching import FORGIVEN, match_images
+from detcore.evaluation.thresholds import in_words
 from detcore.inference.draw import Colour, Row, draw_boxes, overview
 from detcore.utils.atomic_write import write_text
 from detcore.utils.json_types import Json
@@ -118,6 +119,8 @@ def _head(title: str, facts: Json, metrics: Json) -> str:
     if "parameters" in metrics:
         shown["parameters"] = f"{metrics['parameters'] / 1e6:.2f} million"
         shown["speed"] = f"{metrics['images_per_second']:g} images/s, without reading them"
+    if "thresholds" in metrics:
+        shown["thresholds"] = in_words(metrics["thresholds"])
     said = "<br>".join(f"{escape(k)}: {escape(str(v))}" for k, v in shown.items())
     cards = "".join(
         f'<div class="card">{label}<b>{metrics[key]:.3f}</b></div>'
@@ -128,17 +131,18 @@ def _head(title: str, facts: Json, metrics: Json) -> str:
 
 
 def _detection(metrics: Json) -> str:
-    at = f"{metrics['score_threshold']:g}"
+    at = f"{metrics['score']:g}"
     said = f"Precision, recall and F1, confusion and errors are taken at confidence {at}, IoU 0.5."
     if best := metrics["best_confidence"]:
         said += f" F1 is highest, {best['f1']:.3f}, at confidence {best['score']:.3f}."
-    voc, half = metrics["voc"], len(COCO_FIGURES) // 2
+    half = len(COCO_FIGURES) // 2
     tables = [
         _table(("", *names), [("COCO", *(metrics[k] for k in names))])
         for names in (COCO_FIGURES[:half], COCO_FIGURES[half:])
     ]
     ways = ("AP_11_point", "AP_all_point")
-    tables.append(_table(("", *ways), [("VOC, IoU 0.5", *(voc[k] for k in ways))]))
+    rows = [(f"VOC, IoU {voc['iou']:g}", *(voc[k] for k in ways)) for voc in metrics["voc"]]
+    tables.append(_table(("", *ways), rows))
     return "\n".join(
         [
             f"<p>{said}</p>",
@@ -183,7 +187,7 @@ def _per_class(metrics: Json) -> str:
 
 
 def _worst_detections(measured: Measured, dataset: DetectionDataset) -> str:
-    score = measured.figures["score_threshold"]
+    score = measured.figures["score"]
     mistakes = [mistakes_of(m) for m in match_images(measured.truth, measured.results, score=score)]
     index_of = {dataset.record(k).image_id: k for k in range(len(dataset))}
     names = {c["id"]: c["name"] for c in measured.truth["categories"]}

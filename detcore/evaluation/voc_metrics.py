@@ -12,6 +12,7 @@ from detcore.evaluation.matching import is_ignored, xyxy
 from detcore.utils.json_types import Json
 
 Floats = NDArray[np.float64]
+VOC_IOU = (0.5,)  # at which the challenges took it
 
 
 def average_precision(recall: Floats, precision: Floats, *, points: int | None = None) -> float:
@@ -40,15 +41,17 @@ def voc_metrics(ground_truth: Json, results: list[Json], *, iou: float = 0.5) ->
     A detection belongs to the object of its class that it overlaps most, taken or not (COCO's goes
     on to the next free one): right if it is the surest there and the IoU reaches `iou`, wrong if
     it isn't, and out of the count where the object is to be ignored ("difficult", or a crowd).
-    Boxes are continuous, without the devkit's pixel added to each side.
+    Widths and heights are continuous, x2 - x1: the devkit takes corners for numbers of pixels and
+    adds one to each width and height, so that its IoUs, of small boxes above all, are higher.
 
     Args:
         ground_truth, results: as in `detcore.evaluation.coco_metrics.coco_metrics`.
+        iou: the least IoU of a detection that is right.
 
     Returns:
-        ``AP_11_point`` and ``AP_all_point``, means over the classes that have objects, None
-        without; ``per_class``: ``name`` and the two. Detections of equal score count in the order
-        given. Deterministic.
+        ``iou``, as given; ``AP_11_point`` and ``AP_all_point``, means over the classes that have
+        objects, None without; ``per_class``: ``name`` and the two. Detections of equal score count
+        in the order given. Deterministic.
     """
     truth: dict[tuple[int, int], list[Json]] = defaultdict(list)
     found: dict[int, list[Json]] = defaultdict(list)

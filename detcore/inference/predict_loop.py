@@ -63,8 +63,7 @@ def annotate(
         ``frame``, from 0, and a ``track`` for each detection; of a data set's with ``image_id``.
         Deterministic on one device.
     """
-    answers: list[Json] = []
-    video = _Video(settings.score)
+    loop = _Loop(info, settings, gallery, say, show, total)
     watch = SpeedWatch()
     try:
         for batch in _batches(frames, settings.batch_size):
@@ -73,34 +72,67 @@ def annotate(
             if settings.tiles is None:  # a picture of many tiles takes as much longer
                 watch.add(len(batch), time.perf_counter() - started)
             for frame, found in zip(batch, predictions, strict=True):
-                best = 0.0  # score of what was found, shown or not
-                if frame.name != video.name or frame.number == 0:
-                    video.report(say)
-                    video = _Video(settings.score, frame.name)
-                if frame.number is not None:
-                    found = video.follow(found)
-                elif "boxes" in found:
-                    best = max(found["scores"].tolist(), default=0.0)
-                    found = _at_least(found, settings.score)
-                answer: Json = {"file": frame.name}
-                if frame.number is not None:
-                    answer["frame"] = frame.number
-                if frame.image_id is not None:
-                    answer["image_id"] = frame.image_id
-                answer |= to_json(found, info.classes, frame.image)
-                answers.append(answer)
-                gallery.add(frame, answer)
-                if frame.number is None:
-                    say(f"{frame.name}: {_sentence(answer, best)}")
-                    show(f"predicting {len(answers)}/{total}" if total else "predicting")
-                else:
-                    video.count(answer)
-                    show(f"predicting {frame.name}, frame {frame.number + 1}")
+                loop.take(frame, found)
     except KeyboardInterrupt:
         if not settings.endless:
             raise
-    video.report(say)
-    return answers
+    loop.video.report(say)
+    return loop.answers
+
+
+class _Loop:
+    """What comes of each frame: an answer, a drawing, a line for people. Arguments: `annotate`'s.
+
+    Attributes:
+        answers: those so far. video: the one at hand.
+    """
+
+    def __init__(
+        self,
+        info: CheckpointInfo,
+        settings: Settings,
+        gallery: Gallery,
+        say: Say,
+        show: Say,
+        total: int | None,
+    ) -> None:
+        self.info, self.settings, self.gallery = info, settings, gallery
+        self.say, self.show, self.total = say, show, total
+        self.answers: list[Json] = []
+        self.video = _Video(settings.score)
+
+    def take(self, frame: Frame, found: Prediction) -> None:
+        """Go on with the next frame, of which `found` is all that the model says."""
+        if frame.name != self.video.name or frame.number == 0:
+            self.video.report(self.say)
+            self.video = _Video(self.settings.score, frame.name)
+        if frame.number is None:
+            self._take_picture(frame, found)
+        else:
+            answer = self._answer(frame, self.video.follow(found))
+            self.video.count(answer)
+            self.show(f"predicting {frame.name}, frame {frame.number + 1}")
+
+    def _take_picture(self, frame: Frame, found: Prediction) -> None:
+        best = 0.0  # score of what was found, shown or not
+        if "boxes" in found:
+            best = max(found["scores"].tolist(), default=0.0)
+            found = _at_least(found, self.settings.score)
+        answer = self._answer(frame, found)
+        self.say(f"{frame.name}: {_sentence(answer, best)}")
+        self.show(f"predicting {len(self.answers)}/{self.total}" if self.total else "predicting")
+
+    def _answer(self, frame: Frame, found: Prediction) -> Json:
+        """Keep and draw what is to be shown of a frame."""
+        answer: Json = {"file": frame.name}
+        if frame.number is not None:
+            answer["frame"] = frame.number
+        if frame.image_id is not None:
+            answer["image_id"] = frame.image_id
+        answer |= to_json(found, self.info.classes, frame.image)
+        self.answers.append(answer)
+        self.gallery.add(frame, answer)
+        return answer
 
 
 @dataclass

@@ -96,18 +96,13 @@ class FasterRCNN(Detector):
         self.backbone = as_backbone(backbone, wanted, pretrained=pretrained)
         channels, strides, self.neck = _neck(self.backbone, fpn_channels, fpn_norm)
         octaves = _ONE_MAP_OCTAVES if fpn_channels is None else (1.0,)
-        sizes = anchor_sizes or [[anchor_scale * s * k for k in octaves] for s in strides]
-        if len(sizes) != len(strides) or len({len(s) for s in sizes}) != 1:
-            raise ValueError(
-                f"FasterRCNN: anchor_sizes must be {len(strides)} lists, one per level, of one "
-                f"length, got {anchor_sizes}"
-            )
-        for i, sides in enumerate(sizes):
-            shape = cell_anchors(sides, aspect_ratios, rounded=True)
+        scaled = [[anchor_scale * s * k for k in octaves] for s in strides]
+        shapes = _anchor_shapes(anchor_sizes or scaled, len(strides), aspect_ratios)
+        for i, shape in enumerate(shapes):
             self.register_buffer(f"anchors{i}", shape, persistent=False)
         self.levels = len(strides)
 
-        self.rpn_head = RPNHead(channels, len(sizes[0]) * len(aspect_ratios), rpn_depth)
+        self.rpn_head = RPNHead(channels, len(shapes[0]), rpn_depth)
         self.rpn_matcher = Matcher(0.7, 0.3, allow_low_quality=True)
         self.rpn_sampler = BalancedSampler(rpn_samples, 0.5)
         self.rpn_coder = BoxCoder()
@@ -115,10 +110,7 @@ class FasterRCNN(Detector):
             rpn_candidates, proposals, score_threshold=rpn_score_threshold
         )
 
-        # of maps of one stride a region reads the first: no size would fit the second better
-        strides = self.backbone.strides
-        self.pooled = [i for i, s in enumerate(strides) if s not in strides[:i]]
-        self.pooled_scales = [1 / strides[i] for i in self.pooled]
+        self.pooled, self.pooled_scales = _pooled_maps(self.backbone.strides)
         self.box_head = BoxHead(
             channels,
             _POOLED_SIZE,
@@ -280,6 +272,25 @@ def _neck(
             f"{list(backbone.strides)}"
         )
     return backbone.channels[0], tuple(backbone.strides), nn.Identity()
+
+
+def _anchor_shapes(
+    sizes: Sequence[Sequence[float]], levels: int, aspect_ratios: Sequence[float]
+) -> list[Tensor]:
+    """Anchors [A, 4] of each level around the origin, as many on every level."""
+    if len(sizes) != levels or len({len(s) for s in sizes}) != 1:
+        raise ValueError(
+            f"FasterRCNN: anchor_sizes must be {levels} lists, one per level, of one length, "
+            f"got {sizes}"
+        )
+    return [cell_anchors(sides, aspect_ratios, rounded=True) for sides in sizes]
+
+
+def _pooled_maps(strides: Sequence[int]) -> tuple[list[int], list[float]]:
+    """Which of the backbone's levels regions are read from, and the scales of these."""
+    # of maps of one stride a region reads the first: no size would fit the second better
+    pooled = [i for i, s in enumerate(strides) if s not in strides[:i]]
+    return pooled, [1 / strides[i] for i in pooled]
 
 
 def _stride(m: Tensor, batch: ImageBatch) -> tuple[int, int]:

@@ -28,6 +28,9 @@ from detcore.parts.preprocess import (
 from .config import keeps_config
 from .detector import Detector
 
+# SSDLite's own settings, which are TensorFlow's
+_LITE_NORM = partial(nn.BatchNorm2d, eps=1e-3, momentum=0.03)
+
 
 @keeps_config("ssd")
 class SSD(Detector):
@@ -84,34 +87,21 @@ class SSD(Detector):
     ) -> None:
         super().__init__(num_classes)
         self.backbone = as_backbone(backbone, (8, 16, 32), pretrained=pretrained)
-        channels: Sequence[int] = self.backbone.channels
-        self.top: nn.Module = nn.Identity()
-        if vgg_top is not None:
-            self.top = VGGTop(channels, vgg_top)
-            channels = self.top.channels
-        # SSDLite's own settings, which are TensorFlow's
-        batch_norm = partial(nn.BatchNorm2d, eps=1e-3, momentum=0.03)
-        self.neck = ExtraLevels(
-            channels[-1],
-            extra_levels,
-            norm=batch_norm if lite else group_norm if norm else None,
-            activation=nn.ReLU6 if lite else nn.ReLU,
-            depthwise=lite,
-        )
+        channels, self.top = _top(self.backbone.channels, vgg_top)
+        self.neck = _extra_levels(channels[-1], extra_levels, norm=norm, lite=lite)
         channels = (*channels, *(extra_level(level)[1] for level in extra_levels))
         self.strides = _strides(self.backbone.strides, len(channels), strides)
-        shapes = _shapes(
-            anchor_sizes, [anchor_scale * s for s in self.strides], aspect_ratios, image_size
-        )
+        self._given_strides = strides is not None
+        scaled = [anchor_scale * s for s in self.strides]
+        shapes = _shapes(anchor_sizes, scaled, aspect_ratios, image_size)
         for i, shape in enumerate(shapes):
             self.register_buffer(f"shapes{i}", shape, persistent=False)
-        self._given_strides = strides is not None
         self.head = SSDHead(
             channels,
             [len(a) for a in shapes],
             num_classes,
             width=None if lite else head_width,
-            depthwise_norm=batch_norm if lite else None,
+            depthwise_norm=_LITE_NORM if lite else None,
         )
         self.coder = BoxCoder((10.0, 10.0, 5.0, 5.0))
         self.matcher = ArgmaxMatcher(0.5)
@@ -185,6 +175,21 @@ class SSD(Detector):
                 stride = (self.strides[i], self.strides[i])
             grids.append((centred(getattr(self, f"shapes{i}"), stride), stride))
         return grids
+
+
+def _top(channels: Sequence[int], width: int | None) -> tuple[Sequence[int], nn.Module]:
+    """The maps' channels behind VGG's last layers, and these; as they are without a width."""
+    if width is None:
+        return channels, nn.Identity()
+    top = VGGTop(channels, width)
+    return top.channels, top
+
+
+def _extra_levels(channels: int, levels: Sequence[Level], *, norm: bool, lite: bool) -> ExtraLevels:
+    """The maps beyond the backbone's, whose last one has so many channels."""
+    if lite:
+        return ExtraLevels(channels, levels, norm=_LITE_NORM, activation=nn.ReLU6, depthwise=True)
+    return ExtraLevels(channels, levels, norm=group_norm if norm else None)
 
 
 def _strides(

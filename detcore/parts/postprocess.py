@@ -44,6 +44,11 @@ class Postprocess:
         min_size: boxes with a shorter side, in pixels, are left out.
         first_label: the label of the first column of scores; 1 where the background has none.
 
+    Attributes:
+        published: the thresholds are those that the model was published with, by which it is to be
+            measured too (`detcore.evaluation.thresholds`). The rest of the attributes are the
+            arguments; all may be set.
+
     __call__(boxes, scores, batch): boxes [B, N, 4], or [B, N, C, 4] with one per class, xyxy in the
     batch's pixels; scores [B, N, C] in 0..1. Boxes are clipped to their image and brought to the
     given image's pixels. Gives `Detections` of K = max_detections rows. Boxes that are small,
@@ -69,6 +74,7 @@ class Postprocess:
         self.max_detections = max_detections
         self.min_size = min_size
         self.first_label = first_label
+        self.published = False
 
     def __call__(self, boxes: Tensor, scores: Tensor, batch: ImageBatch) -> Detections:
         rows, images = tuple(scores.shape[:2]), len(batch.sizes)

@@ -16,7 +16,7 @@ Row = dict[str, float]
 # of the last step in a window, not its mean
 _POSITIONS = ("step", "epoch", "seconds")
 # floats of an evaluation that say nothing of how good the model is
-_NO_SCORES = ("seconds", "images_per_second", "score_threshold")
+_NO_SCORES = ("seconds", "images_per_second", "score")
 
 
 class Log:

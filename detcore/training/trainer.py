@@ -18,6 +18,7 @@ from detcore.data import AnyDataset
 from detcore.data.base import Transform
 from detcore.data.loading.loader import Batch, Stream, training_loader
 from detcore.evaluation.evaluator import evaluate
+from detcore.evaluation.thresholds import begin_training
 from detcore.parts.processes import sum_over_processes
 from detcore.training import resume_state, run_lock
 from detcore.training.config import RESUMABLE, ConfigError, TrainConfig
@@ -87,7 +88,8 @@ def train(
             ``log.csv`` (means over `config.log_every` steps of the loss and its parts, learning
             rate and gradient norm) and ``val.csv``. Those of an earlier run are replaced; other
             files stay. None writes nothing.
-        val: data to evaluate on, at the end and every `config.eval_every` epochs.
+        val: data to evaluate on, at the end and every `config.eval_every` epochs; with the
+            thresholds of `detcore.evaluation.thresholds`, a published model's as any other's.
         augment: applied to each training item.
         watcher: is told of every step and evaluation.
         resume: continue the run in `out` from its last save, or start it if it was never saved. On
@@ -133,6 +135,7 @@ class _Run:
     ) -> None:
         self.config, self.dataset, self.val, self.out = config, dataset, val, out
         self.augment, self.watcher = augment, watcher
+        begin_training(model)
         self.learner = Learner(model, config)
         self.main, self.world = self.learner.main, self.learner.world
         self.schedule = Schedule(

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from detcore.models import create
+from detcore.models import Detector, create
 from detcore.parts.backbones.torchvision import TorchvisionBackbone
 
 from .files import WeightsError, read_state
@@ -42,7 +42,9 @@ def load_torchvision(
         options: arguments of the model's class, which override those of the published model.
 
     Returns:
-        The model, in evaluation mode, float32, on the CPU.
+        The model, in evaluation mode, float32, on the CPU. A detector is evaluated with the
+        thresholds that it was published with, or with those of `options`; once it is trained, or
+        has fresh layers, as detcore's own (`detcore.evaluation.thresholds.Thresholds`).
 
     Batch norms are frozen ones where the file's are (no `num_batches_tracked`), with epsilon as in
     the official file: 0 for fasterrcnn_resnet50_fpn, 1e-5 for its MobileNetV3 relatives; otherwise
@@ -72,6 +74,8 @@ def load_torchvision(
             k: v for k, v in model.state_dict().items() if k.startswith(layout.class_layers)
         }
     _fill(model, renamed, source, name)
+    if isinstance(model, Detector):
+        model.postprocess.published = num_classes in (None, classes)
     return model.eval()
 
 

@@ -39,7 +39,7 @@ def test_saved_results_score_as_the_model_did(run, tmp_path):
     first, second = (json.loads((tmp_path / f"{n}.json").read_text()) for n in "ab")
     assert first["images"] == second["images"] == 4
     assert first["parameters"] > 0 and "parameters" not in second
-    of_the_model = {"checkpoint", "parameters", "seconds", "images_per_second"}
+    of_the_model = {"checkpoint", "parameters", "seconds", "images_per_second", "thresholds"}
     assert set(first) - set(second) == of_the_model
     rest = set(second) - {"results"}
     assert {k: first[k] for k in rest} == {k: second[k] for k in rest}
@@ -85,6 +85,47 @@ def test_a_classifier_is_reported_too(tmp_path):
     out = ["--save-results", tmp_path / "d.json"]
     text = call("eval", "--checkpoint", run, "--limit", 2, *out, code=2)
     assert "--save-results is for detectors, this is classification" in text
+    options = ("--score-threshold", "--nms-threshold", "--max-detections", "--voc-iou")
+    for option in options:
+        text = call("eval", "--checkpoint", run, "--limit", 2, option, 1, code=2)
+        assert f"{option} is for detectors, this is classification" in text
+
+
+def test_thresholds_are_asked_for_and_told(run, tmp_path):
+    def figures(*options):
+        text = call(
+            "eval", "--checkpoint", run, "--limit", 3, "--json", tmp_path / "a.json",
+            "--save-results", tmp_path / "dets.json", "--report", tmp_path / "a.html", *options,
+        )  # fmt: skip
+        found = json.loads((tmp_path / "dets.json").read_text())
+        page = (tmp_path / "a.html").read_text()
+        return json.loads((tmp_path / "a.json").read_text()), found, text, page
+
+    plain, found, text, page = figures()
+    words = "scores above 0.001, NMS at IoU 0.6, at most 100 detections per picture"
+    assert f"thresholds: {words}; precision, recall and errors at confidence 0.5" in text
+    assert f"thresholds: {words}<" in page
+    assert plain["thresholds"] == {"score": 0.001, "nms": 0.6, "max_detections": 100}
+    assert min(r["score"] for r in found) > 0.001
+    middle = sorted(r["score"] for r in found)[len(found) // 2]
+
+    told, fewer, text, _ = figures("--score-threshold", middle)
+    assert told["thresholds"] == {**plain["thresholds"], "score": middle}
+    assert f"scores above {middle:g}, " in text
+    assert [r for r in found if r["score"] > middle] == fewer
+    told, fewer, text, _ = figures("--max-detections", 1)
+    assert told["thresholds"] == {**plain["thresholds"], "max_detections": 1}
+    assert "at most 1 detection per picture" in text and len(fewer) == 3
+    told, fewer, text, _ = figures("--nms-threshold", 0)
+    assert told["thresholds"] == {**plain["thresholds"], "nms": 0}
+    assert "NMS at IoU 0, " in text and 0 < len(fewer) < len(found)
+
+    told, same, text, page = figures("--voc-iou", 0.75, "--voc-iou", 0.5, "--voc-iou", 0.75)
+    assert [voc["iou"] for voc in told["voc"]] == [0.75, 0.5]
+    assert told["voc"][1] == plain["voc"][0] and same == found
+    for words in ("VOC AP75, 11 and all points", "VOC AP50, 11 and all points"):
+        assert words in text
+    assert "VOC, IoU 0.75" in page and "VOC, IoU 0.5<" in page
 
 
 @pytest.mark.parametrize(
@@ -92,6 +133,9 @@ def test_a_classifier_is_reported_too(tmp_path):
     [
         (["--results", "d.json"], "--results needs --data"),
         (["--results", "d.json", "--data", "x.json", "--limit", 3], "without --limit"),
+        (["--results", "d.json", "--score-threshold", 0.1], "without --score-threshold"),
+        (["--results", "d.json", "--nms-threshold", 0.0], "without --nms-threshold"),
+        (["--results", "d.json", "--max-detections", 9], "without --max-detections"),
         (["--results", "d.json", "--data", "x.json", "--checkpoint", "r"], "without a model"),
         (["--results", "d.json", "--data", "/no/such"], "no such data"),
         (["--results", "/no/dets.json", "--data", "digits"], "/no/dets.json: no such file"),

@@ -46,11 +46,26 @@ def test_details_agree_with_each_other(scenes):
     assert errors["class"] > 0
     assert sum(v for k, v in errors.items() if k != "missed") == sum(r["wrong"] for r in rows)
     assert len(figures["curves"]["per_class"]) == 10
-    assert 0 < figures["voc"]["AP_all_point"] < 1
+    assert [voc["iou"] for voc in figures["voc"]] == [0.5]
+    assert 0 < figures["voc"][0]["AP_all_point"] < 1
     assert figures["best_confidence"]["f1"] >= figures["f1"]
     plain = evaluate(Oracle(scenes, boxes_of, spoil), scenes, score=0.4).figures
     same = {k: v for k, v in figures.items() if k in plain and "second" not in k}
     assert same == {k: v for k, v in plain.items() if "second" not in k}
+
+
+def test_voc_at_several_ious(scenes):
+    def shift(answer):
+        return {**answer, "boxes": answer["boxes"] + 3}
+
+    oracle = Oracle(scenes, boxes_of, shift)
+    one = evaluate(oracle, scenes, score=0.4, details=True).figures
+    two = evaluate(oracle, scenes, score=0.4, details=True, voc_iou=[0.5, 0.75]).figures
+    assert [voc["iou"] for voc in two["voc"]] == [0.5, 0.75]
+    assert two["voc"][0] == one["voc"][0]
+    assert two["voc"][1]["AP_all_point"] < two["voc"][0]["AP_all_point"]
+    rest = [k for k in one if k != "voc" and "second" not in k]
+    assert {k: one[k] for k in rest} == {k: two[k] for k in rest}
 
 
 def test_wrong_labels_and_shifted_boxes_cost(scenes):

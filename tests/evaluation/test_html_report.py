@@ -75,7 +75,7 @@ def test_one_file_holds_figures_curves_and_the_worst_pictures(scenes, tmp_path):
     figures = measured.figures
     for words in (
         "Evaluation of <x>", "model: <b>&", f"{figures['mAP']:.3f}", f"{figures['f1']:.3f}",
-        "AR_large", f"{figures['voc']['AP_11_point']:.3f}", "0.00 million",
+        "AR_large", f"{figures['voc'][0]['AP_11_point']:.3f}", "0.00 million",
         "images/s", "Confusion", "Errors by kind",
     ):  # fmt: skip
         assert words in text, words
@@ -192,7 +192,7 @@ def test_the_mean_curve_is_over_classes_with_objects():
             {"name": "c", "precision": None},
         ],
     }
-    metrics = {"curves": curves, "precision": 0.75, "recall": 0.5, "score_threshold": 0.3}
+    metrics = {"curves": curves, "precision": 0.75, "recall": 0.5, "score": 0.3}
     figure = precision_recall(metrics)
     lines = {line.get_label(): line.get_ydata() for line in figure.axes[0].lines}
     together = "all detections together, at confidence 0.3"

@@ -4,9 +4,10 @@ import time
 import pytest
 import torch
 
-from detcore.checkpoints.checkpoint import read
+from detcore.checkpoints.checkpoint import load, read
 from detcore.data import DigitPatches
-from detcore.evaluation.evaluator import Measured
+from detcore.evaluation.evaluator import Measured, evaluate
+from detcore.models import create
 from detcore.training import trainer as module
 from detcore.training.config import ConfigError, TrainConfig
 from detcore.training.train_step import TrainingDiverged
@@ -106,6 +107,25 @@ def test_best_is_kept_and_last_goes_on(tmp_path, fresh, scenes, monkeypatch):
     assert (last.step, last.metrics["mAP"]) == (9, 0.3)
     assert last.training["eval_every"] == 1
     assert last.classes[3] == "3"
+
+
+@pytest.mark.parametrize("ema", [0.0, 0.9])
+def test_a_run_is_evaluated_at_the_score_of_evaluations(tmp_path, scenes, ema):
+    model = create("ssd", 11, backbone="test_resnet", image_size=64, score_threshold=0.2)
+    model.postprocess.published = True  # until it is trained
+    config = TrainConfig(steps=1, batch_size=2, ema=ema)
+    result = train(model, scenes(), config, out=tmp_path, val=scenes("val", 3))
+    used = {"score": 0.001, "nms": 0.45, "max_detections": 100}
+    assert result.metrics["thresholds"] == used
+    assert model.postprocess.score_threshold == 0.2
+    (row,) = rows(tmp_path / "val.csv")
+    assert not {"score", "thresholds"} & set(row)
+    # the run's checkpoint, and the trained model, score as the run said
+    net, info = load(tmp_path / "last.safetensors")
+    assert info.metrics["thresholds"] == used
+    for one in (net, *([] if ema else [model])):
+        again = evaluate(one, scenes("val", 3)).figures
+        assert again["thresholds"] == used and again["mAP"] == result.metrics["mAP"]
 
 
 def test_the_average_is_what_is_saved(tmp_path, fresh, scenes):

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from detcore.evaluation.thresholds import Thresholds, measured_with
 from detcore.weights import Darknet, load_darknet
 
 from .conftest import NET, Floats
@@ -261,3 +262,11 @@ def test_state_dict_holds_all_weights(loaded: Load, floats: Floats):
         parameter.data.zero_()
     model.load_state_dict(state)
     torch.testing.assert_close(raw(model, x), want)
+
+
+def test_it_is_measured_with_almost_no_score_threshold(loaded: Load, floats: Floats):
+    head(floats, picture())
+    model = loaded(NET + HEAD, floats)
+    with measured_with(model, Thresholds()) as used:
+        assert used == Thresholds(0.001, 0.45, 100)
+    assert model.postprocess.score_threshold == 0.05
