@@ -228,7 +228,7 @@ def test_bounds_are_of_kernels_that_exist() -> None:
 def test_no_stack_and_no_local_memory(family: str) -> None:
     failed = [
         f"{use.kernel} on sm_{use.target}: wanted no stack and no local memory, "
-        f"got {use.stack} and {use.local} bytes a thread"
+        f"got {use.stack} and {use.local} bytes per thread"
         for use in uses()
         if use.kernel.family == family and (use.stack or use.local)
     ]
@@ -246,7 +246,7 @@ def test_registers_shared_memory_and_occupancy(family: str) -> None:
         most = SHARED_ASKED if bound.dynamic > SHARED_UNASKED else SHARED_UNASKED
         resident = resident_warps(use, threads, bound.dynamic)
         for what, fine, wanted, got in (
-            ("registers a thread", use.registers <= registers, f"at most {registers}",
+            ("registers per thread", use.registers <= registers, f"at most {registers}",
              use.registers),
             ("bytes of shared memory", use.shared + bound.dynamic <= most,
              f"at most {most}", use.shared + bound.dynamic),

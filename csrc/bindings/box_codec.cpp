@@ -10,7 +10,7 @@ BoxCodecParams check(const char* op, const char* name, const Tensor& input, cons
                      const std::vector<double>& weights) {
   check_rows(op, "anchors", anchors, 4);
   if (input.dim() != 2 || input.size(1) % 4 != 0 || input.size(0) != anchors.size(0))
-    fail(op, ": ", name, " must be [", anchors.size(0), ", 4k], one row an anchor, got ",
+    fail(op, ": ", name, " must be [", anchors.size(0), ", 4k], one row per anchor, got ",
          shape_of(input));
   if (weights.size() != 4) fail(op, ": weights must be 4 numbers, got ", int64_t(weights.size()));
   for (double w : weights)

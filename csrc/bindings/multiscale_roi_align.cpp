@@ -32,7 +32,7 @@ std::vector<RoiMap> maps_of(const char* op, const std::vector<Sizes>& sizes,
     fail(op, ": features must be 1 to ", int64_t(kMostLevels), " maps, got ",
          int64_t(sizes.size()));
   if (scales.size() != sizes.size())
-    fail(op, ": scales must be one a feature, ", int64_t(sizes.size()), " of them, got ",
+    fail(op, ": scales must be one per feature, ", int64_t(sizes.size()), " of them, got ",
          int64_t(scales.size()));
   std::vector<RoiMap> maps;
   for (size_t l = 0; l < sizes.size(); ++l) {

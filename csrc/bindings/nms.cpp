@@ -66,14 +66,14 @@ Tensor suppress(const char* op, const Tensor& boxes, const Tensor& scores,
   check_rows(op, "boxes", boxes, 4);
   const int64_t n = boxes.size(0);
   if (scores.dim() != 1 || scores.size(0) != n)
-    fail(op, ": scores must be [", n, "], one a box, got ", shape_of(scores));
+    fail(op, ": scores must be [", n, "], one per box, got ", shape_of(scores));
   NmsParams p{};
   p.boxes_dtype = check_float(op, "boxes", boxes);
   p.scores_dtype = check_float(op, "scores", scores);
   check_same_device(op, "boxes", boxes, "scores", scores);
   if (idxs) {
     if (idxs->dim() != 1 || idxs->size(0) != n)
-      fail(op, ": idxs must be [", n, "], one a box, got ", shape_of(*idxs));
+      fail(op, ": idxs must be [", n, "], one per box, got ", shape_of(*idxs));
     if (idxs->scalar_type() != ScalarType::Long)
       fail(op, ": idxs must be int64, got ", dtype_of(*idxs));
     check_same_device(op, "boxes", boxes, "idxs", *idxs);

@@ -63,7 +63,7 @@ Selection soft_nms(const Tensor& boxes, const Tensor& scores, double iou_thresho
   SoftNmsParams p{};
   p.n = boxes.size(0);
   if (scores.dim() != 1 || scores.size(0) != p.n)
-    fail(op, ": scores must be [", p.n, "], one a box, got ", shape_of(scores));
+    fail(op, ": scores must be [", p.n, "], one per box, got ", shape_of(scores));
   p.boxes_dtype = check_float(op, "boxes", boxes);
   p.scores_dtype = check_float(op, "scores", scores);
   check_same_device(op, "boxes", boxes, "scores", scores);

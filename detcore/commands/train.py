@@ -153,7 +153,7 @@ def train_command(
         light = Augment(upside_down=0.5 if upside_down else 0.0) if augment else None
         changed = augmentation(net, dataset, light, mosaic=mosaic, crops=crops)
         console.print(summary(net, dataset, val, config, out))
-        with TrainProgress(console, config.images_a_step(process_count())) as watcher:
+        with TrainProgress(console, config.images_per_step(process_count())) as watcher:
             result = run(
                 net,
                 dataset,

@@ -116,7 +116,7 @@ def summary(
         "parameters": f"{sum(p.numel() for p in net.parameters()) / 1e6:.2f} million",
         "data": f"{config.data['spec']}: {len(dataset)} train, {len(val) if val else 0} val",
         "classes": f"{len(dataset.classes)}: {named}",
-        "images a step": config.images_a_step(process_count()),
+        "images per step": config.images_per_step(process_count()),
         "for": ", ".join(limits),
         "precision": "float32" if config.precision == "no" else config.precision,
         "out": out,

@@ -139,7 +139,7 @@ def merge_tiles(
     not believed beforehand.
 
     Args:
-        predictions: one a tile: ``boxes`` ``[n, 4]`` xyxy in pixels of the tile, ``scores``,
+        predictions: one per tile: ``boxes`` ``[n, 4]`` xyxy in pixels of the tile, ``scores``,
             ``labels``, and any more tensors of n rows.
         tiles: where each lies in the image, xyxy in its pixels; the whole image may be one.
         size: the image's height and width.

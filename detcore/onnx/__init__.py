@@ -16,8 +16,8 @@ from typing import Any
 import torch
 
 from detcore import ops  # noqa: F401  registers the operators
-from detcore.onnx import graph
-from detcore.onnx.operators import OPERATORS
+from detcore.onnx import _graph
+from detcore.onnx._operators import OPERATORS
 from detcore.utils.optional_imports import require
 
 __all__ = ["translations"]
@@ -45,10 +45,10 @@ def translations() -> dict[Callable[..., Any], Callable[..., Any]]:
     """
     require("onnxscript", extra="onnx")
     return {
-        getattr(torch.ops.detcore, name).default: graph.for_exporter(function)
+        getattr(torch.ops.detcore, name).default: _graph.for_exporter(function)
         for name, function in OPERATORS.items()
     }
 
 
 for _name, _function in OPERATORS.items():
-    graph.register_symbolic(_name, _function)
+    _graph.register_symbolic(_name, _function)

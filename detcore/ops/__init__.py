@@ -34,7 +34,7 @@ Losses
     sigmoid_focal_loss          focal loss of logits
 
 Small box functions
-    box_area, box_convert, clip_boxes_to_image, remove_small_boxes
+    box_area, box_convert, clip_boxes_to_image, remove_small_boxes, masks_to_boxes
 
 All take float32, float64, float16 and bfloat16, empty and non-contiguous tensors, and numpy
 arrays, and work under autograd, torch.compile(fullgraph=True) and torch.export. Results are
@@ -43,7 +43,13 @@ deterministic on every device and number of threads. Try help(ops.nms) for one o
 
 from .box_codec import decode_boxes, encode_boxes
 from .box_iou import box_iou, complete_box_iou, distance_box_iou, generalized_box_iou
-from .boxes import box_area, box_convert, clip_boxes_to_image, remove_small_boxes
+from .boxes import (
+    box_area,
+    box_convert,
+    clip_boxes_to_image,
+    masks_to_boxes,
+    remove_small_boxes,
+)
 from .decode_dense import decode_dense
 from .losses import (
     complete_box_iou_loss,
@@ -78,6 +84,7 @@ __all__ = [
     "encode_boxes",
     "generalized_box_iou",
     "generalized_box_iou_loss",
+    "masks_to_boxes",
     "match_boxes",
     "multiclass_nms",
     "multiscale_roi_align",

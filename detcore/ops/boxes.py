@@ -190,6 +190,53 @@ def remove_small_boxes(boxes: Tensor, min_size: float) -> Tensor:
     return torch.where((size >= min_size).all(dim=1))[0]
 
 
+@numpy_too
+def masks_to_boxes(masks: Tensor) -> Tensor:
+    """The smallest boxes around masks.
+
+    Args:
+        masks: [N, H, W], any dtype; what is not zero belongs to the mask.
+
+    Returns:
+        float32 [N, 4] xyxy: the centres of the outermost pixels, so that a mask of one pixel gives
+        a box without area, as torchvision has it.
+
+    Raises:
+        ValueError: if masks is not [N, H, W].
+
+    Edge cases:
+        A mask without a pixel gives (0, 0, 0, 0). NaN is not zero.
+
+    Cost:
+        Two passes over the masks, without a host-device sync.
+
+    Equivalents:
+        torchvision.ops.masks_to_boxes.
+
+    Example:
+        >>> import torch
+        >>> from detcore.ops import masks_to_boxes
+        >>> mask = torch.zeros(1, 5, 6)
+        >>> mask[0, 1:3, 2:6] = 1
+        >>> masks_to_boxes(mask)
+        tensor([[2., 1., 5., 2.]])
+
+    See Also:
+        `box_area`.
+    """
+    if masks.dim() != 3:
+        raise ValueError(f"masks_to_boxes: masks must be [N, H, W], got {list(masks.shape)}")
+    if masks.numel() == 0:
+        return torch.zeros((masks.shape[0], 4), device=masks.device)
+    if masks.dtype != torch.bool:
+        masks = masks != 0
+    sides = [masks.any(dim=1).int(), masks.any(dim=2).int()]  # [N, W] and [N, H]
+    first = [side.argmax(dim=1) for side in sides]  # of equal values it finds the first
+    last = [side.shape[1] - 1 - side.flip(1).argmax(dim=1) for side in sides]
+    boxes = torch.stack((first[0], first[1], last[0], last[1]), dim=1).float()
+    return boxes * sides[0].amax(dim=1, keepdim=True)
+
+
 def _numbers(op: str, name: str, fmt: str, every: str) -> int:
     """How many numbers a box of the format has; ValueError, which lists `every`, for no format."""
     if fmt == "xyxy" or fmt == "xywh" or fmt == "cxcywh":

@@ -122,7 +122,7 @@ OPERATORS: dict[str, Operator] = {
     ),
     "decode_boxes": Operator(
         "box_codec", lambda: [_normal(300, 8), _boxes(300), _WEIGHTS, 4.0],
-        (1, torch.ones(6, 4), "decode_boxes: deltas must be [6, 4k], one row an anchor, "
+        (1, torch.ones(6, 4), "decode_boxes: deltas must be [6, 4k], one row per anchor, "
          "got [300, 8]"),
     ),
     "encode_boxes_backward": Operator(
@@ -151,7 +151,7 @@ OPERATORS: dict[str, Operator] = {
     ),
     "batched_nms": Operator(
         "nms", lambda: [_boxes(300), _scores(300), torch.arange(300) % 7, 0.3],
-        (1, torch.ones(9), "batched_nms: scores must be [300], one a box, got [9]"),
+        (1, torch.ones(9), "batched_nms: scores must be [300], one per box, got [9]"),
     ),
     "soft_nms": Operator(
         "soft_nms", lambda: [_boxes(300), _scores(300), 0.3, 0.5, 0.001, "gaussian"],
@@ -174,7 +174,7 @@ OPERATORS: dict[str, Operator] = {
     ),
     "multiscale_roi_align": Operator(
         "multiscale_roi_align", lambda: [[_map(24), _map(12)], _rois(9), *_LEVELS],
-        (2, [1.0], "multiscale_roi_align: scales must be one a feature, 2 of them, got 1"),
+        (2, [1.0], "multiscale_roi_align: scales must be one per feature, 2 of them, got 1"),
     ),
     "multiscale_roi_align_backward": Operator(
         "multiscale_roi_align",

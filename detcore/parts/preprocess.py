@@ -198,7 +198,7 @@ def _of_channels(
         given = imagenet if channels == 3 else (sum(imagenet) / 3,) * channels
     if len(given) != channels:
         raise ValueError(
-            f"Preprocess: {name} must have {channels} values, one a channel, got {list(given)}"
+            f"Preprocess: {name} must have {channels} values, one per channel, got {list(given)}"
         )
     return torch.tensor(given).view(-1, 1, 1)
 

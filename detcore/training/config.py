@@ -120,7 +120,7 @@ class TrainConfig:
         if self.precision == "fp16" and not gpu:
             raise ConfigError("precision fp16 needs a GPU; take bf16, or no for float32")
 
-    def images_a_step(self, processes: int = 1) -> int:
+    def images_per_step(self, processes: int = 1) -> int:
         """Images that one step of the optimizer learns from."""
         return self.batch_size * self.accumulate * processes
 
@@ -129,7 +129,7 @@ class TrainConfig:
         of_epochs = (
             None
             if self.epochs is None
-            else math.ceil(self.epochs * length / self.images_a_step(processes))
+            else math.ceil(self.epochs * length / self.images_per_step(processes))
         )
         given = [s for s in (of_epochs, self.steps) if s is not None]
         return max(1, min(given)) if given else None

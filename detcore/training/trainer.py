@@ -144,7 +144,7 @@ class _Run:
             config.warmup,
             config.drop_at,
         )
-        self.images_a_step = config.images_a_step(self.world)
+        self.images_per_step = config.images_per_step(self.world)
         self.progress = resume_state.Progress()
         self.log: Log
         self.stop = StopSignal()
@@ -231,7 +231,7 @@ class _Run:
             self.config.batch_size,
             self.config.seed,
             self.config.workers,
-            start=self.progress.step * self.images_a_step,
+            start=self.progress.step * self.images_per_step,
             rank=self.learner.rank,
             world=self.world,
             group_aspect=self.config.group_aspect,
@@ -292,7 +292,7 @@ class _Run:
                 self.stop.asked = True
 
     def _epoch(self, step: int) -> float:
-        return step * self.images_a_step / len(self.dataset)
+        return step * self.images_per_step / len(self.dataset)
 
     @property
     def _evaluation_is_due(self) -> bool:

@@ -292,5 +292,5 @@ def test_images_of_other_channels(name: str, channels: int) -> None:
         model(IMAGES)
     again = create(**json.loads(json.dumps(model.config)))
     again.load_state_dict(model.state_dict())
-    with pytest.raises(ValueError, match=f"mean must have {channels} values, one a channel"):
+    with pytest.raises(ValueError, match=f"mean must have {channels} values, one per channel"):
         small(name, backbone={"name": BACKBONE, "in_chans": channels}, mean=[0.5] * 3)

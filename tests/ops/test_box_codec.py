@@ -124,11 +124,11 @@ def test_opcheck(grad: bool) -> None:
     [
         (
             lambda a: ops.decode_boxes(a[:, :3], a),
-            "decode_boxes: deltas must be [7, 4k], one row an anchor, got [7, 3]",
+            "decode_boxes: deltas must be [7, 4k], one row per anchor, got [7, 3]",
         ),
         (
             lambda a: ops.decode_boxes(a[:6], a),
-            "decode_boxes: deltas must be [7, 4k], one row an anchor, got [6, 4]",
+            "decode_boxes: deltas must be [7, 4k], one row per anchor, got [6, 4]",
         ),
         (
             lambda a: ops.encode_boxes(a, a[:, :2]),

@@ -90,3 +90,27 @@ def test_errors() -> None:
     for op in (ops.box_area, lambda b: ops.box_convert(b, "xyxy", "xywh")):
         with pytest.raises(ValueError, match=r"boxes must be \[..., 4\], got \[3, 5\]"):
             op(torch.zeros(3, 5))
+
+
+@pytest.mark.parametrize("dtype", [torch.bool, torch.uint8, torch.int64, torch.float32], ids=str)
+@pytest.mark.parametrize("shape", [(0, 5, 5), (3, 0, 5), (1, 1, 1), (7, 13, 64), (40, 65, 31)])
+def test_masks_to_boxes(shape: tuple[int, int, int], dtype: torch.dtype) -> None:
+    g = torch.Generator().manual_seed(sum(shape))
+    masks = torch.rand(shape, generator=g) > 0.99  # of some there is nothing
+    want = []
+    for mask in masks.numpy():
+        y, x = mask.nonzero()
+        want.append([x.min(), y.min(), x.max(), y.max()] if len(x) else [0.0] * 4)
+    found = ops.masks_to_boxes(masks.to(dtype))
+    assert found.dtype == torch.float32
+    assert found.tolist() == torch.tensor(want).view(-1, 4).tolist()
+    assert ops.masks_to_boxes(masks.numpy()).tolist() == found.tolist()
+    if masks.numel():
+        assert torch.equal(tv.masks_to_boxes(masks), found)
+
+
+def test_masks_to_boxes_of_wrong_shape() -> None:
+    with pytest.raises(
+        ValueError, match=r"masks_to_boxes: masks must be \[N, H, W\], got \[5, 6\]"
+    ):
+        ops.masks_to_boxes(torch.ones(5, 6))

@@ -252,7 +252,7 @@ def test_opcheck(layout, grad: bool) -> None:
         ),
         (
             lambda f, r: ops.multiscale_roi_align(f, r, 3, SCALES),
-            "scales must be one a feature, 2 of them, got 3",
+            "scales must be one per feature, 2 of them, got 3",
         ),
         (
             lambda f, r: ops.multiscale_roi_align(f, r, 3, [0.25, 0.2]),

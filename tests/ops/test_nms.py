@@ -297,7 +297,7 @@ def test_opcheck() -> None:
     ("call", "words"),
     [
         (lambda b, s: ops.nms(b[:, :3], s, 0.5), "nms: boxes must be [N, 4], got [7, 3]"),
-        (lambda b, s: ops.nms(b, s[:6], 0.5), "nms: scores must be [7], one a box, got [6]"),
+        (lambda b, s: ops.nms(b, s[:6], 0.5), "nms: scores must be [7], one per box, got [6]"),
         (lambda b, s: ops.nms(b, s, -0.5), "nms: iou_threshold must be at least 0, got -0.5"),
         (lambda b, s: ops.nms(b, s, math.nan), "nms: iou_threshold must be at least 0, got nan"),
         (
@@ -310,7 +310,7 @@ def test_opcheck() -> None:
         ),
         (
             lambda b, s: ops.batched_nms(b, s, torch.zeros(7, 1).long(), 0.5),
-            "batched_nms: idxs must be [7], one a box, got [7, 1]",
+            "batched_nms: idxs must be [7], one per box, got [7, 1]",
         ),
     ],
 )

@@ -166,7 +166,7 @@ def test_opcheck() -> None:
     ("call", "words"),
     [
         (lambda b, s: ops.soft_nms(b[:, :3], s), "boxes must be [N, 4], got [7, 3]"),
-        (lambda b, s: ops.soft_nms(b, s[:6]), "scores must be [7], one a box, got [6]"),
+        (lambda b, s: ops.soft_nms(b, s[:6]), "scores must be [7], one per box, got [6]"),
         (lambda b, s: ops.soft_nms(b, s, -0.5), "iou_threshold must be at least 0, got -0.5"),
         (lambda b, s: ops.soft_nms(b, s, math.nan), "iou_threshold must be at least 0, got nan"),
         (lambda b, s: ops.soft_nms(b, s, sigma=0.0), "sigma must be positive, got 0"),

@@ -42,6 +42,7 @@ CALLS: dict[str, list[tuple[Any, ...]]] = {
     "sigmoid_focal_loss": [(A, (B > 50).float()), (A, (B > 50).float(), -1.0, 1.5, "mean")],
     "clip_boxes_to_image": [(A, (40, 50))],
     "remove_small_boxes": [(A, 9.0)],
+    "masks_to_boxes": [(MAP[0] > 0.9,), (MAP[0, :, :0],), (MAP[0],)],
     "roi_align": [
         (MAP, ROIS, (3, 2), 0.5, 2, True),
         (MAP, [A[:2] / 6, A[2:] / 6], 3),

@@ -188,7 +188,7 @@ std::string limits(Index grid, Index block, size_t shared_bytes, size_t most_sha
   const auto words = [](auto number, const char* what) { return std::to_string(number) + what; };
   const uint64_t threads = uint64_t(block.x) * block.y * block.z;
   if (threads == 0 || threads > kMostThreads || block.z > kMostThreadsZ)
-    return words(threads, " threads a block, sm_75 has 1 to 1024 (64 along z)");
+    return words(threads, " threads per block, sm_75 has 1 to 1024 (64 along z)");
   if (shared_bytes > most_shared)
     return words(shared_bytes, " bytes of shared memory, the kernel has asked for ") +
            std::to_string(most_shared);

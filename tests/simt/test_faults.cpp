@@ -353,8 +353,8 @@ void test_limits() {
     return go_with_shared(static_shared<16384>, grid, block, shared, out);
   };
   CHECK(passes(launch(1, 1024, 32768)));
-  CHECK(caught(launch(1, 1025, 0), "invalid configuration: 1025 threads a block"));
-  CHECK(caught(launch(1, 0, 0), "invalid configuration: 0 threads a block"));
+  CHECK(caught(launch(1, 1025, 0), "invalid configuration: 1025 threads per block"));
+  CHECK(caught(launch(1, 0, 0), "invalid configuration: 0 threads per block"));
   CHECK(caught(launch(1, dim3(1, 1, 65), 0), "64 along z"));
   CHECK(caught(launch(1, 32, 49153), "49153 bytes of shared memory"));
   CHECK(caught(launch(1, 32, 32772), "16384 bytes of static and 32772 of dynamic shared memory"));

@@ -126,5 +126,5 @@ def test_arguments_that_make_no_sense(settings, words):
 
 def test_a_steps_images():
     config = TrainConfig(epochs=2, batch_size=4, accumulate=3)
-    assert config.images_a_step(2) == 24
+    assert config.images_per_step(2) == 24
     assert [config.total_steps(100, n) for n in (1, 2)] == [17, 9]

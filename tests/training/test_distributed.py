@@ -89,7 +89,7 @@ def test_all_stop_at_one_step_and_go_on_from_it(tmp_path):
 def test_the_command_speaks_and_writes_once(tmp_path):
     launch(runs.command, tmp_path, world=2)
     said = [(tmp_path / f"said.{number}.0").read_text() for number in (0, 1)]
-    assert "images a step" in said[0]
+    assert "images per step" in said[0]
     for text in said:
         assert "done: 3 steps" in text
     assert [(tmp_path / f"said.{number}.1").read_text() for number in (0, 1)] == ["", ""]

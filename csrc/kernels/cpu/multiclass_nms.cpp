@@ -329,7 +329,7 @@ class MulticlassNms {
 }  // namespace
 
 Status multiclass_nms(const MulticlassNmsParams& p, const Executor& executor) {
-  if (scores_of(p) > kMostScoresAnImage) return {"at most 2^32 - 1 scores an image"};
+  if (scores_of(p) > kMostScoresPerImage) return {"at most 2^32 - 1 scores per image"};
   return with_storage(p.boxes_dtype, [&](auto storage) {
     return with_storage(p.scores_dtype, [&](auto score_storage) {
       MulticlassNms<decltype(storage), decltype(score_storage)>(p).run(executor);

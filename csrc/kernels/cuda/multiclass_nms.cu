@@ -207,7 +207,7 @@ Status run(const MulticlassNmsParams& p, Stream stream) {
   using K = key_t<arithmetic_t<ScoreS>>;
   const Sizes size(p);
   if (size.keep > kMostKept || size.result > kMostKept)
-    return {"at most 2^30 candidates a class and detections an image"};
+    return {"at most 2^30 candidates per class and detections per image"};
   char* base = static_cast<char*>(p.workspace);
   const Scratch<K> scratch{
       reinterpret_cast<Item<K>*>(base + size.at_survivors),
@@ -238,7 +238,7 @@ Status run(const MulticlassNmsParams& p, Stream stream) {
 size_t multiclass_nms_workspace_cuda(const MulticlassNmsParams& p) { return Sizes(p).bytes; }
 
 Status multiclass_nms_cuda(const MulticlassNmsParams& p, Stream stream) {
-  if (p.n * p.classes > kMostScoresAnImage) return {"at most 2^32 - 1 scores an image"};
+  if (p.n * p.classes > kMostScoresPerImage) return {"at most 2^32 - 1 scores per image"};
   return with_storage(p.boxes_dtype, [&](auto storage) {
     return with_storage(p.scores_dtype, [&](auto score_storage) {
       return run<decltype(storage), decltype(score_storage)>(p, stream);

@@ -70,6 +70,23 @@ struct Blocks {
   }
 };
 
+// Adds what a bin takes from its pixels: each row of taps first, then the rows by their weights.
+template <int kWide, class S, class T>
+__device__ void add_taps(const BinTap<T>* ys, int rows, const BinTap<T>* xs, int columns,
+                         const S* map, int64_t width, int64_t step, T (&sum)[kWide]) {
+  for (int y = 0; y < rows; ++y) {
+    const S* row = map + ys[y].pixel * width * step;
+    T row_sum[kWide];
+    for (int k = 0; k < kWide; ++k) row_sum[k] = T(0);
+    for (int x = 0; x < columns; ++x) {
+      const auto values = load_wide<kWide>(row + xs[x].pixel * step);
+      for (int k = 0; k < kWide; ++k)
+        row_sum[k] = multiply_add(xs[x].weight, widen(values.v[k]), row_sum[k]);
+    }
+    for (int k = 0; k < kWide; ++k) sum[k] = multiply_add(ys[y].weight, row_sum[k], sum[k]);
+  }
+}
+
 template <class S, int kWide>
 __global__ void forward_kernel(RoiAlignParams p, Blocks blocks) {
   using T = arithmetic_t<S>;
@@ -127,18 +144,8 @@ __global__ void forward_kernel(RoiAlignParams p, Blocks blocks) {
       const S* from = map + c * plane;
       T sum[kWide];
       for (int k = 0; k < kWide; ++k) sum[k] = T(0);
-      const BinTap<T>*ys = taps[0] + by * blocks.pitch, *xs = taps[1] + bx * blocks.pitch;
-      for (int y = 0; y < counts[0][by]; ++y) {
-        const S* row = from + ys[y].pixel * width * step;
-        T row_sum[kWide];
-        for (int k = 0; k < kWide; ++k) row_sum[k] = T(0);
-        for (int x = 0; x < counts[1][bx]; ++x) {
-          const auto values = load_wide<kWide>(row + xs[x].pixel * step);
-          for (int k = 0; k < kWide; ++k)
-            row_sum[k] = multiply_add(xs[x].weight, widen(values.v[k]), row_sum[k]);
-        }
-        for (int k = 0; k < kWide; ++k) sum[k] = multiply_add(ys[y].weight, row_sum[k], sum[k]);
-      }
+      add_taps<kWide>(taps[0] + by * blocks.pitch, counts[0][by], taps[1] + bx * blocks.pitch,
+                      counts[1][bx], from, width, step, sum);
       Wide<S, kWide> to;
       for (int k = 0; k < kWide; ++k) narrow(sum[k], to.v[k]);
       const int64_t bin = int64_t(by0 + by) * p.out_width + bx0 + bx;

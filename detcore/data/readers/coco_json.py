@@ -22,7 +22,7 @@ Entry = dict[str, Any]
 class Document:
     """What a file says, without the entries that can't be used.
 
-    images: one an id. categories: name by id, ids ascending. annotations: by image id; each has
+    images: one per id. categories: name by id, ids ascending. annotations: by image id; each has
     an ``id``, its own or else its place in the file.
     """
 

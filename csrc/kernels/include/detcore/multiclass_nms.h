@@ -36,7 +36,7 @@ struct MulticlassNmsParams {
   int64_t* out_counts;                    // [batch] out
 };
 
-constexpr int64_t kMostScoresAnImage = 0xffffffff;
+constexpr int64_t kMostScoresPerImage = 0xffffffff;
 
 // One pass over an image's scores keeps the best of all classes, a multiple of max_per_image. If
 // the survivors do not fill the result, a second pass keeps candidates_per_class per class. Memory

@@ -2,7 +2,7 @@
 
 import math
 
-from detcore.onnx.graph import Graph, Value
+from detcore.onnx._graph import Graph, Value
 
 
 def _regions(g: Graph, rois: Value, like: Value) -> tuple[Value, Value]:

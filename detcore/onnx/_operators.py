@@ -4,8 +4,8 @@ import math
 
 import torch
 
-from detcore.onnx import nms, pooling
-from detcore.onnx.graph import Graph, Translation, Value
+from detcore.onnx import _nms, _pooling
+from detcore.onnx._graph import Graph, Translation, Value
 
 
 def _arithmetic(g: Graph, *tensors: Value) -> list[Value]:
@@ -130,9 +130,9 @@ OPERATORS: dict[str, Translation] = {
     "paired_box_iou": paired_box_iou,
     "encode_boxes": encode_boxes,
     "decode_boxes": decode_boxes,
-    "nms": nms.nms,
-    "batched_nms": nms.batched_nms,
-    "multiclass_nms": nms.multiclass_nms,
-    "roi_align": pooling.roi_align,
-    "multiscale_roi_align": pooling.multiscale_roi_align,
+    "nms": _nms.nms,
+    "batched_nms": _nms.batched_nms,
+    "multiclass_nms": _nms.multiclass_nms,
+    "roi_align": _pooling.roi_align,
+    "multiscale_roi_align": _pooling.multiscale_roi_align,
 }

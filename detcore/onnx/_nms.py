@@ -4,7 +4,7 @@ ONNX's gives (batch, class, box) of what is kept, class by class; ours is by des
 all, equal scores by ascending index.
 """
 
-from detcore.onnx.graph import Graph, Value
+from detcore.onnx._graph import Graph, Value
 
 UNLIMITED = 2**63 - 1
 LOWEST = -3.4028234663852886e38  # of float32: scores of -inf are no candidates
