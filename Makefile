@@ -63,7 +63,7 @@ test-all: native-tests  ## all tests, including slow fuzz, static and training t
 OLDEST ?= torch==2.10.0,torchvision==0.25.0 torch==2.11.0,torchvision==0.26.0
 test-oldest: native-tests  ## tests of ops, parts and models under the oldest torch versions; downloads 5 GB for each
 	@for torch in $(OLDEST); do \
-		sh scripts/under_torch.sh $$torch -n 2 -m "not slow and not simt" tests/ops tests/parts tests/models || exit 1; \
+		sh scripts/under_torch.sh $$torch -n 2 -m "not slow and not simt" tests/ops tests/compat tests/parts tests/models || exit 1; \
 	done
 
 bench: build  ## compare every op with other libraries, about six minutes; results in benchmarks/results/

@@ -14,6 +14,7 @@ from detcore import ops
 
 from ..ops.conftest import random_boxes
 
+pytest.importorskip("onnxscript")
 onnxruntime = pytest.importorskip("onnxruntime")
 pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
