@@ -161,6 +161,46 @@ DETCORE_HD T share_if_greater(T a, T b) {
   return lane_select(a > b, T(1), lane_select(a == b, T(0.5), T(0)));
 }
 
+// The gradients of `overlap` with respect to what it computes from the corners.
+template <class T>
+struct OverlapGrad {
+  T area;            // of either box
+  T w, h;            // sides of the intersection
+  T hull_w, hull_h;  // sides of the hull
+  T dx, dy;          // from one centre to the other, per corner
+};
+
+// Adds the gradient of the angle between the diagonals, atan(w / h) of a minus that of b.
+template <class T>
+DETCORE_HD void turn_backward(const Box<T>& a, const Box<T>& b, T g_turn, Box<T>& da, Box<T>& db) {
+  T a_w = a.width(), a_h = a.height(), b_w = b.width(), b_h = b.height();
+  T ga = g_turn / (a_w * a_w + a_h * a_h), gb = g_turn / (b_w * b_w + b_h * b_h);
+  da.x1 = da.x1 - ga * a_h, da.x2 = da.x2 + ga * a_h;
+  da.y1 = da.y1 + ga * a_w, da.y2 = da.y2 - ga * a_w;
+  db.x1 = db.x1 + gb * b_h, db.x2 = db.x2 - gb * b_h;
+  db.y1 = db.y1 - gb * b_w, db.y2 = db.y2 + gb * b_w;
+}
+
+// Adds what each corner gets. The inner edges bound the intersection and the outer edges the hull,
+// so the shares of both boxes add up to 1.
+template <class T>
+DETCORE_HD void corners_backward(const Box<T>& a, const Box<T>& b, const OverlapGrad<T>& g,
+                                 Box<T>& da, Box<T>& db) {
+  T left = share_if_greater(a.x1, b.x1), top = share_if_greater(a.y1, b.y1);
+  T right = share_if_greater(a.x2, b.x2), bottom = share_if_greater(a.y2, b.y2);
+  T one = T(1);
+  T a_h = a.height() * g.area, a_w = a.width() * g.area;
+  T b_h = b.height() * g.area, b_w = b.width() * g.area;
+  da.x1 = da.x1 - a_h - g.w * left - g.hull_w * (one - left) + g.dx;
+  da.y1 = da.y1 - a_w - g.h * top - g.hull_h * (one - top) + g.dy;
+  da.x2 = da.x2 + a_h + g.w * (one - right) + g.hull_w * right + g.dx;
+  da.y2 = da.y2 + a_w + g.h * (one - bottom) + g.hull_h * bottom + g.dy;
+  db.x1 = db.x1 - b_h - g.w * (one - left) - g.hull_w * left - g.dx;
+  db.y1 = db.y1 - b_w - g.h * (one - top) - g.hull_h * top - g.dy;
+  db.x2 = db.x2 + b_h + g.w * right + g.hull_w * (one - right) - g.dx;
+  db.y2 = db.y2 + b_w + g.h * bottom + g.hull_h * (one - bottom) - g.dy;
+}
+
 // Adds the gradients of `overlap` with respect to both boxes to da and db. g is the gradient of its
 // result.
 template <IouKind kind, class T>
@@ -172,10 +212,8 @@ DETCORE_HD void overlap_backward(const MeasuredBox<T>& a, const MeasuredBox<T>& 
   T uni = union_area(a.size, b.size, inter);
   T inv = T(1) / (uni + eps.area);
   T iou = inter * inv;
-  // with respect to the intersection, and to each area
   T g_inter = g * (inv + iou * inv);
-  T g_area = T(0) - g * iou * inv;
-  T g_hull_w = T(0), g_hull_h = T(0), g_dx = T(0), g_dy = T(0);
+  OverlapGrad<T> to{T(0) - g * iou * inv, T(0), T(0), T(0), T(0), T(0), T(0)};
 
   if (kind != IouKind::iou) {
     T raw_w = lane_max(a.x2, b.x2) - lane_min(a.x1, b.x1);
@@ -184,53 +222,32 @@ DETCORE_HD void overlap_backward(const MeasuredBox<T>& a, const MeasuredBox<T>& 
     if (kind == IouKind::giou) {
       T inv_hull = T(1) / (hull_w * hull_h + eps.area);
       g_inter = g_inter - g * inv_hull;
-      g_area = g_area + g * inv_hull;
+      to.area = to.area + g * inv_hull;
       T g_hull = T(0) - g * (uni + eps.area) * inv_hull * inv_hull;
-      g_hull_w = g_hull * hull_h;
-      g_hull_h = g_hull * hull_w;
+      to.hull_w = g_hull * hull_h;
+      to.hull_h = g_hull * hull_w;
     } else {
       T inv_diagonal = T(1) / (hull_w * hull_w + hull_h * hull_h + eps.length);
       T dx = (a.x1 + a.x2) * T(0.5) - (b.x1 + b.x2) * T(0.5);
       T dy = (a.y1 + a.y2) * T(0.5) - (b.y1 + b.y2) * T(0.5);
       T g_diagonal = g * (dx * dx + dy * dy) * inv_diagonal * inv_diagonal;
-      g_hull_w = g_diagonal * T(2) * hull_w;
-      g_hull_h = g_diagonal * T(2) * hull_h;
-      g_dx = T(0) - g * inv_diagonal * dx;  // the centre's 0.5 and the square's 2 cancel
-      g_dy = T(0) - g * inv_diagonal * dy;
+      to.hull_w = g_diagonal * T(2) * hull_w;
+      to.hull_h = g_diagonal * T(2) * hull_h;
+      to.dx = T(0) - g * inv_diagonal * dx;  // the centre's 0.5 and the square's 2 cancel
+      to.dy = T(0) - g * inv_diagonal * dy;
       if (kind == IouKind::ciou) {
         T turn = a.angle - b.angle;
         T v = T(kInvPiSquared4) * (turn * turn);
         T alpha = v / (T(1) - iou + v + eps.length);  // treated as a constant, as usual for CIoU
-        T g_turn = T(0) - g * alpha * T(2 * kInvPiSquared4) * turn;
-        T a_w = a.width(), a_h = a.height(), b_w = b.width(), b_h = b.height();
-        T ga = g_turn / (a_w * a_w + a_h * a_h), gb = g_turn / (b_w * b_w + b_h * b_h);
-        da.x1 = da.x1 - ga * a_h, da.x2 = da.x2 + ga * a_h;
-        da.y1 = da.y1 + ga * a_w, da.y2 = da.y2 - ga * a_w;
-        db.x1 = db.x1 + gb * b_h, db.x2 = db.x2 - gb * b_h;
-        db.y1 = db.y1 - gb * b_w, db.y2 = db.y2 + gb * b_w;
+        turn_backward<T>(a, b, T(0) - g * alpha * T(2 * kInvPiSquared4) * turn, da, db);
       }
     }
-    g_hull_w = lane_select(raw_w > T(0), g_hull_w, T(0));
-    g_hull_h = lane_select(raw_h > T(0), g_hull_h, T(0));
+    to.hull_w = lane_select(raw_w > T(0), to.hull_w, T(0));
+    to.hull_h = lane_select(raw_h > T(0), to.hull_h, T(0));
   }
-
-  T g_w = lane_select(w > T(0), g_inter * inter_h, T(0));
-  T g_h = lane_select(h > T(0), g_inter * inter_w, T(0));
-  // the inner edges bound the intersection and the outer edges the hull, so their shares add up to
-  // 1
-  T left = share_if_greater(a.x1, b.x1), top = share_if_greater(a.y1, b.y1);
-  T right = share_if_greater(a.x2, b.x2), bottom = share_if_greater(a.y2, b.y2);
-  T one = T(1);
-  T a_h = a.height() * g_area, a_w = a.width() * g_area;
-  T b_h = b.height() * g_area, b_w = b.width() * g_area;
-  da.x1 = da.x1 - a_h - g_w * left - g_hull_w * (one - left) + g_dx;
-  da.y1 = da.y1 - a_w - g_h * top - g_hull_h * (one - top) + g_dy;
-  da.x2 = da.x2 + a_h + g_w * (one - right) + g_hull_w * right + g_dx;
-  da.y2 = da.y2 + a_w + g_h * (one - bottom) + g_hull_h * bottom + g_dy;
-  db.x1 = db.x1 - b_h - g_w * (one - left) - g_hull_w * left - g_dx;
-  db.y1 = db.y1 - b_w - g_h * (one - top) - g_hull_h * top - g_dy;
-  db.x2 = db.x2 + b_h + g_w * right + g_hull_w * (one - right) - g_dx;
-  db.y2 = db.y2 + b_w + g_h * bottom + g_hull_h * (one - bottom) - g_dy;
+  to.w = lane_select(w > T(0), g_inter * inter_h, T(0));
+  to.h = lane_select(h > T(0), g_inter * inter_w, T(0));
+  corners_backward<T>(a, b, to, da, db);
 }
 
 // The delta codec of R-CNN (Girshick et al., CVPR 2014, appendix C). w: weights of x, y, w, h.
