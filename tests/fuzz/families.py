@@ -11,6 +11,7 @@ from detcore.ops._native import _C
 from tests.fuzz.command_line import CommandLineFuzz
 from tests.fuzz.ops import CHECKS, OpFuzz
 from tests.fuzz.readers import FORMS, ReaderFuzz
+from tests.fuzz.splits import SplitFuzz
 from tests.fuzz.weights import CheckpointFuzz, DarknetFuzz
 from tests.ops.conftest import SIMT, Backend
 
@@ -24,7 +25,7 @@ class Family(Protocol):
 
 GROUPS: dict[str, tuple[str, ...]] = {
     "ops": tuple(CHECKS),
-    "readers": tuple(FORMS),
+    "readers": (*FORMS, "splits"),
     "weights": ("checkpoints", "darknet_files"),
     "commands": ("command_line",),
 }
@@ -50,6 +51,7 @@ def make(name: str, place: Path, backend: Backend) -> Family:
         return OpFuzz(name, backend)
     (place / name).mkdir()
     others: dict[str, Callable[[Path], Family]] = {
+        "splits": SplitFuzz,
         "checkpoints": CheckpointFuzz,
         "darknet_files": DarknetFuzz,
         "command_line": CommandLineFuzz,

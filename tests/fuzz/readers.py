@@ -147,6 +147,12 @@ FORMS: dict[str, Build] = {
     "multilabel_json": multilabel_json,
     "folder": folder,
 }
+# Editors leave the last line without an end, and Windows' have another one
+_IN_LINES = (".txt", ".csv", ".data", ".names", ".yaml")
+_LINE_ENDS: dict[str, Callable[[bytes], bytes]] = {
+    "without a last end of line": lambda said: said.rstrip(b"\n"),
+    "with Windows' ends of lines": lambda said: said.replace(b"\n", b"\r\n"),
+}
 _READERS = {"darknet": "yolo", "multilabel_json": "multilabel"}
 # What the sound sets hold: split, then per image its classes and boxes; of a classification set the
 # classes alone.
@@ -200,17 +206,30 @@ class ReaderFuzz:
         assert took < SECONDS, f"{took:.0f} s for {file}"
 
     def compare(self) -> None:
-        """What the sound files hold is what was written."""
+        """What the sound files hold is what was written, however their lines end."""
+        self._compare("as written")
+        texts = {file: said for file, said in self.sound.items() if file.suffix in _IN_LINES}
+        for what, ended in _LINE_ENDS.items():
+            try:
+                for file, said in texts.items():
+                    file.write_bytes(ended(said))
+                self._compare(what)
+            finally:
+                for file, said in texts.items():
+                    file.write_bytes(said)
+
+    def _compare(self, what: str) -> None:
         for split, wanted in SOUND[self.form].items():
+            where = f"{self.form}, {what}, {split}"
             data = load(self.spec, split)
-            assert len(data) == len(wanted), f"{self.form}, {split}: {len(data)} images"
+            assert len(data) == len(wanted), f"{where}: {len(data)} images"
             for k, (classes, boxes) in enumerate(wanted):
                 _, target = data[k]
                 labels = torch.as_tensor(target.get("labels", target.get("label"))).view(-1)
-                assert labels.tolist() == classes, f"{self.form}, {split}, image {k}: {labels}"
+                assert labels.tolist() == classes, f"{where}, image {k}: {labels}"
                 found = target["boxes"].tolist() if "boxes" in target else []
                 near = [[pytest.approx(side, abs=1e-5) for side in box] for box in boxes]
-                assert found == near, f"{self.form}, {split}, image {k}: {found}"
+                assert found == near, f"{where}, image {k}: {found}"
 
     def read(self, tolerant: bool) -> None:
         data = load(self.spec, self.split, faults=Faults(tolerant=tolerant))

@@ -7,7 +7,7 @@ import pytest
 
 from tests.fuzz import families
 from tests.fuzz.families import GROUPS, make, run_case
-from tests.ops.conftest import Backend, backend
+from tests.ops.conftest import SIMT, Backend, backend
 
 assert backend  # a fixture
 
@@ -55,11 +55,25 @@ def test_what_the_command_refuses(arguments, words, monkeypatch, capsys):
     assert words in capsys.readouterr().err
 
 
-@pytest.mark.slow  # imports everything three times
-def test_the_command_counts_and_can_be_repeated():
+@pytest.mark.slow  # imports everything twice for each
+@pytest.mark.parametrize(
+    "on",
+    [
+        (),
+        pytest.param(
+            ("--backend", "simt"),
+            marks=[
+                pytest.mark.simt,
+                pytest.mark.skipif(SIMT is None, reason="the simulator is not built: make test"),
+            ],
+        ),
+    ],
+    ids=["cpu", "simt"],
+)
+def test_the_command_counts_and_can_be_repeated(on):
     def call(*arguments):
         return subprocess.run(
-            [sys.executable, "-m", "tests.fuzz", "--seed", "7", "--only", "nms", *arguments],
+            [sys.executable, "-m", "tests.fuzz", "--seed", "7", "--only", "nms", *on, *arguments],
             capture_output=True, text=True, check=True,
         ).stdout  # fmt: skip
 

@@ -145,6 +145,20 @@ def test_gradient_equals_autograd_of_reference(backend: Backend, n: int, m: int,
         torch.testing.assert_close(g.cpu(), w, rtol=1e-9, atol=1e-11)
 
 
+@pytest.mark.parametrize("kind", ["diou", "ciou"])
+def test_gradient_with_the_callers_eps(backend: Backend, kind: str) -> None:
+    """Large enough to show: one that a kernel has of its own is the default, and looks right."""
+    a, b = (random_boxes(k, seed=k).requires_grad_() for k in (17, 33))
+    grad = torch.randn(17, 33, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+    for eps in (0.0, 50.0):
+        want = torch.autograd.grad(reference.box_iou(a, b, kind=kind, eps=eps), (a, b), grad)
+        got = backend.native("box_iou_backward")(
+            backend(grad), backend(a.detach()), backend(b.detach()), kind, eps
+        )
+        for g, w in zip(got, want, strict=True):
+            torch.testing.assert_close(g.cpu(), w, rtol=1e-9, atol=1e-11)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_gradcheck(kind: str) -> None:
     a, b = (random_boxes(k, seed=k).requires_grad_() for k in (4, 5))

@@ -192,6 +192,17 @@ def test_images_with_anchors_of_their_own(backend: Backend) -> None:
     same(got, tuple(torch.cat(p) for p in each))
 
 
+def test_offsets_in_any_layout(backend: Backend) -> None:
+    """Those of a column of a table, which has other numbers between them."""
+    gt, anchors = backend(random_boxes(40, 60).float()), backend(random_boxes(400, 60).float())
+    dense = [backend(torch.tensor(at)) for at in ([0, 5, 18, 40], [0, 100, 250, 400])]
+    columns = [torch.stack((at, at.flip(0)), 1)[:, 0] for at in dense]
+    assert not any(at.is_contiguous() for at in columns)
+    for count in (1, 2):
+        want = ops.match_boxes(gt, anchors, *dense[:count])
+        same(ops.match_boxes(gt, anchors, *columns[:count]), tuple(x.cpu() for x in want))
+
+
 def test_no_image_at_all(backend: Backend) -> None:
     none, offsets = backend(torch.zeros(0, 4)), backend(torch.tensor([0]))
     got = ops.match_boxes(none, backend(random_boxes(7).float()), offsets)

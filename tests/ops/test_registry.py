@@ -169,6 +169,16 @@ def test_what_has_no_gradient_says_so(name: str) -> None:
                 result.sum().backward()
 
 
+@pytest.mark.parametrize("name", [name for name, op in OPERATORS.items() if op.elsewhere])
+def test_a_gradient_of_another_dtype_is_converted(backend: Backend, name: str) -> None:
+    """A double one is not read as twice as many floats."""
+    grad, *others = (backend(argument) for argument in OPERATORS[name].arguments())
+    function = backend.native(name)
+    wide, narrow = (leaves(function(g, *others)) for g in (grad.double(), grad))
+    for got, want in zip(wide, narrow, strict=True):
+        torch.testing.assert_close(got.double(), want.double(), rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize("operator", OPERATORS)
 def test_opcheck(operator: str) -> None:
     """The schema marks written arguments, and the fake kernel describes the result."""

@@ -122,63 +122,6 @@ def test_views_of_maps(backend: Backend) -> None:
         assert torch.equal(got, want)
 
 
-@pytest.mark.parametrize("layout", LAYOUTS, ids=["nchw", "nhwc"])
-@pytest.mark.parametrize("aligned", [False, True])
-@pytest.mark.parametrize("ratio", [-1, 2])
-@pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_gradient_equals_autograd_of_reference(
-    backend: Backend, shape: tuple, ratio: int, aligned: bool, layout
-) -> None:
-    images, channels, height, width, n, output = shape
-    input = map_for((images, channels, height, width)).requires_grad_()
-    rois = rois_for(images, n)
-    pooled = reference.roi_align(input, rois, output, 0.5, ratio, aligned)
-    grad = map_for(tuple(pooled.shape), seed=1)
-    (want,) = torch.autograd.grad(pooled, input, grad)
-    got = backend.native("roi_align_backward")(
-        backend(grad.to(memory_format=layout)), backend(rois), 0.5, *output, ratio, aligned,
-        list(input.shape), layout == torch.channels_last,
-    )  # fmt: skip
-    torch.testing.assert_close(got.cpu(), want, rtol=1e-9, atol=1e-9, check_stride=False)
-
-
-@pytest.mark.parametrize("dtype", FLOATS, ids=str)
-def test_gradient_dtypes(backend: Backend, dtype: torch.dtype) -> None:
-    rois, grad = rois_for(2, 9).float(), map_for((9, 8, 3, 3), seed=2)
-    arguments = (0.5, 3, 3, 2, False, [2, 8, 12, 12], False)
-    want = backend.native("roi_align_backward")(backend(grad), backend(rois.double()), *arguments)
-    got = backend.native("roi_align_backward")(backend(grad.to(dtype)), backend(rois), *arguments)
-    assert got.dtype == dtype
-    torch.testing.assert_close(got.double(), want, rtol=3e-2, atol=3e-2)
-
-
-@pytest.mark.parametrize("layout", LAYOUTS, ids=["nchw", "nhwc"])
-def test_gradcheck_and_determinism(layout) -> None:
-    input = map_for((2, 3, 6, 7)).to(memory_format=layout).requires_grad_()
-    rois = rois_for(2, 5, 14)
-    assert torch.autograd.gradcheck(lambda x: ops.roi_align(x, rois, (2, 3), 0.5, 2), input)
-    big = map_for((2, 40, 30, 30)).float().to(memory_format=layout).requires_grad_()
-    rois, grad = rois_for(2, 200).float(), torch.randn(200, 40, 7, 7)
-    before, results = torch.get_num_threads(), []
-    try:
-        for threads in (1, 2, 3):
-            torch.set_num_threads(threads)
-            results += torch.autograd.grad(ops.roi_align(big, rois, 7, 0.7, 2), big, grad)
-    finally:
-        torch.set_num_threads(before)
-    assert all(torch.equal(results[0], r) for r in results[1:])
-
-
-def test_infinity_and_nan_in_the_gradient_propagate(backend: Backend) -> None:
-    grad = torch.zeros(1, 1, 2, 2)
-    grad[0, 0, 0, 0], grad[0, 0, 1, 1] = math.inf, math.nan
-    rois = torch.tensor([[0.0, 0, 0, 8, 8]])
-    out = backend.native("roi_align_backward")(
-        backend(grad), backend(rois), 1.0, 2, 2, 2, False, [1, 1, 12, 12], False
-    )[0, 0].cpu()
-    assert out[1, 1] == math.inf and out[5, 5].isnan() and (out[9:] == 0).all()
-
-
 def test_infinity_and_nan_in_the_map_propagate(backend: Backend) -> None:
     input = torch.zeros(1, 1, 12, 12)
     input[0, 0, 2, 2], input[0, 0, 9, 9] = math.inf, math.nan

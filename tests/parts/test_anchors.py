@@ -46,6 +46,13 @@ def test_grid_anchors_are_where_decode_dense_puts_them() -> None:
     torch.testing.assert_close(boxes[0], grid_anchors(cell, (3, 5), (8, 12)))
 
 
+def test_the_middle_of_a_cell_that_is_no_square() -> None:
+    """A stride is (y, x), a box is x before y."""
+    box = torch.tensor([[-1.0, -2, 1, 2]])
+    assert centred(box, (8, 12)).tolist() == [[5, 2, 7, 6]]
+    assert centred(box, 8).tolist() == [[3, 2, 5, 6]]
+
+
 def test_grid_of_no_cells_or_no_anchors() -> None:
     assert grid_anchors(cell_anchors((8,)), (0, 4), 8).shape == (0, 4)
     assert grid_anchors(torch.zeros(0, 4), (3, 4), 8).shape == (0, 4)
