@@ -6,8 +6,7 @@ With the current exporter, pass the table of translations::
 
 With the older one (``dynamo=False``), importing `detcore.onnx` is enough.
 
-Translated are nms, batched_nms, multiclass_nms, the IoUs and their losses, encode_boxes,
-decode_boxes, roi_align and multiscale_roi_align. Needs the package onnxscript.
+It needs the package onnxscript.
 """
 
 from collections.abc import Callable
@@ -27,15 +26,18 @@ def translations() -> dict[Callable[..., Any], Callable[..., Any]]:
     """How torch.onnx.export translates detcore's operators: its ``custom_translation_table``.
 
     Returns:
-        A translation for each operator ``torch.ops.detcore.<name>`` listed above, into operators of
-        the ONNX standard (opset 18).
+        A translation into operators of the ONNX standard (opset 18) for the operators behind nms,
+        batched_nms, multiclass_nms, the four IoUs, paired_box_iou and the box losses, encode_boxes,
+        decode_boxes, roi_align and multiscale_roi_align.
 
     Raises:
         MissingPackage: onnxscript is not installed.
 
     Edge cases:
-        Exported NMS computes in float32, as ONNX does. Boxes whose corners are exchanged are put in
-        order there, and boxes with NaN are not removed.
+        ONNX's NMS computes IoUs in float32, puts exchanged corners in order and does not remove
+        boxes with NaN. An exported batched_nms holds a score for each box and class. The ONNX
+        Runtime refuses regions of ROI-align that are not finite. The arctangent of CIoU is computed
+        in float32.
 
     Example:
         >>> from detcore.onnx import translations

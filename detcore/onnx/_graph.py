@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch.onnx import symbolic_helper
 
-Value = Any  # of either exporter's graph
+Value = Any  # a tensor in the graph of either exporter
 Translation = Callable[..., Any]
 OPSET = 18
 
@@ -30,7 +30,7 @@ class Graph:
         raise NotImplementedError
 
     def dtype(self, value: Value) -> torch.dtype:
-        """Of a tensor in the graph."""
+        """The dtype of a tensor in the graph."""
         raise NotImplementedError
 
     def rank(self, value: Value) -> int:
@@ -50,6 +50,11 @@ class Graph:
         """[1]: the size of a dimension."""
         return self.Gather(self.Shape(value), [dim], axis=0)
 
+    def arithmetic(self, value: Value) -> Value:
+        """Half precision as float32, in which the kernels compute it; anything else as it is."""
+        half = (torch.float16, torch.bfloat16)
+        return self.float32(value) if self.dtype(value) in half else value
+
     def float32(self, value: Value) -> Value:
         return self.Cast(value, to=1)
 
@@ -58,7 +63,7 @@ class Graph:
 
 
 class ExporterGraph(Graph):
-    """Of torch.onnx.export(dynamo=True): onnxscript records the calls of its operators."""
+    """The graph of torch.onnx.export(dynamo=True): onnxscript records calls of its operators."""
 
     def __init__(self) -> None:
         import onnxscript
@@ -89,7 +94,7 @@ _TORCH_NAMES = {
 
 
 class SymbolicGraph(Graph):
-    """Of the older exporter, which marks the type of an attribute by a suffix of its name."""
+    """The older exporter's graph, in which a suffix of its name marks an attribute's type."""
 
     def __init__(self, context: Any) -> None:
         self.context = context

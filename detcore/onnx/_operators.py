@@ -2,16 +2,8 @@
 
 import math
 
-import torch
-
 from detcore.onnx import _nms, _pooling
 from detcore.onnx._graph import Graph, Translation, Value
-
-
-def _arithmetic(g: Graph, *tensors: Value) -> list[Value]:
-    """Half precision is computed in float32, as the kernels do."""
-    half = (torch.float16, torch.bfloat16)
-    return [g.float32(t) if g.dtype(t) in half else t for t in tensors]
 
 
 def _columns(g: Graph, boxes: Value) -> tuple[Value, Value, Value, Value]:
@@ -66,21 +58,22 @@ def _iou(
     diou = g.Sub(iou, g.Div(distance, g.Add(squares, number(eps))))
     if kind == "diou":
         return diou
-    turn = g.Sub(g.Atan(g.Div(w1, h1)), g.Atan(g.Div(w2, h2)))
+    angles = (g.Atan(g.float32(g.Div(w, h))) for w, h in ((w1, h1), (w2, h2)))  # ONNX Runtime's
+    turn = g.CastLike(g.Sub(*angles), x11)  # arctangent is of float32 alone
     v = g.Mul(g.Mul(turn, turn), number(4 / math.pi**2))
     alpha = g.Div(v, g.Add(g.Add(g.Sub(number(1.0), iou), v), number(eps)))
     return g.Sub(diou, g.Mul(alpha, v))
 
 
 def box_iou(g: Graph, boxes1: Value, boxes2: Value, fmt: str, kind: str, eps: float) -> Value:
-    boxes1, boxes2 = _arithmetic(g, boxes1, boxes2)
+    boxes1, boxes2 = g.arithmetic(boxes1), g.arithmetic(boxes2)
     first = [g.Unsqueeze(c, [-2]) for c in _corners(g, boxes1, fmt)]  # [..., N, 1, 1]
     second = [g.Unsqueeze(c, [-3]) for c in _corners(g, boxes2, fmt)]  # [..., 1, M, 1]
     return g.Squeeze(_iou(g, first, second, kind, eps, 0.0), [-1])
 
 
 def paired_box_iou(g: Graph, boxes1: Value, boxes2: Value, kind: str, eps: float) -> Value:
-    boxes1, boxes2 = _arithmetic(g, boxes1, boxes2)
+    boxes1, boxes2 = g.arithmetic(boxes1), g.arithmetic(boxes2)
     first, second = (list(_columns(g, boxes)) for boxes in (boxes1, boxes2))
     return g.Squeeze(_iou(g, first, second, kind, eps, eps), [-1])
 
@@ -94,7 +87,7 @@ def _centre_and_size(g: Graph, boxes: Value) -> tuple[Value, Value, Value, Value
 
 def encode_boxes(g: Graph, boxes: Value, anchors: Value, weights: list[float]) -> Value:
     given = boxes
-    boxes, anchors = _arithmetic(g, boxes, anchors)
+    boxes, anchors = g.arithmetic(boxes), g.arithmetic(anchors)
     bx, by, bw, bh = _centre_and_size(g, boxes)
     ax, ay, aw, ah = _centre_and_size(g, anchors)
     parts = (
@@ -109,7 +102,7 @@ def decode_boxes(
     g: Graph, deltas: Value, anchors: Value, weights: list[float], clip: float
 ) -> Value:
     given = deltas
-    deltas, anchors = _arithmetic(g, deltas, anchors)
+    deltas, anchors = g.arithmetic(deltas), g.arithmetic(anchors)
     rows, columns = g.size(deltas, 0), g.size(deltas, 1)
     shape = g.Concat(rows, g.Div(columns, [4]), [4], axis=0)
     split = g.Reshape(deltas, shape, allowzero=1)  # [N, k, 4]

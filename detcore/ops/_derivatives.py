@@ -8,6 +8,7 @@ torch.func wants an autograd.Function that it can take apart, which `torch.libra
 So each operator has one of its own, of the same two functions, for calls under its transforms.
 """
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
@@ -46,9 +47,16 @@ def transformed(op: str) -> Callable[..., Any] | None:
         return _formulas[op]
     if "Jvp" not in kinds and "Grad" not in kinds:
         return None
-    if op not in _functions or (is_compiling() and op not in _indices):
+    if is_compiling() and op in _indices:
+        return functools.partial(_of_constants, op)
+    if is_compiling() or op not in _functions:
         raise NotImplementedError(f"{op}: derivatives by torch.func are not supported here")
-    return None if is_compiling() else _functions[op].apply
+    return _functions[op].apply
+
+
+def _of_constants(op: str, *args: Any) -> Any:
+    constants = (a.detach() if isinstance(a, Tensor) else a for a in args)
+    return getattr(torch.ops.detcore, op).default(*constants)
 
 
 def forward_mode(op: str, args: Sequence[Any]) -> Callable[..., Any] | None:
@@ -179,9 +187,8 @@ def batched_by_rows(op: str, tensors: int) -> None:
         fronted = [to_front(info.batch_size, dim, tensor) for dim, tensor in leading]
         out = operator(*(tensor.flatten(0, 1) for tensor in fronted), *args[tensors:])
         several = not isinstance(out, Tensor)
-        # a batch of empty tensors can't be inferred with -1
         apart = [
-            o.unflatten(0, (info.batch_size, len(o) // info.batch_size))
+            o.unflatten(0, (info.batch_size, fronted[0].shape[1]))
             for o in (out if several else [out])
         ]
         return (tuple(apart), (0,) * len(apart)) if several else (apart[0], 0)

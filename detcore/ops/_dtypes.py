@@ -12,15 +12,20 @@ def one_dtype(
     Integers of 32 bits and more are taken to float64: float32 would round coordinates beyond 2^24
     before they are subtracted. Raises ValueError for complex and boolean boxes.
     """
-    if not torch.jit.is_scripting():
-        for name, boxes in zip(names, (boxes1, boxes2), strict=True):
-            if boxes.dtype.is_complex or boxes.dtype == torch.bool:
-                got = str(boxes.dtype).removeprefix("torch.")
-                raise ValueError(f"{op}: {name} must be real numbers, got {got}")
+    _check_real(op, names[0], boxes1)
+    _check_real(op, names[1], boxes2)
     double = boxes1.dtype == torch.float64 or boxes2.dtype == torch.float64
     result = torch.float64 if double else torch.float32
     shared = torch.float64 if double or _wide(boxes1) or _wide(boxes2) else torch.float32
     return boxes1.to(shared), boxes2.to(shared), result
+
+
+def _check_real(op: str, name: str, boxes: Tensor) -> None:
+    if boxes.is_complex() or boxes.dtype == torch.bool:
+        got = "complex" if boxes.is_complex() else "bool"
+        if not torch.jit.is_scripting():
+            got = str(boxes.dtype).removeprefix("torch.")
+        raise ValueError(f"{op}: {name} must be real numbers, got {got}")
 
 
 def _wide(boxes: Tensor) -> bool:

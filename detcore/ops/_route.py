@@ -52,7 +52,7 @@ def bind(op: str) -> Callable[..., Any]:
 
     def call(*args: Any) -> Any:
         if is_compiling():
-            return (transformed(op) or operator)(*args)
+            return (transformed(op) or forward_mode(op, args) or operator)(*args)
         if _ENTRIES and _plain(args):
             try:
                 return getattr(_C, op)(*args)
@@ -137,9 +137,12 @@ def _name_argument(
             raise ValueError(
                 f"{op}: {name} must not be quantized; pass {name}.dequantize()"
             ) from error
-        wanted = signature.parameters[name].annotation in ("Tensor", Tensor)
-        if wanted and not isinstance(value, Tensor):
-            raise TypeError(f"{op}: {name} must be a tensor, got {type(value).__name__}") from error
+        wanted = signature.parameters[name].annotation
+        optional = wanted == Tensor | None
+        if isinstance(value, Tensor) or not (wanted is Tensor or (optional and value is not None)):
+            continue
+        what = "a tensor or None" if optional else "a tensor"
+        raise TypeError(f"{op}: {name} must be {what}, got {type(value).__name__}") from error
 
 
 def numpy_too(function: Callable[P, R]) -> Callable[P, R]:

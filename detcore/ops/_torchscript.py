@@ -1,15 +1,24 @@
-"""How torch.jit.script takes the functions: their bodies, without what is around them.
+"""Lets torch.jit.script compile the public functions.
 
 torch calls TorchScript deprecated, but exported services use it, and torchvision's functions can be
 scripted. So can ours of the same names: a bound operator is a builtin to the compiler, and a
-decorated function is compiled as the function inside. These keep to what TorchScript knows, and
-leave the rest under ``if not torch.jit.is_scripting()``, which it does not look into.
+decorated function is compiled as the function inside the decorator. The functions inside use only
+what TorchScript knows; anything else stands under ``if not torch.jit.is_scripting()``, which the
+compiler skips.
 """
 
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch.jit._builtins import _register_builtin
+
+
+def is_exporting() -> bool:
+    """Whether torch.onnx.export is tracing; never in scripted code."""
+    if not torch.jit.is_scripting():
+        return torch.onnx.is_in_onnx_export()
+    return False
 
 
 def script_as_operator(call: Callable[..., Any], op: str) -> None:

@@ -11,6 +11,7 @@ from ._derivatives import batched_by_leading_dims, differentiable, differentiabl
 from ._dtypes import one_dtype, result_dtype
 from ._fake import grad_beside, one_device
 from ._route import bind, numpy_too
+from ._torchscript import is_exporting
 from .boxes import box_convert
 
 _box_iou = bind("box_iou")
@@ -216,6 +217,8 @@ def _pairwise(
     if boxes1.dtype != boxes2.dtype or not boxes1.is_floating_point():
         boxes1, boxes2, result = one_dtype(_name(kind), boxes1, boxes2)
         narrow = result != boxes1.dtype  # integers in between
+    if is_exporting():
+        out = None  # the graph of an export writes into no tensor
     if out is not None:
         needs_grad = boxes1.requires_grad or boxes2.requires_grad or out.requires_grad
         if needs_grad and torch.is_grad_enabled():

@@ -145,8 +145,8 @@ def clip_boxes_to_image(boxes: Tensor, size: tuple[int, int]) -> Tensor:
         `remove_small_boxes`.
     """
     _check("clip_boxes_to_image", boxes)
-    if not torch.jit.is_scripting() and (not isinstance(size, list | tuple) or len(size) != 2):
-        raise ValueError(f"clip_boxes_to_image: size must be (height, width), got {size}")
+    if not torch.jit.is_scripting():
+        _check_size(size)
     height, width = size
     x, y = boxes[..., 0::2].clamp(0, width), boxes[..., 1::2].clamp(0, height)
     return torch.stack((x, y), dim=-1).flatten(-2)
@@ -205,7 +205,7 @@ def masks_to_boxes(masks: Tensor) -> Tensor:
         ValueError: if masks is not [N, H, W].
 
     Edge cases:
-        A mask without a pixel gives (0, 0, 0, 0). NaN is not zero.
+        A mask without a pixel gives (0, 0, 0, 0), also where H or W is 0. NaN is not zero.
 
     Cost:
         Two passes over the masks, without a host-device sync.
@@ -246,6 +246,11 @@ def _numbers(op: str, name: str, fmt: str, every: str) -> int:
     if fmt != "xyxyxyxy":
         raise ValueError(f"{op}: {name} must be one of {every}, got '{fmt}'")
     return 8
+
+
+def _check_size(size: tuple[int, int]) -> None:
+    if not isinstance(size, list | tuple) or len(size) != 2:
+        raise ValueError(f"clip_boxes_to_image: size must be (height, width), got {size!r}")
 
 
 def _check(op: str, boxes: Tensor, width: int = 4) -> None:

@@ -69,7 +69,7 @@ def multiclass_nms(
         `batched_nms` for a single list of boxes.
     """
     most = 2**31 - 1  # rows of an image in the result: more can't be addressed
-    if not torch.jit.is_scripting() and isinstance(max_per_image, int) and max_per_image > most:
+    if isinstance(max_per_image, int) and max_per_image > most:
         raise ValueError(
             f"multiclass_nms: max_per_image must be at most {most}, got {max_per_image}"
         )

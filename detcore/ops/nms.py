@@ -6,6 +6,7 @@ from torch import Tensor
 from ._derivatives import not_differentiable
 from ._fake import one_device
 from ._route import bind, numpy_too
+from ._torchscript import is_exporting
 
 _nms = bind("nms")
 _batched_nms = bind("batched_nms")
@@ -109,8 +110,9 @@ def batched_nms(boxes: Tensor, scores: Tensor, idxs: Tensor, iou_threshold: floa
     if idxs.dtype != torch.int64:
         if not idxs.is_floating_point():
             idxs = idxs.long()
-        elif torch.jit.is_scripting():  # which can't view bits
-            idxs = torch.unique(idxs, return_inverse=True)[1]
+        elif torch.jit.is_scripting() or is_exporting():  # they can't view bits
+            places = torch.unique(idxs, return_inverse=True)[1]
+            idxs = places.masked_fill(idxs.isnan(), -1)
         else:  # equal floats are equal bits, once both zeros are one
             idxs = (idxs.double() + 0.0).view(torch.int64)
     kept: Tensor = _batched_nms(boxes, scores, idxs, iou_threshold)

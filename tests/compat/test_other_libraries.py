@@ -12,7 +12,7 @@ B = torch.tensor([[5.0, 0, 15, 10], [20, 20, 30, 30]])
 
 
 def equal(got: Tensor, want: list) -> None:
-    torch.testing.assert_close(got, torch.tensor(want))
+    torch.testing.assert_close(got, torch.tensor(want, dtype=torch.float32))
 
 
 def test_rows_of_mmcv() -> None:
@@ -64,10 +64,21 @@ def test_rows_of_ultralytics() -> None:
     equal(ops.box_convert(centred, "cxcywh", "xyxy"), [[0.0, 3, 10, 7]])
     equal(ops.box_convert(torch.tensor([[0.0, 3, 10, 7]]), "xyxy", "cxcywh"), [[5.0, 5, 10, 4]])
     equal(ops.box_convert(torch.tensor([[0.0, 3, 10, 7]]), "xyxy", "xywh"), [[0.0, 3, 10, 4]])
-    equal(ops.paired_box_iou(A[:1], B[:1], "giou"), [50 / 150])
-    # centres 5 apart, the hull's diagonal is 15^2 + 10^2; the boxes are alike
-    equal(ops.paired_box_iou(A[:1], B[:1], "diou"), [50 / 150 - 25 / 325])
-    equal(ops.paired_box_iou(A[:1], B[:1], "ciou"), [50 / 150 - 25 / 325])
+    # 20 of 180 in common; the hull is 20 x 10; the centres are 10 apart
+    other = torch.tensor([[8.0, 0, 20, 10]])
+    iou, hull = 20 / 200, 200
+    diou = iou - 81 / (20**2 + 10**2)
+    v = 4 / np.pi**2 * (np.arctan(10 / 10) - np.arctan(12 / 10)) ** 2
+    equal(ops.paired_box_iou(A[:1], other, "giou"), [iou - (hull - 200) / hull])
+    equal(ops.paired_box_iou(A[:1], other, "diou"), [diou])
+    equal(ops.paired_box_iou(A[:1], other, "ciou"), [diou - v / (1 - iou + v) * v])
+    below = torch.tensor([[20.0, 10, 30, 20]])  # the hull is 30 x 20
+    equal(ops.paired_box_iou(A[:1], below, "giou"), [-(600 - 200) / 600])
+    equal(ops.clip_boxes_to_image(torch.tensor([[-1.0, 2, 9, 50]]), (40, 8)), [[0.0, 2, 8, 40]])
+    # a DFL head that is sure of one stride to each side, of two bins
+    sure = torch.zeros(1, 4 * 2 + 1, 1, 1)
+    sure[:, 1:8:2] = 100.0
+    equal(ops.decode_dense(sure, None, 8, "dfl", bins=2)[0], [[[-4.0, -4, 12, 12]]])
     output = torch.zeros(1, 4 + 2, 3)
     output[0, :4] = torch.tensor([[5.0, 5, 10, 10], [5, 5, 10, 9], [25, 5, 10, 10]]).mT
     output[0, 4:] = torch.tensor([[0.5, 0.0], [0.9, 0.3], [0.1, 0.7]]).mT

@@ -94,14 +94,16 @@ class Model(nn.Module):
         return self.call(*args)
 
 
-def session(call: Callable[..., Any], args: list[Tensor], dynamo: bool) -> Any:
+def session(
+    call: Callable[..., Any], args: list[Tensor], dynamo: bool, dynamic: bool = False
+) -> Any:
     file = io.BytesIO()
     if dynamo:
         n = Dim("n", min=0, max=2**20)
         torch.onnx.export(
             Model(call), tuple(args), file, dynamo=True, verbose=False,
             custom_translation_table=detcore.onnx.translations(),
-            dynamic_shapes=(tuple({0: n} for _ in args),),
+            dynamic_shapes=(tuple({0: n} for _ in args),) if dynamic else None,
         )  # fmt: skip
     else:
         names = [f"input{k}" for k in range(len(args))]
@@ -125,27 +127,73 @@ def run(session: Any, args: list[Tensor]) -> list[Tensor]:
 def test_equals_the_op(name: str, dynamo: bool) -> None:
     """Of the number of boxes that was exported, and of others, none among them."""
     call, make = CALLS[name]
-    exported = session(call, make(30), dynamo)
+    graph = session(call, make(30), dynamo, dynamic=True)
     for n in (30, 7, 1, 64, 0):
         want = call(*make(n))
         want = list(want) if isinstance(want, tuple) else [want]
-        torch.testing.assert_close(run(exported, make(n)), want, rtol=1e-5, atol=1e-4)
+        torch.testing.assert_close(run(graph, make(n)), want, rtol=1e-5, atol=1e-4)
+
+
+def exported(call: Callable[..., Any], *args: Tensor) -> list[Tensor]:
+    return run(session(call, list(args), True), list(args))
+
+
+@pytest.mark.parametrize("threshold", [0.1, 0.2, 0.3, 0.4, 0.6, 0.7, 0.8, 0.9, 1.5])
+def test_nms_of_an_iou_at_the_threshold(threshold: float) -> None:
+    """The quotient is compared with the threshold as a double, not with its nearest float32."""
+    b = torch.tensor([[0.0, 0, 10, 10], [0, 0, 10, 10 * threshold]])
+    s = torch.tensor([0.9, 0.8])
+    (got,) = exported(lambda b, s: ops.nms(b, s, threshold), b, s)
+    assert got.tolist() == ops.nms(b, s, threshold).tolist()
+
+
+def test_nms_of_unusual_scores() -> None:
+    """Infinite, the least, NaN, and such as are equal in float32; classes that are floats."""
+    b, ids = boxes(30), torch.arange(30) % 3 / 3
+    s = scores(30)
+    s[::5], s[1::5], s[2::5] = -torch.inf, torch.nan, torch.finfo().min
+    close = 1 + torch.arange(30, dtype=torch.float64) * 1e-12
+    for values in (s, close, s.half()):
+        boxes_too = b.to(values.dtype)
+        (got,) = exported(lambda b, s: ops.nms(b, s, 0.1), boxes_too, values)
+        assert got.tolist() == ops.nms(boxes_too, values, 0.1).tolist()
+    for dynamo in (True, False):
+        suppress = session(lambda b, s, i: ops.batched_nms(b, s, i, 0.1), [b, s, ids], dynamo)
+        assert run(suppress, [b, s, ids])[0].tolist() == ops.batched_nms(b, s, ids, 0.1).tolist()
+
+
+def test_out_is_no_part_of_a_graph() -> None:
+    a, b = boxes(4, 1), boxes(5, 2)
+    for dynamo in (True, False):
+        overlap = session(lambda a, b: ops.box_iou(a, b, out=torch.zeros(4, 5)), [a, b], dynamo)
+        torch.testing.assert_close(run(overlap, [a, b])[0], ops.box_iou(a, b))
+
+
+def test_batches_and_lists() -> None:
+    b, s = boxes(60).view(2, 30, 4), scores(180).view(2, 30, 3)
+    found = exported(lambda b, s: ops.multiclass_nms(b, s, 0.3, 0.4, 20, 15), b, s)
+    torch.testing.assert_close(found, list(ops.multiclass_nms(b, s, 0.3, 0.4, 20, 15)))
+    for ratio, aligned in ((-1, False), (0, True)):
+
+        def pool(r: Tensor, ratio: int = ratio, aligned: bool = aligned) -> Tensor:
+            return ops.roi_align(MAPS[0], [r, r], 3, 0.15, ratio, aligned)
+
+        torch.testing.assert_close(exported(pool, b[0])[0], pool(b[0]), rtol=1e-5, atol=1e-5)
 
 
 def test_half_and_double() -> None:
     for dtype in (torch.float16, torch.float64):
         a, b = boxes(9, 1).to(dtype), boxes(9, 2).to(dtype)
-        for call in (ops.box_iou, ops.encode_boxes):
-            (got,) = run(session(lambda a, b, c=call: c(a, b), [a, b], True), [a, b])
+        for call in (ops.box_iou, ops.complete_box_iou, ops.encode_boxes):
+            (got,) = exported(lambda a, b, c=call: c(a, b), a, b)
             torch.testing.assert_close(got, call(a, b), rtol=1e-3, atol=1e-3)
 
 
 def test_nan_scores_are_no_candidates() -> None:
     call, make = CALLS["multiclass_nms"]
     b, s = make(12)
-    exported = session(call, [b, s], True)
     s[::2] = torch.nan
-    torch.testing.assert_close(run(exported, [b, s]), list(call(b, s)))
+    torch.testing.assert_close(exported(call, b, s), list(call(b, s)))
 
 
 class Head(nn.Module):

@@ -88,6 +88,29 @@ def test_under_compile(name: str) -> None:
         close(compiled(*x), run(formula, x))
 
 
+def test_dual_numbers_under_compile() -> None:
+    """A dual level inside compiled code must not lose its tangent either."""
+    a, b = boxes(4, 1), boxes(3, 2)
+
+    def tangent(on: object, x: Tensor) -> Tensor | None:
+        with forward_ad.dual_level():
+            dual = forward_ad.make_dual(x, x.cos())
+            return forward_ad.unpack_dual(on.box_iou(dual, b)).tangent  # type: ignore[attr-defined]
+
+    torch.compiler.reset()
+    compiled = torch.compile(lambda x: tangent(ops, x), backend="eager")
+    close(compiled(a), tangent(reference, a))
+
+
+def test_indices_in_a_compiled_gradient() -> None:
+    a = boxes(9)
+    gradient = func.grad(lambda x: x[ops.nms(x, x[:, 0], 0.3)].sin().sum())
+    if torch.__version__ < "2.14":
+        pytest.skip("older torch traces no index of unknown length under func.grad")
+    torch.compiler.reset()
+    close(torch.compile(gradient, backend="eager")(a), gradient(a))
+
+
 def test_second_derivatives_are_those_of_the_first() -> None:
     """Against finite differences. Not CIoU: its weight is a constant of its own gradient."""
     a, b = (boxes(n, seed).requires_grad_() for n, seed in ((3, 1), (2, 2)))
@@ -225,6 +248,15 @@ def test_vmap_is_one_call(name: str, capfd: pytest.CaptureFixture[str]) -> None:
                 list(each[0]) if isinstance(each[0], tuple) else each[0], rtol=0, atol=0,
             )  # fmt: skip
     assert "batching rule" not in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("name", BATCHES)
+def test_vmap_of_an_empty_batch(name: str) -> None:
+    call, tensors = BATCHES[name]
+    some, none = func.vmap(call)(*tensors), func.vmap(call)(*(t[:0] for t in tensors))
+    pairs = zip(some, none, strict=True) if isinstance(some, tuple) else [(some, none)]
+    for full, empty in pairs:
+        assert empty.shape == (0, *full.shape[1:]) and empty.dtype == full.dtype
 
 
 def test_vmap_of_anchors_is_refused() -> None:

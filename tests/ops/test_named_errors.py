@@ -139,3 +139,12 @@ def test_pooling_names_what_is_wrong(maps, shapes, words):
     pool = ops.MultiScaleRoIAlign(["0"], 7, 2)
     with pytest.raises((TypeError, ValueError), match=rf"^MultiScaleRoIAlign: {words}"):
         pool(maps, [BOXES], shapes)
+
+
+def test_an_output_that_is_no_tensor_is_named():
+    for call in (
+        lambda: ops.generalized_box_iou(BOXES, BOXES, 1e-7),  # an eps, as the other two take it
+        lambda: ops.box_iou(BOXES, BOXES, "xyxy", 1e-7),
+    ):
+        with pytest.raises(TypeError, match=r"box_iou: out must be a tensor or None, got float"):
+            call()

@@ -25,7 +25,11 @@ ROIS = torch.cat((torch.arange(6)[:, None] % 2, A / 6), 1)
 CORNERS = ops.box_convert(torch.rand(5, 5) * 9 + 1, "cxcywhr", "xyxyxyxy")
 CALLS: dict[str, list[tuple[Any, ...]]] = {
     "nms": [(A, A[:, 0], 0.3)],
-    "batched_nms": [(A, A[:, 0], torch.arange(6) % 2, 0.3), (A, A[:, 0], A[:, 1].round(), 0.3)],
+    "batched_nms": [
+        (A, A[:, 0], torch.arange(6) % 2, 0.3),
+        (A, A[:, 0], A[:, 1].round(), 0.3),
+        (A[:1].expand(4, 4), A[:4, 0], torch.tensor([torch.nan, 1, torch.nan, 1]), 0.3),
+    ],
     "soft_nms": [(A, A[:, 0], 0.3)],
     "multiclass_nms": [(A[None], A[None].sigmoid(), 0.1, 0.5, 3, 4)],
     "box_area": [(A,), (A.half(), "xywh"), (A.short(),)],
@@ -87,6 +91,11 @@ def test_errors() -> None:
         (lambda: torch.jit.script(ops.box_area)(A, "xyyx"), "fmt must be one of xyxy, xywh"),
         (lambda: torch.jit.script(ops.box_iou)(A[:, :3], B), "boxes1 must be"),
         (lambda: torch.jit.script(ops.roi_align)(MAP, [A], 3), "one tensor per image, 2 of them"),
+        (lambda: torch.jit.script(ops.box_iou)(A > 9, B > 9), "boxes1 must be real numbers"),
+        (
+            lambda: torch.jit.script(ops.multiclass_nms)(A[None], A[None], 0.1, 0.5, 3, 2**31),
+            "max_per_image must be at most",
+        ),
         (lambda: torch.jit.script(ops.roi_align)(MAP, ROIS, [3]), "must be one number or two"),
     ):
         with pytest.raises(Exception, match=words):  # TorchScript has classes of its own
