@@ -1,6 +1,6 @@
 """A call leaves nothing behind: no Python object and no allocation of the C++ side, however small.
 
-A leak of a few bytes a call is invisible in a process's size, so what is held is counted: Python's
+A leak of a few bytes per call is invisible in a process's size, so what is held is counted: Python's
 own blocks, and the C library's bytes.
 """
 
@@ -62,7 +62,7 @@ def _grows(call: Callable[[], Any]) -> tuple[float, float]:
 def test_a_call_leaves_nothing_behind(name: str) -> None:
     arguments, entry = OPERATORS[name].arguments(), _route.bind(name)
     blocks, held = _grows(lambda: entry(*arguments))
-    assert blocks < 0.5 and held < 8, f"{blocks} blocks and {held} bytes a call"
+    assert blocks < 0.5 and held < 8, f"{blocks} blocks and {held} bytes per call"
 
 
 @pytest.mark.usefixtures("one_thread")
@@ -77,4 +77,4 @@ def test_a_refused_call_leaves_nothing_behind(name: str) -> None:
             entry(*arguments)
 
     blocks, held = _grows(call)
-    assert blocks < 0.5 and held < 8, f"{blocks} blocks and {held} bytes a call"
+    assert blocks < 0.5 and held < 8, f"{blocks} blocks and {held} bytes per call"

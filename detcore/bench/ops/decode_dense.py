@@ -8,7 +8,7 @@ from detcore import ops
 
 from ..case import Case, Contender, Function, Must
 
-SIZES = ((32, 64, 128),), ((0.5, 1.0, 2.0),)  # nine anchors a cell, as an RPN's
+SIZES = ((32, 64, 128),), ((0.5, 1.0, 2.0),)  # nine anchors per cell, as an RPN has
 
 
 def cases() -> Iterator[Case]:
