@@ -6,8 +6,6 @@ from torch import Tensor
 from ._rotated import convert_rotated
 from ._route import numpy_too
 
-FORMATS = ("xyxy", "xywh", "cxcywh")
-
 
 @numpy_too
 def box_area(boxes: Tensor, fmt: str = "xyxy") -> Tensor:
