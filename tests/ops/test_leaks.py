@@ -1,7 +1,7 @@
 """A call leaves nothing behind: no Python object and no allocation of the C++ side, however small.
 
-A leak of a few bytes per call is invisible in a process's size, so what is held is counted: Python's
-own blocks, and the C library's bytes.
+A leak of a few bytes per call is invisible in a process's size, so what is held is counted:
+Python's own blocks, and the C library's bytes.
 """
 
 import ctypes
