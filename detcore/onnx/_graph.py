@@ -29,8 +29,8 @@ class Graph:
     def constant(self, tensor: torch.Tensor) -> Value:
         raise NotImplementedError
 
-    def dtype(self, value: Value) -> torch.dtype:
-        """The dtype of a tensor in the graph."""
+    def is_half(self, value: Value) -> bool:
+        """Whether a tensor in the graph is float16 or bfloat16."""
         raise NotImplementedError
 
     def rank(self, value: Value) -> int:
@@ -40,10 +40,7 @@ class Graph:
     def input(self, value: Value) -> Value:
         """A value of the graph; Python numbers become float32 or int64."""
         if isinstance(value, (int, float, list)):
-            tensor = torch.tensor(value)
-            if isinstance(value, list) and not value:
-                tensor = tensor.long()
-            return self.constant(tensor)
+            return self.constant(torch.tensor(value))
         return value
 
     def size(self, value: Value, dim: int) -> Value:
@@ -52,8 +49,7 @@ class Graph:
 
     def arithmetic(self, value: Value) -> Value:
         """Half precision as float32, in which the kernels compute it; anything else as it is."""
-        half = (torch.float16, torch.bfloat16)
-        return self.float32(value) if self.dtype(value) in half else value
+        return self.float32(value) if self.is_half(value) else value
 
     def float32(self, value: Value) -> Value:
         return self.Cast(value, to=1)
@@ -71,26 +67,18 @@ class ExporterGraph(Graph):
         self.operators = getattr(onnxscript, f"opset{OPSET}")
 
     def node(self, name: str, *inputs: Value, outputs: int = 1, **attributes: Any) -> Value:
-        values = [None if value is None else self.input(value) for value in inputs]
-        return getattr(self.operators, name)(*values, **attributes)
+        return getattr(self.operators, name)(*map(self.input, inputs), **attributes)
 
     def constant(self, tensor: torch.Tensor) -> Value:
         import onnx
 
         return self.operators.Constant(value=onnx.numpy_helper.from_array(tensor.numpy()))
 
-    def dtype(self, value: Value) -> torch.dtype:
-        found: torch.dtype = getattr(torch, _TORCH_NAMES[value.dtype.name])
-        return found
+    def is_half(self, value: Value) -> bool:
+        return value.dtype.name in ("FLOAT16", "BFLOAT16")
 
     def rank(self, value: Value) -> int:
         return len(value.shape)
-
-
-_TORCH_NAMES = {
-    "FLOAT": "float32", "DOUBLE": "float64", "FLOAT16": "float16", "BFLOAT16": "bfloat16",
-    "INT64": "int64", "INT32": "int32",
-}  # fmt: skip
 
 
 class SymbolicGraph(Graph):
@@ -100,32 +88,17 @@ class SymbolicGraph(Graph):
         self.context = context
 
     def node(self, name: str, *inputs: Value, outputs: int = 1, **attributes: Any) -> Value:
-        given = list(inputs)
-        while given and given[-1] is None:
-            given.pop()
-        values = [
-            self.context.op("Constant", value_t=torch.tensor([])) if v is None else self.input(v)
-            for v in given
-        ]
         typed = {f"{key}_{_suffix(value)}": value for key, value in attributes.items()}
-        return self.context.op(name, *values, outputs=outputs, **typed)
+        return self.context.op(name, *map(self.input, inputs), outputs=outputs, **typed)
 
     def constant(self, tensor: torch.Tensor) -> Value:
         return self.context.op("Constant", value_t=tensor)
 
-    def dtype(self, value: Value) -> torch.dtype:
-        name = value.type().scalarType()
-        found: torch.dtype = getattr(torch, _JIT_NAMES[name])
-        return found
+    def is_half(self, value: Value) -> bool:
+        return value.type().scalarType() in ("Half", "BFloat16")
 
     def rank(self, value: Value) -> int:
         return int(value.type().dim())
-
-
-_JIT_NAMES = {
-    "Float": "float32", "Double": "float64", "Half": "float16", "BFloat16": "bfloat16",
-    "Long": "int64", "Int": "int32",
-}  # fmt: skip
 
 
 def _suffix(value: Any) -> str:

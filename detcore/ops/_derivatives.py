@@ -155,9 +155,12 @@ def not_differentiable(op: str, instead: str, indices: bool = False) -> None:
 
 
 # --- batches --------------------------------------------------------------------------------------
-def to_front(size: int, dim: int | None, tensor: Tensor) -> Tensor:
-    """The tensor with its batch of `size` as leading dimension; expanded if it has none."""
-    return tensor.expand(size, *tensor.shape) if dim is None else tensor.movedim(dim, 0)
+def _to_front(size: int, dims: tuple[int | None, ...], args: tuple[Tensor, ...]) -> list[Tensor]:
+    """The tensors with their batch of `size` as leading dimension; expanded if they have none."""
+    return [
+        tensor.expand(size, *tensor.shape) if dim is None else tensor.movedim(dim, 0)
+        for dim, tensor in zip(dims, args, strict=True)
+    ]
 
 
 def batched_by_leading_dims(op: str, tensors: int) -> None:
@@ -166,8 +169,7 @@ def batched_by_leading_dims(op: str, tensors: int) -> None:
     operator = getattr(torch.ops.detcore, op).default
 
     def rule(info: Any, in_dims: tuple[Any, ...], *args: Any) -> tuple[Any, Any]:
-        leading = zip(in_dims[:tensors], args[:tensors], strict=True)
-        fronted = [to_front(info.batch_size, dim, tensor) for dim, tensor in leading]
+        fronted = _to_front(info.batch_size, in_dims[:tensors], args[:tensors])
         out = operator(*fronted, *args[tensors:])
         return out, 0 if isinstance(out, Tensor) else (0,) * len(out)
 
@@ -183,8 +185,7 @@ def batched_by_rows(op: str, tensors: int) -> None:
         if any(isinstance(dim, int) for dim in in_dims[tensors:]):
             names = ", ".join(a.name for a in operator._schema.arguments[:tensors])
             raise NotImplementedError(f"{op}: vmap takes batches of {names} alone")
-        leading = zip(in_dims[:tensors], args[:tensors], strict=True)
-        fronted = [to_front(info.batch_size, dim, tensor) for dim, tensor in leading]
+        fronted = _to_front(info.batch_size, in_dims[:tensors], args[:tensors])
         out = operator(*(tensor.flatten(0, 1) for tensor in fronted), *args[tensors:])
         several = not isinstance(out, Tensor)
         apart = [
