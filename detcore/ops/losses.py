@@ -201,4 +201,5 @@ def _reduce(op: str, loss: Tensor, reduction: str) -> Tensor:
         return loss.sum()
     if reduction == "mean":
         return loss.mean() if loss.numel() else loss.sum()
-    raise ValueError(f"{op}: reduction must be one of none, mean, sum, got '{reduction}'")
+    # torchvision's tests, and so perhaps those of its users, look for "Invalid"
+    raise ValueError(f"{op}: Invalid reduction '{reduction}': it must be none, mean or sum")

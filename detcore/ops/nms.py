@@ -82,7 +82,8 @@ def batched_nms(boxes: Tensor, scores: Tensor, idxs: Tensor, iou_threshold: floa
         TypeError: if idxs is not a tensor.
 
     Edge cases:
-        As in `nms`. A NaN id equals another NaN id.
+        As in `nms`. A NaN id equals another NaN id. Where boxes is empty idxs may be None, as in
+        torchvision.
 
     Cost:
         As `nms`, in one call for all classes. Deterministic. On CUDA one host-device sync.
@@ -106,6 +107,8 @@ def batched_nms(boxes: Tensor, scores: Tensor, idxs: Tensor, iou_threshold: floa
         `nms`, `multiclass_nms`.
     """
     if not isinstance(idxs, Tensor):
+        if boxes.numel() == 0 and idxs is None:  # torchvision looks at nothing else then
+            return torch.empty(0, dtype=torch.int64, device=boxes.device)
         raise TypeError(f"batched_nms: idxs must be a tensor, got {type(idxs).__name__}")
     if idxs.dtype != torch.int64:
         if not idxs.is_floating_point():

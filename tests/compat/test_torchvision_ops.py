@@ -148,3 +148,15 @@ def test_fx_traces_the_multiscale_module_as_one():
     x = {"0": torch.rand(1, 2, 32, 32), "1": torch.rand(1, 2, 16, 16)}
     boxes = [random_boxes(20).float()]
     assert torch.equal(graph(x, boxes, [(128, 128)]), pool(x, boxes, [(128, 128)]))
+
+
+def test_what_torchvisions_own_tests_ask():
+    """Two things that they check and a reference would not."""
+    nothing = torch.empty(0, 4)
+    want = torchvision.ops.batched_nms(nothing, None, None, None)
+    assert torch.equal(ops.batched_nms(nothing, None, None, None), want)
+    with pytest.raises(TypeError, match="idxs must be a tensor, got NoneType"):
+        ops.batched_nms(torch.zeros(1, 4), torch.zeros(1), None, 0.5)
+    for module in (torchvision.ops, ops):
+        with pytest.raises(ValueError, match="Invalid"):
+            module.sigmoid_focal_loss(torch.zeros(1), torch.zeros(1), reduction="both")
