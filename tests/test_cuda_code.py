@@ -170,6 +170,11 @@ BOUNDS = {
     # boxes and areas of four columns are in registers
     "box_iou.forward_kernel": Bound(registers=(80, 128), warps=(24, 16)),
     "box_iou.columns_backward_kernel": Bound(block=(512, 512), warps=(16, 16)),
+    # both boxes, the four edges of one and five sums are in registers
+    "box_iou_rotated.rows_backward_kernel": Bound(registers=(96, 168), warps=(20, 12)),
+    "box_iou_rotated.columns_backward_kernel": Bound(
+        block=(256, 256), registers=(96, 168), warps=(16, 8)
+    ),
     # dfl keeps one softmax per side; scores are transposed in shared memory
     "decode_dense.forward_kernel": Bound(registers=(96, 128), warps=(16, 16)),
     "decode_dense.backward_kernel": Bound(registers=(120, 128), warps=(16, 16)),

@@ -17,6 +17,13 @@ def boxes_like(n: int, extent: float = 1000, side: float = 100, seed: int = 0) -
     return torch.cat((low, low + torch.rand(n, 2, generator=g) * side + 1), dim=1)
 
 
+def rotated_boxes_like(n: int, extent: float = 1000, side: float = 100, seed: int = 0) -> Tensor:
+    """[n, 5] cxcywhr: centres uniform in extent^2, sides in side / 2 to 3 / 2 side, any angle."""
+    part = torch.rand(n, 5, generator=torch.Generator().manual_seed(seed))
+    centre, size, angle = part[:, :2] * extent, (part[:, 2:4] + 0.5) * side, part[:, 4:] * 360
+    return torch.cat((centre, size, angle), dim=1)
+
+
 def scores_like(n: int) -> Tensor:
     """[n] uniform in 0 to 1."""
     return torch.rand(n, generator=torch.Generator().manual_seed(1))

@@ -10,6 +10,11 @@ import torch
 from torch import Tensor
 
 
+def is_rotated(fmt: str) -> bool:
+    """Whether boxes of this format are rotated."""
+    return fmt == "cxcywhr" or fmt == "xywhr" or fmt == "xyxyxyxy"
+
+
 def convert_rotated(boxes: Tensor, in_fmt: str, out_fmt: str) -> Tensor:
     """[..., 5] or [..., 8] from one rotated format to another; integers are rounded each time."""
     if in_fmt == "xyxyxyxy":

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from ._rotated import convert_rotated
+from ._rotated import convert_rotated, is_rotated
 from ._route import numpy_too
 
 
@@ -12,16 +12,17 @@ def box_area(boxes: Tensor, fmt: str = "xyxy") -> Tensor:
     """Area of boxes.
 
     Args:
-        boxes: [..., 4] in the format `fmt`, pixels, any real dtype.
-        fmt: "xyxy" (corners), "xywh" (corner and size) or "cxcywh" (centre and size).
+        boxes: [..., K] in the format `fmt`, pixels, any real dtype; K is 4, or 5 or 8 for rotated
+            boxes.
+        fmt: of upright boxes "xyxy" (corners), "xywh" (corner and size) or "cxcywh" (centre and
+            size); of rotated boxes "cxcywhr", "xywhr" or "xyxyxyxy", as in `box_convert`.
 
     Returns:
         [...] pixels^2: float32 for half precision, int32 for small integers, otherwise the same
         dtype.
 
     Raises:
-        ValueError: if the last dimension is not 4, or for an unknown format.
-        NotImplementedError: for a format of rotated boxes.
+        ValueError: for another last dimension, or an unknown format.
 
     Edge cases:
         Negative if one side is negative; NaN for NaN.
@@ -41,10 +42,10 @@ def box_area(boxes: Tensor, fmt: str = "xyxy") -> Tensor:
     See Also:
         `remove_small_boxes`.
     """
-    if _numbers("box_area", "fmt", fmt, "xyxy, xywh, cxcywh") != 4:
-        raise NotImplementedError(f"box_area: rotated boxes are not supported yet, got '{fmt}'")
-    _check("box_area", boxes)
+    _check("box_area", boxes, _numbers("box_area", "fmt", fmt))
     boxes = _upcast(boxes)
+    if fmt == "xyxyxyxy":
+        boxes = convert_rotated(boxes, fmt, "cxcywhr")
     if fmt != "xyxy":
         return boxes[..., 2] * boxes[..., 3]
     return (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])
@@ -60,7 +61,8 @@ def box_convert(boxes: Tensor, in_fmt: str, out_fmt: str) -> Tensor:
             size), K = 4; of rotated boxes "xywhr" or "cxcywhr" (likewise, and an angle in degrees,
             counter-clockwise as the image is seen), K = 5, or "xyxyxyxy" (the corners, from the
             first one along the width), K = 8.
-        out_fmt: likewise. Upright and rotated formats can't be converted into each other.
+        out_fmt: likewise. Upright boxes become rotated ones by an angle of 0; the other way is
+            refused, since the angle would be lost.
 
     Returns:
         [..., K] of `out_fmt`, a copy in the same dtype. Integers: of upright boxes float32 where
@@ -68,7 +70,7 @@ def box_convert(boxes: Tensor, in_fmt: str, out_fmt: str) -> Tensor:
 
     Raises:
         ValueError: for an unknown format or another last dimension.
-        NotImplementedError: from upright to rotated boxes, or back.
+        NotImplementedError: from rotated to upright boxes.
 
     Edge cases:
         Equal formats give a copy.
@@ -77,7 +79,7 @@ def box_convert(boxes: Tensor, in_fmt: str, out_fmt: str) -> Tensor:
         A few elementwise PyTorch operations.
 
     Equivalents:
-        torchvision.ops.box_convert.
+        torchvision.ops.box_convert, which refuses upright to rotated too.
 
     Example:
         >>> import torch
@@ -86,20 +88,29 @@ def box_convert(boxes: Tensor, in_fmt: str, out_fmt: str) -> Tensor:
         tensor([[ 8., 17., 12., 23.]])
 
     See Also:
-        `box_iou`, which takes all three formats of upright boxes itself.
+        `box_iou`, which takes all these formats itself.
     """
-    every = "xyxy, xywh, cxcywh, xywhr, cxcywhr, xyxyxyxy"
-    numbers = _numbers("box_convert", "in_fmt", in_fmt, every)
-    if (numbers == 4) != (_numbers("box_convert", "out_fmt", out_fmt, every) == 4):
-        raise NotImplementedError(
-            f"box_convert: upright and rotated boxes can't be converted into each other, got "
-            f"'{in_fmt}' and '{out_fmt}'"
-        )
+    numbers = _numbers("box_convert", "in_fmt", in_fmt)
+    to_numbers = _numbers("box_convert", "out_fmt", out_fmt)
     _check("box_convert", boxes, numbers)
+    if numbers != 4 and to_numbers == 4:
+        raise NotImplementedError(
+            f"box_convert: rotated boxes can't become upright ones, got '{in_fmt}' and '{out_fmt}'"
+        )
     if in_fmt == out_fmt:
         return boxes.clone()
     if numbers != 4:
         return convert_rotated(boxes, in_fmt, out_fmt)
+    if to_numbers != 4:
+        centred = _convert_upright(boxes, in_fmt, "cxcywh")
+        boxes = torch.cat((centred, torch.zeros_like(centred[..., :1])), dim=-1)
+        return boxes if out_fmt == "cxcywhr" else convert_rotated(boxes, "cxcywhr", out_fmt)
+    return _convert_upright(boxes, in_fmt, out_fmt)
+
+
+def _convert_upright(boxes: Tensor, in_fmt: str, out_fmt: str) -> Tensor:
+    if in_fmt == out_fmt:
+        return boxes
     point, size = boxes[..., :2], boxes[..., 2:]
     if in_fmt == "cxcywh":
         low, high = point - 0.5 * size, point + 0.5 * size
@@ -235,15 +246,14 @@ def masks_to_boxes(masks: Tensor) -> Tensor:
     return boxes * sides[0].amax(dim=1, keepdim=True)
 
 
-def _numbers(op: str, name: str, fmt: str, every: str) -> int:
-    """How many numbers a box of the format has; ValueError, which lists `every`, for no format."""
+def _numbers(op: str, name: str, fmt: str) -> int:
+    """How many numbers a box of the format has."""
     if fmt == "xyxy" or fmt == "xywh" or fmt == "cxcywh":
         return 4
-    if fmt == "xywhr" or fmt == "cxcywhr":
-        return 5
-    if fmt != "xyxyxyxy":
+    if not is_rotated(fmt):
+        every = "xyxy, xywh, cxcywh, xywhr, cxcywhr, xyxyxyxy"
         raise ValueError(f"{op}: {name} must be one of {every}, got '{fmt}'")
-    return 8
+    return 8 if fmt == "xyxyxyxy" else 5
 
 
 def _check_size(size: tuple[int, int]) -> None:

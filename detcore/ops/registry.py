@@ -29,6 +29,17 @@ def random_boxes(
     return boxes.round() if whole else boxes
 
 
+def random_rotated_boxes(
+    n: int, extent: float = 100.0, side: float = 40.0, seed: int = 0, thin: float = 1.0
+) -> Tensor:
+    """[n, 5] float64 cxcywhr boxes, at any angle; thin: up to so many times as wide as high."""
+    g = torch.Generator().manual_seed(seed * 1000003 + n)
+    part = torch.rand(n, 5, generator=g, dtype=torch.float64)
+    size = part[:, 2:4] * side + 1
+    size[:, 1] *= thin ** -torch.rand(n, generator=g, dtype=torch.float64)
+    return torch.cat((part[:, :2] * extent, size, part[:, 4:] * 720 - 360), dim=1)
+
+
 def scores_for(n: int, seed: int = 0, levels: int | None = None) -> Tensor:
     """[n] float64 in [0, 1); levels: rounded to so many values, so that many tie."""
     scores = torch.rand(n, generator=torch.Generator().manual_seed(seed + n), dtype=torch.float64)
@@ -37,6 +48,10 @@ def scores_for(n: int, seed: int = 0, levels: int | None = None) -> Tensor:
 
 def _boxes(n: int, seed: int = 0) -> Tensor:
     return random_boxes(n, seed=seed).float()
+
+
+def _rotated(n: int, seed: int = 0) -> Tensor:
+    return random_rotated_boxes(n, seed=seed).float()
 
 
 def _scores(n: int, seed: int = 0) -> Tensor:
@@ -100,6 +115,19 @@ OPERATORS: dict[str, Operator] = {
         "box_iou", lambda: [_normal(37, 41), _boxes(37), _boxes(41, 1), "ciou", 1e-7],
         (0, torch.ones(7, 8), "complete_box_iou: grad must be [37, 41], got [7, 8]"),
         _forward_and("boxes1 and boxes2", "complete_box_iou"),
+    ),
+    "box_iou_rotated": Operator(
+        "box_iou_rotated", lambda: [_rotated(37), _rotated(41, 1)],
+        (1, torch.ones(7, 4), "box_iou: boxes2 must be [..., 5], got [7, 4]"),
+    ),
+    "box_iou_rotated_out": Operator(
+        "box_iou_rotated", lambda: [_rotated(37), _rotated(41, 1), torch.zeros(37, 41)],
+        (2, torch.zeros(37, 40), "box_iou: out must be a contiguous [37, 41], got [37, 40]"),
+    ),
+    "box_iou_rotated_backward": Operator(
+        "box_iou_rotated", lambda: [_normal(37, 41), _rotated(37), _rotated(41, 1)],
+        (0, torch.ones(7, 8), "box_iou: grad must be [37, 41], got [7, 8]"),
+        _forward_and("boxes1 and boxes2", "box_iou"),
     ),
     "paired_box_iou": Operator(
         "paired_box_iou", lambda: [_boxes(500), _boxes(500, 1), "diou", 1e-7],
@@ -222,6 +250,10 @@ def _two_sets(seed: int, n: int) -> list[Tensor]:
     return [_boxes(n, seed + 1), _boxes(n, seed + 2)]
 
 
+def _two_rotated_sets(seed: int, n: int) -> list[Tensor]:
+    return [_rotated(n, seed + 1), _rotated(n, seed + 2)]
+
+
 def _rows(seed: int, n: int) -> list[Tensor]:
     return [_boxes(n, seed + 1), _scores(n, seed)]
 
@@ -259,6 +291,17 @@ CALLS: dict[str, Call] = {
         lambda seed, n: [*_two_sets(seed, n), torch.zeros(n, n)],
         _names("box_iou", "boxes1", "boxes2", "out"),
         reference=lambda on, a, b, out: on.box_iou(a, b), dtypes=(torch.float32, torch.float64),
+    ),
+    "box_iou cxcywhr": Call(
+        "box_iou_rotated", lambda on, a, b: on.box_iou(a, b, "cxcywhr"), _two_rotated_sets,
+        _names("box_iou", "boxes1", "boxes2"), gradients=(0, 1),
+    ),
+    "box_iou cxcywhr out": Call(
+        "box_iou_rotated_out", lambda on, a, b, out: on.box_iou(a, b, "cxcywhr", out=out),
+        lambda seed, n: [*_two_rotated_sets(seed, n), torch.zeros(n, n)],
+        _names("box_iou", "boxes1", "boxes2", "out"),
+        reference=lambda on, a, b, out: on.box_iou(a, b, "cxcywhr"),
+        dtypes=(torch.float32, torch.float64),
     ),
     "paired_box_iou": Call(
         "paired_box_iou", lambda on, a, b: on.paired_box_iou(a, b, "giou"), _two_sets,

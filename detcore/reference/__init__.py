@@ -2,6 +2,7 @@
 
 from .box_codec import decode_boxes, encode_boxes
 from .box_iou import box_iou
+from .box_iou_rotated import box_iou_rotated
 from .decode_dense import decode_dense
 from .match_boxes import match_boxes
 from .multiclass_nms import multiclass_nms
@@ -14,6 +15,7 @@ from .soft_nms import soft_nms
 __all__ = [
     "batched_nms",
     "box_iou",
+    "box_iou_rotated",
     "decode_boxes",
     "decode_dense",
     "encode_boxes",

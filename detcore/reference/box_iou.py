@@ -3,13 +3,19 @@
 import torch
 from torch import Tensor
 
+from .box_iou_rotated import box_iou_rotated
 from .paired_box_iou import paired_box_iou
 
 
 def box_iou(
     boxes1: Tensor, boxes2: Tensor, fmt: str = "xyxy", kind: str = "iou", eps: float = 1e-7
 ) -> Tensor:
-    """[..., N, 4] and [..., M, 4] give [..., N, M]; formats as in `detcore.ops.box_iou`."""
+    """[..., N, 4] and [..., M, 4] give [..., N, M]; formats as in `detcore.ops.box_iou`.
+
+    Of rotated ones "cxcywhr" alone, [..., N, 5] and [..., M, 5].
+    """
+    if fmt == "cxcywhr":
+        return box_iou_rotated(boxes1, boxes2)
     boxes1, boxes2 = (to_xyxy(boxes, fmt) for boxes in (boxes1, boxes2))
     return paired_box_iou(boxes1[..., :, None, :], boxes2[..., None, :, :], kind, eps, 0.0)
 

@@ -22,7 +22,7 @@ from drawing import (
     without_frame,
 )
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
+from matplotlib.patches import Polygon, Rectangle
 from sklearn.datasets import load_sample_image
 from torch import Tensor
 
@@ -62,6 +62,29 @@ def box_iou() -> Figure:
         right.text(j, i, f"{value:.2f}", ha="center", va="center", color=shade)
     right.set(xticks=range(4), yticks=range(3), title="box_iou(boxes1, boxes2)")
     right.set(xlabel="index in boxes2", ylabel="index in boxes1")
+    return figure
+
+
+@picture
+def box_iou_rotated() -> Figure:
+    """Two rotated boxes, and their IoU while one of them turns."""
+    figure, (left, right) = new_figure(1, 1, height=2.8)
+    fixed = torch.tensor([[50.0, 42, 60, 18, 20]])
+    angle = torch.linspace(-90, 90, 181)
+    turned = torch.cat((fixed[:, :4].expand(len(angle), 4), angle[:, None]), 1)
+    scene(left, 100, 85, "a box of 60 x 18 at 20 degrees, and turned")
+    for degrees, colour in ((20, BLUE), (50, ORANGE), (-60, GREEN)):
+        box = torch.cat((fixed[0, :4], torch.tensor([float(degrees)])))
+        corners = ops.box_convert(box, "cxcywhr", "xyxyxyxy").view(4, 2)
+        left.add_patch(Polygon(corners.tolist(), fill=False, edgecolor=colour, linewidth=1.8))
+        left.text(*corners[1].tolist(), f"{degrees}", color=colour, fontsize=8)
+    right.plot(angle, ops.box_iou(turned, fixed, "cxcywhr"), color=BLUE, linewidth=1.8)
+    for degrees, colour in ((50, ORANGE), (-60, GREEN)):
+        right.axvline(degrees, color=colour, linewidth=1)
+    without_frame(right)
+    right.set(
+        xlabel="angle of the other, degrees", title='box_iou(a, b, "cxcywhr")', ylim=(0, 1.05)
+    )
     return figure
 
 

@@ -1,5 +1,7 @@
 """The tables of docs/howto/swap_imports.md: each row's arithmetic, on values worked out by hand."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -116,3 +118,31 @@ def test_rows_of_supervision() -> None:
     )
     masks = g.random((5, 20, 30)) > 0.98
     np.testing.assert_array_equal(ops.masks_to_boxes(masks), sv.mask_to_xyxy(masks))
+
+
+# --- angles of rotated boxes ----------------------------------------------------------------------
+ROOT3 = 3**0.5
+CLOCKWISE = {  # radians, as the image is seen: the ends of the width and the height of a 4 x 2 box
+    math.pi / 6: ((2 * ROOT3, 2.0), (-1.0, ROOT3)),
+    -math.pi / 3: ((2.0, -2 * ROOT3), (ROOT3, 1.0)),
+    3 * math.pi / 4: ((-(8**0.5), 8**0.5), (-(2**0.5), -(2**0.5))),
+}
+
+
+@pytest.mark.parametrize("angle", CLOCKWISE)
+@pytest.mark.parametrize(
+    ("library", "theirs", "factor"),
+    [
+        ("mmcv, mmrotate and Ultralytics: radians, clockwise", 1.0, -180 / math.pi),
+        ("mmcv with clockwise=False", -1.0, 180 / math.pi),
+        ("detectron2 and torchvision: degrees, counter-clockwise", -180 / math.pi, 1.0),
+    ],
+)
+def test_angles_of_other_libraries(library, theirs, factor, angle):
+    given = angle * theirs  # the angle as that library has it
+    (wx, wy), (hx, hy) = CLOCKWISE[angle]
+    left, top = 10 - (wx + hx) / 2, 20 - (wy + hy) / 2
+    corners = [left, top, left + wx, top + wy, left + wx + hx, top + wy + hy, left + hx, top + hy]
+    ours = torch.tensor([10.0, 20, 4, 2, given * factor])
+    got = ops.box_convert(ours, "cxcywhr", "xyxyxyxy")
+    torch.testing.assert_close(got, torch.tensor(corners), rtol=0, atol=1e-5)

@@ -12,6 +12,7 @@
 #include "check.h"
 #include "detcore/box_codec.h"
 #include "detcore/box_iou.h"
+#include "detcore/box_iou_rotated.h"
 #include "detcore/cuda_device.h"
 #include "detcore/decode_dense.h"
 #include "detcore/match_boxes.h"
@@ -263,6 +264,42 @@ void roi_align_backward(Side& s, int64_t n) {
   }
 }
 
+// Centre, sides and angle, of boxes that meet.
+std::vector<float> rotated_boxes(int64_t n, unsigned seed) {
+  std::vector<float> numbers = floats(5 * n, seed);
+  for (int64_t i = 0; i < 5 * n; ++i)
+    numbers[i] = i % 5 < 2 ? 20 * numbers[i]
+                           : i % 5 < 4 ? 5 + std::fabs(numbers[i]) * 9 : 90 * numbers[i];
+  return numbers;
+}
+
+BoxIouRotatedParams rotated_iou_params(Side& s, int64_t n) {
+  BoxIouRotatedParams p{};
+  p.boxes1 = s.put(rotated_boxes(n, 1)), p.boxes2 = s.put(rotated_boxes(n + 4, 2));
+  p.batch = 1, p.n = n, p.m = n + 4;
+  p.workspace =
+      s.room(s.cuda ? box_iou_rotated_workspace_cuda(p) : box_iou_rotated_workspace_cpu(p));
+  return p;
+}
+
+void box_iou_rotated(Side& s, int64_t n) {
+  BoxIouRotatedParams p = rotated_iou_params(s, n);
+  float* out = s.room<float>(p.n * p.m);
+  p.out = out;
+  s.run(box_iou_rotated_cpu, box_iou_rotated_cuda, p);
+  s.take(out, p.n * p.m);
+}
+
+void box_iou_rotated_backward(Side& s, int64_t n) {
+  BoxIouRotatedBackwardParams p{rotated_iou_params(s, n), nullptr, nullptr, nullptr};
+  p.forward.m = n;
+  p.grad_out = s.put(floats(n * n, 3));
+  float *first = s.room<float>(5 * n), *second = s.room<float>(5 * n);
+  p.grad_boxes1 = first, p.grad_boxes2 = second;
+  s.run(box_iou_rotated_backward_cpu, box_iou_rotated_backward_cuda, p);
+  s.take(first, 5 * n), s.take(second, 5 * n);
+}
+
 struct Case {
   const char* name;
   void (*run)(Side&, int64_t n);
@@ -288,6 +325,8 @@ const Case kCases[] = {
     CASE(multiclass_nms, 0, false),
     CASE(roi_align, 1e-5, false),
     CASE(roi_align_backward, 1e-5, false),
+    CASE(box_iou_rotated, 1e-5, false),
+    CASE(box_iou_rotated_backward, 1e-4, false),
 };
 
 void says(const Case& c, int64_t n, const char* what) {

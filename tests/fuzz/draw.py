@@ -66,6 +66,18 @@ class Draw:
             boxes[pick, corner] = self(0.0, math.nan, math.inf, -math.inf, 1e6, 1e-30)
         return boxes
 
+    def rotated(self, n: int, odd: bool = False) -> Tensor:
+        """[n, 5] float64 cxcywhr; odd: some numbers 0, negative, NaN, infinite or huge."""
+        boxes = self.boxes(n)
+        size = boxes[:, 2:] - boxes[:, :2]
+        angle = self.uniform(n, 1) * self(0, 1, 90, 720) + self(0, 90, -180, 1e5)
+        turned = torch.cat((boxes[:, :2] + size / 2, size, angle), 1)
+        if odd and n and self(True, False):
+            pick = self.integers(n, max(n // 5, 1))
+            number = self.integers(5, len(pick))
+            turned[pick, number] = self(0.0, -3.0, math.nan, math.inf, -math.inf, 1e4)
+        return turned
+
     def plain_boxes(self, n: int) -> Tensor:
         """[n, 4] float64 as in the other tests: all different."""
         low = 100 * self.uniform(n, 2)

@@ -72,6 +72,19 @@ def box_iou_backward(backend: Backend, draw: Draw) -> None:
         close(g, w, 1e-9, 1e-11)
 
 
+def box_iou_rotated(backend: Backend, draw: Draw) -> None:
+    dtype, lead = draw.dtype(), draw((), (), (1,), (0,), (2, 3))
+    count, n, m = math.prod(lead), draw.size(120 // (1 + len(lead) * 3)), draw.size(300)
+    a, b = (
+        draw.view(draw.rotated(count * k, odd=True).view(*lead, k, 5).to(dtype)) for k in (n, m)
+    )
+    want = reference.box_iou(a, b, "cxcywhr")
+    got = ops.box_iou(backend(a), backend(b), "cxcywhr").cpu()
+    close(got, want, 0, 1e-5)
+    assert torch.equal(ops.box_iou(backend(b), backend(a), "cxcywhr").cpu().mT.nan_to_num(-7),
+                       got.nan_to_num(-7))  # fmt: skip
+
+
 def paired_box_iou(backend: Backend, draw: Draw) -> None:
     kind, n, dtype = draw(*KINDS), draw.size(600), draw.dtype()
     a, b = (draw.view(draw.boxes(n).to(dtype)) for _ in range(2))
@@ -305,8 +318,8 @@ def by_samples(stem: str, backend: Backend, draw: Draw) -> None:
 CHECKS: dict[str, Callable[[Backend, Draw], None]] = {
     check.__name__: check
     for check in (
-        box_iou, box_iou_exact, box_iou_backward, paired_box_iou, match_boxes, box_codec,
-        decode_dense, nms, soft_nms, multiclass_nms, roi_align, multiscale_roi_align,
+        box_iou, box_iou_exact, box_iou_backward, box_iou_rotated, paired_box_iou, match_boxes,
+        box_codec, decode_dense, nms, soft_nms, multiclass_nms, roi_align, multiscale_roi_align,
     )
 }  # fmt: skip
 CHECKS |= {stem: partial(by_samples, stem) for stem in STEMS if stem not in CHECKS}

@@ -221,11 +221,11 @@ def test_opcheck(kind: str, grad: bool) -> None:
         ),
         (
             lambda a: ops.box_iou(a.requires_grad_(), a, "yxyx"),
-            "box_iou: fmt must be one of xyxy, xywh, cxcywh, got 'yxyx'",
+            "box_iou: fmt must be one of xyxy, xywh, cxcywh, xywhr, cxcywhr, xyxyxyxy, got 'yxyx'",
         ),
         (
             lambda a: ops.box_iou(a, a, "yxyx"),
-            "box_iou: fmt must be one of xyxy, xywh, cxcywh, got 'yxyx'",
+            "box_iou: fmt must be one of xyxy, xywh, cxcywh, xywhr, cxcywhr, xyxyxyxy, got 'yxyx'",
         ),
         (
             lambda a: ops.box_iou(a, a, out=torch.empty(7, 6)),

@@ -40,12 +40,10 @@ def test_convert_rotated(of: str, to: str, dtype: torch.dtype) -> None:
     assert ops.box_convert(boxes.view(4, 15, -1), of, to).shape[:2] == (4, 15)
 
 
-def test_upright_and_rotated_do_not_mix() -> None:
+def test_rotated_boxes_never_become_upright() -> None:
     boxes = torch.zeros(3, 5)
-    with pytest.raises(NotImplementedError, match="box_convert: upright and rotated boxes can't"):
+    with pytest.raises(NotImplementedError, match="box_convert: rotated boxes can't become"):
         ops.box_convert(boxes, "xywhr", "xyxy")
-    with pytest.raises(NotImplementedError, match=r"box_area: rotated boxes .* got 'cxcywhr'"):
-        ops.box_area(boxes, "cxcywhr")
     with pytest.raises(ValueError, match=r"box_convert: boxes must be \[..., 8\], got \[3, 5\]"):
         ops.box_convert(boxes, "xyxyxyxy", "xywhr")
 
@@ -54,9 +52,7 @@ def test_upright_and_rotated_do_not_mix() -> None:
 def test_area_of_every_format(fmt: str) -> None:
     boxes = tv.box_convert(random_boxes(20).float(), "xyxy", fmt)
     torch.testing.assert_close(ops.box_area(boxes, fmt), tv.box_area(boxes, fmt))
-    with pytest.raises(
-        ValueError, match="box_area: fmt must be one of xyxy, xywh, cxcywh, got 'r'"
-    ):
+    with pytest.raises(ValueError, match=r"box_area: fmt must be one of xyxy, .*, got 'r'"):
         ops.box_area(boxes, fmt="r")
 
 
