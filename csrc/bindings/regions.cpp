@@ -37,9 +37,8 @@ Tensor kernel_rois(const char* op, const Tensor& rois, int64_t images, DType dty
 }
 
 Tensor in_layout(const Tensor& t, bool channels_last) {
-  return torch::stable::contiguous(t, channels_last
-                                          ? torch::headeronly::MemoryFormat::ChannelsLast
-                                          : torch::headeronly::MemoryFormat::Contiguous);
+  return torch::stable::contiguous(t, channels_last ? torch::headeronly::MemoryFormat::ChannelsLast
+                                                    : torch::headeronly::MemoryFormat::Contiguous);
 }
 
 }  // namespace detcore

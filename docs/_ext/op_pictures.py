@@ -287,7 +287,10 @@ def roi_pool() -> Figure:
     """A region of a small map, its bins of whole pixels, and the pixel that each of them takes."""
     figure, (whole, near, pooled) = new_figure(1, 1, 1, height=2.4)
     generator = torch.Generator().manual_seed(3)
-    values, roi = torch.rand(1, 1, 12, 16, generator=generator), torch.tensor([[0, 2.7, 1.8, 12, 9]])
+    values, roi = (
+        torch.rand(1, 1, 12, 16, generator=generator),
+        torch.tensor([[0, 2.7, 1.8, 12, 9]]),
+    )
     rows, columns, shown = 3, 4, {"cmap": "viridis", "vmin": 0, "vmax": 1}
     for axes, title in ((whole, "a map and one region"), (near, "its bins and their maxima")):
         axes.imshow(values[0, 0], **shown)

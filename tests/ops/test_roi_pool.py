@@ -226,13 +226,17 @@ def test_nothing_is_read_past_the_end(
 def test_gradient_dtypes(backend: Backend, dtype: torch.dtype, layout) -> None:
     """Sums of half gradients are of full precision, and rounded once."""
     rois, last = rois_for(2, 60, 12).float(), layout == torch.channels_last
-    out, places = bind("roi_pool")(map_for((2, 8, 12, 12)).to(memory_format=layout), rois, 0.5, 3, 3)
+    out, places = bind("roi_pool")(
+        map_for((2, 8, 12, 12)).to(memory_format=layout), rois, 0.5, 3, 3
+    )
     grad, back = map_for(tuple(out.shape), seed=2).to(dtype), backend.native("roi_pool_backward")
     rest = (backend(places), 0.5, [2, 8, 12, 12], last)
     got = back(backend(grad), backend(rois), *rest)
     want = back(backend(grad.double()), backend(rois.double()), *rest)
     assert got.dtype == dtype
-    torch.testing.assert_close(got, want.to(dtype), rtol=1e-2 if dtype.itemsize < 4 else 1e-5, atol=1e-5)
+    torch.testing.assert_close(
+        got, want.to(dtype), rtol=1e-2 if dtype.itemsize < 4 else 1e-5, atol=1e-5
+    )
 
 
 def test_infinity_and_nan_in_the_gradient_stay_where_they_belong(backend: Backend) -> None:
@@ -326,8 +330,7 @@ PLACES = torch.zeros(2, 2, 3, 3, dtype=torch.int32)
         ),
         (
             lambda x, r: ops.roi_pool(x[:, :, :1, :1].expand(1, 2, 2**15, 2**16), r, 3),
-            "roi_pool: input must have fewer than 2147483648 pixels per channel, "
-            "got 32768 x 65536",
+            "roi_pool: input must have fewer than 2147483648 pixels per channel, got 32768 x 65536",
         ),
         (
             lambda x, r: backward(x, r, x, PLACES, SIZE),

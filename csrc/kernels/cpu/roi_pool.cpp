@@ -1,18 +1,20 @@
 // Forward. Of a contiguous (planar) map the maxima down the columns of a row of bins come first,
-// with SIMD along the width, and then those of a bin's columns. Of a channels-last map SIMD goes
-// along the channels, and the maxima of a bin stay in registers.
+// with SIMD along the width. Then these of several planes are transposed, and those of a bin's
+// columns are found with one plane per lane. Of a channels-last map SIMD goes along the channels,
+// and the maxima of a bin stay in registers.
 #include "detcore/roi_pool.h"
 
 #include "kernel.h"
+#include "simd_shuffle.h"
 
 namespace detcore {
 inline namespace DETCORE_ISA {
 namespace {
 
-constexpr int64_t kColumns = 2048;  // of a row of bins that are kept at once
-constexpr int64_t kBins = 64;       // of a row, whose edges are kept at once
+constexpr int64_t kColumns = 512;  // of a row of bins that are kept at once
+constexpr int64_t kBins = 64;      // of a row, whose edges are kept at once
 
-// The maximum so far, and where it is. W lanes side by side, or one value.
+// The maxima so far, and their places, lane by lane.
 template <class T>
 struct Best {
   using L = Lanes<T>;
@@ -20,124 +22,188 @@ struct Best {
   L value{T(kNoMaximum)};
   Places place = Places{} - 1;
 
-  DETCORE_HD void see(L other, int32_t at) {
-    const auto more = (other > value).v;
-    value.v = more ? other.v : value.v;
-    place = more ? Places{} + at : place;
+  // In row-major order: of equal values the first stays.
+  DETCORE_HD void see(L other, int32_t at) { take((other > value).v, other, Places{} + at); }
+  // In any order: of equal values the one of the lower place wins.
+  DETCORE_HD void see(L other, Places at) {
+    take((other > value).v | ((other == value).v & (at < place)), other, at);
+  }
+  DETCORE_HD void take(Places more, L other, Places at) {
+    value = Lanes<T>(more ? other.v : value.v);
+    place = more ? at : place;
   }
 };
 
 template <class T>
 DETCORE_HD void store_places(typename VectorOf<T>::mask places, int32_t* to, int64_t count) {
-  typedef int32_t Narrow __attribute__((vector_size(sizeof(int32_t) * Lanes<T>::width)));
-  const Narrow narrow = __builtin_convertvector(places, Narrow);
-  if (count == Lanes<T>::width) {
-    memcpy(to, &narrow, sizeof narrow);
+  if constexpr (sizeof(T) == sizeof(int32_t)) {  // moved as the floats of these bits
+    const Lanes<T> bits(bit_cast<typename VectorOf<T>::type>(places));
+    if (count == Lanes<T>::width)
+      bits.store(reinterpret_cast<T*>(to));
+    else
+      store_lanes(bits, reinterpret_cast<T*>(to), count);
   } else {
-    memcpy(to, &narrow, count * sizeof(int32_t));
+    for (int64_t i = 0; i < count; ++i) to[i] = int32_t(places[i]);
   }
 }
 
-// Some bins of a row: their columns of the map, and where to write them.
+// Some bins of a row: their columns of the map.
 struct BinColumns {
-  int64_t first, count;  // bins
+  int64_t first, count;  // bins; count 0: the first alone has more columns than are kept
   int64_t low, high;     // columns that they cover
   int32_t begin[kBins], end[kBins];
 
   template <class T>
-  DETCORE_HD BinColumns(const RoiBins<T>& columns, int64_t from, int64_t bins)
-      : first(from), count(at_most(kBins, bins - from)) {
-    for (int64_t b = 0; b < count; ++b) {
-      begin[b] = int32_t(columns.begin(from + b));
-      end[b] = int32_t(columns.end(from + b));
+  DETCORE_HD BinColumns(const RoiBins<T>& columns, int64_t first, int64_t bins)
+      : first(first), count(0), low(columns.begin(first)), high(low) {
+    for (int64_t b = first; count < kBins && b < bins; ++b) {
+      if (columns.end(b) - low > kColumns) return;
+      begin[count] = int32_t(columns.begin(b));
+      high = end[count++] = int32_t(columns.end(b));
     }
-    low = begin[0], high = end[count - 1];
   }
 };
 
-// Pools one region from planes [c0, c1) of a planar map.
+// Pools one region from planes of a planar map, W of them at once.
 template <class S>
 struct Planar {
   using T = arithmetic_t<S>;
   using L = Lanes<T>;
-  static constexpr int64_t W = L::width;
+  using Places = typename Best<T>::Places;
+  static constexpr int64_t W = L::width, kLine = kColumns + W;
 
   const RoiPoolParams& p;
-  // of each column of a row of bins: the maximum, and the row's offset in the plane or -1
-  alignas(64) T value[kColumns + W];
-  alignas(64) int32_t row[kColumns + W];
+  // the maximum of each column of a row of bins, and its row's offset in the plane or -1
+  alignas(64) T values[W * kLine];         // [plane, x]
+  alignas(64) T offsets[W * kLine];        // likewise; the bits are those of a lane of places
+  alignas(64) T turned_values[kLine * W];  // [x, plane]
+  alignas(64) T turned_offsets[kLine * W];
 
   DETCORE_HD explicit Planar(const RoiPoolParams& params) : p(params) {}
 
   void pool(int64_t r, int64_t c0, int64_t c1) {
     const T* roi = roi_of<T>(p, r);
     const RoiBins<T> rows = row_bins(p, roi), columns = column_bins(p, roi);
-    const int64_t bins = int64_t(p.out_height) * p.out_width;
-    for (int64_t first = 0; first < p.out_width; first += kBins) {
+    const int64_t bins = int64_t(p.out_height) * p.out_width, image = int64_t(roi[0]);
+    for (int64_t first = 0; first < p.out_width;) {
       const BinColumns some(columns, first, p.out_width);
-      for (int64_t c = c0; c < c1; ++c)
+      for (int64_t c = c0; c < c1; c += W)
         for (int64_t by = 0; by < p.out_height; ++by) {
           const int64_t at = (r * p.channels + c) * bins + by * p.out_width + first;
-          pool_row(int64_t(roi[0]) * p.channels + c, rows.begin(by), rows.end(by), some,
-                   static_cast<S*>(p.out) + at, p.argmax + at);
+          // a row may be written as whole vectors if what they write too much of is written later
+          const bool alone = some.count == p.out_width;
+          const Rows block{image * p.channels + c,
+                           at_most(W, c1 - c),
+                           rows.begin(by),
+                           rows.end(by),
+                           at,
+                           bins,
+                           alone ? bins - by * p.out_width : 0};
+          if (some.count > 0)
+            pool_bins(block, some);
+          else
+            pool_by_pixels(block, columns.begin(first), columns.end(first));
         }
+      first += at_least(1, some.count);
     }
   }
 
-  void pool_row(int64_t plane, int64_t top, int64_t bottom, const BinColumns& some, S* out,
-                int32_t* argmax) {
-    const int64_t pixels = p.height * p.width, ends = (p.images * p.channels - plane) * pixels;
-    const S* from = static_cast<const S*>(p.map) + plane * pixels;
-    // columns are kept in pieces; a bin of two pieces goes on where the last one ended
-    int64_t low = some.low;
-    bool onto = false;
-    do {
-      const int64_t high = at_most(some.high, low + kColumns);
-      for (int64_t x = low; x < high; x += W) {
-        Best<T> best;
-        // whole vectors may read past the row, but not past the last plane
-        if ((bottom - 1) * p.width + x + W <= ends) {
-          for (int64_t y = top; y < bottom; ++y)
-            best.see(load_lanes(from + y * p.width + x), int32_t(y * p.width));
-        } else {
-          L lanes;
-          for (int64_t y = top; y < bottom; ++y) {
-            load_lanes(from + y * p.width + x, at_most(W, high - x), lanes);
-            best.see(lanes, int32_t(y * p.width));
-          }
-        }
-        best.value.store(value + (x - low));
-        store_places<T>(best.place, row + (x - low), W);
-      }
-      for (int64_t b = 0; b < some.count; ++b) {
-        const int64_t left = at_least(low, some.begin[b]), right = at_most(high, some.end[b]);
-        if (!onto || left < right) pool_bin(low, left, right, onto && some.begin[b] < low, from,
-                                            out[b], argmax[b]);
-        if (top >= bottom || some.begin[b] >= some.end[b]) narrow(T(0), out[b]);
-      }
-      low = high, onto = true;
-    } while (low < some.high);
+  // Rows of some planes, and where their first bin is written.
+  struct Rows {
+    int64_t plane, planes;
+    int64_t top, bottom;
+    int64_t at, step;  // step: from plane to plane
+    int64_t room;      // bins from the first to the end of a plane, if all are written in order
+  };
+
+  const S* map(int64_t plane) const {
+    return static_cast<const S*>(p.map) + plane * p.height * p.width;
   }
 
-  // The first of the greatest values in columns [left, right): the uppermost, then the leftmost.
-  void pool_bin(int64_t low, int64_t left, int64_t right, bool onto, const S* from, S& out,
-                int32_t& argmax) const {
-    T best = T(kNoMaximum);
-    int32_t best_row = -1, best_x = 0;
-    if (onto && argmax >= 0) {
-      best = widen(from[argmax]);
-      best_x = int32_t(argmax % p.width), best_row = argmax - best_x;
+  void pool_bins(const Rows& rows, const BinColumns& some) {
+    for (int64_t l = 0; l < W; ++l) reduce_rows(rows, some, l);
+    for (int64_t x = 0; x < some.high - some.low; x += W) {
+      turn(values + x, turned_values + x * W);
+      turn(offsets + x, turned_offsets + x * W);
     }
-    for (int64_t x = left; x < right; ++x) {
-      const T other = value[x - low];
-      const int32_t other_row = row[x - low];
-      const bool better = (other > best) | ((other == best) & (other_row < best_row));
-      best = better ? other : best;
-      best_row = better ? other_row : best_row;
-      best_x = better ? int32_t(x) : best_x;
+    for (int64_t b = 0; b < some.count; b += W) reduce_columns(rows, some, b);
+  }
+
+  // The maxima down each column of plane l. A lane without a plane repeats the last one.
+  void reduce_rows(const Rows& rows, const BinColumns& some, int64_t l) {
+    const int64_t plane = rows.plane + at_most(rows.planes - 1, l);
+    const int64_t left = (p.images * p.channels - plane) * p.height * p.width;
+    const S* from = map(plane);
+    for (int64_t x = some.low; x < some.high; x += W) {
+      Best<T> best;
+      // whole vectors may read past the row, but not past the last plane
+      const bool whole = (rows.bottom - 1) * p.width + x + W <= left;
+      const int64_t count = whole ? W : at_most(W, some.high - x);
+      for (int64_t y = rows.top; y < rows.bottom; ++y) {
+        L lanes;
+        if (whole)
+          lanes = load_lanes(from + y * p.width + x);
+        else
+          load_lanes(from + y * p.width + x, count, lanes);
+        best.see(lanes, int32_t(y * p.width));
+      }
+      const int64_t to = l * kLine + x - some.low;
+      best.value.store(values + to);
+      memcpy(offsets + to, &best.place, sizeof best.place);
     }
-    narrow(best, out);
-    argmax = best_row < 0 ? -1 : best_row + best_x;
+  }
+
+  static void turn(const T* from, T* to) {
+    L square[W];
+    for (int64_t l = 0; l < W; ++l) square[l] = L::load(from + l * kLine);
+    transpose(square);
+    for (int64_t l = 0; l < W; ++l) square[l].store(to + l * W);
+  }
+
+  // The maxima of bins [b, b + W) of all planes.
+  void reduce_columns(const Rows& rows, const BinColumns& some, int64_t b) const {
+    const int64_t count = at_most(W, some.count - b);
+    L found[W], places[W];
+    for (int64_t k = 0; k < W; ++k) {
+      Best<T> best;
+      if (k < count) {
+        for (int64_t x = some.begin[b + k]; x < some.end[b + k]; ++x) {
+          Places at;
+          memcpy(&at, turned_offsets + (x - some.low) * W, sizeof at);
+          best.see(L::load(turned_values + (x - some.low) * W), at + int32_t(x));
+        }
+        const bool empty = rows.top >= rows.bottom || some.begin[b + k] >= some.end[b + k];
+        if (empty) best.value = L(T(0));
+      }
+      found[k] = best.value, places[k] = L(bit_cast<typename L::Vector>(best.place));
+    }
+    transpose(found), transpose(places);
+    const int64_t whole = b + W <= rows.room ? W : count;
+    for (int64_t l = 0; l < rows.planes; ++l) {
+      const int64_t to = rows.at + l * rows.step + b;
+      if (whole == W)
+        store_lanes(found[l], static_cast<S*>(p.out) + to);
+      else
+        store_lanes(found[l], static_cast<S*>(p.out) + to, count);
+      store_places<T>(bit_cast<Places>(places[l].v), p.argmax + to, whole);
+    }
+  }
+
+  // One bin, which is too wide to be kept.
+  void pool_by_pixels(const Rows& rows, int64_t left, int64_t right) const {
+    for (int64_t l = 0; l < rows.planes; ++l) {
+      const S* from = map(rows.plane + l);
+      T best = rows.top < rows.bottom ? T(kNoMaximum) : T(0);
+      int32_t place = -1;
+      for (int64_t y = rows.top; y < rows.bottom; ++y)
+        for (int64_t x = left; x < right; ++x) {
+          const T other = widen(from[y * p.width + x]);
+          if (other > best) best = other, place = int32_t(y * p.width + x);
+        }
+      const int64_t to = rows.at + l * rows.step;
+      narrow(best, static_cast<S*>(p.out)[to]);
+      p.argmax[to] = place;
+    }
   }
 };
 
@@ -158,11 +224,12 @@ struct ChannelsLast {
       const int64_t at = ((r * p.out_height + by) * p.out_width + bx) * p.channels;
       S* out = static_cast<S*>(p.out) + at;
       int32_t* argmax = p.argmax + at;
-      const Bin bin{map, rows.begin(by), rows.end(by), columns.begin(bx), columns.end(bx),
+      const Bin bin{map,     rows.begin(by), rows.end(by), columns.begin(bx), columns.end(bx),
                     p.width, p.channels};
       int64_t c = 0;
       for (; c + 4 * W <= p.channels; c += 4 * W) bin.template see<4>(c, 4 * W, out, argmax);
-      for (; c < p.channels; c += W) bin.template see<1>(c, at_most(W, p.channels - c), out, argmax);
+      for (; c < p.channels; c += W)
+        bin.template see<1>(c, at_most(W, p.channels - c), out, argmax);
     }
   }
 
@@ -205,10 +272,8 @@ DETCORE_HD int64_t grain_of(double operations_a_unit) {
 
 template <class S>
 void pool_planes(const RoiPoolParams& p, const Executor& executor) {
-  // few planes at a time, so that they stay in cache for all regions
-  constexpr int64_t kCache = 256 << 10, kMostPlanes = 8, kUnits = 64, kRegions = 16;
-  const int64_t plane = at_least(1, p.height * p.width * int64_t(sizeof(S)));
-  const int64_t per = at_least(1, at_most(kMostPlanes, kCache / plane));
+  // as many planes as are pooled at once, so that they stay in cache for all regions
+  constexpr int64_t per = Planar<S>::W, kUnits = 64, kRegions = 16;
   const int64_t blocks = divide_up(p.channels, per);
   const int64_t parts =
       at_least(1, at_most(divide_up(kUnits, at_least(1, blocks)), p.n / kRegions));

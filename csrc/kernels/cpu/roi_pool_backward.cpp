@@ -16,7 +16,8 @@ void add_regions(const RoiPoolBackwardParams& b, int64_t image, int64_t c0, int6
   const int64_t bins = int64_t(p.out_height) * p.out_width, plane = p.height * p.width;
   const int64_t channel = p.channels_last ? 1 : plane, pixel = p.channels_last ? p.channels : 1;
   T* to = static_cast<T*>(b.grad_input) + image * p.channels * plane + c0 * channel;
-  const int64_t outer = p.channels_last ? plane : c1 - c0, inner = p.channels_last ? c1 - c0 : plane;
+  const int64_t outer = p.channels_last ? plane : c1 - c0,
+                inner = p.channels_last ? c1 - c0 : plane;
   for (int64_t i = 0; i < outer; ++i) {
     T* at = to + i * (p.channels_last ? p.channels : plane);
     for (int64_t k = 0; k < inner; ++k) at[k] = T(0);
@@ -50,8 +51,7 @@ Status roi_pool_backward(const RoiPoolBackwardParams& b, const Executor& executo
     // planes that stay in cache together; channels of a whole cache line
     constexpr int64_t kCache = 256 << 10, kMostPlanes = 8, kLine = 16;
     const int64_t plane = at_least(1, p.height * p.width * int64_t(sizeof(arithmetic_t<S>)));
-    const int64_t per =
-        p.channels_last ? kLine : at_least(1, at_most(kMostPlanes, kCache / plane));
+    const int64_t per = p.channels_last ? kLine : at_least(1, at_most(kMostPlanes, kCache / plane));
     const int64_t blocks = divide_up(p.channels, per);
     parallel_for(executor, p.images * blocks, 1, [&](int64_t begin, int64_t end) {
       for (int64_t unit = begin; unit < end; ++unit) {

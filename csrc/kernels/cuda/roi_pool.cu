@@ -114,8 +114,7 @@ __global__ __launch_bounds__(kThreads) void forward_kernel(RoiPoolParams p, int6
     for (int n = 0; n < kAtOnce; ++n) {
       const int64_t at = r * p.channels * bins + bin * pixel_step + (first + n) * out_step;
       Wide<S, kWide> out;
-      for (int k = 0; k < kWide; ++k)
-        narrow(pixels.count > 0 ? best.value[n][k] : T(0), out.v[k]);
+      for (int k = 0; k < kWide; ++k) narrow(pixels.count > 0 ? best.value[n][k] : T(0), out.v[k]);
       if (first + n < groups) {
         store_wide(static_cast<S*>(p.out) + at, out);
         store_places(p.argmax + at, best.place[n]);

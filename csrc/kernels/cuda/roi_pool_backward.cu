@@ -85,11 +85,11 @@ __device__ void find_covers(const RoiPoolParams& p, const Place<kLast>& place, c
 
 // The part of a thread: one pixel, and channels from `c` on.
 struct Own {
-  int32_t place;          // of the pixel in the plane
-  int row, column;        // of the tile
-  int64_t at;             // of its first channel in a region
-  int64_t bin_step, step; // from bin to bin, and from channel to channel
-  int count;              // of its channels, at least 1
+  int32_t place;           // of the pixel in the plane
+  int row, column;         // of the tile
+  int64_t at;              // of its first channel in a region
+  int64_t bin_step, step;  // from bin to bin, and from channel to channel
+  int count;               // of its channels, at least 1
 
   template <bool kLast>
   __device__ Own(const RoiPoolParams& p, const Place<kLast>& tile, int64_t c, Shape<kLast>) {
@@ -100,7 +100,8 @@ struct Own {
     const int64_t channel_step = kLast ? 1 : int64_t(p.out_height) * p.out_width;
     at = (c < p.channels ? c : 0) * channel_step;
     step = Shape<kLast>::channel_step * channel_step;
-    const int64_t left = (p.channels - c + Shape<kLast>::channel_step - 1) / Shape<kLast>::channel_step;
+    const int64_t left =
+        (p.channels - c + Shape<kLast>::channel_step - 1) / Shape<kLast>::channel_step;
     count = left < 1 ? 1 : left < kChannelsPerThread ? int(left) : kChannelsPerThread;
   }
 };
@@ -150,8 +151,8 @@ __global__ __launch_bounds__(kThreads, 3) void backward_kernel(RoiPoolBackwardPa
     for (int k = 0; k < kChannelsPerThread; ++k) sum[k] = T(0);
 
     for (int64_t base = 0; base < p.n; base += kThreads) {
-      const bool hit = base + threadIdx.x < p.n &&
-                       tile.reached_by(p, roi_of<T>(p, base + threadIdx.x));
+      const bool hit =
+          base + threadIdx.x < p.n && tile.reached_by(p, roi_of<T>(p, base + threadIdx.x));
       uint32_t total;
       const uint32_t at = exclusive_count(hit, total);
       if (hit) hits[at] = threadIdx.x;
