@@ -75,16 +75,20 @@ def test_gradient_equals_torchvisions(backend: Backend, layout) -> None:
     for make in (map_for, few_values):
         for shape, scale in (((2, 6, 30, 25), 0.6), ((2, 40, 9, 11), 0.1)):
             input, rois = make(shape), rois_for(2, 50, 60)
-            leaves = [
-                (place(input.clone()).requires_grad_(), pool, place)
-                for pool, place in ((tv.roi_pool, lambda t: t), (ops.roi_pool, backend))
-            ]
-            found = []
-            for leaf, pool, place in leaves:
-                out = pool(leaf.to(memory_format=layout), place(rois), (7, 5), scale)
-                grad = map_for(tuple(out.shape), seed=1)
-                found.append(torch.autograd.grad(out, leaf, place(grad))[0].cpu())
-            torch.testing.assert_close(*found, rtol=1e-9, atol=1e-12)
+            leaf = input.clone().requires_grad_()
+            out = tv.roi_pool(leaf, rois, (7, 5), scale)
+            grad = map_for(tuple(out.shape), seed=1)
+            (want,) = torch.autograd.grad(out, leaf, grad)
+            map, regions = backend(input.to(memory_format=layout)), backend(rois)
+            # by the operators themselves: autograd's are not the simulator's
+            _, places = backend.native("roi_pool")(map, regions, scale, 7, 5)
+            got = backend.native("roi_pool_backward")(
+                backend(grad), regions, places, scale, list(shape), layout == torch.channels_last
+            )
+            torch.testing.assert_close(got.cpu(), want, rtol=1e-9, atol=1e-12, check_stride=False)
+            leaf = map.clone().requires_grad_()
+            ops.roi_pool(leaf, regions, (7, 5), scale).backward(backend(grad))
+            torch.testing.assert_close(leaf.grad, got, rtol=1e-9, atol=1e-12, check_stride=False)
 
 
 @LAYOUT
@@ -161,19 +165,27 @@ def test_image_out_of_range_pools_to_zeros_on_cuda(backend: Backend, layout) -> 
     if backend.name.startswith("cpu"):
         pytest.skip("raises on the CPU")
     rois = backend(torch.tensor([[i, 0.0, 0, 4, 4] for i in (-1, 2, 1e9, math.nan)]))
-    input = backend(torch.ones(2, 4, 6, 6).to(memory_format=layout)).requires_grad_()
-    out = ops.roi_pool(input, rois, 3)
-    assert (out == 0).all()
-    (grad,) = torch.autograd.grad(out, input, torch.ones_like(out), create_graph=True)
-    assert (grad == 0).all()
+    input = backend(torch.ones(2, 4, 6, 6).to(memory_format=layout))
+    out, places = backend.native("roi_pool")(input, rois, 1.0, 3, 3)
+    assert (out == 0).all() and (places == -1).all()
+    last = layout == torch.channels_last
+    back = backend.native("roi_pool_backward")
+    assert (back(torch.ones_like(out), rois, places, 1.0, [2, 4, 6, 6], last) == 0).all()
+    if backend.name == "cuda":
+        out = ops.roi_pool(input.requires_grad_(), rois, 3)
+        (grad,) = torch.autograd.grad(out, input, torch.ones_like(out), create_graph=True)
+        assert (grad == 0).all()
 
 
 def test_maps_without_pixels(backend: Backend) -> None:
     rois = backend(torch.tensor([[0.0, 0, 0, 4, 4]]))
     for shape in ((1, 2, 0, 6), (1, 2, 6, 0), (1, 0, 6, 6)):
+        out, places = backend.native("roi_pool")(backend(torch.ones(shape)), rois, 1.0, 3, 3)
+        assert out.shape == (1, shape[1], 3, 3) and (out == 0).all() and (places == -1).all()
+        back = backend.native("roi_pool_backward")
+        assert back(out, rois, places, 1.0, list(shape), False).shape == shape
         input = backend(torch.ones(shape)).requires_grad_()
         out = ops.roi_pool(input, rois, 3)
-        assert out.shape == (1, shape[1], 3, 3) and (out == 0).all()
         (grad,) = torch.autograd.grad(out.sum(), input, create_graph=True)
         assert grad.shape == shape and (grad == 0).all()
 
