@@ -4,6 +4,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._C._functorch import unwrap_if_dead
 
 from ._derivatives import differentiable
 from ._fake import one_device
@@ -125,7 +126,8 @@ def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> 
 def _backward(ctx: Any, grad: Tensor | None, _: Tensor | None) -> tuple[Tensor | None, ...]:
     if grad is None:
         return (None,) * 5
-    rois, argmax = ctx.saved_tensors
+    # torch.func wraps what is kept, and leaves it wrapped when its transform is over
+    rois, argmax = map(unwrap_if_dead, ctx.saved_tensors)
     settings = (ctx.spatial_scale, list(ctx.map_size), ctx.channels_last)
     return (_roi_pool_backward(grad, rois, argmax, *settings), *[None] * 4)
 
@@ -135,7 +137,7 @@ def _setup_again(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 
 
 def _backward_again(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    return (_pick(grad, *ctx.saved_tensors), *[None] * 5)
+    return (_pick(grad, *map(unwrap_if_dead, ctx.saved_tensors)), *[None] * 5)
 
 
 def _formula(
