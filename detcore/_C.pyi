@@ -106,6 +106,17 @@ def roi_align_backward(
     map_size: Sequence[int],
     channels_last: bool,
 ) -> Tensor: ...
+def roi_pool(
+    input: Tensor, rois: Tensor, spatial_scale: float, out_height: int, out_width: int
+) -> tuple[Tensor, Tensor]: ...
+def roi_pool_backward(
+    grad: Tensor,
+    rois: Tensor,
+    argmax: Tensor,
+    spatial_scale: float,
+    map_size: Sequence[int],
+    channels_last: bool,
+) -> Tensor: ...
 def soft_nms(
     boxes: Tensor, scores: Tensor, iou_threshold: float, sigma: float, min_score: float, method: str
 ) -> tuple[Tensor, Tensor]: ...

@@ -195,6 +195,8 @@ BOUNDS = {
     "roi_align.direct_kernel": Bound(block=(128, 128), registers=(96, 128), warps=(20, 16)),
     # sums of 8 channels, 8 values in flight; 19 KiB of weights and gradients (f64: 36)
     "roi_align_backward.backward_kernel": Bound(registers=(80, 128), warps=(24, 8)),
+    # sums, places and gradients of 8 channels
+    "roi_pool_backward.backward_kernel": Bound(registers=(80, 128), warps=(24, 16)),
     "soft_nms.select_kernel": Bound(block="kMostThreads", warps=ONE_BLOCK),
 }
 
@@ -302,6 +304,8 @@ WIDE = [
     ("roi_align", "f32", {"LDG.128", "STG.128"}),
     ("roi_align", "f16", {"LDG.128", "STG.128"}),
     ("roi_align", "bf16", {"LDG.128", "STG.128"}),
+    ("roi_pool", "f32", {"LDG.128", "STG.128"}),
+    ("roi_pool", "f16", {"LDG.128", "STG.128"}),
 ]
 # sm_75 takes seconds, the rest a minute
 EACH_TARGET = pytest.mark.parametrize(

@@ -67,7 +67,7 @@ Tensor multiscale_roi_align(const std::vector<Tensor>& features, const Tensor& r
                       {out_height, out_width, sampling_ratio, aligned});
   choose_levels(op, p, canonical_scale, canonical_level);
   p.channels_last = channels_last && !planar;
-  const Tensor r = kernel_rois(op, rois, p);
+  const Tensor r = kernel_rois(op, rois, p.images, p.dtype);
   std::vector<Tensor> held;
   for (int l = 0; l < p.level_count; ++l) {
     held.push_back(p.channels_last ? features[l] : dense(features[l]));
@@ -104,7 +104,7 @@ std::vector<Tensor> multiscale_roi_align_backward(
   choose_levels(op, p.forward, canonical_scale, canonical_level);
   p.forward.channels_last = channels_last;
   const Tensor g = kernel_grad(op, grad, rois, p.forward);
-  const Tensor r = kernel_rois(op, rois, p.forward);
+  const Tensor r = kernel_rois(op, rois, p.forward.images, dtype);
   std::vector<Tensor> out;
   for (const Sizes& size : sizes) {
     out.push_back(allocate(size, scalar_of(result_of(dtype)), grad, channels_last));

@@ -5,13 +5,8 @@ namespace detcore {
 
 RoiAlignParams check_roi_align(const char* op, const char* name, const std::vector<RoiMap>& maps,
                                const Tensor& rois, DType dtype, const RoiSettings& settings) {
-  check_rows(op, "boxes", rois, 5);
-  if (settings.out_height <= 0 || settings.out_width <= 0)
-    fail(op, ": output_size must be positive, got ", settings.out_height, " x ",
-         settings.out_width);
-  for (const RoiMap& map : maps)
-    if (!(map.spatial_scale > 0))
-      fail(op, ": spatial_scale must be positive, got ", map.spatial_scale);
+  check_regions(op, rois, settings.out_height, settings.out_width);
+  for (const RoiMap& map : maps) check_scale(op, map.spatial_scale);
   constexpr int64_t most = 1 << 30;  // the kernel has 32-bit integers
   if (settings.out_height > most || settings.out_width > most || settings.sampling_ratio > most)
     fail(op, ": output_size and sampling_ratio must be at most ", most, ", got ",
@@ -35,32 +30,10 @@ RoiAlignParams check_roi_align(const char* op, const char* name, const std::vect
   return p;
 }
 
-// Checks the image indices on the CPU, where that costs nothing: an index out of range would read
-// other memory.
-Tensor kernel_rois(const char* op, const Tensor& rois, const RoiAlignParams& p) {
-  const Tensor r = dense(as_dtype(rois, scalar_of(result_of(p.dtype))));
-  auto look = [&](auto* values) {
-    for (int64_t i = 0; i < p.n; ++i) {
-      const double image = double(values[5 * i]);
-      if (!(image > -1 && image < double(p.images)))
-        fail(op, ": boxes must name an image in [0, ", p.images, "), got ", image, " at box ", i);
-    }
-  };
-  if (!on_cuda(r)) {
-    if (p.dtype == DType::f64)
-      look(data<const double>(r));
-    else
-      look(data<const float>(r));
-  }
-  return r;
-}
-
 Tensor kernel_grad(const char* op, const Tensor& grad, const Tensor& rois,
                    const RoiAlignParams& p) {
   check_grad(op, grad, {p.n, p.channels, p.out_height, p.out_width}, rois);
-  return torch::stable::contiguous(grad, p.channels_last
-                                             ? torch::headeronly::MemoryFormat::ChannelsLast
-                                             : torch::headeronly::MemoryFormat::Contiguous);
+  return in_layout(grad, p.channels_last);
 }
 
 namespace {
@@ -97,7 +70,7 @@ Tensor roi_align(const Tensor& input, const Tensor& rois, double spatial_scale, 
                                      dtype, {out_height, out_width, sampling_ratio, aligned});
   p.channels_last = is_channels_last(input);
   const Tensor map = p.channels_last ? input : dense(input);
-  const Tensor r = kernel_rois("roi_align", rois, p);
+  const Tensor r = kernel_rois("roi_align", rois, p.images, dtype);
   Tensor out = allocate({p.n, p.channels, out_height, out_width}, input.scalar_type(), input,
                         p.channels_last);
   p.levels[0].map = data(map), p.rois = data(r), p.out = data(out);
@@ -114,14 +87,12 @@ Tensor roi_align_backward(const Tensor& grad, const Tensor& rois, double spatial
   const DType dtype = check_float(op, "grad", grad);
   check_float(op, "boxes", rois);
   check_same_device(op, "grad", grad, "boxes", rois);
-  bool possible = map_size.size() == 4;
-  for (int64_t size : map_size) possible = possible && size >= 0;
-  if (!possible) fail(op, ": map_size must be [N, C, H, W], got ", shape_of(map_size));
+  check_map_size(op, map_size);
   p.forward = check_roi_align(op, "input", {{map_size, spatial_scale}}, rois, dtype,
                               {out_height, out_width, sampling_ratio, aligned});
   p.forward.channels_last = channels_last;
   const Tensor g = kernel_grad(op, grad, rois, p.forward);
-  const Tensor r = kernel_rois(op, rois, p.forward);
+  const Tensor r = kernel_rois(op, rois, p.forward.images, dtype);
   Tensor out = allocate(map_size, scalar_of(result_of(dtype)), grad, channels_last);
   p.forward.rois = data(r), p.grad_out = data(g), p.grad_inputs[0] = data(out);
   run_roi_align_backward(op, p, grad);

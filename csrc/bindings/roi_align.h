@@ -1,8 +1,8 @@
 // The checks and preparations that roi_align and multiscale_roi_align share.
 #pragma once
 
-#include "binding.h"
 #include "detcore/roi_align.h"
+#include "regions.h"
 
 namespace detcore {
 
@@ -22,9 +22,6 @@ struct RoiMap {
 // in messages.
 RoiAlignParams check_roi_align(const char* op, const char* name, const std::vector<RoiMap>& maps,
                                const Tensor& rois, DType dtype, const RoiSettings&);
-
-// Converts ROIs for the kernel. On the CPU it also checks their image indices.
-Tensor kernel_rois(const char* op, const Tensor& rois, const RoiAlignParams&);
 
 // Checks the gradient of the pooled result and converts it to the layout of the kernel.
 Tensor kernel_grad(const char* op, const Tensor& grad, const Tensor& rois, const RoiAlignParams&);

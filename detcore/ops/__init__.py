@@ -24,7 +24,8 @@ Coding of boxes
 Pooling of regions
     roi_align                   regions of a map to a fixed size
     multiscale_roi_align        the same from a feature pyramid
-    RoIAlign                    roi_align as a module
+    roi_pool                    the maxima of regions, of whole pixels
+    RoIAlign, RoIPool           roi_align and roi_pool as modules
     MultiScaleRoIAlign          multiscale_roi_align as a module
 
 Losses
@@ -62,14 +63,16 @@ from .multiclass_nms import multiclass_nms
 from .multiscale_roi_align import multiscale_roi_align
 from .nms import batched_nms, nms
 from .paired_box_iou import paired_box_iou
-from .pool import MultiScaleRoIAlign, RoIAlign
+from .pool import MultiScaleRoIAlign, RoIAlign, RoIPool
 from .roi_align import roi_align
+from .roi_pool import roi_pool
 from .soft_nms import soft_nms
 
 __all__ = [
     "BoxMatches",
     "MultiScaleRoIAlign",
     "RoIAlign",
+    "RoIPool",
     "batched_nms",
     "box_area",
     "box_convert",
@@ -92,6 +95,7 @@ __all__ = [
     "paired_box_iou",
     "remove_small_boxes",
     "roi_align",
+    "roi_pool",
     "sigmoid_focal_loss",
     "soft_nms",
 ]

@@ -1,4 +1,4 @@
-"""ROI-align as modules, with torchvision's signatures."""
+"""Pooling of regions as modules, with torchvision's signatures."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -12,6 +12,7 @@ from torch.fx import Proxy
 from .boxes import box_area
 from .multiscale_roi_align import _multiscale_roi_align
 from .roi_align import roi_align, to_rois
+from .roi_pool import roi_pool
 
 
 class RoIAlign(nn.Module):
@@ -56,6 +57,37 @@ class RoIAlign(nn.Module):
             f"output_size={self.output_size}, spatial_scale={self.spatial_scale}, "
             f"sampling_ratio={self.sampling_ratio}, aligned={self.aligned}"
         )
+
+
+class RoIPool(nn.Module):
+    """`roi_pool` as a module that holds its settings.
+
+    Args:
+        output_size, spatial_scale: as in `roi_pool`.
+
+    Called with a map [N, C, H, W] and boxes [K, 5], or a list of [L_i, 4], it returns
+    [K, C, height, width]. Deterministic. The same signature as torchvision.ops.RoIPool.
+
+    Example:
+        >>> import torch
+        >>> from detcore.ops import RoIPool
+        >>> pool = RoIPool(7, spatial_scale=1 / 16)
+        >>> pool(torch.rand(1, 8, 20, 20), [torch.tensor([[0., 0, 160, 160]])]).shape
+        torch.Size([1, 8, 7, 7])
+    """
+
+    def __init__(self, output_size: int | tuple[int, int], spatial_scale: float) -> None:
+        super().__init__()
+        self.output_size = output_size
+        self.spatial_scale = spatial_scale
+
+    def forward(self, input: Tensor, rois: Tensor | list[Tensor]) -> Tensor:
+        """`roi_pool` of a map [N, C, H, W] at regions [K, 5], or a list of [L_i, 4]."""
+        return roi_pool(input, rois, self.output_size, self.spatial_scale)
+
+    def extra_repr(self) -> str:
+        """The settings, for `print(module)`."""
+        return f"output_size={self.output_size}, spatial_scale={self.spatial_scale}"
 
 
 class MultiScaleRoIAlign(nn.Module):

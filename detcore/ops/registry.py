@@ -71,6 +71,12 @@ def _rois(n: int, seed: int = 0) -> Tensor:
     return torch.cat((torch.arange(n)[:, None] % 2, _boxes(n, seed) / 6), 1)
 
 
+def _places(n: int) -> Tensor:
+    """What `roi_pool` keeps for its gradient."""
+    places: Tensor = torch.ops.detcore.roi_pool(_map(24), _rois(n), 1.0, 7, 7)[1]
+    return places
+
+
 # --- operators ------------------------------------------------------------------------------------
 @dataclass(frozen=True)
 class Operator:
@@ -209,6 +215,16 @@ OPERATORS: dict[str, Operator] = {
         lambda: [_normal(9, 3, 2, 2), _rois(9), *_LEVELS, 2, [16, 16, 8, 8], False],
         (10, [16], "multiscale_roi_align_backward: map_sizes must be pairs of sizes, got [16]"),
         ("multiscale_roi_align_backward: grad and boxes",) * 2,
+    ),
+    "roi_pool": Operator(
+        "roi_pool", lambda: [_map(24), _rois(9), 1.0, 7, 7],
+        (1, torch.ones(7, 4), "roi_pool: boxes must be [N, 5], got [7, 4]"),
+    ),
+    "roi_pool_backward": Operator(
+        "roi_pool",
+        lambda: [_normal(9, 8, 7, 7), _rois(9), _places(9), 1.0, [2, 8, 24, 24], False],
+        (2, torch.ones(9, 8, 7, 7), "roi_pool_backward: argmax must be int32, got float32"),
+        (*("roi_pool_backward: grad and boxes",) * 2, "roi_pool_backward: grad and argmax"),
     ),
 }  # fmt: skip
 
@@ -377,5 +393,14 @@ CALLS: dict[str, Call] = {
         lambda on, x, y, r: on.multiscale_roi_align([x, y], r, (3, 3), [0.5, 0.25], 2, 8, 1),
         lambda seed, n: [_map(24, seed), _map(12, seed), _rois(n, seed + 1)],
         ("multiscale_roi_align: features and boxes",) * 3, gradients=(0, 1),
+    ),
+    "roi_pool": Call(
+        "roi_pool", lambda on, x, r: on.roi_pool(x, r, (3, 3), 0.5), _pooled,
+        _names("roi_pool", "input", "boxes"), gradients=(0,),
+    ),
+    "roi_pool channels-last": Call(
+        "roi_pool", lambda on, x, r: on.roi_pool(x, r, (3, 3), 0.5),
+        lambda seed, n: [_map(24, seed).to(memory_format=torch.channels_last), _rois(n, seed + 1)],
+        _names("roi_pool", "input", "boxes"), gradients=(0,),
     ),
 }  # fmt: skip

@@ -10,6 +10,7 @@ from .multiscale_roi_align import multiscale_roi_align, pyramid_level
 from .nms import batched_nms, nms
 from .paired_box_iou import paired_box_iou
 from .roi_align import roi_align
+from .roi_pool import roi_pool
 from .soft_nms import soft_nms
 
 __all__ = [
@@ -26,5 +27,6 @@ __all__ = [
     "paired_box_iou",
     "pyramid_level",
     "roi_align",
+    "roi_pool",
     "soft_nms",
 ]

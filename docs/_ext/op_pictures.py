@@ -306,6 +306,36 @@ def roi_align() -> Figure:
 
 
 @picture
+def roi_pool() -> Figure:
+    """A region of a small map, its bins of whole pixels, and the pixel that each of them takes."""
+    figure, (whole, near, pooled) = new_figure(1, 1, 1, height=2.4)
+    generator = torch.Generator().manual_seed(3)
+    values, roi = (
+        torch.rand(1, 1, 12, 16, generator=generator),
+        torch.tensor([[0, 2.7, 1.8, 12, 9]]),
+    )
+    rows, columns, shown = 3, 4, {"cmap": "viridis", "vmin": 0, "vmax": 1}
+    for axes, title in ((whole, "a map and one region"), (near, "its bins and their maxima")):
+        axes.imshow(values[0, 0], **shown)
+        axes.set(xticks=[], yticks=[], title=title)
+    draw_box(whole, roi[0, 1:], "#ffffff")
+    # a map whose pixels tell their own place, and the others hide, tells the edges of a bin
+    edges = torch.cat((torch.arange(12.0)[:, None].expand(12, 16)[None],
+                       torch.arange(16.0)[None].expand(12, 16)[None]))  # fmt: skip
+    high = ops.roi_pool(edges[None], roi, (rows, columns))[0]
+    low = -ops.roi_pool(-edges[None], roi, (rows, columns))[0]
+    for y1, x1, y2, x2 in torch.cat((low, high)).flatten(1).T.tolist():
+        draw_box(near, torch.tensor([x1 - 0.4, y1 - 0.4, x2 + 0.4, y2 + 0.4]), "#ffffff")
+    result = ops.roi_pool(values, roi, (rows, columns))[0, 0]
+    for best in result.flatten():
+        y, x = (values[0, 0] == best).nonzero()[0].tolist()
+        near.plot(x, y, "o", color=COLOURS[1], markersize=4)
+    pooled.imshow(result, **shown)
+    pooled.set(xticks=[], yticks=[], title="roi_pool: [1, 1, 3, 4]")
+    return figure
+
+
+@picture
 def multiscale_roi_align() -> Figure:
     """Regions of many sizes, coloured by the level that they are pooled from."""
     figure, (left, right) = new_figure(1.3, 1)

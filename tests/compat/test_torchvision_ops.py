@@ -125,17 +125,18 @@ def test_a_model_of_torchvision_finds_and_learns_the_same(patched):
 class Head(torch.nn.Module):
     def __init__(self) -> None:
         super().__init__()
-        self.pool = ops.RoIAlign(3, 0.5, 2)
+        self.pool, self.greatest = ops.RoIAlign(3, 0.5, 2), ops.RoIPool(3, 0.5)
 
     def forward(self, x, boxes, scores):
         keep = ops.nms(boxes, scores, 0.5)
-        return self.pool(x, [boxes[keep]]), ops.box_iou(boxes, boxes2=boxes)
+        kept = [boxes[keep]]
+        return self.pool(x, kept), self.greatest(x, kept), ops.box_iou(boxes, boxes2=boxes)
 
 
 def test_fx_traces_each_call_as_one():
     graph = torch.fx.symbolic_trace(Head())
     called = [node.target for node in graph.graph.nodes if node.op == "call_function"]
-    assert ops.nms in called and ops.roi_align in called and ops.box_iou in called
+    assert {ops.nms, ops.roi_align, ops.roi_pool, ops.box_iou} <= set(called)
     x, boxes, scores = torch.rand(1, 2, 60, 60), random_boxes(20).float(), torch.rand(20)
     for got, want in zip(graph(x, boxes, scores), Head()(x, boxes, scores), strict=True):
         assert torch.equal(got, want)

@@ -20,6 +20,7 @@
 #include "detcore/nms.h"
 #include "detcore/paired_box_iou.h"
 #include "detcore/roi_align.h"
+#include "detcore/roi_pool.h"
 #include "detcore/soft_nms.h"
 
 #if defined(DETCORE_WITH_CUDA) || defined(DETCORE_SIMT)
@@ -300,6 +301,42 @@ void box_iou_rotated_backward(Side& s, int64_t n) {
   s.take(first, 5 * n), s.take(second, 5 * n);
 }
 
+RoiPoolParams pool_params(Side& s, int64_t n, bool channels_last, int64_t images) {
+  const RoiAlignParams from = roi_params(s, n, channels_last, images);
+  RoiPoolParams p{};
+  p.map = from.levels[0].map, p.rois = from.rois, p.spatial_scale = from.levels[0].spatial_scale;
+  p.images = images, p.channels = kChannels, p.height = kHeight, p.width = kWidth, p.n = n;
+  p.out_height = 3, p.out_width = 2, p.channels_last = channels_last;
+  return p;
+}
+
+void roi_pool(Side& s, int64_t n) {
+  for (bool channels_last : {false, true}) {
+    RoiPoolParams p = pool_params(s, n, channels_last, kImages);
+    float* out = s.room<float>(n * kChannels * 6);
+    p.out = out, p.argmax = s.room<int32_t>(n * kChannels * 6);
+    s.run(roi_pool_cpu, roi_pool_cuda, p);
+    s.take(out, n * kChannels * 6);
+    s.take(p.argmax, n * kChannels * 6);
+  }
+}
+
+void roi_pool_backward(Side& s, int64_t n) {
+  for (bool channels_last : {false, true}) {
+    const int64_t images = n ? kImages : 0;  // without ROIs, the gradient of the map is zeros
+    RoiPoolParams p = pool_params(s, n, channels_last, images);
+    p.out = s.room<float>(n * kChannels * 6), p.argmax = s.room<int32_t>(n * kChannels * 6);
+    s.run(roi_pool_cpu, roi_pool_cuda, p);
+    const Status forward = s.status;
+    const int64_t size = images * kChannels * kHeight * kWidth;
+    float* out = s.room<float>(size);
+    const RoiPoolBackwardParams b{p, s.put(floats(n * kChannels * 6, 3)), out};
+    s.run(roi_pool_backward_cpu, roi_pool_backward_cuda, b);
+    if (!forward) s.status = forward;
+    s.take(out, size);
+  }
+}
+
 struct Case {
   const char* name;
   void (*run)(Side&, int64_t n);
@@ -327,6 +364,8 @@ const Case kCases[] = {
     CASE(roi_align_backward, 1e-5, false),
     CASE(box_iou_rotated, 1e-5, false),
     CASE(box_iou_rotated_backward, 1e-4, false),
+    CASE(roi_pool, 0, false),
+    CASE(roi_pool_backward, 1e-5, false),
 };
 
 void says(const Case& c, int64_t n, const char* what) {

@@ -278,6 +278,30 @@ def roi_align(backend: Backend, draw: Draw) -> None:
         close(got, want, 1e-9, 1e-9)
 
 
+def roi_pool(backend: Backend, draw: Draw) -> None:
+    """The values are the reference's to the bit; with odd pixels, and with many ties."""
+    images, channels, n = draw(1, 2, 3), draw(1, 3, 4, 8, 16, 17, 0), draw.size(24)
+    height, width, dtype = draw.random.randint(1, 30), draw.random.randint(1, 30), draw.dtype()
+    output, scale = (draw(1, 2, 3, 7), draw(1, 2, 5, 7)), draw(1.0, 0.5, 0.3)
+    values = draw.normal(images, channels, height, width)
+    values = values.round() if draw(True, False) else values
+    if values.numel() and draw(True, False):
+        values.view(-1)[draw.integers(values.numel(), 9)] = draw(math.nan, math.inf, -math.inf)
+    input = _map(draw, values.to(dtype))
+    rois = _rois(draw, images, n, max(height, width) / scale, dtype)
+    leaf = input.detach().requires_grad_()
+    want = reference.roi_pool(leaf, rois, output, scale)
+    got, places = backend.native("roi_pool")(backend(input), backend(rois), scale, *output)
+    close(got, want.detach(), 0, 0)
+    grad, last = draw.normal(*want.shape).to(dtype), draw(True, False)
+    (want,) = torch.autograd.grad(want, leaf, grad)
+    got = backend.native("roi_pool_backward")(
+        backend(grad), backend(rois), places, scale, list(values.shape), last
+    )
+    if dtype in (torch.float32, torch.float64):  # the reference adds halves in halves
+        close(got, want, 1e-9 if dtype == torch.float64 else 1e-4, 1e-4)
+
+
 def multiscale_roi_align(backend: Backend, draw: Draw) -> None:
     images, channels, n = draw(1, 2), draw(1, 3, 8), draw.size(20)
     levels, size, dtype = draw(1, 2, 3, 4), draw(32, 64, 96), draw.dtype()
@@ -319,7 +343,8 @@ CHECKS: dict[str, Callable[[Backend, Draw], None]] = {
     check.__name__: check
     for check in (
         box_iou, box_iou_exact, box_iou_backward, box_iou_rotated, paired_box_iou, match_boxes,
-        box_codec, decode_dense, nms, soft_nms, multiclass_nms, roi_align, multiscale_roi_align,
+        box_codec, decode_dense, nms, soft_nms, multiclass_nms, roi_align, roi_pool,
+        multiscale_roi_align,
     )
 }  # fmt: skip
 CHECKS |= {stem: partial(by_samples, stem) for stem in STEMS if stem not in CHECKS}

@@ -14,6 +14,12 @@ def test_roi_align_module() -> None:
         torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
 
 
+def test_roi_pool_module() -> None:
+    input, boxes = torch.randn(1, 3, 20, 20), [random_boxes(6).float()]
+    ours, theirs = (m.RoIPool((3, 4), 0.5) for m in (ops, tv))
+    assert torch.equal(ours(input, boxes), theirs(input, boxes)) and repr(ours) == repr(theirs)
+
+
 @pytest.mark.parametrize("names", [["0"], ["0", "1", "2"], ["0", "1", "2", "3"]])
 def test_multiscale_equals_torchvision(names: list[str]) -> None:
     x = {str(i): torch.randn(2, 4, 64 >> i, 80 >> i, requires_grad=True) for i in range(4)}

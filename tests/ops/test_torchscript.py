@@ -52,6 +52,11 @@ CALLS: dict[str, list[tuple[Any, ...]]] = {
         (MAP, [A[:2] / 6, A[2:] / 6], 3),
         (MAP, ROIS, [3, 2]),
     ],
+    "roi_pool": [
+        (MAP, ROIS, (3, 2), 0.5),
+        (MAP, [A[:2] / 6, A[2:] / 6], 3),
+        (MAP, ROIS, [3, 2]),
+    ],
 }
 
 
@@ -103,18 +108,20 @@ def test_errors() -> None:
 
 
 class Pooler(nn.Module):
-    """As in a detector: both modules and two functions inside another module."""
+    """As in a detector: all modules and a function inside another module."""
 
     def __init__(self) -> None:
         super().__init__()
         self.one = ops.RoIAlign(3, 0.5, 2)
+        self.greatest = ops.RoIPool(3, 0.5)
         self.many = ops.MultiScaleRoIAlign(["fine", "coarse"], 3, 2)
 
     def forward(
         self, maps: dict[str, Tensor], regions: list[Tensor], sizes: list[tuple[int, int]]
-    ) -> tuple[Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor, Tensor]:
         kept = [r[ops.nms(r, r[:, 0], 0.5)] for r in regions]
-        return self.one(maps["fine"], kept), self.many(maps, kept, sizes)
+        fine = maps["fine"]
+        return self.one(fine, kept), self.greatest(fine, kept), self.many(maps, kept, sizes)
 
 
 @pytest.mark.parametrize("side", [10, 20])
@@ -127,4 +134,4 @@ def test_modules(side: int) -> None:
     module = saved(torch.jit.script(Pooler()))
     torch.testing.assert_close(module(x, regions, sizes), want, rtol=0, atol=0)
     empty = [torch.zeros(0, 4)] * 2
-    assert [list(t.shape) for t in module(x, empty, sizes)] == [[0, 3, 3, 3]] * 2
+    assert [list(t.shape) for t in module(x, empty, sizes)] == [[0, 3, 3, 3]] * 3
