@@ -48,7 +48,8 @@ class Kernel(NamedTuple):
 
     @property
     def family(self) -> str:
-        return f"{self.stem}.{self.name}"
+        rotated = "_rotated" if "RotatedBoxes" in self.arguments else ""
+        return f"{self.stem}.{self.name}{rotated}"
 
     @property
     def f64(self) -> bool:
@@ -188,6 +189,15 @@ BOUNDS = {
         block=(1024, 512), warps=ONE_BLOCK, dynamic=2048 * 16 + 4104 * 2 + 2048 * 11
     ),
     "nms.decide_kernel": Bound(registers=(72, 128), warps=(24, 16)),
+    # of rotated boxes: both, and the four edges of one, are in registers
+    "nms.block_kernel_rotated": Bound(
+        block=(512, 256),
+        registers=(112, 168),
+        warps=ONE_BLOCK,
+        dynamic=2048 * 16 + 4104 * 2 + 2048 * 11,
+    ),
+    "nms.compare_kernel_rotated": Bound(registers=(80, 128), warps=(24, 16)),
+    "nms.decide_kernel_rotated": Bound(registers=(96, 168), warps=(16, 8)),
     # 16 pixels of four channels, or of 16 bytes of channels, are in flight together
     "roi_align.bin_kernel": Bound(registers=(152, 128), warps=(12, 16)),
     # sums of 16 bytes of channels as floats, per row and in total; 8 KiB of taps (f64: 16)
@@ -377,7 +387,7 @@ def ptx() -> dict[Kernel, str]:
 
 
 def test_arithmetic_is_not_contracted() -> None:
-    """No multiply-add is fused, and the assembler must not fuse any: `.rn` forbids that.
+    """No multiply-add is fused, and the assembler must not fuse any: `.rn` and `.rz` forbid that.
 
     The quotients that NMS and matching compare follow IEEE 754: `div.rn`.
     """
@@ -385,7 +395,7 @@ def test_arithmetic_is_not_contracted() -> None:
         pytest.skip("this build holds no PTX: TORCH_CUDA_ARCH_LIST without +PTX")
     failed = []
     for kernel, body in ptx().items():
-        loose = re.findall(r"\b(?:mul|add|sub|mad|div)(?!\.rn)[.\w]*\.f(?:32|64)\b", body)
+        loose = re.findall(r"\b(?:mul|add|sub|mad|div)(?!\.r[nz])[.\w]*\.f(?:32|64)\b", body)
         fused = re.findall(r"\b(?:fma|mad)\.[.\w]*\bf(?:32|64)\b", body)
         if MAY_FUSE.search(str(kernel)):
             fused = []

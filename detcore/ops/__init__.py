@@ -1,7 +1,7 @@
 """Fast detection ops for PyTorch. They need torch and numpy alone.
 
 Overlap of boxes
-    box_iou                     IoU of every pair, [N, 4] x [M, 4] -> [N, M]
+    box_iou                     IoU of every pair, [N, 4] x [M, 4] -> [N, M]; rotated boxes too
     generalized_box_iou         GIoU of every pair
     distance_box_iou            DIoU of every pair
     complete_box_iou            CIoU of every pair
@@ -10,6 +10,8 @@ Overlap of boxes
 Suppression
     nms                         the indices of the boxes to keep
     batched_nms                 nms within each class
+    nms_rotated                 nms of rotated boxes
+    batched_nms_rotated         nms_rotated within each class
     soft_nms                    lower the scores of overlapping boxes instead
     multiclass_nms              threshold, top-k and nms per class for a whole batch
 
@@ -62,6 +64,7 @@ from .match_boxes import BoxMatches, match_boxes
 from .multiclass_nms import multiclass_nms
 from .multiscale_roi_align import multiscale_roi_align
 from .nms import batched_nms, nms
+from .nms_rotated import batched_nms_rotated, nms_rotated
 from .paired_box_iou import paired_box_iou
 from .pool import MultiScaleRoIAlign, RoIAlign, RoIPool
 from .roi_align import roi_align
@@ -74,6 +77,7 @@ __all__ = [
     "RoIAlign",
     "RoIPool",
     "batched_nms",
+    "batched_nms_rotated",
     "box_area",
     "box_convert",
     "box_iou",
@@ -92,6 +96,7 @@ __all__ = [
     "multiclass_nms",
     "multiscale_roi_align",
     "nms",
+    "nms_rotated",
     "paired_box_iou",
     "remove_small_boxes",
     "roi_align",

@@ -106,20 +106,26 @@ def batched_nms(boxes: Tensor, scores: Tensor, idxs: Tensor, iou_threshold: floa
     See Also:
         `nms`, `multiclass_nms`.
     """
-    if not isinstance(idxs, Tensor):
-        if boxes.numel() == 0 and idxs is None:  # torchvision looks at nothing else then
-            return torch.empty(0, dtype=torch.int64, device=boxes.device)
-        raise TypeError(f"batched_nms: idxs must be a tensor, got {type(idxs).__name__}")
-    if idxs.dtype != torch.int64:
-        if not idxs.is_floating_point():
-            idxs = idxs.long()
-        elif torch.jit.is_scripting() or is_exporting():  # they can't view bits
-            places = torch.unique(idxs, return_inverse=True)[1]
-            idxs = places.masked_fill(idxs.isnan(), -1)
-        else:  # equal floats are equal bits, once both zeros are one
-            idxs = (idxs.double() + 0.0).view(torch.int64)
+    if idxs is None and boxes.numel() == 0:  # torchvision looks at nothing else then
+        return torch.empty(0, dtype=torch.int64, device=boxes.device)
+    idxs = class_ids("batched_nms", idxs)
     kept: Tensor = _batched_nms(boxes, scores, idxs, iou_threshold)
     return kept
+
+
+def class_ids(op: str, idxs: Tensor) -> Tensor:
+    """Class ids of any dtype as int64, equal where they are equal."""
+    if not isinstance(idxs, Tensor):
+        raise TypeError(f"{op}: idxs must be a tensor, got {type(idxs).__name__}")
+    if idxs.dtype == torch.int64:
+        return idxs
+    if not idxs.is_floating_point():
+        return idxs.long()
+    if torch.jit.is_scripting() or is_exporting():  # they can't view bits
+        places = torch.unique(idxs, return_inverse=True)[1]
+        return places.masked_fill(idxs.isnan(), -1)
+    # equal floats are equal bits, once both zeros are one
+    return (idxs.double() + 0.0).view(torch.int64)
 
 
 @torch.library.register_fake("detcore::nms")

@@ -187,6 +187,14 @@ OPERATORS: dict[str, Operator] = {
         "nms", lambda: [_boxes(300), _scores(300), torch.arange(300) % 7, 0.3],
         (1, torch.ones(9), "batched_nms: scores must be [300], one per box, got [9]"),
     ),
+    "nms_rotated": Operator(
+        "nms_rotated", lambda: [_rotated(300), _scores(300), 0.3],
+        (0, torch.ones(200, 4), "nms_rotated: boxes must be [N, 5], got [200, 4]"),
+    ),
+    "batched_nms_rotated": Operator(
+        "nms_rotated", lambda: [_rotated(300), _scores(300), torch.arange(300) % 7, 0.3],
+        (1, torch.ones(9), "batched_nms_rotated: scores must be [300], one per box, got [9]"),
+    ),
     "soft_nms": Operator(
         "soft_nms", lambda: [_boxes(300), _scores(300), 0.3, 0.5, 0.001, "gaussian"],
         (5, "cubic", "soft_nms: method must be one of linear, gaussian, got 'cubic'"),
@@ -364,6 +372,16 @@ CALLS: dict[str, Call] = {
         "batched_nms", lambda on, b, s, i: on.batched_nms(b, s, i, 0.4),
         lambda seed, n: [*_rows(seed, n), torch.arange(n) * (seed + 7) % 3],
         _names("batched_nms", "boxes", "scores", "idxs"), syncs=True,
+    ),
+    "nms_rotated": Call(
+        "nms_rotated", lambda on, b, s: on.nms_rotated(b, s, 0.3),
+        lambda seed, n: [_rotated(n, seed + 1), _scores(n, seed)],
+        _names("nms_rotated", "boxes", "scores"), syncs=True,
+    ),
+    "batched_nms_rotated": Call(
+        "batched_nms_rotated", lambda on, b, s, i: on.batched_nms_rotated(b, s, i, 0.3),
+        lambda seed, n: [_rotated(n, seed + 1), _scores(n, seed), torch.arange(n) * (seed + 7) % 3],
+        _names("batched_nms_rotated", "boxes", "scores", "idxs"), syncs=True,
     ),
     "soft_nms": Call(
         "soft_nms", lambda on, b, s: on.soft_nms(b, s), _rows,

@@ -8,6 +8,7 @@ from .match_boxes import match_boxes
 from .multiclass_nms import multiclass_nms
 from .multiscale_roi_align import multiscale_roi_align, pyramid_level
 from .nms import batched_nms, nms
+from .nms_rotated import batched_nms_rotated, nms_rotated
 from .paired_box_iou import paired_box_iou
 from .roi_align import roi_align
 from .roi_pool import roi_pool
@@ -15,6 +16,7 @@ from .soft_nms import soft_nms
 
 __all__ = [
     "batched_nms",
+    "batched_nms_rotated",
     "box_iou",
     "box_iou_rotated",
     "decode_boxes",
@@ -24,6 +26,7 @@ __all__ = [
     "multiclass_nms",
     "multiscale_roi_align",
     "nms",
+    "nms_rotated",
     "paired_box_iou",
     "pyramid_level",
     "roi_align",

@@ -14,14 +14,17 @@ def nms(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
 
 def batched_nms(boxes: Tensor, scores: Tensor, idxs: Tensor, iou_threshold: float) -> Tensor:
     """As `nms`, where only boxes of equal class id suppress each other."""
-    order = torch.sort(scores, descending=True, stable=True).indices
     valid = ~(boxes.isnan().any(-1) | scores.isnan())
-    order = order[valid[order]]
-    ranked, ids = boxes[order], idxs[order]
     # the quotient is compared as a double, so that a threshold like 0.6 is not rounded first
-    overlap = box_iou(ranked, ranked).double() > iou_threshold
-    suppresses = overlap & (ids[:, None] == ids[None, :])
-    alive = torch.ones(len(order), dtype=torch.bool, device=boxes.device)
+    return greedy(scores, idxs, valid, box_iou(boxes, boxes).double() > iou_threshold)
+
+
+def greedy(scores: Tensor, idxs: Tensor, valid: Tensor, overlap: Tensor) -> Tensor:
+    """Indices kept of the valid boxes, best first; overlap [N, N]: which pairs overlap too much."""
+    order = torch.sort(scores, descending=True, stable=True).indices
+    order = order[valid[order]]
+    suppresses = (overlap & (idxs[:, None] == idxs[None, :]))[order][:, order]
+    alive = torch.ones(len(order), dtype=torch.bool, device=scores.device)
     for i in range(len(order)):
         if alive[i]:
             alive[i + 1 :] &= ~suppresses[i, i + 1 :]

@@ -21,6 +21,7 @@ from drawing import (
     scene,
     without_frame,
 )
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Polygon, Rectangle
 from sklearn.datasets import load_sample_image
@@ -36,6 +37,15 @@ def _clusters(centres: list[tuple[float, float]], each: int) -> tuple[Tensor, Te
     size = torch.tensor([26.0, 22.0]) * (1 + 0.07 * torch.randn(len(middle), 2))
     boxes = torch.cat((middle - size / 2, middle + size / 2), 1)
     return boxes, 0.3 + 0.65 * torch.rand(len(middle))
+
+
+def _draw_rotated(axes: Axes, box: Tensor, colour: str, text: str = "", alpha: float = 1) -> None:
+    """One cxcywhr box, and a text at its second corner."""
+    corners = ops.box_convert(box, "cxcywhr", "xyxyxyxy").view(4, 2)
+    axes.add_patch(
+        Polygon(corners.tolist(), fill=False, edgecolor=colour, linewidth=1.6, alpha=alpha)
+    )
+    axes.text(*corners[1].tolist(), text, color=colour, fontsize=8)
 
 
 # --- overlap --------------------------------------------------------------------------------------
@@ -75,9 +85,7 @@ def box_iou_rotated() -> Figure:
     scene(left, 100, 85, "a box of 60 x 18 at 20 degrees, and turned")
     for degrees, colour in ((20, BLUE), (50, ORANGE), (-60, GREEN)):
         box = torch.cat((fixed[0, :4], torch.tensor([float(degrees)])))
-        corners = ops.box_convert(box, "cxcywhr", "xyxyxyxy").view(4, 2)
-        left.add_patch(Polygon(corners.tolist(), fill=False, edgecolor=colour, linewidth=1.8))
-        left.text(*corners[1].tolist(), f"{degrees}", color=colour, fontsize=8)
+        _draw_rotated(left, box, colour, text=f"{degrees}")
     right.plot(angle, ops.box_iou(turned, fixed, "cxcywhr"), color=BLUE, linewidth=1.8)
     for degrees, colour in ((50, ORANGE), (-60, GREEN)):
         right.axvline(degrees, color=colour, linewidth=1)
@@ -129,6 +137,26 @@ def nms() -> Figure:
         draw_box(right, box, GREY, faint=True)
     for i in keep:
         draw_box(right, boxes[i], GREEN, text=f"{scores[i]:.2f}")
+    return figure
+
+
+@picture
+def nms_rotated() -> Figure:
+    """Rotated candidates in three places, and those that are kept."""
+    figure, (left, right) = new_figure(1, 1)
+    torch.manual_seed(3)
+    places = torch.tensor([[30.0, 30, 44, 12, 30], [70, 52, 44, 12, -40], [32, 68, 30, 14, 80]])
+    boxes = places.repeat_interleave(6, 0)
+    boxes = boxes + torch.randn(len(boxes), 5) * torch.tensor([1.5, 1.5, 2, 1, 5])
+    scores = 0.3 + 0.65 * torch.rand(len(boxes))
+    keep = ops.nms_rotated(boxes, scores, 0.3)
+    scene(left, 110, 92, f"{len(boxes)} candidates")
+    scene(right, 110, 92, f"nms_rotated(boxes, scores, 0.3) keeps {len(keep)}")
+    for box, score in zip(boxes, scores, strict=True):
+        _draw_rotated(left, box, BLUE, alpha=float(score) ** 2)
+        _draw_rotated(right, box, GREY, alpha=0.4)
+    for i in keep:
+        _draw_rotated(right, boxes[i], GREEN, text=f"{scores[i]:.2f}")
     return figure
 
 

@@ -18,6 +18,7 @@
 #include "detcore/match_boxes.h"
 #include "detcore/multiclass_nms.h"
 #include "detcore/nms.h"
+#include "detcore/nms_rotated.h"
 #include "detcore/paired_box_iou.h"
 #include "detcore/roi_align.h"
 #include "detcore/roi_pool.h"
@@ -165,7 +166,9 @@ void decode_dense_backward(Side& s, int64_t n) {
   }
 }
 
-void nms(Side& s, int64_t n) {
+// By score, which the kernel may do itself, and within classes.
+template <class P, class Workspace, class Cpu, class Cuda>
+void suppress(Side& s, int64_t n, const float* boxes, Workspace workspace, Cpu cpu, Cuda cuda) {
   auto scores = floats(n, 4);
   for (float& x : scores) x = std::floor(20 * x);  // ties
   std::vector<int64_t> order(n), ids(n);
@@ -175,15 +178,22 @@ void nms(Side& s, int64_t n) {
   for (int64_t i = 0; i < n; ++i) ids[i] = i % 3;
   for (bool sorts : {false, true}) {
     const bool classes = sorts;
-    NmsParams p{};
-    p.boxes = s.put(boxes(n, 1)), p.scores = s.put(scores);
+    P p{};
+    p.boxes = boxes, p.scores = s.put(scores);
     p.order = sorts ? nullptr : s.put(order), p.ids = classes ? s.put(ids) : nullptr;
     p.n = n, p.iou_threshold = 0.3;
     p.keep = s.room<int64_t>(n), p.count = s.room<int64_t>(1);
-    p.workspace = s.room(s.cuda ? nms_workspace_cuda(p) : nms_workspace_cpu(p));
-    s.run(nms_cpu, nms_cuda, p);
+    p.workspace = s.room(workspace(p));
+    s.run(cpu, cuda, p);
     s.take(p.keep, s.take_count(p.count, n));
   }
+}
+
+void nms(Side& s, int64_t n) {
+  const auto workspace = [&](const NmsParams& p) {
+    return s.cuda ? nms_workspace_cuda(p) : nms_workspace_cpu(p);
+  };
+  suppress<NmsParams>(s, n, s.put(boxes(n, 1)), workspace, nms_cpu, nms_cuda);
 }
 
 void soft_nms(Side& s, int64_t n) {
@@ -269,9 +279,18 @@ void roi_align_backward(Side& s, int64_t n) {
 std::vector<float> rotated_boxes(int64_t n, unsigned seed) {
   std::vector<float> numbers = floats(5 * n, seed);
   for (int64_t i = 0; i < 5 * n; ++i)
-    numbers[i] = i % 5 < 2 ? 20 * numbers[i]
-                           : i % 5 < 4 ? 5 + std::fabs(numbers[i]) * 9 : 90 * numbers[i];
+    numbers[i] = i % 5 < 2   ? 20 * numbers[i]
+                 : i % 5 < 4 ? 5 + std::fabs(numbers[i]) * 9
+                             : 90 * numbers[i];
   return numbers;
+}
+
+void nms_rotated(Side& s, int64_t n) {
+  const auto workspace = [&](const NmsRotatedParams& p) {
+    return s.cuda ? nms_rotated_workspace_cuda(p) : nms_rotated_workspace_cpu(p);
+  };
+  suppress<NmsRotatedParams>(s, n, s.put(rotated_boxes(n, 1)), workspace, nms_rotated_cpu,
+                             nms_rotated_cuda);
 }
 
 BoxIouRotatedParams rotated_iou_params(Side& s, int64_t n) {
@@ -358,6 +377,7 @@ const Case kCases[] = {
     CASE(decode_dense, 1e-5, false),
     CASE(decode_dense_backward, 1e-5, false),
     CASE(nms, 0, true),
+    CASE(nms_rotated, 0, true),
     CASE(soft_nms, 1e-5, true),
     CASE(multiclass_nms, 0, false),
     CASE(roi_align, 1e-5, false),

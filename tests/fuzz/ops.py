@@ -17,6 +17,7 @@ from tests.ops.conftest import Backend
 from tests.ops.test_box_codec import TOLERANCE as OF_CODEC
 from tests.ops.test_decode_dense import BINS, CODECS
 from tests.ops.test_decode_dense import case as dense_case
+from tests.ops.test_nms_rotated import by_our_iou
 from tests.ops.test_paired_box_iou import KINDS
 from tests.ops.test_roi_align import LAYOUTS
 from tests.ops.test_roi_align import TOLERANCE as OF_POOLING
@@ -209,6 +210,16 @@ def nms(backend: Backend, draw: Draw) -> None:
         same([got], [reference.batched_nms(boxes, scores, ids, threshold)])
 
 
+def nms_rotated(backend: Backend, draw: Draw) -> None:
+    """Equal to greedy suppression by our own IoUs, which box_iou_rotated checks."""
+    n, dtype, threshold = draw.size(500), draw.dtype(), draw.threshold()
+    boxes = draw.view(draw.rotated(n, odd=True).to(dtype))
+    scores = draw.view(draw.scores(n, odd=True).to(draw(dtype, dtype, torch.float32)))
+    ids = draw.integers(draw(1, 3, 80), n) * draw(1, -(2**40), 2**55)
+    got = ops.batched_nms_rotated(backend(boxes), backend(scores), backend(ids), threshold)
+    same([got], [by_our_iou(backend, boxes, scores, threshold, ids)])
+
+
 def soft_nms(backend: Backend, draw: Draw) -> None:
     n, dtype, method = draw.size(300), draw.dtype(), draw("linear", "linear", "gaussian")
     settings = {"iou_threshold": draw.threshold(), "sigma": draw(0.5, 0.1, 2.0),
@@ -343,7 +354,7 @@ CHECKS: dict[str, Callable[[Backend, Draw], None]] = {
     check.__name__: check
     for check in (
         box_iou, box_iou_exact, box_iou_backward, box_iou_rotated, paired_box_iou, match_boxes,
-        box_codec, decode_dense, nms, soft_nms, multiclass_nms, roi_align, roi_pool,
+        box_codec, decode_dense, nms, nms_rotated, soft_nms, multiclass_nms, roi_align, roi_pool,
         multiscale_roi_align,
     )
 }  # fmt: skip

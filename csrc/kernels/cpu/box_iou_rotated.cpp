@@ -1,74 +1,31 @@
 // The boxes are measured once, into one array per number. Each row of a tile is then compared with
-// a vector of columns at a time. All arithmetic is in double: half as many lanes as in float, but
-// boxes far from the origin and thin ones keep their digits.
+// a vector of columns at a time.
 #include "detcore/box_iou_rotated.h"
 
-#include "kernel.h"
+#include "rotated_arrays.h"
 
 namespace detcore {
 inline namespace DETCORE_ISA {
 namespace {
 
 using L = Lanes<double>;
-using WideBox = RotatedBox<L, L>;
 
 constexpr int64_t kRows = 16;      // rows that share one tile of columns
 constexpr int64_t kColumns = 256;  // ten arrays of so many fit the L1 cache
-constexpr int64_t kNumbers = 5;    // per box
-constexpr int64_t kPad = 16;       // boxes that may be read past the last, for any lane width
 constexpr int64_t kMeasureGrain = 512;
 
-// Measured boxes, one array per number; a vector may begin at any of them.
-struct MeasuredBoxes {
-  double* first;   // the array of x
-  int64_t stride;  // from one array to the next
-
-  static MeasuredBoxes take(Arena& arena, int64_t count) {
-    const int64_t stride = divide_up(count, kPad) * kPad + kPad;
-    return {arena.take<double>(10 * stride), stride};
-  }
-  void put(int64_t i, const RotatedBox<double, double>& b) const {
-    const double numbers[] = {b.x,      b.y,     b.cosine, b.sine, b.half_w,
-                              b.half_h, b.per_w, b.per_h,  b.area, b.reach};
-    for (int64_t k = 0; k < 10; ++k) first[k * stride + i] = numbers[k];
-  }
-  template <class F>
-  DETCORE_HD WideBox each(const double* p, const F& f) const {
-    return {f(p),
-            f(p + stride),
-            f(p + 2 * stride),
-            f(p + 3 * stride),
-            f(p + 4 * stride),
-            f(p + 5 * stride),
-            f(p + 6 * stride),
-            f(p + 7 * stride),
-            f(p + 8 * stride),
-            f(p + 9 * stride)};
-  }
-  // The boxes from i on.
-  DETCORE_HD WideBox lanes(int64_t i) const {
-    return each(first + i, [](const double* p) { return L::load(p); });
-  }
-  DETCORE_HD WideBox in_all_lanes(int64_t i) const {
-    return each(first + i, [](const double* p) { return L(*p); });
-  }
-};
-
 struct Workspace {
-  MeasuredBoxes rows, columns;
+  RotatedArrays rows, columns;
   Workspace(const BoxIouRotatedParams& p, Arena& arena)
-      : rows(MeasuredBoxes::take(arena, p.batch * p.n)),
-        columns(MeasuredBoxes::take(arena, p.batch * p.m)) {}
+      : rows(RotatedArrays::take(arena, p.batch * p.n)),
+        columns(RotatedArrays::take(arena, p.batch * p.m)) {}
 };
 
 template <class S>
-void measure(const void* boxes, int64_t count, const MeasuredBoxes& out, const Executor& executor) {
+void measure(const void* boxes, int64_t count, const RotatedArrays& out, const Executor& executor) {
   parallel_for(executor, count, kMeasureGrain, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) {
-      const S* b = static_cast<const S*>(boxes) + kNumbers * i;
-      out.put(i, measure_rotated<double>(widen(b[0]), widen(b[1]), widen(b[2]), widen(b[3]),
-                                         widen(b[4])));
-    }
+    for (int64_t i = begin; i < end; ++i)
+      out.put(i, measure_rotated_box(static_cast<const S*>(boxes) + kRotatedNumbers * i));
   });
   // what lies behind the last box is read, but never used
   for (int64_t i = count; i < count + L::width; ++i) out.put(i, {});
@@ -100,7 +57,7 @@ DETCORE_HD L load_as_double(const float* p, int64_t count) {
 
 constexpr uint32_t kEveryLane = (1u << L::width) - 1;
 
-DETCORE_HD L overlap_if_near(const WideBox& a, const WideBox& b) {
+DETCORE_HD L overlap_if_near(const WideRotatedBox& a, const WideRotatedBox& b) {
   if (lane_bits(are_apart(a, b)) == kEveryLane) return L(0.0);
   return rotated_overlap(a, b);
 }
@@ -115,7 +72,7 @@ void forward(const BoxIouRotatedParams& p, const Workspace& w, const Executor& e
       const int64_t column0 = unit % column_tiles * kColumns;
       const int64_t columns = at_most(kColumns, p.m - column0);
       for (int64_t i = row0; i < at_most(p.n, row0 + kRows); ++i) {
-        const WideBox row = w.rows.in_all_lanes(batch * p.n + i);
+        const WideRotatedBox row = w.rows.in_all_lanes(batch * p.n + i);
         T* out = static_cast<T*>(p.out) + (batch * p.n + i) * p.m + column0;
         int64_t j = 0;
         for (; j + L::width <= columns; j += L::width)
@@ -134,8 +91,8 @@ using WideGrad = RotatedGrad<L>;
 DETCORE_HD WideGrad no_gradient() { return {L(0.0), L(0.0), L(0.0), L(0.0), L(0.0)}; }
 
 // Adds the gradients of `own` for `count` others. Lanes behind them must not reach the sum.
-DETCORE_HD void add_gradient(const WideBox& own, const WideBox& other, L grad, int64_t count,
-                             WideGrad& sum) {
+DETCORE_HD void add_gradient(const WideRotatedBox& own, const WideRotatedBox& other, L grad,
+                             int64_t count, WideGrad& sum) {
   if (lane_bits(are_apart(own, other)) == kEveryLane) return;
   WideGrad part = no_gradient();
   rotated_overlap_backward(own, other, grad, part);
@@ -154,7 +111,7 @@ void backward_rows(const BoxIouRotatedBackwardParams& p, const Workspace& w,
   const BoxIouRotatedParams& f = p.forward;
   parallel_for(executor, f.batch * f.n, 1 + 512 / (f.m + 1), [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
-      const WideBox own = w.rows.in_all_lanes(i);
+      const WideRotatedBox own = w.rows.in_all_lanes(i);
       const T* grad = static_cast<const T*>(p.grad_out) + i * f.m;
       WideGrad sum = no_gradient();
       for (int64_t j = 0; j < f.m; j += L::width) {
@@ -162,7 +119,7 @@ void backward_rows(const BoxIouRotatedBackwardParams& p, const Workspace& w,
         add_gradient(own, w.columns.lanes(i / f.n * f.m + j), load_as_double(grad + j, count),
                      count, sum);
       }
-      T* out = static_cast<T*>(p.grad_boxes1) + kNumbers * i;
+      T* out = static_cast<T*>(p.grad_boxes1) + kRotatedNumbers * i;
       out[0] = T(lane_sum(sum.x)), out[1] = T(lane_sum(sum.y)), out[2] = T(lane_sum(sum.w));
       out[3] = T(lane_sum(sum.h)), out[4] = T(lane_sum(sum.angle));
     }
@@ -179,14 +136,14 @@ void backward_columns(const BoxIouRotatedBackwardParams& p, const Workspace& w,
     for (int64_t unit = begin; unit < end; ++unit) {
       const int64_t batch = unit / strips, column0 = unit % strips * L::width;
       const int64_t count = at_most(L::width, f.m - column0), first = batch * f.m + column0;
-      const WideBox own = w.columns.lanes(first);
+      const WideRotatedBox own = w.columns.lanes(first);
       const T* grad = static_cast<const T*>(p.grad_out) + batch * f.n * f.m + column0;
       WideGrad sum = no_gradient();
       for (int64_t i = 0; i < f.n; ++i)
         add_gradient(own, w.rows.in_all_lanes(batch * f.n + i),
                      load_as_double(grad + i * f.m, count), count, sum);
-      T* out = static_cast<T*>(p.grad_boxes2) + kNumbers * first;
-      for (int64_t k = 0; k < count; ++k, out += kNumbers) {
+      T* out = static_cast<T*>(p.grad_boxes2) + kRotatedNumbers * first;
+      for (int64_t k = 0; k < count; ++k, out += kRotatedNumbers) {
         out[0] = T(sum.x.v[k]), out[1] = T(sum.y.v[k]), out[2] = T(sum.w.v[k]);
         out[3] = T(sum.h.v[k]), out[4] = T(sum.angle.v[k]);
       }

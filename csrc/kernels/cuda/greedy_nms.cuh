@@ -54,7 +54,23 @@ struct GreedyNms {
 };
 
 // `Source` provides the boxes: box(i), rank(i) and class id(i) of item i < n, item(rank), and
-// classes(), which tells whether there is more than one class. Items may be in any order.
+// classes(), which tells whether there is more than one class. Items may be in any order. It also
+// compares boxes: may_suppress(decision, a, b, area of b) is a cheap test, and suppresses(decision,
+// a, index of a, b, index of b) decides. index(rank) is where a box is in the input.
+
+// The comparisons of a Source of upright boxes.
+template <class T>
+struct UprightBoxes {
+  __device__ bool may_suppress(const NmsDecision<T>& decision, const Box<T>& a, const Box<T>& b,
+                               T b_area) const {
+    const T inter = intersection(a, b);
+    return decision.may_be_above(inter, union_area(a.area(), b_area, inter));
+  }
+  __device__ bool suppresses(const NmsDecision<T>& decision, const Box<T>& a, int64_t,
+                             const Box<T>& b, int64_t) const {
+    return decision(a, b);
+  }
+};
 
 // Counts item i in the histogram, or inserts it. Inserting increments the same counters, which hold
 // the prefix sum by then, so each bucket's begin moves to its end. A box that must be compared with
@@ -123,8 +139,8 @@ __device__ bool compare_around(const Source& source, const GreedyNms<T, R>& nms,
     at = at >= count ? at - count : at;
     at = t < around ? at : t + to_large;
     const Box<T> other = nms.boxes[at];
-    const T inter = intersection(other, box), uni = union_area(other.area(), area, inter);
-    if (decision.may_be_above(inter, uni) && decision(other, box)) {
+    if (source.may_suppress(decision, other, box, area) &&
+        source.suppresses(decision, other, source.index(nms.ranks[at]), box, source.index(rank))) {
       const uint32_t theirs = nms.ranks[at];
       const bool same = !source.classes() || source.id(source.item(theirs)) == id;
       if (same && theirs < best) best = theirs;
@@ -213,7 +229,9 @@ __device__ Verdict search_together(const Source& source, const GreedyNms<T, R>& 
     if (from + lane < total) {
       const uint32_t place = search.place(from + lane, nms.n, bucketed);
       candidate = nms.ranks[place];
-      if (candidate < search.rank && decision(nms.boxes[place], search.box) &&
+      if (candidate < search.rank &&
+          source.suppresses(decision, nms.boxes[place], source.index(candidate), search.box,
+                            source.index(search.rank)) &&
           (!source.classes() || source.id(source.item(candidate)) == search.id))
         verdict = nms.verdict(candidate);
     }

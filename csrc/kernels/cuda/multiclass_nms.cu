@@ -98,7 +98,7 @@ struct Candidates {
 
 // The candidates by descending score, for greedy_nms.cuh. Items are ranks.
 template <class S, class ScoreS>
-struct RankedCandidates {
+struct RankedCandidates : UprightBoxes<arithmetic_t<S>> {
   using Key = typename Candidates<S, ScoreS>::Key;
   const Candidates<S, ScoreS>& candidates;
   const Item<Key>* items;
@@ -106,6 +106,7 @@ struct RankedCandidates {
   __device__ auto box(uint32_t rank) const { return candidates.box(items[rank].place); }
   __device__ uint32_t rank(uint32_t rank) const { return rank; }
   __device__ uint32_t item(uint32_t rank) const { return rank; }
+  __device__ int64_t index(uint32_t rank) const { return rank; }
   __device__ bool classes() const { return false; }
   __device__ int64_t id(uint32_t) const { return 0; }
 };
@@ -131,7 +132,7 @@ __global__ void select_kernel(MulticlassNmsParams p, Scratch<K> scratch,
     if (sorted != items)
       for (uint32_t r = threadIdx.x; r < count; r += blockDim.x) items[r] = sorted[r];
     __syncthreads();
-    const RankedCandidates<S, ScoreS> ranked{candidates, items};
+    const RankedCandidates<S, ScoreS> ranked{{}, candidates, items};
     for (uint32_t r = threadIdx.x; r < count; r += blockDim.x)
       verdicts[r] = overlaps_nothing(ranked.box(r)) ? kKept : kUndecided;
     const GreedyNms<T, uint32_t> nms{boxes,    bucket_ranks, bucket_end,     best_better,

@@ -6,6 +6,7 @@
 #include "detcore/nms.h"
 
 #include "block_sort.cuh"
+#include "detcore/rotated_box.h"
 #include "greedy_nms.cuh"
 #include "launch.cuh"
 #include "vector_loads.cuh"
@@ -17,9 +18,42 @@ constexpr size_t kMostBoxBytes = 32 << 10;  // limit of the one-block path, in s
 constexpr uint32_t kMostBuckets = 4096;     // limit of the one-block path
 constexpr int64_t kMostBoxes = 0x7fffffff;  // ranks are counted in 32 bits
 constexpr int kThreads = 256;
-template <class T>
-constexpr int kOneBlock = sizeof(T) == 8 ? 512 : 1024;  // threads; more would lack registers
 constexpr int kBucketsPerThread = 8;
+
+// The comparisons of rotated boxes, for which those of the source are the upright boxes around.
+template <class T>
+struct RotatedBoxes {
+  const RotatedBox<T, double>* rotated;  // [n] in the order of the input
+
+  __device__ bool may_suppress(const NmsDecision<T>&, const Box<T>& a, const Box<T>& b, T) const {
+    return intersection(a, b) > T(0);
+  }
+  __device__ bool suppresses(const NmsDecision<T>& decision, const Box<T>& a, int64_t a_index,
+                             const Box<T>& b, int64_t b_index) const {
+    return intersection(a, b) > T(0) &&
+           rotated_overlap(rotated[a_index], rotated[b_index]) > decision.below;
+  }
+};
+
+// Threads of the one block; more would lack registers.
+template <class Pairs>
+constexpr int kOneBlock = 1024;
+template <>
+constexpr int kOneBlock<UprightBoxes<double>> = 512;
+template <>
+constexpr int kOneBlock<RotatedBoxes<float>> = 512;
+template <>
+constexpr int kOneBlock<RotatedBoxes<double>> = 256;
+
+// The threshold that the grid may use: an IoU of rotated boxes says nothing about the upright ones.
+template <class T>
+__device__ T grid_threshold(const UprightBoxes<T>&, T below) {
+  return below;
+}
+template <class T>
+__device__ T grid_threshold(const RotatedBoxes<T>&, T) {
+  return T(0);
+}
 
 // Scores are only tested for NaN, and sorted by one block, so we branch on the dtype instead of
 // compiling one kernel per dtype.
@@ -48,8 +82,8 @@ __device__ Verdict verdict_alone(const NmsParams& p, int64_t i, const Box<T>& bo
 
 // Items are input indices: boxes are read from the input again (it is in cache) rather than
 // gathered by rank.
-template <class S>
-struct GivenBoxes {
+template <class S, class Pairs>
+struct GivenBoxes : Pairs {
   const S* boxes;
   const int64_t* ids;
   const uint16_t *ranks, *indices;  // ranks by index, indices by rank
@@ -57,6 +91,7 @@ struct GivenBoxes {
   __device__ auto box(uint32_t i) const { return load_box(boxes + 4 * i); }
   __device__ uint32_t rank(uint32_t i) const { return ranks[i]; }
   __device__ uint32_t item(uint32_t rank) const { return indices[rank]; }
+  __device__ int64_t index(uint32_t rank) const { return indices[rank]; }
   __device__ bool classes() const { return ids != nullptr; }
   __device__ int64_t id(uint32_t i) const { return ids ? ids[i] : 0; }
 };
@@ -103,18 +138,19 @@ __device__ void rank_boxes(const NmsParams& p, const BlockRoom<T>& room) {
   __syncthreads();
 }
 
-template <class S, int threads>
-__global__ __launch_bounds__(threads, 1) void block_kernel(NmsParams p, uint32_t buckets,
-                                                           NmsDecision<arithmetic_t<S>> decision) {
+template <class S, class Pairs>
+__global__ __launch_bounds__(kOneBlock<Pairs>, 1) void block_kernel(
+    NmsParams p, uint32_t buckets, NmsDecision<arithmetic_t<S>> decision, Pairs pairs) {
   using T = arithmetic_t<S>;
   const uint32_t n = uint32_t(p.n);
   const BlockRoom<T> room(n, buckets);
   rank_boxes(p, room);
-  const GivenBoxes<S> given{static_cast<const S*>(p.boxes), p.ids, room.ranks, room.indices};
+  const GivenBoxes<S, Pairs> given{
+      pairs, static_cast<const S*>(p.boxes), p.ids, room.ranks, room.indices};
   for (uint32_t i = threadIdx.x; i < n; i += blockDim.x)
     room.verdicts[room.ranks[i]] = verdict_alone(p, i, given.box(i));
-  const HashGrid<T> grid =
-      make_grid<T>([&](uint32_t i) { return given.box(i); }, n, decision.below, buckets);
+  const HashGrid<T> grid = make_grid<T>([&](uint32_t i) { return given.box(i); }, n,
+                                        grid_threshold(pairs, decision.below), buckets);
   const GreedyNms<T, uint16_t> nms{
       room.boxes, room.bucket_ranks, room.bucket_end, room.best_better, room.verdicts, n, buckets};
   greedy_nms(given, nms, grid, decision, n);
@@ -132,14 +168,16 @@ __global__ __launch_bounds__(threads, 1) void block_kernel(NmsParams p, uint32_t
 // --- many blocks ---------------------------------------------------------------------------------
 
 // Items are ranks.
-template <class T>
-struct RankedBoxes {
+template <class T, class Pairs>
+struct RankedBoxes : Pairs {
   const Box<T>* boxes;
   const int64_t* ids;  // or null
+  const int64_t* order;
 
   __device__ Box<T> box(uint32_t rank) const { return boxes[rank]; }
   __device__ uint32_t rank(uint32_t rank) const { return rank; }
   __device__ uint32_t item(uint32_t rank) const { return rank; }
+  __device__ int64_t index(uint32_t rank) const { return order[rank]; }
   __device__ bool classes() const { return ids != nullptr; }
   __device__ int64_t id(uint32_t rank) const { return ids ? ids[rank] : 0; }
 };
@@ -160,14 +198,19 @@ struct Scratch {
   uint32_t* large;    // [2] large boxes: counted, inserted
   uint32_t* ticket;   // [2] next block of the prefix sum, next tile of `decide`
   uint32_t* crowded;  // [1] nonzero: some box had too many neighbours to compare
+  const int64_t* order;  // [n] index of each rank
   uint32_t n, buckets;
 
-  __device__ RankedBoxes<T> source() const { return {boxes, ids}; }
+  template <class Pairs = UprightBoxes<T>>
+  __device__ RankedBoxes<T, Pairs> source(const Pairs& pairs = {}) const {
+    return {pairs, boxes, ids, order};
+  }
   __device__ GreedyNms<T, uint32_t> nms() const {
     return {bucket_boxes, bucket_ranks, bucket_end, best_better, verdicts, n, buckets};
   }
 };
 
+// below: the threshold that the grid may use.
 template <class S>
 __global__ void count_kernel(NmsParams p, Scratch<arithmetic_t<S>> scratch, arithmetic_t<S> below) {
   using T = arithmetic_t<S>;
@@ -223,24 +266,24 @@ __global__ void prefix_sum_kernel(Scratch<T> scratch) {
   }
 }
 
-template <class T>
-__global__ void compare_kernel(Scratch<T> scratch, NmsDecision<T> decision) {
+template <class T, class Pairs>
+__global__ void compare_kernel(Scratch<T> scratch, NmsDecision<T> decision, Pairs pairs) {
   const HashGrid<T> grid = *scratch.grid;
   const auto nms = scratch.nms();
   const uint32_t large = scratch.large[1], place = uint32_t(global_thread());
   bool few = true;
   if (place < nms.bucketed() || (place >= nms.n - large && place < nms.n))
-    few = compare_around(scratch.source(), nms, grid, decision, place, large);
+    few = compare_around(scratch.source(pairs), nms, grid, decision, place, large);
   if (!__syncthreads_and(few) && threadIdx.x == 0) atomicOr(scratch.crowded, 1u);
 }
 
-template <class T>
-__global__ void decide_kernel(Scratch<T> scratch, NmsDecision<T> decision) {
+template <class T, class Pairs>
+__global__ void decide_kernel(Scratch<T> scratch, NmsDecision<T> decision, Pairs pairs) {
   __shared__ uint32_t tile;
   if (threadIdx.x == 0) tile = atomicAdd(&scratch.ticket[1], 1u);
   __syncthreads();
   const HashGrid<T> grid = *scratch.grid;
-  decide_tile(scratch.source(), scratch.nms(), grid, decision, scratch.large[1],
+  decide_tile(scratch.source(pairs), scratch.nms(), grid, decision, scratch.large[1],
               *scratch.crowded == 0, tile * kThreads);
   const uint32_t r = tile * kThreads + threadIdx.x;
   const int kept = __syncthreads_count(r < scratch.n && peek(&scratch.verdicts[r]) == kKept);
@@ -321,6 +364,7 @@ struct Workspace {
             words(counters),
             words(counters) + 2,
             words(counters) + 4,
+            p.order,
             uint32_t(p.n),
             buckets};
   }
@@ -333,18 +377,18 @@ struct Workspace {
   }
 };
 
-template <class S>
-Status run_one_block(const NmsParams& p, Stream stream) {
+template <class S, class Pairs>
+Status run_one_block(const NmsParams& p, const Pairs& pairs, Stream stream) {
   using T = arithmetic_t<S>;
   const uint32_t buckets = buckets_for(p.n, kMostBuckets);
-  const int threads = p.n >= kOneBlock<T> ? kOneBlock<T> : int((p.n + 31) / 32 * 32);
-  return launch(block_kernel<S, kOneBlock<T>>,
+  const int most = kOneBlock<Pairs>, threads = p.n >= most ? most : int((p.n + 31) / 32 * 32);
+  return launch(block_kernel<S, Pairs>,
                 {1, threads, BlockRoom<T>::bytes(size_t(p.n), buckets)}, stream, p, buckets,
-                NmsDecision<T>(p.iou_threshold));
+                NmsDecision<T>(p.iou_threshold), pairs);
 }
 
-template <class S>
-Status run_many_blocks(const NmsParams& p, Stream stream) {
+template <class S, class Pairs>
+Status run_many_blocks(const NmsParams& p, const Pairs& pairs, Stream stream) {
   using T = arithmetic_t<S>;
   const Workspace at(p);
   const Scratch<T> scratch = at.scratch<T>(p);
@@ -353,13 +397,27 @@ Status run_many_blocks(const NmsParams& p, Stream stream) {
   // each block of the count kernel computes the grid itself, so we limit their number
   const LaunchShape few{each.blocks < 1024 ? each.blocks : 1024, kThreads};
   Status status = clear(static_cast<char*>(p.workspace) + at.zero, at.bytes - at.zero, stream);
-  if (status) status = launch(count_kernel<S>, few, stream, p, scratch, decision.below);
+  if (status)
+    status = launch(count_kernel<S>, few, stream, p, scratch, p.rotated ? T(0) : decision.below);
   if (status) status = launch(prefix_sum_kernel<T>, {at.parts, kThreads}, stream, scratch);
   if (status) status = launch(insert_kernel<T>, each, stream, scratch);
-  if (status) status = launch(compare_kernel<T>, each, stream, scratch, decision);
-  if (status) status = launch(decide_kernel<T>, {at.tiles, kThreads}, stream, scratch, decision);
+  if (status)
+    status = launch(compare_kernel<T, Pairs>, each, stream, scratch, decision, pairs);
+  if (status)
+    status = launch(decide_kernel<T, Pairs>, {at.tiles, kThreads}, stream, scratch, decision, pairs);
   if (status) status = launch(compact_kernel<T>, {at.tiles, kThreads}, stream, p, scratch);
   return status;
+}
+
+template <class S, class Pairs>
+Status run(const NmsParams& p, const Pairs& pairs, Stream stream) {
+  return one_block(p) ? run_one_block<S>(p, pairs, stream) : run_many_blocks<S>(p, pairs, stream);
+}
+
+template <class T>
+Status run_rotated(const NmsParams& p, Stream stream) {
+  const auto* rotated = static_cast<const RotatedBox<T, double>*>(p.rotated);
+  return run<T>(p, RotatedBoxes<T>{rotated}, stream);
 }
 
 }  // namespace
@@ -373,9 +431,12 @@ Status nms_cuda(const NmsParams& p, Stream stream) {
   if (p.n == 0) return clear(p.count, sizeof *p.count, stream);
   if (p.n > kMostBoxes) return {"at most 2^31 - 1 boxes"};
   if (!p.order && nms_needs_order_cuda(p)) return {"boxes of this number and dtype need an order"};
+  if (p.rotated)
+    return p.boxes_dtype == DType::f64 ? run_rotated<double>(p, stream)
+                                       : run_rotated<float>(p, stream);
   return with_storage(p.boxes_dtype, [&](auto storage) {
     using S = decltype(storage);
-    return one_block(p) ? run_one_block<S>(p, stream) : run_many_blocks<S>(p, stream);
+    return run<S>(p, UprightBoxes<arithmetic_t<S>>{}, stream);
   });
 }
 

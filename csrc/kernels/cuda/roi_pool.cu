@@ -139,7 +139,7 @@ Status roi_pool_cuda(const RoiPoolParams& p, Stream stream) {
     constexpr int wide = 16 / sizeof(S);
     const bool aligned = aligned_to_16(p.out) && aligned_to_16(p.map) && aligned_to_16(p.argmax);
     return p.channels_last && p.channels % wide == 0 && aligned ? run<S, 1, wide>(p, stream)
-                                                                : run<S, 4, 1>(p, stream);
+                                                                : run<S, 2, 1>(p, stream);
   });
 }
 

@@ -133,9 +133,8 @@ __device__ void add_region(const RoiPoolBackwardParams& b, int64_t region, const
 }
 
 template <class S, bool kLast>
-__global__ __launch_bounds__(kThreads, 3) void backward_kernel(RoiPoolBackwardParams b,
-                                                               int64_t tiles,
-                                                               int64_t channel_blocks) {
+__global__ __launch_bounds__(kThreads, sizeof(arithmetic_t<S>) == 8 ? 2 : 3) void backward_kernel(
+    RoiPoolBackwardParams b, int64_t tiles, int64_t channel_blocks) {
   using T = arithmetic_t<S>;
   using Of = Shape<kLast>;
   __shared__ int hits[kThreads];  // regions of this batch that reach the tile, in ascending order

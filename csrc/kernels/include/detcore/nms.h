@@ -19,6 +19,8 @@ struct NmsParams {
   const int64_t* order;  // CUDA: [n] indices by descending score, stable; null: the kernel sorts,
                          // unless nms_needs_order_cuda(). CPU: unused
   const int64_t* ids;    // [n] class ids, any values; null: one class
+  const void* rotated;   // CUDA: [n] RotatedBox, if the boxes are the upright ones around them and
+                         // of f32 or f64 (nms_rotated); else null. CPU: unused
   int64_t n;
   DType boxes_dtype, scores_dtype;
   double iou_threshold;  // >= 0

@@ -59,7 +59,7 @@ Status roi_pool_cpu(const RoiPoolParams&, const Executor&);
 // so each element has one writer. Reads grad_out and argmax once.
 Status roi_pool_backward_cpu(const RoiPoolBackwardParams&, const Executor&);
 
-// Forward, one launch. A thread owns a bin for four planes, or for 16 bytes of channels
+// Forward, one launch. A thread owns a bin for two planes, or for 16 bytes of channels
 // (channels-last, if C * element is a multiple of 16 bytes, and map and out are aligned to 16), and
 // has the pixels of two places of the bin in flight. Memory traffic: reads each pixel once per bin
 // that covers it, writes out and argmax.

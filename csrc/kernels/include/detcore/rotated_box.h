@@ -76,6 +76,18 @@ DETCORE_HD RotatedBox<T, double> measure_rotated(T x, T y, T w, T h, T degrees) 
   return box;
 }
 
+// The smallest upright box around a rotated one, larger by more than all rounding errors. A point if
+// the box has no area, and NaN if a number is not finite.
+template <class T>
+DETCORE_HD Box<T> box_around(const RotatedBox<T, double>& b) {
+  const double slack = sizeof(T) == 8 ? 1e-14 : 3e-7, some = b.area > T(0) ? 1.0 : 0.0;
+  const double c = ::fabs(b.cosine), s = ::fabs(b.sine), half_w = b.half_w, half_h = b.half_h;
+  const double x = double(b.x) + double(b.area - b.area), y = double(b.y);
+  const double w = some * ((half_w * c + half_h * s) * (1.0 + slack) + slack * ::fabs(x));
+  const double h = some * ((half_w * s + half_h * c) * (1.0 + slack) + slack * ::fabs(y));
+  return {T(x - w), T(y - h), T(x + w), T(y + h)};
+}
+
 // Box b as box a sees it: from a's centre, along a's sides.
 template <class T>
 struct Placement {

@@ -1,0 +1,75 @@
+// Measures the boxes and the upright boxes around them; the rest is nms.cu.
+#include "detcore/nms_rotated.h"
+
+#include "detcore/nms.h"
+#include "dispatch.cuh"
+#include "launch.cuh"
+
+namespace detcore {
+namespace {
+
+constexpr int kThreads = 128;
+constexpr int kNumbers = 5;  // per box
+
+template <class S>
+__global__ void measure_kernel(const S* boxes, int64_t n, Box<arithmetic_t<S>>* around,
+                               RotatedBox<arithmetic_t<S>, double>* rotated) {
+  using T = arithmetic_t<S>;
+  for (int64_t i = global_thread(); i < n; i += all_threads()) {
+    const S* b = boxes + kNumbers * i;
+    const auto box =
+        measure_rotated<T>(widen(b[0]), widen(b[1]), widen(b[2]), widen(b[3]), widen(b[4]));
+    rotated[i] = box;
+    around[i] = box_around(box);
+  }
+}
+
+size_t aligned(size_t bytes) { return (bytes + 63) / 64 * 64; }
+
+// The workspace: upright boxes, rotated boxes, and what nms_cuda() needs.
+struct Workspace {
+  size_t rotated, rest;
+
+  explicit Workspace(const NmsRotatedParams& p) {
+    const bool wide = p.boxes_dtype == DType::f64;
+    rotated = aligned(p.n * (wide ? sizeof(Box<double>) : sizeof(Box<float>)));
+    rest = rotated + aligned(p.n * (wide ? sizeof(RotatedBox<double, double>)
+                                         : sizeof(RotatedBox<float, double>)));
+  }
+};
+
+NmsParams upright(const NmsRotatedParams& p) {
+  const Workspace w(p);
+  char* memory = static_cast<char*>(p.workspace);
+  NmsParams q{};
+  q.boxes = memory, q.rotated = memory + w.rotated, q.workspace = memory + w.rest;
+  q.scores = p.scores, q.order = p.order, q.ids = p.ids, q.n = p.n;
+  q.boxes_dtype = p.boxes_dtype == DType::f64 ? DType::f64 : DType::f32;
+  q.scores_dtype = p.scores_dtype, q.iou_threshold = p.iou_threshold;
+  q.keep = p.keep, q.count = p.count;
+  return q;
+}
+
+}  // namespace
+
+bool nms_rotated_needs_order_cuda(const NmsRotatedParams& p) {
+  return nms_needs_order_cuda(upright(p));
+}
+size_t nms_rotated_workspace_cuda(const NmsRotatedParams& p) {
+  return Workspace(p).rest + nms_workspace_cuda(upright(p));
+}
+
+Status nms_rotated_cuda(const NmsRotatedParams& p, Stream stream) {
+  const NmsParams q = upright(p);
+  const Status measured = with_storage(p.boxes_dtype, [&](auto storage) {
+    using S = decltype(storage);
+    using T = arithmetic_t<S>;
+    auto* around = static_cast<Box<T>*>(const_cast<void*>(q.boxes));
+    auto* rotated = static_cast<RotatedBox<T, double>*>(const_cast<void*>(q.rotated));
+    return launch(measure_kernel<S>, {blocks_for(p.n, kThreads), kThreads}, stream,
+                  static_cast<const S*>(p.boxes), p.n, around, rotated);
+  });
+  return measured ? nms_cuda(q, stream) : measured;
+}
+
+}  // namespace detcore

@@ -1,0 +1,59 @@
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+import torch
+import torchvision
+from torch import Tensor
+
+from detcore import ops
+
+from .. import inputs
+from ..case import Case, Contender, Function, Must, call
+
+IOU = 0.3
+
+
+def cases() -> Iterator[Case]:
+    """The benchmark cases of this stem: inputs, rivals, goals."""
+    yield _case("1,000 boxes", 1_000, Must("times", 10, 30))
+    # torchvision's matrix takes half a minute: once, and not in the quick table
+    yield _case("10,000 boxes", 10_000, Must("times", 100, 500), quick=False)
+    yield _case("10 boxes", 10, Must("times", 1, 2))
+
+
+def _case(work: str, n: int, must: Must, *, quick: bool = True) -> Case:
+    return Case(
+        "nms_rotated",
+        f"nms_rotated {work}",
+        partial(_boxes, n),
+        replace(call(ops.nms_rotated, IOU), waits=True),
+        {"torchvision's IoU and NumPy": Contender(_by_matrix)},
+        _same,
+        must=must,
+        quick=quick,
+    )
+
+
+def _boxes(n: int) -> tuple[Tensor, Tensor]:
+    return inputs.rotated_boxes_like(n, 1000, 60), inputs.scores_like(n)
+
+
+def _by_matrix(boxes: Tensor, scores: Tensor) -> Function:
+    """What people write where their library has no suppression of rotated boxes."""
+
+    def run() -> Tensor:
+        order = scores.argsort(descending=True, stable=True)
+        iou = torchvision.ops.box_iou(boxes[order], boxes[order], fmt="cxcywhr").cpu().numpy()
+        alive = np.ones(len(iou), dtype=bool)
+        for i in range(len(iou)):
+            if alive[i]:
+                alive[i + 1 :] &= iou[i, i + 1 :] <= IOU
+        return order[torch.from_numpy(alive).to(order.device)]
+
+    return run
+
+
+def _same(ours: Tensor, theirs: Tensor, *_: Tensor) -> bool:
+    return torch.equal(ours, theirs)
