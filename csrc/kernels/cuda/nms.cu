@@ -139,14 +139,16 @@ __device__ void rank_boxes(const NmsParams& p, const BlockRoom<T>& room) {
 }
 
 template <class S, class Pairs>
-__global__ __launch_bounds__(kOneBlock<Pairs>, 1) void block_kernel(
-    NmsParams p, uint32_t buckets, NmsDecision<arithmetic_t<S>> decision, Pairs pairs) {
+__global__ __launch_bounds__(kOneBlock<Pairs>,
+                             1) void block_kernel(NmsParams p, uint32_t buckets,
+                                                  NmsDecision<arithmetic_t<S>> decision,
+                                                  Pairs pairs) {
   using T = arithmetic_t<S>;
   const uint32_t n = uint32_t(p.n);
   const BlockRoom<T> room(n, buckets);
   rank_boxes(p, room);
-  const GivenBoxes<S, Pairs> given{
-      pairs, static_cast<const S*>(p.boxes), p.ids, room.ranks, room.indices};
+  const GivenBoxes<S, Pairs> given{pairs, static_cast<const S*>(p.boxes), p.ids, room.ranks,
+                                   room.indices};
   for (uint32_t i = threadIdx.x; i < n; i += blockDim.x)
     room.verdicts[room.ranks[i]] = verdict_alone(p, i, given.box(i));
   const HashGrid<T> grid = make_grid<T>([&](uint32_t i) { return given.box(i); }, n,
@@ -382,9 +384,8 @@ Status run_one_block(const NmsParams& p, const Pairs& pairs, Stream stream) {
   using T = arithmetic_t<S>;
   const uint32_t buckets = buckets_for(p.n, kMostBuckets);
   const int most = kOneBlock<Pairs>, threads = p.n >= most ? most : int((p.n + 31) / 32 * 32);
-  return launch(block_kernel<S, Pairs>,
-                {1, threads, BlockRoom<T>::bytes(size_t(p.n), buckets)}, stream, p, buckets,
-                NmsDecision<T>(p.iou_threshold), pairs);
+  return launch(block_kernel<S, Pairs>, {1, threads, BlockRoom<T>::bytes(size_t(p.n), buckets)},
+                stream, p, buckets, NmsDecision<T>(p.iou_threshold), pairs);
 }
 
 template <class S, class Pairs>
@@ -401,10 +402,10 @@ Status run_many_blocks(const NmsParams& p, const Pairs& pairs, Stream stream) {
     status = launch(count_kernel<S>, few, stream, p, scratch, p.rotated ? T(0) : decision.below);
   if (status) status = launch(prefix_sum_kernel<T>, {at.parts, kThreads}, stream, scratch);
   if (status) status = launch(insert_kernel<T>, each, stream, scratch);
+  if (status) status = launch(compare_kernel<T, Pairs>, each, stream, scratch, decision, pairs);
   if (status)
-    status = launch(compare_kernel<T, Pairs>, each, stream, scratch, decision, pairs);
-  if (status)
-    status = launch(decide_kernel<T, Pairs>, {at.tiles, kThreads}, stream, scratch, decision, pairs);
+    status =
+        launch(decide_kernel<T, Pairs>, {at.tiles, kThreads}, stream, scratch, decision, pairs);
   if (status) status = launch(compact_kernel<T>, {at.tiles, kThreads}, stream, p, scratch);
   return status;
 }

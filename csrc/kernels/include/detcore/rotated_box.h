@@ -76,8 +76,8 @@ DETCORE_HD RotatedBox<T, double> measure_rotated(T x, T y, T w, T h, T degrees) 
   return box;
 }
 
-// The smallest upright box around a rotated one, larger by more than all rounding errors. A point if
-// the box has no area, and NaN if a number is not finite.
+// The smallest upright box around a rotated one, larger by more than all rounding errors. A point
+// if the box has no area, and NaN if a number is not finite.
 template <class T>
 DETCORE_HD Box<T> box_around(const RotatedBox<T, double>& b) {
   const double slack = sizeof(T) == 8 ? 1e-14 : 3e-7, some = b.area > T(0) ? 1.0 : 0.0;
