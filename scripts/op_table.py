@@ -20,7 +20,7 @@ def functions(stem: str) -> list[str]:
     """The public operators of a stem, with a mark if they have a gradient."""
     found: dict[str, str] = {}
     for call in CALLS.values():
-        if OPERATORS[call.operator].stem == stem and call.operator != "box_iou_out":
+        if OPERATORS[call.operator].stem == stem and not call.operator.endswith("_out"):
             found[call.operator] = f"`{call.operator}`" + (" ∂" if call.gradients else "")
     return list(found.values())
 

@@ -46,7 +46,7 @@ def test_both_routes_give_the_same(op: str) -> None:
     arguments = OPERATORS[op].arguments()
     entry, operator = (tensors(route(op)(*arguments)) for route in ROUTES.values())
     assert len(entry) == len(operator)
-    assert entry or op == "box_iou_out"
+    assert entry or op.endswith("_out")
     for a, b in zip(entry, operator, strict=True):
         torch.testing.assert_close(a, b, rtol=0, atol=0, equal_nan=True)
 

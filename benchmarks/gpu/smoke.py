@@ -43,7 +43,7 @@ def items(device: str) -> Iterator[tuple[str, Callable[[], Row]]]:
 def _forward(name: str, device: str, dtype: torch.dtype) -> Row:
     call = CALLS[name]
     given = [t.to(dtype) if t.is_floating_point() else t for t in call.samples(0, _SIZE)]
-    if call.operator == "box_iou_out" and dtype != torch.float64:
+    if call.operator.endswith("_out") and dtype != torch.float64:
         given[-1] = given[-1].float()  # the IoU of half types is float32
     return _compared(partial(call.run, ops), given, device, dtype)
 

@@ -47,14 +47,20 @@ def _held() -> tuple[int, int]:
 
 
 def _grows(call: Callable[[], Any]) -> tuple[float, float]:
-    """How many blocks and bytes each call leaves behind."""
+    """How many blocks and bytes each call leaves behind, in the best of three rounds.
+
+    A leak is in each of them; what allocators keep for themselves now and then is not.
+    """
     for _ in range(20):  # what is made once, such as threads and their memory
         call()
-    blocks, held = _held()
-    for _ in range(CALLS):
-        call()
-    more, grown = _held()
-    return (more - blocks) / CALLS, (grown - held) / CALLS
+    rounds = []
+    for _ in range(3):
+        blocks, held = _held()
+        for _ in range(CALLS):
+            call()
+        more, grown = _held()
+        rounds.append(((more - blocks) / CALLS, (grown - held) / CALLS))
+    return min(r[0] for r in rounds), min(r[1] for r in rounds)
 
 
 @pytest.mark.usefixtures("one_thread")

@@ -95,9 +95,10 @@ class RotatedNms {
       });
       int64_t added = 0;
       for (int64_t i = first; i < first + count; ++i) {
+        if (!alive[i] || !has_area(around[i])) continue;
         Query query(*this, i);
-        alive[i] = alive[i] && !query.suppressed_by(fresh, 0, added) && !query.rest_suppresses();
-        if (alive[i] && has_area(around[i])) fresh.put(added++, around[i], i);
+        alive[i] = !query.suppressed_by(fresh, 0, added) && !query.rest_suppresses();
+        if (alive[i]) fresh.put(added++, around[i], i);
       }
       for (int64_t k = 0; k < added; ++k) insert(fresh.around[k], fresh.place[k]);
     }
