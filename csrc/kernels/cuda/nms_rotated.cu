@@ -1,4 +1,4 @@
-// nms_rotated and batched_nms_rotated: measures the boxes and those around them; the rest is nms.cu.
+// nms_rotated and batched_nms_rotated: measures the boxes. The rest is nms.cu.
 #include "detcore/nms_rotated.h"
 
 #include "detcore/nms.h"
