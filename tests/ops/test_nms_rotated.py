@@ -64,8 +64,8 @@ PLACES = {
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("n", [300, 3000])
 def test_wherever_the_boxes_are(backend: Backend, n: int, place: str) -> None:
-    if backend.simulated and n > 300 and place == "all in one place":
-        pytest.skip("millions of pairs in the simulator")
+    if backend.simulated and n > 300 and place != "two towns":
+        pytest.skip("a minute each in the simulator; one place shows the path of many blocks")
     boxes, scores = PLACES[place](n).float(), scores_for(n).float()
     for threshold in (0.05, 0.5):
         got = ops.nms_rotated(backend(boxes), backend(scores), threshold).cpu()
