@@ -128,20 +128,25 @@ def class_ids(op: str, idxs: Tensor) -> Tensor:
     return (idxs.double() + 0.0).view(torch.int64)
 
 
-@torch.library.register_fake("detcore::nms")
-def _(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
-    one_device("nms", boxes=boxes, scores=scores)
-    kept = torch.library.get_ctx().new_dynamic_size()
-    return boxes.new_empty((kept,), dtype=torch.int64)
+def gives_indices(op: str) -> None:
+    """Register what `op` and `batched_<op>` give: indices, as many as the values decide."""
+
+    def kept(op: str, boxes: Tensor, **others: Tensor) -> Tensor:
+        one_device(op, boxes=boxes, **others)
+        count = torch.library.get_ctx().new_dynamic_size()
+        return boxes.new_empty((count,), dtype=torch.int64)
+
+    def alone(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
+        return kept(op, boxes, scores=scores)
+
+    def batched(boxes: Tensor, scores: Tensor, idxs: Tensor, iou_threshold: float) -> Tensor:
+        return kept(f"batched_{op}", boxes, scores=scores, idxs=idxs)
+
+    torch.library.register_fake(f"detcore::{op}", alone)
+    torch.library.register_fake(f"detcore::batched_{op}", batched)
+    for name in (op, f"batched_{op}"):
+        words = "take boxes and scores by the indices that it gives: boxes[keep]"
+        not_differentiable(name, words, indices=True)
 
 
-@torch.library.register_fake("detcore::batched_nms")
-def _(boxes: Tensor, scores: Tensor, idxs: Tensor, iou_threshold: float) -> Tensor:
-    one_device("batched_nms", boxes=boxes, scores=scores, idxs=idxs)
-    kept = torch.library.get_ctx().new_dynamic_size()
-    return boxes.new_empty((kept,), dtype=torch.int64)
-
-
-for _op in ("nms", "batched_nms"):
-    _words = "take boxes and scores by the indices that it gives: boxes[keep]"
-    not_differentiable(_op, _words, indices=True)
+gives_indices("nms")

@@ -1,12 +1,9 @@
 """Greedy non-maximum suppression of rotated boxes."""
 
-import torch
 from torch import Tensor
 
-from ._derivatives import not_differentiable
-from ._fake import one_device
 from ._route import bind, numpy_too
-from .nms import class_ids
+from .nms import class_ids, gives_indices
 
 _nms_rotated = bind("nms_rotated")
 _batched_nms_rotated = bind("batched_nms_rotated")
@@ -101,20 +98,4 @@ def batched_nms_rotated(
     return kept
 
 
-@torch.library.register_fake("detcore::nms_rotated")
-def _(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
-    one_device("nms_rotated", boxes=boxes, scores=scores)
-    kept = torch.library.get_ctx().new_dynamic_size()
-    return boxes.new_empty((kept,), dtype=torch.int64)
-
-
-@torch.library.register_fake("detcore::batched_nms_rotated")
-def _(boxes: Tensor, scores: Tensor, idxs: Tensor, iou_threshold: float) -> Tensor:
-    one_device("batched_nms_rotated", boxes=boxes, scores=scores, idxs=idxs)
-    kept = torch.library.get_ctx().new_dynamic_size()
-    return boxes.new_empty((kept,), dtype=torch.int64)
-
-
-for _op in ("nms_rotated", "batched_nms_rotated"):
-    _words = "take boxes and scores by the indices that it gives: boxes[keep]"
-    not_differentiable(_op, _words, indices=True)
+gives_indices("nms_rotated")
