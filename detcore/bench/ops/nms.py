@@ -3,7 +3,6 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-import torch
 import torchvision
 from torch import Tensor
 from torchvision.ops.boxes import _batched_nms_vanilla
@@ -11,7 +10,7 @@ from torchvision.ops.boxes import _batched_nms_vanilla
 from detcore import ops
 
 from .. import inputs, rivals
-from ..case import Case, Must, call
+from ..case import Case, Must, call, equal
 
 IOU = 0.5
 
@@ -62,7 +61,7 @@ def of_boxes(work: str, make: Any, must: Must | None = None, *, quick: bool = Tr
             "OpenVINO": rivals.openvino_nms(IOU),
             "ONNX Runtime": rivals.onnxruntime_nms(IOU),
         },
-        lambda ours, theirs, *_: torch.equal(ours, theirs),
+        equal,
         must=must,
         quick=quick,
     )

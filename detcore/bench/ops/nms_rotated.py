@@ -10,7 +10,7 @@ from torch import Tensor
 from detcore import ops
 
 from .. import inputs
-from ..case import Case, Contender, Function, Must, call
+from ..case import Case, Contender, Function, Must, call, equal
 
 IOU = 0.3
 
@@ -30,7 +30,7 @@ def _case(work: str, n: int, must: Must, *, quick: bool = True) -> Case:
         partial(_boxes, n),
         replace(call(ops.nms_rotated, IOU), waits=True),
         {"torchvision's IoU and NumPy": Contender(_by_matrix)},
-        _same,
+        equal,
         must=must,
         quick=quick,
     )
@@ -53,7 +53,3 @@ def _by_matrix(boxes: Tensor, scores: Tensor) -> Function:
         return order[torch.from_numpy(alive).to(order.device)]
 
     return run
-
-
-def _same(ours: Tensor, theirs: Tensor, *_: Tensor) -> bool:
-    return torch.equal(ours, theirs)

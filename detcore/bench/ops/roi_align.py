@@ -29,7 +29,7 @@ def cases() -> Iterator[Case]:
             call(ops.roi_align, *SETTINGS),
             others,
             close,
-            limit=Contender(_full_pooled),
+            limit=Contender(full_pooled),
             must=must,
             new_pages=True,
         )
@@ -37,8 +37,8 @@ def cases() -> Iterator[Case]:
         "roi_align",
         "roi_align backward, 1,000 RoIs, NCHW",
         _in_order,
-        _backward(ops.roi_align),
-        {"torchvision": _backward(torchvision.ops.roi_align)},
+        backward_of(ops.roi_align, *SETTINGS),
+        {"torchvision": backward_of(torchvision.ops.roi_align, *SETTINGS)},
         close,
         limit=Contender(lambda input, rois: partial(torch.full_like, input, 1.0)),
         moved=_backward_moves,
@@ -48,7 +48,7 @@ def cases() -> Iterator[Case]:
     yield Case(
         "roi_align",
         "roi_align 10 RoIs of a small map",
-        _small,
+        small_map,
         call(ops.roi_align, *SETTINGS),
         {"torchvision": call(torchvision.ops.roi_align, *SETTINGS)},
         close,
@@ -65,12 +65,14 @@ def _channels_last() -> tuple[Tensor, Tensor]:
     return input.to(memory_format=torch.channels_last), rois
 
 
-def _small() -> tuple[Tensor, Tensor]:
+def small_map() -> tuple[Tensor, Tensor]:
+    """A map [2, 4, 50, 68] and RoIs [10, 5]."""
     input, rois = inputs.pyramid(10)
     return input[:, :4, :50, :68].contiguous(), rois
 
 
-def _full_pooled(input: Tensor, rois: Tensor) -> Function:
+def full_pooled(input: Tensor, rois: Tensor) -> Function:
+    """The limit of pooling to 7 x 7: writing a result of that size."""
     return partial(torch.full, (len(rois), input.shape[1], 7, 7), 1.0, device=input.device)
 
 
@@ -81,10 +83,12 @@ def _backward_moves(inputs: tuple[Any, ...], gradient: Any) -> int:
     return pooled + tensors_once((rois,), gradient)
 
 
-def _backward(pool: Callable[..., Tensor]) -> Contender:
+def backward_of(pool: Callable[..., Tensor], *settings: Any) -> Contender:
+    """The gradient of the map alone; the forward is not timed."""
+
     def prepare(input: Tensor, rois: Tensor) -> Function:
         leaf = input.detach().clone().requires_grad_()
-        pooled = pool(leaf, rois, *SETTINGS)
+        pooled = pool(leaf, rois, *settings)
         g = torch.Generator().manual_seed(10)
         grad = torch.randn(pooled.shape, generator=g).to(input.device)
         return lambda: torch.autograd.grad(pooled, leaf, grad, retain_graph=True)[0]
