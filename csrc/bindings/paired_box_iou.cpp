@@ -6,23 +6,30 @@ namespace detcore {
 namespace {
 
 PairedBoxIouParams check(const char* op, const Tensor& boxes1, const Tensor& boxes2,
-                         const std::string& kind, double eps) {
-  check_last(op, "boxes1", boxes1, 4);
+                         const std::string& fmt, const std::string& kind, double eps) {
+  const int64_t format =
+      check_choice(op, "fmt", fmt, {"xyxy", "xywh", "cxcywh", "xywhr", "cxcywhr", "xyxyxyxy"});
+  const bool rotated = format == 4;
+  if (format != 0 && !rotated) fail(op, ": the operator takes xyxy and cxcywhr, got '", fmt, "'");
+  const int64_t numbers = rotated ? 5 : 4;
+  check_last(op, "boxes1", boxes1, numbers);
   check_same_shape(op, "boxes1", boxes1, "boxes2", boxes2);
   PairedBoxIouParams p{};
   p.dtype = check_float(op, "boxes1", boxes1);
   check_same_dtype(op, "boxes1", boxes1, "boxes2", boxes2);
   check_same_device(op, "boxes1", boxes1, "boxes2", boxes2);
-  p.n = boxes1.numel() / 4;
-  p.kind = IouKind(check_choice(op, "kind", kind, {"iou", "giou", "diou", "ciou"}));
+  p.n = boxes1.numel() / numbers;
+  p.rotated = rotated;
+  p.kind = IouKind(rotated ? check_choice(op, "kind of rotated boxes", kind, {"iou", "giou"})
+                           : check_choice(op, "kind", kind, {"iou", "giou", "diou", "ciou"}));
   check_number(op, "eps", eps);
   p.eps = eps;
   return p;
 }
 
-Tensor paired_box_iou(const Tensor& boxes1, const Tensor& boxes2, const std::string& kind,
-                      double eps) {
-  PairedBoxIouParams p = check("paired_box_iou", boxes1, boxes2, kind, eps);
+Tensor paired_box_iou(const Tensor& boxes1, const Tensor& boxes2, const std::string& fmt,
+                      const std::string& kind, double eps) {
+  PairedBoxIouParams p = check("paired_box_iou", boxes1, boxes2, fmt, kind, eps);
   Sizes shape = sizes_of(boxes1);
   shape.pop_back();
   const Tensor a = dense(boxes1), b = dense(boxes2);
@@ -33,10 +40,10 @@ Tensor paired_box_iou(const Tensor& boxes1, const Tensor& boxes2, const std::str
 }
 
 std::tuple<Tensor, Tensor> paired_box_iou_backward(const Tensor& grad, const Tensor& boxes1,
-                                                   const Tensor& boxes2, const std::string& kind,
-                                                   double eps) {
+                                                   const Tensor& boxes2, const std::string& fmt,
+                                                   const std::string& kind, double eps) {
   PairedBoxIouBackwardParams p{
-      check("paired_box_iou_backward", boxes1, boxes2, kind, eps), {}, {}, {}};
+      check("paired_box_iou_backward", boxes1, boxes2, fmt, kind, eps), {}, {}, {}};
   Sizes shape = sizes_of(boxes1);
   shape.pop_back();
   check_grad("paired_box_iou", grad, shape, boxes1);
@@ -50,9 +57,11 @@ std::tuple<Tensor, Tensor> paired_box_iou_backward(const Tensor& grad, const Ten
   return {as_dtype(grad1, boxes1.scalar_type()), as_dtype(grad2, boxes2.scalar_type())};
 }
 
-DETCORE_OP(paired_box_iou, "(Tensor boxes1, Tensor boxes2, str kind, float eps) -> Tensor");
+DETCORE_OP(paired_box_iou,
+           "(Tensor boxes1, Tensor boxes2, str fmt, str kind, float eps) -> Tensor");
 DETCORE_OP(paired_box_iou_backward,
-           "(Tensor grad, Tensor boxes1, Tensor boxes2, str kind, float eps) -> (Tensor, Tensor)");
+           "(Tensor grad, Tensor boxes1, Tensor boxes2, str fmt, str kind, float eps) -> (Tensor, "
+           "Tensor)");
 
 }  // namespace
 }  // namespace detcore

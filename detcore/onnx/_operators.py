@@ -72,7 +72,11 @@ def box_iou(g: Graph, boxes1: Value, boxes2: Value, fmt: str, kind: str, eps: fl
     return g.Squeeze(_iou(g, first, second, kind, eps, 0.0), [-1])
 
 
-def paired_box_iou(g: Graph, boxes1: Value, boxes2: Value, kind: str, eps: float) -> Value:
+def paired_box_iou(
+    g: Graph, boxes1: Value, boxes2: Value, fmt: str, kind: str, eps: float
+) -> Value:
+    if fmt != "xyxy":
+        raise NotImplementedError("paired_box_iou: rotated boxes can't be exported to ONNX")
     boxes1, boxes2 = g.arithmetic(boxes1), g.arithmetic(boxes2)
     first, second = (list(_columns(g, boxes)) for boxes in (boxes1, boxes2))
     return g.Squeeze(_iou(g, first, second, kind, eps, eps), [-1])

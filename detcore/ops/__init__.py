@@ -5,7 +5,8 @@ Overlap of boxes
     generalized_box_iou         GIoU of every pair
     distance_box_iou            DIoU of every pair
     complete_box_iou            CIoU of every pair
-    paired_box_iou              one of the four, box by box, [..., 4] x [..., 4] -> [...]
+    paired_box_iou              one of the four, box by box, [..., 4] x [..., 4] -> [...]; IoU and
+                                GIoU of rotated boxes too
 
 Suppression
     nms                         the indices of the boxes to keep
@@ -34,6 +35,7 @@ Losses
     generalized_box_iou_loss    1 - GIoU
     distance_box_iou_loss       1 - DIoU
     complete_box_iou_loss       1 - CIoU
+    probiou_loss, kfiou_loss    of rotated boxes, as Gaussians
     sigmoid_focal_loss          focal loss of logits
 
 Small box functions
@@ -69,6 +71,7 @@ from .paired_box_iou import paired_box_iou
 from .pool import MultiScaleRoIAlign, RoIAlign, RoIPool
 from .roi_align import roi_align
 from .roi_pool import roi_pool
+from .rotated_losses import kfiou_loss, probiou_loss
 from .soft_nms import soft_nms
 
 __all__ = [
@@ -91,6 +94,7 @@ __all__ = [
     "encode_boxes",
     "generalized_box_iou",
     "generalized_box_iou_loss",
+    "kfiou_loss",
     "masks_to_boxes",
     "match_boxes",
     "multiclass_nms",
@@ -98,6 +102,7 @@ __all__ = [
     "nms",
     "nms_rotated",
     "paired_box_iou",
+    "probiou_loss",
     "remove_small_boxes",
     "roi_align",
     "roi_pool",

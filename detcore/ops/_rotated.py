@@ -9,6 +9,8 @@ import math
 import torch
 from torch import Tensor
 
+from ._dtypes import result_dtype
+
 
 def is_rotated(fmt: str) -> bool:
     """Whether boxes of this format are rotated."""
@@ -25,6 +27,19 @@ def convert_rotated(boxes: Tensor, in_fmt: str, out_fmt: str) -> Tensor:
     if out_fmt == "cxcywhr":
         return _rounded(_to_centre(boxes), boxes)
     return boxes if out_fmt == "xywhr" else _rounded(_to_corners(boxes), boxes)
+
+
+def centred(op: str, boxes: Tensor, fmt: str) -> Tensor:
+    """Floating-point boxes of a rotated format as "cxcywhr"; half precision becomes float32."""
+    if fmt == "cxcywhr":
+        return boxes
+    numbers = 8 if fmt == "xyxyxyxy" else 5
+    if boxes.dim() == 0 or boxes.shape[-1] != numbers:
+        raise ValueError(
+            f"{op}: boxes of '{fmt}' must be [..., {numbers}], got {list(boxes.shape)}"
+        )
+    # centres of half-precision boxes don't fit half precision
+    return convert_rotated(boxes.to(result_dtype(boxes.dtype)), fmt, "cxcywhr")
 
 
 def _rounded(result: Tensor, given: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from detcore import reference
 from ._derivatives import batched_by_leading_dims, differentiable, differentiable_again
 from ._dtypes import result_dtype
 from ._fake import grad_beside, one_device
-from ._rotated import convert_rotated
+from ._rotated import centred
 from ._route import bind
 
 _box_iou_rotated = bind("box_iou_rotated")
@@ -20,24 +20,12 @@ _box_iou_rotated_out = bind("box_iou_rotated_out")
 
 def box_iou_rotated(boxes1: Tensor, boxes2: Tensor, fmt: str, out: Tensor | None) -> Tensor:
     """`box_iou` of floating-point boxes in a rotated format; with `out`, without gradients."""
-    boxes1, boxes2 = _centred(boxes1, fmt), _centred(boxes2, fmt)
+    boxes1, boxes2 = centred("box_iou", boxes1, fmt), centred("box_iou", boxes2, fmt)
     if out is None:
         iou: Tensor = _box_iou_rotated(boxes1, boxes2)
         return iou
     _box_iou_rotated_out(boxes1, boxes2, out)
     return out
-
-
-def _centred(boxes: Tensor, fmt: str) -> Tensor:
-    if fmt == "cxcywhr":
-        return boxes
-    numbers = 8 if fmt == "xyxyxyxy" else 5
-    if boxes.dim() == 0 or boxes.shape[-1] != numbers:
-        raise ValueError(
-            f"box_iou: boxes of '{fmt}' must be [..., {numbers}], got {list(boxes.shape)}"
-        )
-    # centres of half-precision boxes don't fit half precision
-    return convert_rotated(boxes.to(result_dtype(boxes.dtype)), fmt, "cxcywhr")
 
 
 @torch.library.register_fake("detcore::box_iou_rotated")

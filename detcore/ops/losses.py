@@ -184,17 +184,18 @@ def sigmoid_focal_loss(
     loss = F.binary_cross_entropy_with_logits(inputs, targets, reduction="none") * missed**gamma
     if alpha >= 0:
         loss = loss * (alpha * targets + (1 - alpha) * (1 - targets))
-    return _reduce("sigmoid_focal_loss", loss, reduction)
+    return reduce_loss("sigmoid_focal_loss", loss, reduction)
 
 
 def _box_loss(
     op: str, boxes1: Tensor, boxes2: Tensor, kind: str, reduction: str, eps: float
 ) -> Tensor:
     loss = 1 - paired_box_iou(boxes1, boxes2, kind, eps)
-    return _reduce(op, loss, reduction)
+    return reduce_loss(op, loss, reduction)
 
 
-def _reduce(op: str, loss: Tensor, reduction: str) -> Tensor:
+def reduce_loss(op: str, loss: Tensor, reduction: str) -> Tensor:
+    """The loss as it is, its sum or its mean; the mean of nothing is 0."""
     if reduction == "none":
         return loss
     if reduction == "sum":

@@ -136,12 +136,12 @@ OPERATORS: dict[str, Operator] = {
         _forward_and("boxes1 and boxes2", "box_iou"),
     ),
     "paired_box_iou": Operator(
-        "paired_box_iou", lambda: [_boxes(500), _boxes(500, 1), "diou", 1e-7],
+        "paired_box_iou", lambda: [_boxes(500), _boxes(500, 1), "xyxy", "diou", 1e-7],
         (1, torch.ones(7, 4), "paired_box_iou: boxes1 and boxes2 must have one shape, "
          "got [500, 4] and [7, 4]"),
     ),
     "paired_box_iou_backward": Operator(
-        "paired_box_iou", lambda: [_normal(500), _boxes(500), _boxes(500, 1), "diou", 1e-7],
+        "paired_box_iou", lambda: [_normal(500), _boxes(500), _boxes(500, 1), "xyxy", "diou", 1e-7],
         (0, torch.ones(7), "paired_box_iou: grad must be [500], got [7]"),
         _forward_and("boxes1 and boxes2", "paired_box_iou_backward"),
     ),
@@ -330,6 +330,10 @@ CALLS: dict[str, Call] = {
     "paired_box_iou": Call(
         "paired_box_iou", lambda on, a, b: on.paired_box_iou(a, b, "giou"), _two_sets,
         _names("paired_box_iou", "boxes1", "boxes2"), gradients=(0, 1),
+    ),
+    "paired_box_iou cxcywhr": Call(
+        "paired_box_iou", lambda on, a, b: on.paired_box_iou(a, b, "giou", fmt="cxcywhr"),
+        _two_rotated_sets, _names("paired_box_iou", "boxes1", "boxes2"), gradients=(0, 1),
     ),
     "match_boxes": Call(
         "match_boxes", lambda on, gt, a: tuple(on.match_boxes(gt, a)),

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from .box_iou_rotated import box_iou_rotated
-from .paired_box_iou import paired_box_iou
+from .paired_box_iou import overlap
 
 
 def box_iou(
@@ -17,7 +17,7 @@ def box_iou(
     if fmt == "cxcywhr":
         return box_iou_rotated(boxes1, boxes2)
     boxes1, boxes2 = (to_xyxy(boxes, fmt) for boxes in (boxes1, boxes2))
-    return paired_box_iou(boxes1[..., :, None, :], boxes2[..., None, :, :], kind, eps, 0.0)
+    return overlap(boxes1[..., :, None, :], boxes2[..., None, :, :], kind, eps, 0.0)
 
 
 def to_xyxy(boxes: Tensor, fmt: str) -> Tensor:

@@ -1,4 +1,8 @@
-"""IoU of rotated boxes in plain PyTorch: what the kernels of `box_iou_rotated` must give."""
+"""Overlap of rotated boxes in plain PyTorch: what the kernels must give.
+
+The same integral and the same quadrants as in the kernels (rotated_box.h and rotated_pair.h in
+csrc/kernels/include/detcore), in float64.
+"""
 
 import math
 
@@ -7,39 +11,46 @@ from torch import Tensor
 
 
 def box_iou_rotated(boxes1: Tensor, boxes2: Tensor) -> Tensor:
-    """[..., N, 5] and [..., M, 5] (cxcywhr) give [..., N, M], as `detcore.ops.box_iou` says.
+    """[..., N, 5] and [..., M, 5] (cxcywhr) give [..., N, M], as `detcore.ops.box_iou` says."""
+    return paired_box_iou_rotated(boxes1[..., :, None, :], boxes2[..., None, :, :], "iou", 0.0)
 
-    The same integral as in the kernels (csrc/kernels/include/detcore/rotated_box.h), in float64.
-    """
+
+def paired_box_iou_rotated(boxes1: Tensor, boxes2: Tensor, kind: str, eps: float) -> Tensor:
+    """[..., 5] and [..., 5] (cxcywhr, broadcast) give [...]; kind is "iou" or "giou"."""
     dtype = torch.float64 if boxes1.dtype == torch.float64 else torch.float32
-    first, second = boxes1[..., :, None, :].double(), boxes2[..., None, :, :].double()
-    area1, area2 = _area(first), _area(second)
+    first, second = torch.broadcast_tensors(boxes1.double(), boxes2.double())
+    area1, area2 = (boxes[..., 2].relu() * boxes[..., 3].relu() for boxes in (first, second))
     inter = _part_inside(first, second).clamp(min=0)
     inter = torch.minimum(inter, torch.minimum(area1, area2))
     union = area1 + area2 - inter
-    some = inter > 0
-    iou = torch.where(some, inter / torch.where(some, union, 1), 0)
+    value = _quotient(inter, union, eps, where=inter > 0)
+    if kind == "giou":
+        hull = _hull(first, second)
+        value = value - _quotient(hull - union, hull, eps, where=hull > 0)
     finite = first.isfinite().all(-1) & second.isfinite().all(-1)
-    return torch.where(finite, iou, math.nan).to(dtype)
+    return torch.where(finite, value, math.nan).to(dtype)
 
 
-def _area(boxes: Tensor) -> Tensor:
-    width, height = boxes[..., 2], boxes[..., 3]
-    return torch.where((width > 0) & (height > 0), width * height, 0)
+def _quotient(a: Tensor, b: Tensor, eps: float, where: Tensor) -> Tensor:
+    return torch.where(where, a / torch.where(where, b + eps, 1), 0)
+
+
+def _placed(a: Tensor, b: Tensor) -> tuple[Tensor, ...]:
+    """b's centre, and the vectors along its width and height, in the frame of a."""
+    turned, turn = a[..., 4] * math.pi / 180, (b[..., 4] - a[..., 4]) * math.pi / 180
+    dx, dy = b[..., 0] - a[..., 0], b[..., 1] - a[..., 1]
+    x = dx * turned.cos() - dy * turned.sin()
+    y = dx * turned.sin() + dy * turned.cos()
+    width, height = b[..., 2].relu(), b[..., 3].relu()
+    cos, sin = turn.cos(), turn.sin()
+    return x, y, width * cos, -width * sin, height * sin, height * cos
 
 
 def _part_inside(a: Tensor, b: Tensor) -> Tensor:
     """The area of b inside a, from the integrals over b's edges in the frame of a."""
-    ax, ay, aw, ah, a_angle = a.unbind(-1)
-    bx, by, bw, bh, b_angle = b.unbind(-1)
-    turned, turn = a_angle * math.pi / 180, (b_angle - a_angle) * math.pi / 180
-    dx, dy = bx - ax, by - ay
-    x = dx * turned.cos() - dy * turned.sin()
-    y = dx * turned.sin() + dy * turned.cos()
-    wx, wy = bw * turn.cos(), -bw * turn.sin()  # along b's width and height
-    hx, hy = bh * turn.sin(), bh * turn.cos()
+    x, y, wx, wy, hx, hy = _placed(a, b)
     left, top = x - (wx + hx) / 2, y - (wy + hy) / 2  # the corner that is first along both
-    size = (aw / 2, ah / 2)
+    size = (a[..., 2].relu() / 2, a[..., 3].relu() / 2)
     return (
         _below(left + hx, top + hy, wx, wy, *size)
         - _below(left, top, wx, wy, *size)
@@ -59,3 +70,37 @@ def _below(x: Tensor, y: Tensor, dx: Tensor, dy: Tensor, half_w: Tensor, half_h:
     first = torch.where(safe_dy > 0, -half_h, half_h)
     inside = (leave - enter) * (y + dy * (enter + leave) / 2)
     return dx * (first * ((enter - begin) - (end - leave)) + inside)
+
+
+def _hull(a: Tensor, b: Tensor) -> Tensor:
+    """The area of the convex hull of both, from the four quadrants about a's centre."""
+    x, y, wx, wy, hx, hy = _placed(a, b)
+    # the corners of b farthest along x and y, from its centre
+    along, across = (torch.where(v < 0, -0.5, 0.5) for v in (wx, hx))
+    right = along * wx + across * hx, along * wy + across * hy
+    top = along * hx - across * wx, along * hy - across * wy
+    corner = a[..., 2].relu() / 2, a[..., 3].relu() / 2
+    area = torch.zeros_like(x)
+    for sx, sy in ((1, 1), (-1, 1), (1, -1), (-1, -1)):
+        area = area + _hull_in_quadrant(
+            corner,
+            (sx * x + right[0], sy * y + sx * sy * right[1]),
+            (sx * x + sx * sy * top[0], sy * y + top[1]),
+        )
+    return area
+
+
+Point = tuple[Tensor, Tensor]
+
+
+def _hull_in_quadrant(corner: Point, right: Point, top: Point) -> Tensor:
+    beside, above = right[0] > corner[0], top[1] > corner[1]
+
+    def either(first: Tensor, a: Point, b: Point) -> Point:
+        return torch.where(first, a[0], b[0]), torch.where(first, a[1], b[1])
+
+    start, end = either(beside, right, corner), either(above, top, corner)
+    third = either(beside, either(above, corner, top), either(above, right, corner))
+    dx, dy = start[0] - end[0], end[1] - start[1]
+    outside = ((third[0] - start[0]) * dy + (third[1] - start[1]) * dx).relu()
+    return start[0] * end[1] - dx * dy / 2 + outside / 2

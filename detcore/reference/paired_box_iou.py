@@ -5,21 +5,28 @@ import math
 import torch
 from torch import Tensor
 
+from .box_iou_rotated import paired_box_iou_rotated
+
 
 def paired_box_iou(
-    boxes1: Tensor,
-    boxes2: Tensor,
-    kind: str = "iou",
-    eps: float = 1e-7,
-    area_eps: float | None = None,
+    boxes1: Tensor, boxes2: Tensor, kind: str = "iou", eps: float = 1e-7, fmt: str = "xyxy"
 ) -> Tensor:
-    """[..., 4] and [..., 4] (xyxy, broadcast) give [...], in float32 (float64 for float64).
+    """[..., 4] and [..., 4] (xyxy; cxcywhr: [..., 5]) give [...], as `detcore.ops.paired_box_iou`.
+
+    In float32, float64 for float64.
+    """
+    if fmt == "cxcywhr":
+        return paired_box_iou_rotated(boxes1, boxes2, kind, eps)
+    return overlap(boxes1, boxes2, kind, eps, eps)
+
+
+def overlap(boxes1: Tensor, boxes2: Tensor, kind: str, eps: float, area_eps: float) -> Tensor:
+    """[..., 4] and [..., 4] (xyxy, broadcast) give [...].
 
     IoU: intersection over union. GIoU: Rezatofighi et al., CVPR 2019. DIoU and CIoU: Zheng et
     al., AAAI 2020; CIoU's trade-off weight is a constant of the gradient, as the paper has it.
-    eps is added to what divides; area_eps, if given, takes its place under areas.
+    eps is added to lengths that divide, area_eps to areas.
     """
-    area_eps = eps if area_eps is None else area_eps
     dtype = torch.promote_types(boxes1.dtype, boxes2.dtype)
     dtype = torch.float64 if dtype == torch.float64 else torch.float32
     x11, y11, x12, y12 = boxes1.to(dtype).unbind(-1)

@@ -95,7 +95,7 @@ def paired_box_iou(backend: Backend, draw: Draw) -> None:
     grad = draw.normal(n)
     want = torch.autograd.grad(reference.paired_box_iou(x, y, kind), (x, y), grad)
     got = backend.native("paired_box_iou_backward")(
-        backend(grad), backend(x.detach()), backend(y.detach()), kind, 1e-7
+        backend(grad), backend(x.detach()), backend(y.detach()), "xyxy", kind, 1e-7
     )
     for g, w in zip(got, want, strict=True):
         close(g, w, 1e-9, 1e-11)

@@ -1,4 +1,4 @@
-"""Overlap of two rotated boxes with 50 digits, by another way than the kernels'.
+"""Overlap and hull of two rotated boxes with 50 digits, by another way than the kernels'.
 
 One box is cut by the four sides of the other, corner by corner (Sutherland and Hodgman, 1974).
 """
@@ -19,6 +19,34 @@ def exact_iou(box1: Sequence[float], box2: Sequence[float]) -> float:
         return float(inter / union)
 
 
+def exact_giou(box1: Sequence[float], box2: Sequence[float]) -> float:
+    """The GIoU of two cxcywhr boxes; its hull is the convex hull of all corners."""
+    with mp.workdps(50):
+        first, second = _corners(box1), _corners(box2)
+        inter = _area(_cut(first, second))
+        union = _area(first) + _area(second) - inter
+        hull = _area(_hull(first + second))
+        return float(inter / union - (hull - union) / hull)
+
+
+def _hull(points: list[Point]) -> list[Point]:
+    """The convex hull by monotone chains (Andrew, 1979)."""
+    chains = []
+    for ordered in (sorted(points), sorted(points, reverse=True)):
+        chain: list[Point] = []
+        for p in ordered:
+            while len(chain) > 1 and _turn(chain[-2], chain[-1], p) <= 0:
+                chain.pop()
+            chain.append(p)
+        chains.append(chain[:-1])
+    return chains[0] + chains[1]
+
+
+def _turn(a: Point, b: Point, p: Point) -> mpf:
+    """Twice the area of the triangle; positive if p is to the left of the line from a to b."""
+    return (b[0] - a[0]) * (p[1] - a[1]) - (b[1] - a[1]) * (p[0] - a[0])
+
+
 def _corners(box: Sequence[float]) -> list[Point]:
     x, y, w, h, degrees = map(mpf, box)
     cos, sin = mp.cos(mp.radians(degrees)), mp.sin(mp.radians(degrees))
@@ -35,7 +63,7 @@ def _area(polygon: list[Point]) -> mpf:
 
 def _cut(polygon: list[Point], by: list[Point]) -> list[Point]:
     for a, b in zip(by, by[1:] + by[:1], strict=True):
-        side = [(b[0] - a[0]) * (p[1] - a[1]) - (b[1] - a[1]) * (p[0] - a[0]) for p in polygon]
+        side = [_turn(a, b, p) for p in polygon]
         kept: list[Point] = []
         for k, (p, at) in enumerate(zip(polygon, side, strict=True)):
             q, next_at = polygon[(k + 1) % len(polygon)], side[(k + 1) % len(polygon)]

@@ -45,7 +45,7 @@ def test_gradient_equals_autograd_of_reference(backend: Backend, n: int, kind: s
     grad = torch.randn(n, dtype=torch.float64, generator=torch.Generator().manual_seed(n))
     want = torch.autograd.grad(reference.paired_box_iou(a, b, kind), (a, b), grad)
     got = backend.native("paired_box_iou_backward")(
-        backend(grad), backend(a.detach()), backend(b.detach()), kind, 1e-7
+        backend(grad), backend(a.detach()), backend(b.detach()), "xyxy", kind, 1e-7
     )
     for g, w in zip(got, want, strict=True):
         torch.testing.assert_close(g.cpu(), w, rtol=1e-9, atol=1e-11)
@@ -91,9 +91,9 @@ def test_focal_loss_equals_torchvision() -> None:
 @pytest.mark.parametrize("grad", [False, True])
 def test_opcheck(grad: bool) -> None:
     a, b = (random_boxes(6, seed=s).float().requires_grad_(grad) for s in (13, 14))
-    opcheck(torch.ops.detcore.paired_box_iou, (a, b, "ciou", 1e-7))
+    opcheck(torch.ops.detcore.paired_box_iou, (a, b, "xyxy", "ciou", 1e-7))
     opcheck(torch.ops.detcore.paired_box_iou_backward,
-            (torch.ones(6), a.detach(), b.detach(), "giou", 1e-7))  # fmt: skip
+            (torch.ones(6), a.detach(), b.detach(), "xyxy", "giou", 1e-7))  # fmt: skip
 
 
 def test_errors() -> None:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from detcore import ops
+from detcore.ops.registry import random_rotated_boxes
 
 from .conftest import random_boxes
 
@@ -22,6 +23,7 @@ def boxes(n: int = 6, seed: int = 0) -> Tensor:
 A, B = boxes(6, 1), boxes(6, 2)
 MAP = torch.arange(2.0 * 3 * 20 * 20).view(2, 3, 20, 20).sin()
 ROIS = torch.cat((torch.arange(6)[:, None] % 2, A / 6), 1)
+R = random_rotated_boxes(6).float()
 CORNERS = ops.box_convert(torch.rand(5, 5) * 9 + 1, "cxcywhr", "xyxyxyxy")
 CALLS: dict[str, list[tuple[Any, ...]]] = {
     "nms": [(A, A[:, 0], 0.3)],
@@ -39,7 +41,10 @@ CALLS: dict[str, list[tuple[Any, ...]]] = {
     "generalized_box_iou": [(A, B), (A.int(), B.int())],
     "distance_box_iou": [(A, B, 1e-3)],
     "complete_box_iou": [(A, B)],
-    "paired_box_iou": [(A, B, "giou"), (A.int(), B.int())],
+    "paired_box_iou": [(A, B, "giou"), (A.int(), B.int()), (A, B, "iou", 1e-7, "cxcywh")]
+    + [(R, R.flip(0), "giou", 1e-7, "cxcywhr"), (R.int(), R, "iou", 1e-7, "xywhr")],
+    "probiou_loss": [(R, R.flip(0)), (R.int(), R, "mean", 1e-7, "l2")],
+    "kfiou_loss": [(R, R.flip(0)), (R, R.flip(0), "sum", 1e-6, "exp")],
     "generalized_box_iou_loss": [(A, B), (A, B, "mean"), (A[:0], B[:0], "mean")],
     "distance_box_iou_loss": [(A, B, "sum")],
     "complete_box_iou_loss": [(A, B)],

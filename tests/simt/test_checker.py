@@ -100,7 +100,7 @@ def test_elementwise_ops_move_each_value_once() -> None:
     n = 1000
     a, b = _boxes(n), _boxes(n, 1)
     with counted() as counts:
-        SIMT.paired_box_iou(a, b, "giou", 1e-7)
+        SIMT.paired_box_iou(a, b, "xyxy", "giou", 1e-7)
     assert (counts["load_bytes"], counts["store_bytes"]) == (2 * 16 * n, 4 * n)
     assert counts["store_sectors"] == 4 * n / 32  # coalesced
     with counted() as counts:
@@ -114,7 +114,7 @@ def test_counters_stop_and_start_from_zero() -> None:
     with counted() as counts:
         pass
     assert set(counts.values()) == {0}
-    SIMT.paired_box_iou(_boxes(5), _boxes(5), "iou", 0.0)
+    SIMT.paired_box_iou(_boxes(5), _boxes(5), "xyxy", "iou", 0.0)
     assert SIMT.counters()["load_bytes"] == 0
 
 

@@ -41,20 +41,6 @@ Workspace measured(const BoxIouRotatedParams& p, const Executor& executor) {
   return w;
 }
 
-DETCORE_HD void store_as(L x, double* p, int64_t count) { x.store(p, count); }
-DETCORE_HD void store_as(L x, float* p, int64_t count) {
-  typedef float Narrow __attribute__((vector_size(sizeof(float) * L::width)));
-  const Narrow narrow = __builtin_convertvector(x.v, Narrow);
-  memcpy(p, &narrow, count * sizeof(float));
-}
-
-DETCORE_HD L load_as_double(const double* p, int64_t count) { return L::load(p, count); }
-DETCORE_HD L load_as_double(const float* p, int64_t count) {
-  L x(0.0);
-  for (int64_t i = 0; i < count; ++i) x.v[i] = double(p[i]);
-  return x;
-}
-
 constexpr uint32_t kEveryLane = (1u << L::width) - 1;
 
 DETCORE_HD L overlap_if_near(const WideRotatedBox& a, const WideRotatedBox& b) {
@@ -85,10 +71,6 @@ void forward(const BoxIouRotatedParams& p, const Workspace& w, const Executor& e
     }
   });
 }
-
-using WideGrad = RotatedGrad<L>;
-
-DETCORE_HD WideGrad no_gradient() { return {L(0.0), L(0.0), L(0.0), L(0.0), L(0.0)}; }
 
 // Adds the gradients of `own` for `count` others. Lanes behind them must not reach the sum.
 DETCORE_HD void add_gradient(const WideRotatedBox& own, const WideRotatedBox& other, L grad,
@@ -142,11 +124,7 @@ void backward_columns(const BoxIouRotatedBackwardParams& p, const Workspace& w,
       for (int64_t i = 0; i < f.n; ++i)
         add_gradient(own, w.rows.in_all_lanes(batch * f.n + i),
                      load_as_double(grad + i * f.m, count), count, sum);
-      T* out = static_cast<T*>(p.grad_boxes2) + kRotatedNumbers * first;
-      for (int64_t k = 0; k < count; ++k, out += kRotatedNumbers) {
-        out[0] = T(sum.x.v[k]), out[1] = T(sum.y.v[k]), out[2] = T(sum.w.v[k]);
-        out[3] = T(sum.h.v[k]), out[4] = T(sum.angle.v[k]);
-      }
+      store_grads(sum, static_cast<T*>(p.grad_boxes2) + kRotatedNumbers * first, count);
     }
   });
 }

@@ -1,57 +1,115 @@
+// Upright boxes: a vector of pairs is loaded at once. Rotated ones are measured one by one, because
+// of sines and cosines, and then compared by vectors.
 #include "detcore/paired_box_iou.h"
 
-#include "kernel.h"
+#include "rotated_arrays.h"
 
 namespace detcore {
 inline namespace DETCORE_ISA {
 namespace {
 
 constexpr int64_t kGrain = 4096;  // minimum of pairs per thread
+constexpr int64_t kRotatedGrain = 512;
 
-// Calls f(storage, kind, eps).
-template <class F>
-Status with_storage_and_kind(const PairedBoxIouParams& p, F&& f) {
-  return with_storage(p.dtype, [&](auto storage) {
-    return with_kind(p.kind, [&](auto kind) {
-      using L = Lanes<arithmetic_t<decltype(storage)>>;
-      f(storage, kind, IouEps<L>{L(p.eps), L(p.eps)});
-      return Status{};
-    });
+// --- upright boxes -----------------------------------------------------------------------------
+
+template <IouKind kind, class S>
+DETCORE_HD MeasuredBox<Lanes<arithmetic_t<S>>> measured(const void* boxes, int64_t i,
+                                                        int64_t count) {
+  return measure<kind>(load_boxes(static_cast<const S*>(boxes) + 4 * i, count));
+}
+
+template <IouKind kind, class S, class T = arithmetic_t<S>>
+void forward(const PairedBoxIouParams& p, const Executor& executor) {
+  const IouEps<Lanes<T>> eps{T(p.eps), T(p.eps)};
+  each_vector<T>(executor, p.n, kGrain, [&](int64_t i, int64_t count) {
+    const auto a = measured<kind, S>(p.boxes1, i, count), b = measured<kind, S>(p.boxes2, i, count);
+    overlap<kind>(a, b, eps).store(static_cast<T*>(p.out) + i, count);
   });
 }
 
-template <IouKind kind, class S>
-DETCORE_HD MeasuredBox<Lanes<arithmetic_t<S>>> measured(const void* boxes, int64_t i, int64_t count,
-                                                        S) {
-  return measure<kind>(load_boxes(static_cast<const S*>(boxes) + 4 * i, count));
+template <IouKind kind, class S, class T = arithmetic_t<S>>
+void backward(const PairedBoxIouBackwardParams& p, const Executor& executor) {
+  const PairedBoxIouParams& f = p.forward;
+  const IouEps<Lanes<T>> eps{T(f.eps), T(f.eps)};
+  each_vector<T>(executor, f.n, kGrain, [&](int64_t i, int64_t count) {
+    const auto a = measured<kind, S>(f.boxes1, i, count), b = measured<kind, S>(f.boxes2, i, count);
+    const auto g = Lanes<T>::load(static_cast<const T*>(p.grad_out) + i, count);
+    Box<Lanes<T>> da{T(0), T(0), T(0), T(0)}, db = da;
+    overlap_backward<kind>(a, b, eps, g, da, db);
+    store_boxes(da, static_cast<T*>(p.grad_boxes1) + 4 * i, count);
+    store_boxes(db, static_cast<T*>(p.grad_boxes2) + 4 * i, count);
+  });
+}
+
+// --- rotated boxes -----------------------------------------------------------------------------
+
+using L = Lanes<double>;
+
+// The lanes past the last box are boxes without area.
+template <class S>
+WideRotatedBox measured_rotated(const void* boxes, int64_t i, int64_t count) {
+  double numbers[10 * L::width];
+  const RotatedArrays arrays{numbers, L::width};
+  const S* first = static_cast<const S*>(boxes) + kRotatedNumbers * i;
+  for (int64_t k = 0; k < L::width; ++k)
+    arrays.put(k, k < count ? measure_rotated_box(first + kRotatedNumbers * k)
+                            : RotatedBox<double, double>{});
+  return arrays.lanes(0);
+}
+
+template <IouKind kind, class S, class T = arithmetic_t<S>>
+void rotated_forward(const PairedBoxIouParams& p, const Executor& executor) {
+  each_vector<double>(executor, p.n, kRotatedGrain, [&](int64_t i, int64_t count) {
+    const auto a = measured_rotated<S>(p.boxes1, i, count);
+    const auto b = measured_rotated<S>(p.boxes2, i, count);
+    store_as(rotated_pair_overlap<kind>(a, b, L(p.eps)), static_cast<T*>(p.out) + i, count);
+  });
+}
+
+template <IouKind kind, class S, class T = arithmetic_t<S>>
+void rotated_backward(const PairedBoxIouBackwardParams& p, const Executor& executor) {
+  const PairedBoxIouParams& f = p.forward;
+  each_vector<double>(executor, f.n, kRotatedGrain, [&](int64_t i, int64_t count) {
+    const auto a = measured_rotated<S>(f.boxes1, i, count);
+    const auto b = measured_rotated<S>(f.boxes2, i, count);
+    const L g = load_as_double(static_cast<const T*>(p.grad_out) + i, count);
+    RotatedGrad<L> da = no_gradient(), db = da;
+    rotated_pair_overlap_backward<kind>(a, b, L(f.eps), g, da);
+    rotated_pair_overlap_backward<kind>(b, a, L(f.eps), g, db);
+    store_grads(da, static_cast<T*>(p.grad_boxes1) + kRotatedNumbers * i, count);
+    store_grads(db, static_cast<T*>(p.grad_boxes2) + kRotatedNumbers * i, count);
+  });
 }
 
 }  // namespace
 
 Status paired_box_iou(const PairedBoxIouParams& p, const Executor& executor) {
-  return with_storage_and_kind(p, [&](auto storage, auto kind, auto eps) {
-    using T = arithmetic_t<decltype(storage)>;
-    constexpr IouKind k = decltype(kind)::value;
-    each_vector<T>(executor, p.n, kGrain, [&](int64_t i, int64_t count) {
-      const auto a = measured<k>(p.boxes1, i, count, storage);
-      const auto b = measured<k>(p.boxes2, i, count, storage);
-      overlap<k>(a, b, eps).store(static_cast<T*>(p.out) + i, count);
+  return with_storage(p.dtype, [&](auto storage) {
+    using S = decltype(storage);
+    if (p.rotated)
+      return with_rotated_kind(p.kind, [&](auto kind) {
+        rotated_forward<decltype(kind)::value, S>(p, executor);
+        return Status{};
+      });
+    return with_kind(p.kind, [&](auto kind) {
+      forward<decltype(kind)::value, S>(p, executor);
+      return Status{};
     });
   });
 }
 
 Status paired_box_iou_backward(const PairedBoxIouBackwardParams& p, const Executor& executor) {
-  return with_storage_and_kind(p.forward, [&](auto storage, auto kind, auto eps) {
-    using T = arithmetic_t<decltype(storage)>;
-    constexpr IouKind k = decltype(kind)::value;
-    each_vector<T>(executor, p.forward.n, kGrain, [&](int64_t i, int64_t count) {
-      const auto a = measured<k>(p.forward.boxes1, i, count, storage);
-      const auto b = measured<k>(p.forward.boxes2, i, count, storage);
-      const auto g = Lanes<T>::load(static_cast<const T*>(p.grad_out) + i, count);
-      Box<Lanes<T>> da{T(0), T(0), T(0), T(0)}, db = da;
-      overlap_backward<k>(a, b, eps, g, da, db);
-      store_boxes(da, static_cast<T*>(p.grad_boxes1) + 4 * i, count);
-      store_boxes(db, static_cast<T*>(p.grad_boxes2) + 4 * i, count);
+  return with_storage(p.forward.dtype, [&](auto storage) {
+    using S = decltype(storage);
+    if (p.forward.rotated)
+      return with_rotated_kind(p.forward.kind, [&](auto kind) {
+        rotated_backward<decltype(kind)::value, S>(p, executor);
+        return Status{};
+      });
+    return with_kind(p.forward.kind, [&](auto kind) {
+      backward<decltype(kind)::value, S>(p, executor);
+      return Status{};
     });
   });
 }

@@ -64,6 +64,41 @@ struct RotatedArrays {
   }
 };
 
+// Results in the caller's dtype.
+DETCORE_HD void store_as(Lanes<double> x, double* p, int64_t count) { x.store(p, count); }
+DETCORE_HD void store_as(Lanes<double> x, float* p, int64_t count) {
+  typedef float Narrow __attribute__((vector_size(sizeof(float) * Lanes<double>::width)));
+  const Narrow narrow = __builtin_convertvector(x.v, Narrow);
+  memcpy(p, &narrow, count * sizeof(float));
+}
+
+DETCORE_HD Lanes<double> load_as_double(const double* p, int64_t count) {
+  return Lanes<double>::load(p, count);
+}
+DETCORE_HD Lanes<double> load_as_double(const float* p, int64_t count) {
+  Lanes<double> x(0.0);
+  for (int64_t i = 0; i < count; ++i) x.v[i] = double(p[i]);
+  return x;
+}
+
+// --- gradients ---------------------------------------------------------------------------------
+
+using WideGrad = RotatedGrad<Lanes<double>>;
+
+DETCORE_HD WideGrad no_gradient() {
+  const Lanes<double> zero(0.0);
+  return {zero, zero, zero, zero, zero};
+}
+
+// The gradients of `count` boxes, one per lane.
+template <class T>
+DETCORE_HD void store_grads(const WideGrad& g, T* out, int64_t count) {
+  for (int64_t k = 0; k < count; ++k, out += kRotatedNumbers) {
+    out[0] = T(g.x.v[k]), out[1] = T(g.y.v[k]), out[2] = T(g.w.v[k]);
+    out[3] = T(g.h.v[k]), out[4] = T(g.angle.v[k]);
+  }
+}
+
 }  // namespace
 }  // namespace DETCORE_ISA
 }  // namespace detcore

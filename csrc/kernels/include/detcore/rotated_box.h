@@ -33,10 +33,10 @@ template <class T, class D>
 struct RotatedBox {
   T x, y;            // centre, pixels
   D cosine, sine;    // of the angle
-  T half_w, half_h;  // half of the sides; per_w, per_h: one over the sides
-  T per_w, per_h;
-  T area;   // 0 if a side is not positive
-  T reach;  // from the centre to a corner; both are NaN if a number is not finite
+  T half_w, half_h;  // half of the sides, 0 for a side that is not positive
+  T per_w, per_h;    // one over the sides, 1 if the area is 0
+  T area;            // 0 if a side is not positive
+  T reach;           // from the centre to a corner; both are NaN if a number is not finite
 };
 
 // Sine and cosine of degrees, by their series, so that all devices agree. Multiples of 90 are
@@ -64,12 +64,11 @@ DETCORE_HD RotatedBox<T, double> measure_rotated(T x, T y, T w, T h, T degrees) 
   box.x = x, box.y = y;
   sin_cos_of_degrees(double(degrees), box.sine, box.cosine);
   const bool whole = w > T(0) && h > T(0);
-  const T side_w = whole ? w : T(1), side_h = whole ? h : T(1);
-  box.half_w = T(0.5) * side_w, box.half_h = T(0.5) * side_h;
-  box.per_w = T(1) / side_w, box.per_h = T(1) / side_h;
+  box.half_w = w > T(0) ? T(0.5) * w : T(0), box.half_h = h > T(0) ? T(0.5) * h : T(0);
+  box.per_w = T(1) / (whole ? w : T(1)), box.per_h = T(1) / (whole ? h : T(1));
   // anything that is not finite makes this NaN, and otherwise it is 0
   const T nothing = (x - x) + (y - y) + (w - w) + (h - h) + (degrees - degrees);
-  box.area = (whole ? side_w * side_h : T(0)) + nothing;
+  box.area = (whole ? w * h : T(0)) + nothing;
   box.reach =
       T(::sqrt(double(box.half_w) * double(box.half_w) + double(box.half_h) * double(box.half_h))) +
       nothing;
@@ -241,16 +240,14 @@ struct RotatedGrad {
   T x, y, w, h, angle;
 };
 
-// Adds the gradient of the IoU of `own` with `other`, times g, with respect to `own`.
+constexpr double kRadiansPerDegree = 0.017453292519943295769;
+
+// Adds the gradient of g_inter * in.area + g_area * own.area with respect to `own`, where `in` is
+// the part of `own` inside another box. Nothing if they don't overlap, except NaN.
 template <class T, class D>
-DETCORE_HD void rotated_overlap_backward(const RotatedBox<T, D>& own, const RotatedBox<T, D>& other,
-                                         T g, RotatedGrad<T>& sum) {
+DETCORE_HD void part_inside_backward(const RotatedBox<T, D>& own, const Inside<T>& in, T g_inter,
+                                     T g_area, T nan_or_0, RotatedGrad<T>& sum) {
   const T half(0.5), w = own.half_w + own.half_w, h = own.half_h + own.half_h;
-  const Inside<T> in = part_inside(other, own);
-  const T uni = union_area(own.area, other.area, in.area), per_union = T(1) / uni;
-  const T iou = in.area * per_union;
-  const T nan_or_0 = T(0) * (own.area + other.area);
-  const T g_inter = g * (T(1) + iou) * per_union, g_area = T(0) - g * iou * per_union;
   const T along_u = (in.high_u.length() - in.low_u.length()) * h;
   const T along_v = (in.high_v.length() - in.low_v.length()) * w;
   const T turn = (in.high_u.moment() - in.low_u.moment()) * (h * h) -
@@ -262,7 +259,18 @@ DETCORE_HD void rotated_overlap_backward(const RotatedBox<T, D>& own, const Rota
   add_to(sum.y, g_inter * (along_v * cosine - along_u * sine));
   add_to(sum.w, g_inter * (half * h * (in.high_u.length() + in.low_u.length())) + g_area * h);
   add_to(sum.h, g_inter * (half * w * (in.high_v.length() + in.low_v.length())) + g_area * w);
-  add_to(sum.angle, g_inter * turn * T(0.017453292519943295769));
+  add_to(sum.angle, g_inter * turn * T(kRadiansPerDegree));
+}
+
+// Adds the gradient of the IoU of `own` with `other`, times g, with respect to `own`.
+template <class T, class D>
+DETCORE_HD void rotated_overlap_backward(const RotatedBox<T, D>& own, const RotatedBox<T, D>& other,
+                                         T g, RotatedGrad<T>& sum) {
+  const Inside<T> in = part_inside(other, own);
+  const T per_union = T(1) / union_area(own.area, other.area, in.area);
+  const T iou = in.area * per_union, nan_or_0 = T(0) * (own.area + other.area);
+  part_inside_backward(own, in, g * (T(1) + iou) * per_union, T(0) - g * iou * per_union, nan_or_0,
+                       sum);
 }
 
 }  // namespace DETCORE_ISA
