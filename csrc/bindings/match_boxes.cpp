@@ -35,9 +35,10 @@ Matches match_boxes(const Tensor& gt, const Tensor& anchors,
                     const std::optional<Tensor>& gt_offsets,
                     const std::optional<Tensor>& anchor_offsets) {
   const char* op = "match_boxes";
-  check_rows(op, "gt", gt, 4);
-  check_rows(op, "anchors", anchors, 4);
   MatchBoxesParams p{};
+  p.rotated = gt.dim() == 2 && gt.size(1) == 5;
+  check_rows(op, "gt", gt, p.rotated ? 5 : 4);
+  check_rows(op, "anchors", anchors, p.rotated ? 5 : 4);
   p.dtype = check_float(op, "gt", gt);
   check_same_dtype(op, "gt", gt, "anchors", anchors);
   check_same_device(op, "gt", gt, "anchors", anchors);

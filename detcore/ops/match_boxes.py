@@ -43,9 +43,10 @@ def match_boxes(
     """The best ground truth for every anchor, and the best anchor for every ground truth, by IoU.
 
     Args:
-        gt: [M, 4] xyxy, pixels, any real dtype: the ground truths of one image, or of several
-            images one after the other.
-        anchors: [N, 4] likewise. One set for all images, unless anchor_offsets is given.
+        gt: [M, 4] xyxy, pixels, or rotated boxes [M, 5] cxcywhr (centre, width, height, angle in
+            degrees), any real dtype: the ground truths of one image, or of several images one after
+            the other.
+        anchors: [N, 4] or [N, 5] likewise. One set for all images, unless anchor_offsets is given.
         gt_offsets: int64 [B + 1], ascending from 0 to M: image b has the ground truths from
             gt_offsets[b] to gt_offsets[b + 1]. None: one image.
         anchor_offsets: int64 [B + 1] likewise, from 0 to N: each image has its own anchors.

@@ -350,6 +350,11 @@ CALLS: dict[str, Call] = {
             on.match_boxes(gt[:at[1]], a[:a_at[1]]), on.match_boxes(gt[at[1]:], a[a_at[1]:]),
             strict=True)),
     ),
+    "match_boxes rotated": Call(
+        "match_boxes", lambda on, gt, a: tuple(on.match_boxes(gt, a)),
+        lambda seed, n: [_rotated(n // 8, seed + 1), _rotated(n, seed + 2)],
+        _names("match_boxes", "gt", "anchors"),
+    ),
     "encode_boxes": Call(
         "encode_boxes", lambda on, b, a: on.encode_boxes(b, a, _WEIGHTS), _two_sets,
         _names("encode_boxes", "boxes", "anchors"), gradients=(0, 1),

@@ -21,6 +21,8 @@ def paired_box_iou_rotated(boxes1: Tensor, boxes2: Tensor, kind: str, eps: float
     first, second = torch.broadcast_tensors(boxes1.double(), boxes2.double())
     area1, area2 = (boxes[..., 2].relu() * boxes[..., 3].relu() for boxes in (first, second))
     inter = _part_inside(first, second).clamp(min=0)
+    apart = _beside(first, second) | _beside(second, first)
+    inter = torch.where(apart, 0, inter)  # where the integral leaves a rounding error
     inter = torch.minimum(inter, torch.minimum(area1, area2))
     union = area1 + area2 - inter
     value = _quotient(inter, union, eps, where=inter > 0)
@@ -57,6 +59,14 @@ def _part_inside(a: Tensor, b: Tensor) -> Tensor:
         + _below(left, top, hx, hy, *size)
         - _below(left + wx, top + wy, hx, hy, *size)
     )
+
+
+def _beside(a: Tensor, b: Tensor) -> Tensor:
+    """Whether all of b is on one side of a, along one of a's axes."""
+    x, y, wx, wy, hx, hy = _placed(a, b)
+    across = a[..., 2].relu() + wx.abs() + hx.abs()
+    down = a[..., 3].relu() + wy.abs() + hy.abs()
+    return (2 * x.abs() >= across) | (2 * y.abs() >= down)
 
 
 def _below(x: Tensor, y: Tensor, dx: Tensor, dy: Tensor, half_w: Tensor, half_h: Tensor) -> Tensor:

@@ -7,8 +7,16 @@ from .box_iou import box_iou
 
 
 def match_boxes(gt: Tensor, anchors: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """[M, 4] and [N, 4] of one image; results as in `detcore.ops.match_boxes`."""
-    iou = box_iou(gt, anchors).nan_to_num(0.0)
+    """[M, 4] and [N, 4], or [M, 5] and [N, 5], of one image, as `detcore.ops.match_boxes`."""
+    iou = box_iou(gt, anchors, "cxcywhr" if gt.shape[1] == 5 else "xyxy")
+    return match_by_iou(iou, gt, anchors)
+
+
+def match_by_iou(
+    iou: Tensor, gt: Tensor, anchors: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """`match_boxes` of boxes whose IoUs [M, N] are known."""
+    iou = iou.nan_to_num(0.0)
     # below every IoU, so that a box with NaN is nobody's best
     iou[gt.isnan().any(dim=1)] = -1
     iou[:, anchors.isnan().any(dim=1)] = -1

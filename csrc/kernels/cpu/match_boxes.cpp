@@ -8,7 +8,7 @@
 // groups.
 #include "detcore/match_boxes.h"
 
-#include "box_arrays.h"
+#include "match_tiles.h"
 
 namespace detcore {
 inline namespace DETCORE_ISA {
@@ -19,41 +19,9 @@ constexpr int64_t kBlock = 512;  // ground truths stored as arrays at once, so t
 constexpr int64_t kLeastChunk = 2048;
 constexpr int64_t kMostChunks = 32;  // per image: limits the memory for the best anchors
 
-// A box with NaN is stored as a box that overlaps nothing.
-template <class T, int64_t capacity>
-struct Tile : BoxTile<IouKind::iou, T, capacity> {
-  bool valid[capacity + Lanes<T>::width];  // true if without NaN
-
-  template <class S>
-  void fill(const S* boxes, int64_t count) {
-    for (int64_t i = 0; i < count; ++i) {
-      const Box<T> b = load_box(boxes + 4 * i);
-      put(i, b, !has_nan(b));
-    }
-    for (int64_t i = count; i < count + Lanes<T>::width; ++i) put(i, {}, false);
-  }
-  DETCORE_HD void put(int64_t i, const Box<T>& b, bool is_valid) {
-    const T inf = T(__builtin_inf());
-    valid[i] = is_valid;
-    this->x1[i] = is_valid ? b.x1 : inf, this->y1[i] = is_valid ? b.y1 : inf;
-    this->x2[i] = is_valid ? b.x2 : -inf, this->y2[i] = is_valid ? b.y2 : -inf;
-    this->size[i] = is_valid ? b.area() : T(0);
-  }
-  Box<Lanes<T>> hull(int64_t count) const {
-    const T inf = T(__builtin_inf());
-    Box<Lanes<T>> h{inf, inf, -inf, -inf};
-    for (int64_t i = 0; i < count; i += Lanes<T>::width) {
-      const MeasuredBox<Lanes<T>> m = this->lanes(i);
-      h.x1 = lane_min(h.x1, m.x1), h.y1 = lane_min(h.y1, m.y1);
-      h.x2 = lane_max(h.x2, m.x2), h.y2 = lane_max(h.y2, m.y2);
-    }
-    return {lane_least(h.x1), lane_least(h.y1), lane_most(h.x2), lane_most(h.y2)};
-  }
-};
-
-template <class T>
-DETCORE_HD Lanes<T> iou_of(const MeasuredBox<Lanes<T>>& gt, const MeasuredBox<Lanes<T>>& anchor) {
-  return overlap<IouKind::iou>(gt, anchor, IouEps<Lanes<T>>{T(0), T(0)});
+template <class Boxes>
+const typename Boxes::Storage* box_at(const void* boxes, int64_t i) {
+  return static_cast<const typename Boxes::Storage*>(boxes) + Boxes::numbers * i;
 }
 
 // The best anchor of each ground truth within one chunk of anchors.
@@ -106,38 +74,44 @@ struct Workspace {
 };
 
 // Matches one chunk of an image's anchors with all ground truths of the image.
-template <class S, class T = arithmetic_t<S>>
+template <class Boxes>
 struct Chunk {
+  using S = typename Boxes::Storage;
+  using T = typename Boxes::Arithmetic;
+  using Stored = typename Boxes::Stored;
+  template <int64_t capacity>
+  using Tile = typename Boxes::template Tile<capacity>;
+
   const MatchBoxesParams& p;
   const ImageBoxes image;
   const int64_t begin, end;  // counted in the image
   const GtBests<T> bests;    // one per ground truth of the image
 
-  const S* gt() const { return static_cast<const S*>(p.gt) + 4 * image.gt_begin; }
-  const S* anchors() const { return static_cast<const S*>(p.anchors) + 4 * image.anchor_begin; }
+  const S* gt(int64_t i) const { return box_at<Boxes>(p.gt, image.gt_begin + i); }
+  const S* anchor(int64_t i) const { return box_at<Boxes>(p.anchors, image.anchor_begin + i); }
   int64_t* gt_of_anchor() const { return p.gt_of_anchor + image.out_begin; }
-  T* iou_of_anchor() const { return static_cast<T*>(p.iou_of_anchor) + image.out_begin; }
+  Stored* iou_of_anchor() const { return static_cast<Stored*>(p.iou_of_anchor) + image.out_begin; }
   bool* is_best() const { return p.is_best_for_some_gt + image.out_begin; }
 
   void match() {
     int64_t first_gt = -1;  // the match of anchors that overlap nothing: the first one without NaN
     for (int64_t i = image.gts - 1; i >= 0; --i) {
-      if (!has_nan(load_box(gt() + 4 * i))) first_gt = i;
+      if (!Boxes::is_nan(gt(i))) first_gt = i;
       bests.iou[i] = T(0), bests.first[i] = bests.last[i] = -1;
     }
-    Tile<T, kBlock> gts;
-    Tile<T, kGroup> group;
+    Tile<kBlock> gts;
+    Tile<kGroup> group;
     int64_t block = 0;
     do {  // at least once: without ground truths, results must be written too
       const int64_t count = at_most(kBlock, image.gts - block);
-      gts.fill(gt() + 4 * block, count);
+      gts.fill(gt(block), count);
       for (int64_t base = begin; base < end; base += kGroup) {
         const int64_t size = at_most(kGroup, end - base);
-        group.fill(anchors() + 4 * base, size);
+        group.fill(anchor(base), size);
         if (block == 0)
           for (int64_t i = 0; i < size; ++i) {
             gt_of_anchor()[base + i] = group.valid[i] ? first_gt : -1;
-            iou_of_anchor()[base + i] = T(0);
+            iou_of_anchor()[base + i] = Stored(0);
           }
         match_group(gts, block, count, group, base, size);
       }
@@ -145,30 +119,32 @@ struct Chunk {
     } while (block < image.gts);
   }
 
-  void match_group(const Tile<T, kBlock>& gts, int64_t block, int64_t count,
-                   const Tile<T, kGroup>& group, int64_t base, int64_t size) {
+  void match_group(const Tile<kBlock>& gts, int64_t block, int64_t count, const Tile<kGroup>& group,
+                   int64_t base, int64_t size) {
     int32_t near[kBlock], meet[kBlock + 1];
-    const int64_t near_count = gts_near(group.hull(size), gts, count, near);
+    const int64_t near_count = gts_near(hull_of<T>(group, size), gts, count, near);
     GtBests<T> own = bests;
     own.iou += block, own.first += block, own.last += block;
     for (int64_t v = 0; near_count && v < size; v += Lanes<T>::width) {
       const int64_t lanes = at_most(Lanes<T>::width, size - v);
-      const MeasuredBox<Lanes<T>> anchor = group.lanes(v);
-      Lanes<T> best = Lanes<T>::load(iou_of_anchor() + base + v, lanes), which = T(-1);
+      const auto anchor = group.lanes(v);
+      const Box<Lanes<T>> around = group.around(v);
+      Stored* iou = iou_of_anchor() + base + v;
+      Lanes<T> best = Boxes::load(iou, lanes), which = T(-1);
       int64_t meet_count = 0;
       for (int64_t k = 0; k < near_count; ++k) {  // no branch: it would be unpredictable
         meet[meet_count] = near[k];
-        meet_count += lane_any(overlapping<T>(gts.in_all_lanes(near[k]), anchor));
+        meet_count += lane_any(overlapping<T>(gts.around_in_all_lanes(near[k]), around));
       }
       for (int64_t k = 0; k < meet_count; ++k) {
         const int64_t g = meet[k];
-        const Lanes<T> q = iou_of(gts.in_all_lanes(g), anchor);
+        const Lanes<T> q = Boxes::iou(gts.in_all_lanes(g), anchor);
         const Mask<T> better = q > best;
         best = lane_select(better, q, best);
         which = lane_select(better, Lanes<T>(T(g)), which);
         if (lane_any(q >= Lanes<T>(own.iou[g]))) own.note(g, q, base + v);
       }
-      best.store(iou_of_anchor() + base + v, lanes);
+      Boxes::store(best, iou, lanes);
       T found[Lanes<T>::width];
       which.store(found);
       for (int64_t l = 0; l < lanes; ++l)
@@ -178,11 +154,11 @@ struct Chunk {
 
   // The ground truths of the tile that overlap the hull, ascending. The others overlap no anchor
   // inside it.
-  static int64_t gts_near(const Box<Lanes<T>>& hull, const Tile<T, kBlock>& gts, int64_t count,
+  static int64_t gts_near(const Box<Lanes<T>>& hull, const Tile<kBlock>& gts, int64_t count,
                           int32_t* near) {
     int64_t found = 0;
     for (int64_t i = 0; i < count; i += Lanes<T>::width) {
-      uint32_t bits = lane_bits(overlapping<T>(gts.lanes(i), hull));
+      uint32_t bits = lane_bits(overlapping<T>(gts.around(i), hull));
       for (; bits; bits &= bits - 1) near[found++] = int32_t(i + __builtin_ctz(bits));
     }
     return found;
@@ -190,36 +166,35 @@ struct Chunk {
 
   // Flags the anchors that tie with a ground truth's best. All chunks must be matched before.
   void flag_ties() {
-    const T* best = static_cast<const T*>(p.iou_of_gt) + image.gt_begin;
+    const Stored* best = static_cast<const Stored*>(p.iou_of_gt) + image.gt_begin;
     const int64_t* of_gt = p.anchor_of_gt + image.gt_begin;
     bool all = false;
     int64_t count = 0;
     for (int64_t i = 0; i < image.gts; ++i) {
-      all |= best[i] == T(0) && of_gt[i] >= 0;
-      if (best[i] > T(0) && bests.iou[i] == best[i]) bests.ties[count++] = i;
+      all |= best[i] == Stored(0) && of_gt[i] >= 0;
+      if (best[i] > Stored(0) && bests.iou[i] == T(best[i])) bests.ties[count++] = i;
     }
     // every anchor without NaN ties with a best IoU of 0
     for (int64_t i = begin; i < end; ++i) is_best()[i] = all && gt_of_anchor()[i] >= 0;
     if (all) return;
-    Tile<T, kGroup> group;
+    Tile<kGroup> group;
     for (int64_t base = begin; count && base < end; base += kGroup) {
       bool filled = false;
       for (int64_t k = 0; k < count; ++k) {
         const int64_t g = bests.ties[k];
         if (bests.first[g] >= base + kGroup || bests.last[g] < base) continue;
         const int64_t size = at_most(kGroup, end - base);
-        if (!filled) group.fill(anchors() + 4 * base, size);
+        if (!filled) group.fill(anchor(base), size);
         filled = true;
-        flag_group(load_box(gt() + 4 * g), best[g], group, base, size);
+        flag_group(gt(g), T(best[g]), group, base, size);
       }
     }
   }
 
-  void flag_group(const Box<T>& gt, T best, const Tile<T, kGroup>& group, int64_t base,
-                  int64_t size) {
-    const MeasuredBox<Lanes<T>> wide = measure<IouKind::iou>(in_all_lanes(gt));
+  void flag_group(const S* gt, T best, const Tile<kGroup>& group, int64_t base, int64_t size) {
+    const auto wide = Boxes::in_all_lanes(gt);
     for (int64_t v = 0; v < size; v += Lanes<T>::width) {
-      const Mask<T> ties = iou_of(wide, group.lanes(v)) == Lanes<T>(best);
+      const Mask<T> ties = Boxes::iou(wide, group.lanes(v)) == Lanes<T>(best);
       for (uint32_t bits = lane_bits(ties); bits; bits &= bits - 1) {
         const int64_t i = v + __builtin_ctz(bits);
         if (i < size) is_best()[base + i] = true;
@@ -230,28 +205,27 @@ struct Chunk {
 
 // Merges the best anchors of the chunks. The earlier chunk wins ties, because it has the lower
 // indices.
-template <class S, class T = arithmetic_t<S>>
+template <class Boxes, class T = typename Boxes::Arithmetic>
 void merge(const MatchBoxesParams& p, const Workspace<T>& w, const ImageBoxes& image) {
   // The match of ground truths that overlap nothing: the first one without NaN
   int64_t first_anchor = 0;
-  const S* anchors = static_cast<const S*>(p.anchors) + 4 * image.anchor_begin;
-  const S* gt = static_cast<const S*>(p.gt) + 4 * image.gt_begin;
-  while (first_anchor < image.anchors && has_nan(load_box(anchors + 4 * first_anchor)))
+  while (first_anchor < image.anchors &&
+         Boxes::is_nan(box_at<Boxes>(p.anchors, image.anchor_begin + first_anchor)))
     ++first_anchor;
   if (first_anchor == image.anchors) first_anchor = -1;
   for (int64_t i = 0; i < image.gts; ++i) {
     T best = T(0);
-    int64_t anchor = has_nan(load_box(gt + 4 * i)) ? -1 : first_anchor;
+    int64_t anchor = Boxes::is_nan(box_at<Boxes>(p.gt, image.gt_begin + i)) ? -1 : first_anchor;
     for (int64_t c = 0; c < w.chunks.count; ++c) {
       const GtBests<T> chunk = w.bests(c, image.gt_begin + i);
       if (chunk.iou[0] > best) best = chunk.iou[0], anchor = chunk.first[0];
     }
     p.anchor_of_gt[image.gt_begin + i] = anchor;
-    static_cast<T*>(p.iou_of_gt)[image.gt_begin + i] = best;
+    static_cast<typename Boxes::Stored*>(p.iou_of_gt)[image.gt_begin + i] = best;
   }
 }
 
-template <class S, class T = arithmetic_t<S>>
+template <class Boxes, class T = typename Boxes::Arithmetic>
 void run(const MatchBoxesParams& p, const Executor& executor) {
   Arena arena{static_cast<char*>(p.workspace)};
   const Workspace<T> w(p, arena);
@@ -261,7 +235,7 @@ void run(const MatchBoxesParams& p, const Executor& executor) {
       const ImageBoxes image = boxes_of_image(p, unit / w.chunks.count);
       const int64_t from = at_most(image.anchors, c * w.chunks.length(image));
       const int64_t to = at_most(image.anchors, from + w.chunks.length(image));
-      work(Chunk<S>{p, image, from, to, w.bests(c, image.gt_begin)});
+      work(Chunk<Boxes>{p, image, from, to, w.bests(c, image.gt_begin)});
     }
   };
   const int64_t units = p.images * w.chunks.count;
@@ -271,7 +245,7 @@ void run(const MatchBoxesParams& p, const Executor& executor) {
   parallel_for(executor, units, grain, [&](int64_t begin, int64_t end) {
     each_chunk(begin, end, [](auto&& chunk) { chunk.match(); });
   });
-  for (int64_t i = 0; i < p.images; ++i) merge<S>(p, w, boxes_of_image(p, i));
+  for (int64_t i = 0; i < p.images; ++i) merge<Boxes>(p, w, boxes_of_image(p, i));
   parallel_for(executor, units, grain, [&](int64_t begin, int64_t end) {
     each_chunk(begin, end, [](auto&& chunk) { chunk.flag_ties(); });
   });
@@ -282,7 +256,11 @@ void run(const MatchBoxesParams& p, const Executor& executor) {
 Status match_boxes(const MatchBoxesParams& p, const Executor& executor) {
   if (p.images == 0) return {};
   return with_storage(p.dtype, [&](auto storage) {
-    run<decltype(storage)>(p, executor);
+    using S = decltype(storage);
+    if (p.rotated)
+      run<RotatedTiles<S>>(p, executor);
+    else
+      run<UprightTiles<S>>(p, executor);
     return Status{};
   });
 }
@@ -292,7 +270,7 @@ Status match_boxes(const MatchBoxesParams& p, const Executor& executor) {
 #if defined(DETCORE_ISA_IS_BASELINE)
 size_t match_boxes_workspace_cpu(const MatchBoxesParams& p) {
   baseline::Arena arena{nullptr};
-  if (p.dtype == DType::f64)
+  if (p.dtype == DType::f64 || p.rotated)
     (void)baseline::Workspace<double>(p, arena);
   else
     (void)baseline::Workspace<float>(p, arena);

@@ -72,6 +72,14 @@ DETCORE_HD void store_as(Lanes<double> x, float* p, int64_t count) {
   memcpy(p, &narrow, count * sizeof(float));
 }
 
+// To the nearest value of this type.
+DETCORE_HD Lanes<double> rounded(Lanes<double> x, double) { return x; }
+DETCORE_HD Lanes<double> rounded(Lanes<double> x, float) {
+  typedef float Narrow __attribute__((vector_size(sizeof(float) * Lanes<double>::width)));
+  typedef double Wide __attribute__((vector_size(sizeof(double) * Lanes<double>::width)));
+  return Lanes<double>(__builtin_convertvector(__builtin_convertvector(x.v, Narrow), Wide));
+}
+
 DETCORE_HD Lanes<double> load_as_double(const double* p, int64_t count) {
   return Lanes<double>::load(p, count);
 }

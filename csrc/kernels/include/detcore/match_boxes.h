@@ -14,18 +14,20 @@
 // Deterministic on every device and number of threads.
 #pragma once
 
-#include "detcore/box.h"
 #include "detcore/core.h"
+#include "detcore/rotated_box.h"
 
 namespace detcore {
 
 struct MatchBoxesParams {
-  const void* gt;       // [m, 4] xyxy, pixels: ground truths, sorted by image
+  // [m, 4] xyxy, pixels: ground truths, sorted by image; rotated: [m, 5] centre, sides, degrees
+  const void* gt;
   const void* anchors;  // [n, 4] likewise; or one set for all images, see anchor_offsets
   // The begin of each image's boxes, ascending from 0 to m (and n). CUDA clamps invalid values.
   const int64_t* gt_offsets;      // [images + 1]; null: one image
   const int64_t* anchor_offsets;  // [images + 1]; null: every image has all n anchors
   int64_t m, n, images;
+  bool rotated;
   DType dtype;                // of all boxes; results are f64 for f64 boxes, else f32
   int64_t* gt_of_anchor;      // [images, n], with anchor_offsets [n]
   void* iou_of_anchor;        // likewise
@@ -61,20 +63,21 @@ DETCORE_HD ImageBoxes boxes_of_image(const MatchBoxesParams& p, int64_t image) {
 
 }  // namespace DETCORE_ISA
 
-// Compares groups of 128 anchors with the ground truths that overlap the group's hull. The work is
+// Compares groups of 128 anchors with the ground truths that overlap the group's hull; rotated
+// boxes in double, by the upright boxes around them first. The work is
 // divided among threads in chunks of an image's anchors, at most 32 per image. Memory: 32 bytes per
 // ground truth and chunk.
 size_t match_boxes_workspace_cpu(const MatchBoxesParams&);
 Status match_boxes_cpu(const MatchBoxesParams&, const Executor&);
 
-// One pass over the pairs: a block of 128 threads holds 512 anchors in registers and goes through
-// all ground truths, 64 at a time in shared memory. Warps vote for the best anchor of a ground
-// truth, and pairs without overlap need no division. Then one thread per ground truth takes the
-// best over the shares, and one block per ground truth flags ties in the shares that contain the
-// best. Three launches (with offsets a fourth, which clears), no atomics, no host-device sync.
-// Bytes read: 16 per anchor, and 16 per ground truth and share. Bytes written: 13 per anchor.
-// Memory: 16 bytes per ground truth and share, at most 512 shares. At most 2^31 - 1 boxes. Limited
-// by arithmetic: about 10 operations per pair, 25 if the boxes overlap.
+// One pass over the pairs: a block of 128 threads holds 512 anchors (128 rotated ones) in registers
+// and goes through all ground truths, 64 at a time in shared memory. Warps vote for the best anchor
+// of a ground truth, and pairs without overlap need no division. Then one thread per ground truth
+// takes the best over the shares, and one block per ground truth flags ties in the shares that
+// contain the best. Three launches (with offsets a fourth, which clears), no atomics, no
+// host-device sync. Bytes read: 16 per anchor, and 16 per ground truth and share. Bytes written: 13
+// per anchor. Memory: 16 bytes per ground truth and share, at most 512 shares. At most 2^31 - 1
+// boxes. Limited by arithmetic: about 10 operations per pair, 25 if the boxes overlap.
 size_t match_boxes_workspace_cuda(const MatchBoxesParams&);
 Status match_boxes_cuda(const MatchBoxesParams&, Stream);
 
