@@ -13,17 +13,26 @@ def box_iou_rotated(boxes1: Tensor, boxes2: Tensor) -> Tensor:
     """
     dtype = torch.float64 if boxes1.dtype == torch.float64 else torch.float32
     first, second = boxes1[..., :, None, :].double(), boxes2[..., None, :, :].double()
-    area1, area2 = _area(first), _area(second)
-    inter = _part_inside(first, second).clamp(min=0)
-    inter = torch.minimum(inter, torch.minimum(area1, area2))
-    union = area1 + area2 - inter
-    some = inter > 0
-    iou = torch.where(some, inter / torch.where(some, union, 1), 0)
+    iou = iou_of_areas(rotated_area(first), rotated_area(second), shared_area(first, second))
     finite = first.isfinite().all(-1) & second.isfinite().all(-1)
     return torch.where(finite, iou, math.nan).to(dtype)
 
 
-def _area(boxes: Tensor) -> Tensor:
+def iou_of_areas(area1: Tensor, area2: Tensor, inter: Tensor) -> Tensor:
+    """IoU from the areas, or volumes, of two boxes and their intersection."""
+    union = area1 + area2 - inter
+    some = inter > 0
+    return torch.where(some, inter / torch.where(some, union, 1), 0)
+
+
+def shared_area(first: Tensor, second: Tensor) -> Tensor:
+    """The area of the intersection of cxcywhr boxes, at most that of either."""
+    inter = _part_inside(first, second).clamp(min=0)
+    return torch.minimum(inter, torch.minimum(rotated_area(first), rotated_area(second)))
+
+
+def rotated_area(boxes: Tensor) -> Tensor:
+    """The area of cxcywhr boxes, 0 without positive sides."""
     width, height = boxes[..., 2], boxes[..., 3]
     return torch.where((width > 0) & (height > 0), width * height, 0)
 
