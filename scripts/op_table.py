@@ -30,8 +30,12 @@ def table() -> str:
         "| stem | operators, ∂: with a gradient | kernels of |",
         "|---|---|---|",
     ]
-    # multiscale_roi_align uses the kernels of roi_align
-    shared = {"multiscale_roi_align": "roi_align"}
+    # those that use the kernels of another
+    shared = {
+        "box3d_iou": "box_iou_rotated",
+        "multiscale_roi_align": "roi_align",
+        "nms_3d": "nms_rotated",
+    }
     for stem in sorted(STEMS):
         lines.append(f"| `{stem}` | {', '.join(functions(stem))} | `{shared.get(stem, stem)}` |")
     return "\n".join(lines)

@@ -1,4 +1,5 @@
-// What nms and nms_rotated share: checks, workspace, and the result, whose size is known last.
+// What nms, nms_rotated and nms_3d share: checks, workspace, and the result, whose size is known
+// last.
 #pragma once
 
 #include <array>
@@ -83,15 +84,15 @@ Tensor keep_on_cuda(const char* op, const NmsKernels<P>&, P&, const Tensor&, con
 }
 #endif
 
-// Boxes of `numbers` numbers each.
+// Boxes of `numbers` numbers each. `p` has what the op alone knows of.
 template <class P>
 Tensor suppress(const char* op, const NmsKernels<P>& kernels, int64_t numbers, const Tensor& boxes,
-                const Tensor& scores, const std::optional<Tensor>& idxs, double iou_threshold) {
+                const Tensor& scores, const std::optional<Tensor>& idxs, double iou_threshold,
+                P p = {}) {
   check_rows(op, "boxes", boxes, numbers);
   const int64_t n = boxes.size(0);
   if (scores.dim() != 1 || scores.size(0) != n)
     fail(op, ": scores must be [", n, "], one per box, got ", shape_of(scores));
-  P p{};
   p.boxes_dtype = check_float(op, "boxes", boxes);
   p.scores_dtype = check_float(op, "scores", scores);
   check_same_device(op, "boxes", boxes, "scores", scores);

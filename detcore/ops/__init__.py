@@ -8,6 +8,16 @@ Overlap of boxes
     paired_box_iou              one of the four, box by box, [..., 4] x [..., 4] -> [...]; IoU and
                                 GIoU of rotated boxes too
 
+Boxes in space
+    box3d_iou                   IoU of every pair, [N, 7] x [M, 7] -> [N, M]
+    bev_iou                     the same as seen from above
+    nms_3d, nms_bev             nms by these IoUs
+    batched_nms_3d              nms_3d within each class
+    batched_nms_bev             nms_bev within each class
+    points_in_boxes             the box of each point, and the number of points in each box
+    PointsInBoxes               its result
+    box3d_convert               from and to the forms of mmdet3d and KITTI
+
 Suppression
     nms                         the indices of the boxes to keep
     batched_nms                 nms within each class
@@ -46,6 +56,7 @@ arrays, and work under autograd, torch.compile(fullgraph=True) and torch.export.
 deterministic on every device and number of threads. Try help(ops.nms) for one of them.
 """
 
+from .box3d_iou import bev_iou, box3d_iou
 from .box_codec import decode_boxes, encode_boxes
 from .box_iou import box_iou, complete_box_iou, distance_box_iou, generalized_box_iou
 from .boxes import (
@@ -55,6 +66,7 @@ from .boxes import (
     masks_to_boxes,
     remove_small_boxes,
 )
+from .boxes3d import box3d_convert
 from .decode_dense import decode_dense
 from .losses import (
     complete_box_iou_loss,
@@ -66,8 +78,10 @@ from .match_boxes import BoxMatches, match_boxes
 from .multiclass_nms import multiclass_nms
 from .multiscale_roi_align import multiscale_roi_align
 from .nms import batched_nms, nms
+from .nms_3d import batched_nms_3d, batched_nms_bev, nms_3d, nms_bev
 from .nms_rotated import batched_nms_rotated, nms_rotated
 from .paired_box_iou import paired_box_iou
+from .points_in_boxes import PointsInBoxes, points_in_boxes
 from .pool import MultiScaleRoIAlign, RoIAlign, RoIPool
 from .roi_align import roi_align
 from .roi_pool import roi_pool
@@ -77,10 +91,16 @@ from .soft_nms import soft_nms
 __all__ = [
     "BoxMatches",
     "MultiScaleRoIAlign",
+    "PointsInBoxes",
     "RoIAlign",
     "RoIPool",
     "batched_nms",
+    "batched_nms_3d",
+    "batched_nms_bev",
     "batched_nms_rotated",
+    "bev_iou",
+    "box3d_convert",
+    "box3d_iou",
     "box_area",
     "box_convert",
     "box_iou",
@@ -100,8 +120,11 @@ __all__ = [
     "multiclass_nms",
     "multiscale_roi_align",
     "nms",
+    "nms_3d",
+    "nms_bev",
     "nms_rotated",
     "paired_box_iou",
+    "points_in_boxes",
     "probiou_loss",
     "remove_small_boxes",
     "roi_align",

@@ -40,6 +40,17 @@ def random_rotated_boxes(
     return torch.cat((part[:, :2] * extent, size, part[:, 4:] * 720 - 360), dim=1)
 
 
+def random_boxes_3d(
+    n: int, extent: float = 100.0, side: float = 40.0, seed: int = 0, thin: float = 1.0
+) -> Tensor:
+    """[n, 7] float64 boxes in space, near each other in z; thin: as `random_rotated_boxes`."""
+    flat = random_rotated_boxes(n, extent, side, seed, thin)
+    g = torch.Generator().manual_seed(seed * 1000003 + n + 1)
+    z, dz = torch.rand(2, n, 1, generator=g, dtype=torch.float64) * side
+    x, y, dx, dy, angle = flat.split(1, 1)
+    return torch.cat((x, y, z, dx, dy, dz + 1, angle / 60), 1)
+
+
 def scores_for(n: int, seed: int = 0, levels: int | None = None) -> Tensor:
     """[n] float64 in [0, 1); levels: rounded to so many values, so that many tie."""
     scores = torch.rand(n, generator=torch.Generator().manual_seed(seed + n), dtype=torch.float64)
@@ -52,6 +63,16 @@ def _boxes(n: int, seed: int = 0) -> Tensor:
 
 def _rotated(n: int, seed: int = 0) -> Tensor:
     return random_rotated_boxes(n, seed=seed).float()
+
+
+def _in_space(n: int, seed: int = 0) -> Tensor:
+    return random_boxes_3d(n, seed=seed).float()
+
+
+def _cloud(n: int, seed: int = 0) -> Tensor:
+    """[n, 3] points, many of them in boxes of `_in_space`."""
+    g = torch.Generator().manual_seed(seed + n)
+    return torch.rand(n, 3, generator=g) * torch.tensor([100.0, 100, 40])
 
 
 def _scores(n: int, seed: int = 0) -> Tensor:
@@ -135,6 +156,19 @@ OPERATORS: dict[str, Operator] = {
         (0, torch.ones(7, 8), "box_iou: grad must be [37, 41], got [7, 8]"),
         _forward_and("boxes1 and boxes2", "box_iou"),
     ),
+    "box3d_iou": Operator(
+        "box3d_iou", lambda: [_in_space(37), _in_space(41, 1), False],
+        (1, torch.ones(7, 4), "box3d_iou: boxes2 must be [..., 7], got [7, 4]"),
+    ),
+    "box3d_iou_out": Operator(
+        "box3d_iou", lambda: [_in_space(37), _in_space(41, 1), False, torch.zeros(37, 41)],
+        (3, torch.zeros(37, 40), "box3d_iou: out must be a contiguous [37, 41], got [37, 40]"),
+    ),
+    "box3d_iou_backward": Operator(
+        "box3d_iou", lambda: [_normal(37, 41), _in_space(37), _in_space(41, 1), True],
+        (0, torch.ones(7, 8), "bev_iou: grad must be [37, 41], got [7, 8]"),
+        _forward_and("boxes1 and boxes2", "bev_iou"),
+    ),
     "paired_box_iou": Operator(
         "paired_box_iou", lambda: [_boxes(500), _boxes(500, 1), "xyxy", "diou", 1e-7],
         (1, torch.ones(7, 4), "paired_box_iou: boxes1 and boxes2 must have one shape, "
@@ -194,6 +228,26 @@ OPERATORS: dict[str, Operator] = {
     "batched_nms_rotated": Operator(
         "nms_rotated", lambda: [_rotated(300), _scores(300), torch.arange(300) % 7, 0.3],
         (1, torch.ones(9), "batched_nms_rotated: scores must be [300], one per box, got [9]"),
+    ),
+    "nms_3d": Operator(
+        "nms_3d", lambda: [_in_space(300), _scores(300), 0.3],
+        (0, torch.ones(200, 5), "nms_3d: boxes must be [N, 7], got [200, 5]"),
+    ),
+    "batched_nms_3d": Operator(
+        "nms_3d", lambda: [_in_space(300), _scores(300), torch.arange(300) % 7, 0.3],
+        (1, torch.ones(9), "batched_nms_3d: scores must be [300], one per box, got [9]"),
+    ),
+    "nms_bev": Operator(
+        "nms_3d", lambda: [_in_space(300), _scores(300), 0.3],
+        (2, -1.0, "nms_bev: iou_threshold must be at least 0, got -1"),
+    ),
+    "batched_nms_bev": Operator(
+        "nms_3d", lambda: [_in_space(300), _scores(300), torch.arange(300) % 7, 0.3],
+        (2, torch.arange(9), "batched_nms_bev: idxs must be [300], one per box, got [9]"),
+    ),
+    "points_in_boxes": Operator(
+        "points_in_boxes", lambda: [_cloud(700), _in_space(37)],
+        (0, torch.ones(7, 4), "points_in_boxes: points must be [..., 3], got [7, 4]"),
     ),
     "soft_nms": Operator(
         "soft_nms", lambda: [_boxes(300), _scores(300), 0.3, 0.5, 0.001, "gaussian"],
@@ -278,8 +332,16 @@ def _two_rotated_sets(seed: int, n: int) -> list[Tensor]:
     return [_rotated(n, seed + 1), _rotated(n, seed + 2)]
 
 
+def _two_sets_in_space(seed: int, n: int) -> list[Tensor]:
+    return [_in_space(n, seed + 1), _in_space(n, seed + 2)]
+
+
 def _rows(seed: int, n: int) -> list[Tensor]:
     return [_boxes(n, seed + 1), _scores(n, seed)]
+
+
+def _rows_in_space(seed: int, n: int) -> list[Tensor]:
+    return [_in_space(n, seed + 1), _scores(n, seed)]
 
 
 def _pooled(seed: int, n: int) -> list[Tensor]:
@@ -326,6 +388,20 @@ CALLS: dict[str, Call] = {
         _names("box_iou", "boxes1", "boxes2", "out"),
         reference=lambda on, a, b, out: on.box_iou(a, b, "cxcywhr"),
         dtypes=(torch.float32, torch.float64),
+    ),
+    "box3d_iou": Call(
+        "box3d_iou", lambda on, a, b: on.box3d_iou(a, b), _two_sets_in_space,
+        _names("box3d_iou", "boxes1", "boxes2"), gradients=(0, 1),
+    ),
+    "bev_iou": Call(
+        "box3d_iou", lambda on, a, b: on.bev_iou(a, b), _two_sets_in_space,
+        _names("bev_iou", "boxes1", "boxes2"), gradients=(0, 1),
+    ),
+    "box3d_iou_out": Call(
+        "box3d_iou_out", lambda on, a, b, out: on.box3d_iou(a, b, out=out),
+        lambda seed, n: [*_two_sets_in_space(seed, n), torch.zeros(n, n)],
+        _names("box3d_iou", "boxes1", "boxes2", "out"),
+        reference=lambda on, a, b, out: on.box3d_iou(a, b), dtypes=(torch.float32, torch.float64),
     ),
     "paired_box_iou": Call(
         "paired_box_iou", lambda on, a, b: on.paired_box_iou(a, b, "giou"), _two_sets,
@@ -391,6 +467,29 @@ CALLS: dict[str, Call] = {
         "batched_nms_rotated", lambda on, b, s, i: on.batched_nms_rotated(b, s, i, 0.3),
         lambda seed, n: [_rotated(n, seed + 1), _scores(n, seed), torch.arange(n) * (seed + 7) % 3],
         _names("batched_nms_rotated", "boxes", "scores", "idxs"), syncs=True,
+    ),
+    "nms_3d": Call(
+        "nms_3d", lambda on, b, s: on.nms_3d(b, s, 0.2), _rows_in_space,
+        _names("nms_3d", "boxes", "scores"), syncs=True,
+    ),
+    "batched_nms_3d": Call(
+        "batched_nms_3d", lambda on, b, s, i: on.batched_nms_3d(b, s, i, 0.2),
+        lambda seed, n: [*_rows_in_space(seed, n), torch.arange(n) * (seed + 7) % 3],
+        _names("batched_nms_3d", "boxes", "scores", "idxs"), syncs=True,
+    ),
+    "nms_bev": Call(
+        "nms_bev", lambda on, b, s: on.nms_bev(b, s, 0.3), _rows_in_space,
+        _names("nms_bev", "boxes", "scores"), syncs=True,
+    ),
+    "batched_nms_bev": Call(
+        "batched_nms_bev", lambda on, b, s, i: on.batched_nms_bev(b, s, i, 0.3),
+        lambda seed, n: [*_rows_in_space(seed, n), torch.arange(n) * (seed + 7) % 3],
+        _names("batched_nms_bev", "boxes", "scores", "idxs"), syncs=True,
+    ),
+    "points_in_boxes": Call(
+        "points_in_boxes", lambda on, p, b: tuple(on.points_in_boxes(p, b)),
+        lambda seed, n: [_cloud(n, seed), _in_space(n // 4, seed + 1)],
+        _names("points_in_boxes", "points", "boxes"),
     ),
     "soft_nms": Call(
         "soft_nms", lambda on, b, s: on.soft_nms(b, s), _rows,

@@ -19,22 +19,35 @@ def paired_box_iou_rotated(boxes1: Tensor, boxes2: Tensor, kind: str, eps: float
     """[..., 5] and [..., 5] (cxcywhr, broadcast) give [...]; kind is "iou" or "giou"."""
     dtype = torch.float64 if boxes1.dtype == torch.float64 else torch.float32
     first, second = torch.broadcast_tensors(boxes1.double(), boxes2.double())
-    area1, area2 = (boxes[..., 2].relu() * boxes[..., 3].relu() for boxes in (first, second))
-    inter = _part_inside(first, second).clamp(min=0)
-    apart = _beside(first, second) | _beside(second, first)
-    inter = torch.where(apart, 0, inter)  # where the integral leaves a rounding error
-    inter = torch.minimum(inter, torch.minimum(area1, area2))
-    union = area1 + area2 - inter
-    value = _quotient(inter, union, eps, where=inter > 0)
+    area1, area2, inter = rotated_area(first), rotated_area(second), shared_area(first, second)
+    value = iou_of_areas(area1, area2, inter, eps)
     if kind == "giou":
-        hull = _hull(first, second)
-        value = value - _quotient(hull - union, hull, eps, where=hull > 0)
+        hull, union = _hull(first, second), area1 + area2 - inter
+        value = value - _quotient(hull - union, hull + eps, hull > 0)
     finite = first.isfinite().all(-1) & second.isfinite().all(-1)
     return torch.where(finite, value, math.nan).to(dtype)
 
 
-def _quotient(a: Tensor, b: Tensor, eps: float, where: Tensor) -> Tensor:
-    return torch.where(where, a / torch.where(where, b + eps, 1), 0)
+def iou_of_areas(area1: Tensor, area2: Tensor, inter: Tensor, eps: float = 0.0) -> Tensor:
+    """IoU from the areas, or volumes, of two boxes and their intersection."""
+    return _quotient(inter, area1 + area2 - inter + eps, inter > 0)
+
+
+def _quotient(a: Tensor, b: Tensor, where: Tensor) -> Tensor:
+    return torch.where(where, a / torch.where(where, b, 1), 0)
+
+
+def shared_area(first: Tensor, second: Tensor) -> Tensor:
+    """The area of the intersection of cxcywhr boxes, at most that of either."""
+    inter = _part_inside(first, second).clamp(min=0)
+    apart = _beside(first, second) | _beside(second, first)
+    inter = torch.where(apart, 0, inter)  # where the integral leaves a rounding error
+    return torch.minimum(inter, torch.minimum(rotated_area(first), rotated_area(second)))
+
+
+def rotated_area(boxes: Tensor) -> Tensor:
+    """The area of cxcywhr boxes, 0 without positive sides."""
+    return boxes[..., 2].relu() * boxes[..., 3].relu()
 
 
 def _placed(a: Tensor, b: Tensor) -> tuple[Tensor, ...]:

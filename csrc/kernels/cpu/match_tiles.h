@@ -83,7 +83,7 @@ struct RotatedTiles {
   using Stored = arithmetic_t<S>;
   using L = Lanes<double>;
   using Wide = WideRotatedBox;
-  static constexpr int64_t numbers = kRotatedNumbers;
+  static constexpr int64_t numbers = numbers_of(RotatedKind::image);
 
   static bool is_nan(const S* box) {
     bool any = false;
@@ -107,9 +107,9 @@ struct RotatedTiles {
     Tile() = default;
     Tile(const S* from, int64_t count) { fill(from, count); }
     void fill(const S* from, int64_t count) {
-      for (int64_t i = 0; i < count; ++i, from += numbers) {
-        const RotatedBox<double, double> b = measure_rotated_box(from);
-        valid[i] = !is_nan(from);
+      for (int64_t i = 0; i < count; ++i) {
+        const auto b = measure_rotated_box(InPlane{}, RotatedKind::image, from, i);
+        valid[i] = !is_nan(from + numbers * i);
         const bool finite = b.reach == b.reach;
         put(i, b, finite ? box_around(b) : overlaps_no_box<double>());
       }

@@ -7,7 +7,8 @@
 //     one by one: keep each box that none of the block's own kept ones does
 //     insert these into the grid
 //
-// Upright boxes that meet are only candidates. A vector of them is compared at once.
+// Upright boxes that meet are only candidates. A vector of them is compared at once. Boxes in space
+// go the same way, by the upright boxes around what is seen of them from above.
 #include "detcore/nms_rotated.h"
 
 #include "box_grid.h"
@@ -47,16 +48,17 @@ struct KeptSlots {
   }
 };
 
+template <class Arrays>
 struct Scratch {
   RankedBoxes<double> around;     // [n] upright boxes, by class, then by score
-  RotatedArrays boxes;            // [n] in the same order
+  Arrays boxes;                   // [n] in the same order
   KeptSlots slots;                // [n] by cell
   int32_t* cell;                  // [n]
   uint32_t *cell_start, *filled;  // [2 n + 2]
 
   Scratch(int64_t n, Arena& arena)
       : around{BoxArrays<double>::take(arena, n + kSlotPad), n},
-        boxes(RotatedArrays::take(arena, n)),
+        boxes(Arrays::take(arena, n)),
         slots(KeptSlots::take(arena, n)),
         cell(arena.take<int32_t>(n)),
         cell_start(arena.take<uint32_t>(2 * n + 2)),
@@ -65,13 +67,13 @@ struct Scratch {
 
 // One class, whose boxes are [begin, begin + m) of the scratch. T is the type that IoUs are rounded
 // to.
-template <class T>
+template <class T, class Arrays>
 class RotatedNms {
  public:
-  RotatedNms(const Scratch& s, int64_t begin, int64_t m, double threshold, bool* alive,
+  RotatedNms(const Scratch<Arrays>& s, int64_t begin, int64_t m, double threshold, bool* alive,
              const Executor& executor)
       : around(s.around.from(begin, m)),
-        boxes{s.boxes.first + begin, s.boxes.stride},
+        boxes(s.boxes.from(begin)),
         slots(s.slots.from(begin)),
         filled(s.filled + 2 * begin),
         threshold(threshold),
@@ -106,7 +108,7 @@ class RotatedNms {
 
  private:
   const RankedBoxes<double> around;
-  const RotatedArrays boxes;
+  const Arrays boxes;
   const KeptSlots slots;  // by cell, or as they come
   uint32_t* filled;       // slots of each cell
   const double threshold;
@@ -119,7 +121,7 @@ class RotatedNms {
   // One box that looks for a kept one that suppresses it.
   struct Query {
     const RotatedNms& of;
-    const WideRotatedBox own;
+    const decltype(boxes.in_all_lanes(0)) own;
     const Box<L> around;
     int32_t found[2 * L::width];
     int64_t waiting = 0;
@@ -186,36 +188,39 @@ class RotatedNms {
   }
 };
 
+template <class Arrays>
 struct Workspace {
   ScoreRanking ranking;
-  Scratch scratch;
+  Scratch<Arrays> scratch;
   Workspace(const NmsRotatedParams& p, Arena& arena)
       : ranking(p.n, p.ids, arena), scratch(p.n, arena) {}
 };
 
-template <class S, class ScoreS>
+template <class Geometry, class S, class ScoreS>
 void nms_rotated_of(const NmsRotatedParams& p, const Executor& executor) {
   Arena arena{static_cast<char*>(p.workspace)};
-  Workspace w(p, arena);
+  using Arrays = typename ArraysOf<Geometry>::type;
+  Workspace<Arrays> w(p, arena);
   const S* boxes = static_cast<const S*>(p.boxes);
+  const int64_t numbers = numbers_of(p.kind);
   w.ranking.sort(static_cast<const ScoreS*>(p.scores), p.n, [&](int64_t i) {
     bool finite = true;
-    for (int64_t k = 0; k < kRotatedNumbers; ++k) {
-      const auto v = widen(boxes[kRotatedNumbers * i + k]);
+    for (int64_t k = 0; k < numbers; ++k) {
+      const auto v = widen(boxes[numbers * i + k]);
       finite &= v - v == 0;
     }
     return finite;
   });
   parallel_for(executor, w.ranking.valid, kBlock, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
-      const auto box = measure_rotated_box(boxes + kRotatedNumbers * w.ranking.index(i));
+      const auto box = measure_rotated_box(Geometry{}, p.kind, boxes, w.ranking.index(i));
       w.scratch.boxes.put(i, box);
       w.scratch.around.put(i, box_around(box));
     }
   });
   w.ranking.each_class(executor, [&](int64_t begin, int64_t end, const Executor& threads) {
-    RotatedNms<arithmetic_t<S>>(w.scratch, begin, end - begin, p.iou_threshold,
-                                w.ranking.alive + begin, threads)
+    RotatedNms<arithmetic_t<S>, Arrays>(w.scratch, begin, end - begin, p.iou_threshold,
+                                        w.ranking.alive + begin, threads)
         .run();
   });
   *p.count = w.ranking.write(p.keep);
@@ -225,10 +230,12 @@ void nms_rotated_of(const NmsRotatedParams& p, const Executor& executor) {
 
 Status nms_rotated(const NmsRotatedParams& p, const Executor& executor) {
   if (p.n > kMostBoxes) return {"at most 2^29 boxes fit the CPU's scratch"};
-  return with_storage(p.boxes_dtype, [&](auto storage) {
-    return with_storage(p.scores_dtype, [&](auto score_storage) {
-      nms_rotated_of<decltype(storage), decltype(score_storage)>(p, executor);
-      return Status{};
+  return with_geometry(p.kind, [&](auto geometry) {
+    return with_storage(p.boxes_dtype, [&](auto storage) {
+      return with_storage(p.scores_dtype, [&](auto score_storage) {
+        nms_rotated_of<decltype(geometry), decltype(storage), decltype(score_storage)>(p, executor);
+        return Status{};
+      });
     });
   });
 }
@@ -238,7 +245,10 @@ Status nms_rotated(const NmsRotatedParams& p, const Executor& executor) {
 #if defined(DETCORE_ISA_IS_BASELINE)
 size_t nms_rotated_workspace_cpu(const NmsRotatedParams& params) {
   baseline::Arena arena{nullptr};
-  (void)baseline::Workspace(params, arena);
+  (void)baseline::with_geometry(params.kind, [&](auto geometry) {
+    (void)baseline::Workspace<typename baseline::ArraysOf<decltype(geometry)>::type>(params, arena);
+    return Status{};
+  });
   return arena.used;
 }
 #endif

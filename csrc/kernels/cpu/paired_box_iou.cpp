@@ -46,15 +46,17 @@ void backward(const PairedBoxIouBackwardParams& p, const Executor& executor) {
 
 using L = Lanes<double>;
 
+constexpr RotatedKind kKind = RotatedKind::image;
+
 // The lanes past the last box are boxes without area.
 template <class S>
 WideRotatedBox measured_rotated(const void* boxes, int64_t i, int64_t count) {
   double numbers[10 * L::width];
   const RotatedArrays arrays{numbers, L::width};
-  const S* first = static_cast<const S*>(boxes) + kRotatedNumbers * i;
   for (int64_t k = 0; k < L::width; ++k)
-    arrays.put(k, k < count ? measure_rotated_box(first + kRotatedNumbers * k)
-                            : RotatedBox<double, double>{});
+    arrays.put(k, k < count
+                      ? measure_rotated_box(InPlane{}, kKind, static_cast<const S*>(boxes), i + k)
+                      : RotatedBox<double, double>{});
   return arrays.lanes(0);
 }
 
@@ -74,11 +76,13 @@ void rotated_backward(const PairedBoxIouBackwardParams& p, const Executor& execu
     const auto a = measured_rotated<S>(f.boxes1, i, count);
     const auto b = measured_rotated<S>(f.boxes2, i, count);
     const L g = load_as_double(static_cast<const T*>(p.grad_out) + i, count);
-    RotatedGrad<L> da = no_gradient(), db = da;
+    RotatedGrad<L> da{}, db{};
     rotated_pair_overlap_backward<kind>(a, b, L(f.eps), g, da);
     rotated_pair_overlap_backward<kind>(b, a, L(f.eps), g, db);
-    store_grads(da, static_cast<T*>(p.grad_boxes1) + kRotatedNumbers * i, count);
-    store_grads(db, static_cast<T*>(p.grad_boxes2) + kRotatedNumbers * i, count);
+    store_gradients<InPlane>(kKind, da, static_cast<T*>(p.grad_boxes1) + numbers_of(kKind) * i,
+                             count);
+    store_gradients<InPlane>(kKind, db, static_cast<T*>(p.grad_boxes2) + numbers_of(kKind) * i,
+                             count);
   });
 }
 

@@ -3,7 +3,7 @@
 // digits.
 #pragma once
 
-#include "detcore/rotated_box.h"
+#include "detcore/box3d.h"
 #include "kernel.h"
 
 namespace detcore {
@@ -11,12 +11,14 @@ inline namespace DETCORE_ISA {
 namespace {  // private to each file, because each is compiled for several instruction sets
 
 using WideRotatedBox = RotatedBox<Lanes<double>, Lanes<double>>;
+using WideBox3d = Box3d<Lanes<double>, Lanes<double>>;
 
-constexpr int64_t kRotatedNumbers = 5;  // of a box that is not measured yet
-
-template <class S>
-DETCORE_HD RotatedBox<double, double> measure_rotated_box(const S* b) {
-  return measure_rotated<double>(widen(b[0]), widen(b[1]), widen(b[2]), widen(b[3]), widen(b[4]));
+// Measures box i of an array.
+template <class Geometry, class S>
+DETCORE_HD auto measure_rotated_box(Geometry geometry, RotatedKind kind, const S* boxes,
+                                    int64_t i) {
+  return measure_box<double>(geometry, kind, boxes + numbers_of(kind) * i,
+                             [](S number) { return double(widen(number)); });
 }
 
 // A vector may begin at any box.
@@ -29,6 +31,7 @@ struct RotatedArrays {
     const int64_t stride = divide_up(count, pad) * pad + pad;
     return {arena.take<double>(10 * stride), stride};
   }
+  RotatedArrays from(int64_t begin) const { return {first + begin, stride}; }
   void put(int64_t i, const RotatedBox<double, double>& b) const {
     const double numbers[] = {b.x,      b.y,     b.cosine, b.sine, b.half_w,
                               b.half_h, b.per_w, b.per_h,  b.area, b.reach};
@@ -89,21 +92,55 @@ DETCORE_HD Lanes<double> load_as_double(const float* p, int64_t count) {
   return x;
 }
 
-// --- gradients ---------------------------------------------------------------------------------
+// The same of boxes in space.
+struct Box3dArrays {
+  RotatedArrays base;
+  double *z, *height;
 
-using WideGrad = RotatedGrad<Lanes<double>>;
+  static Box3dArrays take(Arena& arena, int64_t count) {
+    const RotatedArrays base = RotatedArrays::take(arena, count);
+    double* z = arena.take<double>(base.stride);
+    return {base, z, arena.take<double>(base.stride)};
+  }
+  Box3dArrays from(int64_t begin) const { return {base.from(begin), z + begin, height + begin}; }
+  void put(int64_t i, const Box3d<double, double>& b) const {
+    base.put(i, b.base);
+    z[i] = b.z, height[i] = b.height;
+  }
+  DETCORE_HD WideBox3d lanes(int64_t i) const {
+    return {base.lanes(i), Lanes<double>::load(z + i), Lanes<double>::load(height + i)};
+  }
+  DETCORE_HD WideBox3d in_all_lanes(int64_t i) const {
+    return {base.in_all_lanes(i), Lanes<double>(z[i]), Lanes<double>(height[i])};
+  }
+  DETCORE_HD WideBox3d gather(const int32_t* indices) const {
+    WideBox3d box;
+    box.base = base.gather(indices);
+    for (int k = 0; k < Lanes<double>::width; ++k)
+      box.z.v[k] = z[indices[k]], box.height.v[k] = height[indices[k]];
+    return box;
+  }
+};
 
-DETCORE_HD WideGrad no_gradient() {
-  const Lanes<double> zero(0.0);
-  return {zero, zero, zero, zero, zero};
-}
+// The arrays of a geometry's boxes.
+template <class Geometry>
+struct ArraysOf {
+  using type = RotatedArrays;
+};
+template <>
+struct ArraysOf<InSpace> {
+  using type = Box3dArrays;
+};
 
-// The gradients of `count` boxes, one per lane.
-template <class T>
-DETCORE_HD void store_grads(const WideGrad& g, T* out, int64_t count) {
-  for (int64_t k = 0; k < count; ++k, out += kRotatedNumbers) {
-    out[0] = T(g.x.v[k]), out[1] = T(g.y.v[k]), out[2] = T(g.w.v[k]);
-    out[3] = T(g.h.v[k]), out[4] = T(g.angle.v[k]);
+// Writes the gradients of `count` boxes, one per lane.
+template <class Geometry, class T>
+DETCORE_HD void store_gradients(RotatedKind kind,
+                                const typename Geometry::template Grad<Lanes<double>>& gradients,
+                                T* out, int64_t count) {
+  for (int64_t k = 0; k < count; ++k, out += numbers_of(kind)) {
+    typename Geometry::template Grad<double> own{};
+    each_number(own, gradients, [k](double& to, Lanes<double> value) { to = value.v[k]; });
+    store_gradient(kind, own, out);
   }
 }
 

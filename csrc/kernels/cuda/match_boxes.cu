@@ -76,9 +76,10 @@ struct RotatedPairs {
   static constexpr int per_thread = 1;  // more would lack registers
 
   __device__ static Measured load(const void* boxes, int64_t i) {
-    const S* b = static_cast<const S*>(boxes) + kRotatedNumbers * i;
+    constexpr int numbers = numbers_of(RotatedKind::image);
+    const S* b = static_cast<const S*>(boxes) + numbers * i;
     bool nan = false;
-    for (int k = 0; k < kRotatedNumbers; ++k) nan |= widen(b[k]) != widen(b[k]);
+    for (int k = 0; k < numbers; ++k) nan |= widen(b[k]) != widen(b[k]);
     return {load_rotated(static_cast<const S*>(boxes), i), nan};
   }
   __device__ static bool is_nan(const Measured& box) { return box.nan; }

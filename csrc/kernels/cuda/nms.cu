@@ -6,7 +6,7 @@
 #include "detcore/nms.h"
 
 #include "block_sort.cuh"
-#include "detcore/rotated_box.h"
+#include "detcore/box3d.h"
 #include "greedy_nms.cuh"
 #include "launch.cuh"
 #include "vector_loads.cuh"
@@ -21,9 +21,9 @@ constexpr int kThreads = 256;
 constexpr int kBucketsPerThread = 8;
 
 // The comparisons of rotated boxes, for which those of the source are the upright boxes around.
-template <class T>
-struct RotatedBoxes {
-  const RotatedBox<T, double>* rotated;  // [n] in the order of the input
+template <class T, class Measured>
+struct MeasuredPairs {
+  const Measured* measured;  // [n] in the order of the input
 
   __device__ bool may_suppress(const NmsDecision<T>&, const Box<T>& a, const Box<T>& b, T) const {
     return intersection(a, b) > T(0);
@@ -31,9 +31,13 @@ struct RotatedBoxes {
   __device__ bool suppresses(const NmsDecision<T>& decision, const Box<T>& a, int64_t a_index,
                              const Box<T>& b, int64_t b_index) const {
     return intersection(a, b) > T(0) &&
-           rotated_overlap(rotated[a_index], rotated[b_index]) > decision.below;
+           rotated_overlap(measured[a_index], measured[b_index]) > decision.below;
   }
 };
+template <class T>
+struct RotatedBoxes : MeasuredPairs<T, RotatedBox<T, double>> {};
+template <class T>
+struct BoxesInSpace : MeasuredPairs<T, Box3d<T, double>> {};
 
 // Threads of the one block; more would lack registers.
 template <class Pairs>
@@ -44,14 +48,18 @@ template <>
 constexpr int kOneBlock<RotatedBoxes<float>> = 512;
 template <>
 constexpr int kOneBlock<RotatedBoxes<double>> = 256;
+template <>
+constexpr int kOneBlock<BoxesInSpace<float>> = 512;
+template <>
+constexpr int kOneBlock<BoxesInSpace<double>> = 256;
 
 // The threshold that the grid may use: an IoU of rotated boxes says nothing about the upright ones.
 template <class T>
 __device__ T grid_threshold(const UprightBoxes<T>&, T below) {
   return below;
 }
-template <class T>
-__device__ T grid_threshold(const RotatedBoxes<T>&, T) {
+template <class T, class Measured>
+__device__ T grid_threshold(const MeasuredPairs<T, Measured>&, T) {
   return T(0);
 }
 
@@ -417,8 +425,9 @@ Status run(const NmsParams& p, const Pairs& pairs, Stream stream) {
 
 template <class T>
 Status run_rotated(const NmsParams& p, Stream stream) {
-  const auto* rotated = static_cast<const RotatedBox<T, double>*>(p.rotated);
-  return run<T>(p, RotatedBoxes<T>{rotated}, stream);
+  if (p.in_space)
+    return run<T>(p, BoxesInSpace<T>{{static_cast<const Box3d<T, double>*>(p.rotated)}}, stream);
+  return run<T>(p, RotatedBoxes<T>{{static_cast<const RotatedBox<T, double>*>(p.rotated)}}, stream);
 }
 
 }  // namespace

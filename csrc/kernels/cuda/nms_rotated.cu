@@ -2,26 +2,32 @@
 #include "detcore/nms_rotated.h"
 
 #include "detcore/nms.h"
-#include "dispatch.cuh"
 #include "launch.cuh"
+#include "rotated_loads.cuh"
 
 namespace detcore {
 namespace {
 
 constexpr int kThreads = 128;
-constexpr int kNumbers = 5;  // per box
 
-template <class S>
-__global__ void measure_kernel(const S* boxes, int64_t n, Box<arithmetic_t<S>>* around,
-                               RotatedBox<arithmetic_t<S>, double>* rotated) {
-  using T = arithmetic_t<S>;
-  for (int64_t i = global_thread(); i < n; i += all_threads()) {
-    const S* b = boxes + kNumbers * i;
-    const auto box =
-        measure_rotated<T>(widen(b[0]), widen(b[1]), widen(b[2]), widen(b[3]), widen(b[4]));
+template <class T, class G>
+using Measured = typename G::template Measured<T, double>;
+
+template <class S, class G>
+__global__ void measure_kernel(NmsRotatedParams p, Box<arithmetic_t<S>>* around,
+                               Measured<arithmetic_t<S>, G>* rotated) {
+  const S* boxes = static_cast<const S*>(p.boxes);
+  for (int64_t i = global_thread(); i < p.n; i += all_threads()) {
+    const auto box = load_measured(G{}, p.kind, boxes, i);
     rotated[i] = box;
     around[i] = box_around(box);
   }
+}
+
+template <class T>
+size_t measured_size(const NmsRotatedParams& p) {
+  return p.kind == RotatedKind::in_space ? sizeof(Measured<T, InSpace>)
+                                         : sizeof(Measured<T, InPlane>);
 }
 
 size_t aligned(size_t bytes) { return (bytes + 63) / 64 * 64; }
@@ -33,8 +39,7 @@ struct Workspace {
   explicit Workspace(const NmsRotatedParams& p) {
     const bool wide = p.boxes_dtype == DType::f64;
     rotated = aligned(p.n * (wide ? sizeof(Box<double>) : sizeof(Box<float>)));
-    rest = rotated + aligned(p.n * (wide ? sizeof(RotatedBox<double, double>)
-                                         : sizeof(RotatedBox<float, double>)));
+    rest = rotated + aligned(p.n * (wide ? measured_size<double>(p) : measured_size<float>(p)));
   }
 };
 
@@ -46,7 +51,7 @@ NmsParams upright(const NmsRotatedParams& p) {
   q.scores = p.scores, q.order = p.order, q.ids = p.ids, q.n = p.n;
   q.boxes_dtype = p.boxes_dtype == DType::f64 ? DType::f64 : DType::f32;
   q.scores_dtype = p.scores_dtype, q.iou_threshold = p.iou_threshold;
-  q.keep = p.keep, q.count = p.count;
+  q.keep = p.keep, q.count = p.count, q.in_space = p.kind == RotatedKind::in_space;
   return q;
 }
 
@@ -61,13 +66,16 @@ size_t nms_rotated_workspace_cuda(const NmsRotatedParams& p) {
 
 Status nms_rotated_cuda(const NmsRotatedParams& p, Stream stream) {
   const NmsParams q = upright(p);
-  const Status measured = with_storage(p.boxes_dtype, [&](auto storage) {
-    using S = decltype(storage);
-    using T = arithmetic_t<S>;
-    auto* around = static_cast<Box<T>*>(const_cast<void*>(q.boxes));
-    auto* rotated = static_cast<RotatedBox<T, double>*>(const_cast<void*>(q.rotated));
-    return launch(measure_kernel<S>, {blocks_for(p.n, kThreads), kThreads}, stream,
-                  static_cast<const S*>(p.boxes), p.n, around, rotated);
+  const Status measured = with_geometry(p.kind, [&](auto geometry) {
+    return with_storage(p.boxes_dtype, [&](auto storage) {
+      using S = decltype(storage);
+      using G = decltype(geometry);
+      using T = arithmetic_t<S>;
+      auto* around = static_cast<Box<T>*>(const_cast<void*>(q.boxes));
+      auto* rotated = static_cast<Measured<T, G>*>(const_cast<void*>(q.rotated));
+      return launch(measure_kernel<S, G>, {blocks_for(p.n, kThreads), kThreads}, stream, p, around,
+                    rotated);
+    });
   });
   return measured ? nms_cuda(q, stream) : measured;
 }

@@ -57,7 +57,8 @@ __global__ void rotated_backward_kernel(PairedBoxIouBackwardParams p) {
       RotatedGrad<T> sum{};
       rotated_pair_overlap_backward<kind>(select_box(second == 0, a, b),
                                           select_box(second == 0, b, a), T(f.eps), g, sum);
-      store_rotated_grad(static_cast<T*>(second ? p.grad_boxes2 : p.grad_boxes1), i, sum);
+      T* grads = static_cast<T*>(second ? p.grad_boxes2 : p.grad_boxes1);
+      store_gradient(RotatedKind::image, sum, grads + numbers_of(RotatedKind::image) * i);
     }
   }
 }

@@ -1,24 +1,20 @@
-// Rotated boxes in global memory: five numbers each, and gradients of these.
+// Loads rotated boxes and boxes in space.
 #pragma once
 
-#include "detcore/rotated_box.h"
+#include "detcore/box3d.h"
 #include "dispatch.cuh"
 
 namespace detcore {
 
-constexpr int kRotatedNumbers = 5;  // centre, sides, angle
-
 // Box i, measured.
-template <class S, class T = arithmetic_t<S>>
-__device__ RotatedBox<T, double> load_rotated(const S* boxes, int64_t i) {
-  const S* b = boxes + kRotatedNumbers * i;
-  return measure_rotated<T>(widen(b[0]), widen(b[1]), widen(b[2]), widen(b[3]), widen(b[4]));
+template <class G, class S>
+__device__ auto load_measured(G geometry, RotatedKind kind, const S* boxes, int64_t i) {
+  return measure_box<arithmetic_t<S>>(geometry, kind, boxes + numbers_of(kind) * i,
+                                      [](S number) { return widen(number); });
 }
-
-template <class T>
-__device__ void store_rotated_grad(T* grads, int64_t i, const RotatedGrad<T>& g) {
-  T* to = grads + kRotatedNumbers * i;
-  to[0] = g.x, to[1] = g.y, to[2] = g.w, to[3] = g.h, to[4] = g.angle;
+template <class S>
+__device__ auto load_rotated(const S* boxes, int64_t i) {
+  return load_measured(InPlane{}, RotatedKind::image, boxes, i);
 }
 
 }  // namespace detcore

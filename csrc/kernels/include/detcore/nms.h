@@ -19,14 +19,15 @@ struct NmsParams {
   const int64_t* order;  // CUDA: [n] indices by descending score, stable; null: the kernel sorts,
                          // unless nms_needs_order_cuda(). CPU: unused
   const int64_t* ids;    // [n] class ids, any values; null: one class
-  const void* rotated;   // CUDA: [n] RotatedBox, if the boxes are the upright ones around them and
-                         // of f32 or f64 (nms_rotated); else null. CPU: unused
+  const void* rotated;   // CUDA: [n] RotatedBox or Box3d, if the boxes are the upright ones around
+                         // them and of f32 or f64 (nms_rotated); else null. CPU: unused
   int64_t n;
   DType boxes_dtype, scores_dtype;
   double iou_threshold;  // >= 0
   void* workspace;       // nms_workspace_*() bytes, 64-byte aligned
   int64_t* keep;         // [n] out: kept indices by descending score; the rest is unspecified
   int64_t* count;        // [1] out: number of kept boxes (device memory on CUDA)
+  bool in_space;         // `rotated` are Box3d
 };
 
 // A radix sort of the scores; then each box is compared with those of its class that are near it,

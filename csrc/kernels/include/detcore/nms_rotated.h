@@ -1,20 +1,20 @@
 // nms_rotated and batched_nms_rotated: greedy non-maximum suppression of rotated boxes, within each
-// class if class ids are given.
+// class if class ids are given. Also of boxes in space, from above and in space (box3d.h).
 //
 // Boxes are visited by descending score, ties by ascending index. A box is kept unless a kept box
-// of its class overlaps it with an IoU (rotated_box.h), rounded as box_iou returns it, above the
-// threshold. A box with a number that is not finite, or with a NaN score, is never kept and
-// suppresses nothing; boxes without area overlap nothing. Deterministic on every device and number
-// of threads.
+// of its class overlaps it with an IoU (rotated_box.h, box3d.h), rounded as box_iou returns it,
+// above the threshold. A box with a number that is not finite, or with a NaN score, is never kept
+// and suppresses nothing; boxes without area overlap nothing. Deterministic on every device and
+// number of threads.
 #pragma once
 
+#include "detcore/box3d.h"
 #include "detcore/core.h"
-#include "detcore/rotated_box.h"
 
 namespace detcore {
 
 struct NmsRotatedParams {
-  const void* boxes;     // [n, 5] centre, width, height (pixels), angle (degrees)
+  const void* boxes;     // [n, 5 or 7] as `kind` says
   const void* scores;    // [n]; CUDA with an order only tests them for NaN
   const int64_t* order;  // CUDA: as in NmsParams; CPU: unused
   const int64_t* ids;    // [n] class ids, any values; null: one class
@@ -24,6 +24,7 @@ struct NmsRotatedParams {
   void* workspace;       // nms_rotated_workspace_*() bytes, 64-byte aligned
   int64_t* keep;         // [n] out: kept indices by descending score; the rest is unspecified
   int64_t* count;        // [1] out: number of kept boxes (device memory on CUDA)
+  RotatedKind kind;
 };
 
 // Boxes in blocks, best first: all of a block are compared with the kept ones around them, found in

@@ -28,6 +28,8 @@ inline namespace DETCORE_ISA {
 // so steep or so flat contributes nothing to what it divides.
 constexpr double kLeastSine = 1e-20;
 
+constexpr double kRadiansPerDegree = 0.017453292519943295769;
+
 // A box with what every pair needs, computed once per box.
 template <class T, class D>
 struct RotatedBox {
@@ -39,13 +41,10 @@ struct RotatedBox {
   T reach;           // from the centre to a corner; both are NaN if a number is not finite
 };
 
-// Sine and cosine of degrees, by their series, so that all devices agree. Multiples of 90 are
-// exact.
-DETCORE_HD void sin_cos_of_degrees(double degrees, double& sine, double& cosine) {
-  const double quarters = ::rint(degrees / 90.0);
-  const double rest = degrees - 90.0 * quarters;  // exact, unless degrees have no fraction anyway
-  const bool near = rest >= -45.0 && rest <= 45.0;
-  const double x = near ? rest * 0.017453292519943295769 : 0.0, x2 = x * x;
+// Sine and cosine of so many quarters of a turn and x radians more, by their series, so that all
+// devices agree. x is -pi / 4 to pi / 4.
+DETCORE_HD void sin_cos_of_quarters(double quarters, double x, double& sine, double& cosine) {
+  const double x2 = x * x;
   double s = 1.0, c = 1.0;
   for (int k = 8; k > 0; --k) {  // the terms beyond x^17 are smaller than a rounding error
     s = 1.0 - x2 / double(2 * k * (2 * k + 1)) * s;
@@ -57,22 +56,49 @@ DETCORE_HD void sin_cos_of_degrees(double degrees, double& sine, double& cosine)
   cosine = turns == 0.0 ? c : turns == 1.0 ? -s : turns == -1.0 ? s : -c;
 }
 
-// From centre, sides and angle in degrees.
+// Multiples of 90 are exact.
+DETCORE_HD void sin_cos_of_degrees(double degrees, double& sine, double& cosine) {
+  const double quarters = ::rint(degrees / 90.0);
+  const double rest = degrees - 90.0 * quarters;  // exact, unless degrees have no fraction anyway
+  const bool near = rest >= -45.0 && rest <= 45.0;
+  sin_cos_of_quarters(quarters, near ? rest * kRadiansPerDegree : 0.0, sine, cosine);
+}
+
+// To the last digits for up to a hundred thousand turns.
+DETCORE_HD void sin_cos_of_radians(double radians, double& sine, double& cosine) {
+  const double quarters = ::rint(radians * 0.63661977236758134308);
+  // a quarter of a turn in two parts, of which the first has so few bits that the product is exact
+  const double rest =
+      (radians - quarters * 1.57079632673412561417) - quarters * 6.07710050650619224932e-11;
+  const bool near = rest >= -0.7854 && rest <= 0.7854;
+  sin_cos_of_quarters(quarters, near ? rest : 0.0, sine, cosine);
+}
+
+// From centre, sides, and the angle's sine and cosine. `nothing` is 0, or NaN if some number of the
+// box is not finite.
 template <class T>
-DETCORE_HD RotatedBox<T, double> measure_rotated(T x, T y, T w, T h, T degrees) {
+DETCORE_HD RotatedBox<T, double> measure_turned(T x, T y, T w, T h, double sine, double cosine,
+                                                T nothing) {
   RotatedBox<T, double> box;
-  box.x = x, box.y = y;
-  sin_cos_of_degrees(double(degrees), box.sine, box.cosine);
+  box.x = x, box.y = y, box.cosine = cosine, box.sine = sine;
   const bool whole = w > T(0) && h > T(0);
   box.half_w = w > T(0) ? T(0.5) * w : T(0), box.half_h = h > T(0) ? T(0.5) * h : T(0);
   box.per_w = T(1) / (whole ? w : T(1)), box.per_h = T(1) / (whole ? h : T(1));
-  // anything that is not finite makes this NaN, and otherwise it is 0
-  const T nothing = (x - x) + (y - y) + (w - w) + (h - h) + (degrees - degrees);
   box.area = (whole ? w * h : T(0)) + nothing;
   box.reach =
       T(::sqrt(double(box.half_w) * double(box.half_w) + double(box.half_h) * double(box.half_h))) +
       nothing;
   return box;
+}
+
+// From centre, sides and angle in degrees.
+template <class T>
+DETCORE_HD RotatedBox<T, double> measure_rotated(T x, T y, T w, T h, T degrees) {
+  double sine, cosine;
+  sin_cos_of_degrees(double(degrees), sine, cosine);
+  // anything that is not finite makes this NaN, and otherwise it is 0
+  const T nothing = (x - x) + (y - y) + (w - w) + (h - h) + (degrees - degrees);
+  return measure_turned(x, y, w, h, sine, cosine, nothing);
 }
 
 // The smallest upright box around a rotated one, larger by more than all rounding errors. A point
@@ -224,14 +250,25 @@ DETCORE_HD RotatedBox<T, D> select_box(M first, const RotatedBox<T, D>& a,
           lane_select(first, a.area, b.area),     lane_select(first, a.reach, b.reach)};
 }
 
-// IoU of two rotated boxes, the same to the last bit for (a, b) and (b, a): the smaller box is the
-// one whose frame is used, which also keeps the rounding errors small. 0 for boxes without area.
+// The area of the intersection, the same to the last bit for (a, b) and (b, a): the smaller box is
+// the one whose frame is used, which also keeps the rounding errors small.
+template <class T, class D>
+DETCORE_HD T shared_area(const RotatedBox<T, D>& a, const RotatedBox<T, D>& b) {
+  const auto first = comes_before(a, b);
+  return part_inside(select_box(first, a, b), select_box(first, b, a)).area;
+}
+
+// IoU from the areas (or volumes) of two boxes and their intersection. 0 for boxes without area.
+template <class T>
+DETCORE_HD T iou_of_areas(T a, T b, T inter) {
+  const T iou = lane_select(inter > T(0), inter / union_area(a, b, inter), T(0));
+  return iou + T(0) * (a + b);  // NaN stays NaN
+}
+
+// IoU of two rotated boxes, as symmetric as the shared area.
 template <class T, class D>
 DETCORE_HD T rotated_overlap(const RotatedBox<T, D>& a, const RotatedBox<T, D>& b) {
-  const auto first = comes_before(a, b);
-  const T inter = part_inside(select_box(first, a, b), select_box(first, b, a)).area;
-  const T iou = lane_select(inter > T(0), inter / union_area(a.area, b.area, inter), T(0));
-  return iou + T(0) * (a.area + b.area);  // NaN stays NaN
+  return iou_of_areas(a.area, b.area, shared_area(a, b));
 }
 
 // Gradient with respect to centre, sides and angle in degrees.
@@ -240,26 +277,36 @@ struct RotatedGrad {
   T x, y, w, h, angle;
 };
 
-constexpr double kRadiansPerDegree = 0.017453292519943295769;
+// The gradients of an IoU, times g, with respect to the area (or volume) of the intersection, with
+// the area of the own box held, and to that area with the intersection held. eps is added to the
+// union.
+template <class T>
+struct IouGrad {
+  T inter, own;
+  DETCORE_HD IouGrad(T g, T own_area, T other_area, T shared, T eps = T(0)) {
+    const T per_union = T(1) / (union_area(own_area, other_area, shared) + eps);
+    const T iou = shared * per_union;
+    inter = g * (T(1) + iou) * per_union, own = T(0) - g * iou * per_union;
+  }
+};
 
-// Adds the gradient of g_inter * in.area + g_area * own.area with respect to `own`, where `in` is
-// the part of `own` inside another box. Nothing if they don't overlap, except NaN.
-template <class T, class D>
-DETCORE_HD void part_inside_backward(const RotatedBox<T, D>& own, const Inside<T>& in, T g_inter,
-                                     T g_area, T nan_or_0, RotatedGrad<T>& sum) {
+// Adds, where `overlap` holds, the gradient with respect to `own`, from those with respect to the
+// area of its part inside another box and to its own area. Elsewhere adds nan_or_0.
+template <class M, class T, class D>
+DETCORE_HD void add_area_gradient(const RotatedBox<T, D>& own, const Inside<T>& in,
+                                  const IouGrad<T>& g, M overlap, T nan_or_0, RotatedGrad<T>& sum) {
   const T half(0.5), w = own.half_w + own.half_w, h = own.half_h + own.half_h;
   const T along_u = (in.high_u.length() - in.low_u.length()) * h;
   const T along_v = (in.high_v.length() - in.low_v.length()) * w;
   const T turn = (in.high_u.moment() - in.low_u.moment()) * (h * h) -
                  (in.high_v.moment() - in.low_v.moment()) * (w * w);
   const T cosine = T(own.cosine), sine = T(own.sine);
-  const auto overlap = in.area > T(0);
   const auto add_to = [&](T& to, T value) { to = to + lane_select(overlap, value, nan_or_0); };
-  add_to(sum.x, g_inter * (along_u * cosine + along_v * sine));
-  add_to(sum.y, g_inter * (along_v * cosine - along_u * sine));
-  add_to(sum.w, g_inter * (half * h * (in.high_u.length() + in.low_u.length())) + g_area * h);
-  add_to(sum.h, g_inter * (half * w * (in.high_v.length() + in.low_v.length())) + g_area * w);
-  add_to(sum.angle, g_inter * turn * T(kRadiansPerDegree));
+  add_to(sum.x, g.inter * (along_u * cosine + along_v * sine));
+  add_to(sum.y, g.inter * (along_v * cosine - along_u * sine));
+  add_to(sum.w, g.inter * (half * h * (in.high_u.length() + in.low_u.length())) + g.own * h);
+  add_to(sum.h, g.inter * (half * w * (in.high_v.length() + in.low_v.length())) + g.own * w);
+  add_to(sum.angle, g.inter * turn * T(kRadiansPerDegree));
 }
 
 // Adds the gradient of the IoU of `own` with `other`, times g, with respect to `own`.
@@ -267,10 +314,8 @@ template <class T, class D>
 DETCORE_HD void rotated_overlap_backward(const RotatedBox<T, D>& own, const RotatedBox<T, D>& other,
                                          T g, RotatedGrad<T>& sum) {
   const Inside<T> in = part_inside(other, own);
-  const T per_union = T(1) / union_area(own.area, other.area, in.area);
-  const T iou = in.area * per_union, nan_or_0 = T(0) * (own.area + other.area);
-  part_inside_backward(own, in, g * (T(1) + iou) * per_union, T(0) - g * iou * per_union, nan_or_0,
-                       sum);
+  add_area_gradient(own, in, IouGrad<T>(g, own.area, other.area, in.area), in.area > T(0),
+                    T(0) * (own.area + other.area), sum);
 }
 
 }  // namespace DETCORE_ISA

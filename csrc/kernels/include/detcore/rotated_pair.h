@@ -135,16 +135,17 @@ DETCORE_HD void rotated_pair_overlap_backward(const RotatedBox<T, D>& own,
                                               RotatedGrad<T>& sum) {
   const T zero(0), one(1), two(2), nan_or_0 = zero * (own.area + other.area);
   const Inside<T> in = part_inside(other, own);
-  const T uni = union_area(own.area, other.area, in.area) + eps;
-  const T per_union = one / uni, iou = in.area * per_union;
-  const T g_inter = g * (one + iou) * per_union, g_area = zero - g * iou * per_union;
+  const auto overlapping = in.area > zero;
+  IouGrad<T> of_areas(g, own.area, other.area, in.area, eps);
   if constexpr (kind == IouKind::iou) {
-    part_inside_backward(own, in, g_inter, g_area, nan_or_0, sum);
+    add_area_gradient(own, in, of_areas, overlapping, nan_or_0, sum);
   } else {  // the part that the hull leaves free is 1 - uni / (hull + eps)
     const Hull<T> hull = hull_around(other, own);
     const auto some = hull.area > zero;
+    const T uni = union_area(own.area, other.area, in.area) + eps;
     const T per_hull = lane_select(some, one / (hull.area + eps), zero);
-    part_inside_backward(own, in, g_inter - g * per_hull, g_area, nan_or_0, sum);
+    of_areas.inter = of_areas.inter - g * per_hull;
+    add_area_gradient(own, in, of_areas, overlapping, nan_or_0, sum);
     const T by_area = lane_select(own.area > zero, g * per_hull, nan_or_0);
     const T by_hull = nan_or_0 - g * uni * per_hull * per_hull, half(0.5);
     const T wide = lane_select(own.half_w > zero, by_hull, nan_or_0);
