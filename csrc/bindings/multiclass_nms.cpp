@@ -5,7 +5,7 @@
 namespace detcore {
 namespace {
 
-// Sets the strides for boxes [B, N, 4], which all classes share, or [B, N, C, 4].
+// Sets the strides for boxes [B, N, 4 or 5], which all classes share, or [B, N, C, 4 or 5].
 Tensor kernel_boxes(const Tensor& boxes, MulticlassNmsParams& p) {
   const int64_t last = boxes.dim() - 1;
   Tensor b = boxes.stride(last) == 1 ? boxes : dense(boxes);
@@ -24,7 +24,8 @@ Tensor kernel_scores(const Tensor& scores, MulticlassNmsParams& p) {
 
 void check(const char* op, const Tensor& boxes, const Tensor& scores, MulticlassNmsParams& p) {
   const int64_t dims = boxes.dim();
-  if ((dims != 3 && dims != 4) || boxes.size(dims - 1) != 4)
+  p.rotated = (dims == 3 || dims == 4) && boxes.size(dims - 1) == 5;
+  if ((dims != 3 && dims != 4) || (boxes.size(dims - 1) != 4 && !p.rotated))
     fail(op, ": boxes must be [B, N, 4] or [B, N, C, 4], got ", shape_of(boxes));
   p.batch = boxes.size(0), p.n = boxes.size(1);
   const bool fits = scores.dim() == 3 && scores.size(0) == p.batch && scores.size(1) == p.n;
@@ -52,9 +53,12 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> multiclass_nms(const Tensor& boxes, c
   if (max_per_image < 1) fail(op, ": max_per_image must be at least 1, got ", max_per_image);
   p.score_threshold = score_threshold, p.iou_threshold = iou_threshold;
   p.candidates_per_class = candidates_per_class, p.max_per_image = max_per_image;
-  const Tensor b = kernel_boxes(boxes, p), s = kernel_scores(scores, p);
+  // kernels of rotated boxes compare half precision as float32, which holds all of its values
+  const ScalarType storage = p.rotated ? scalar_of(result_of(p.boxes_dtype)) : boxes.scalar_type();
+  if (p.rotated) p.boxes_dtype = result_of(p.boxes_dtype);
+  const Tensor b = kernel_boxes(as_dtype(boxes, storage), p), s = kernel_scores(scores, p);
 
-  Tensor out_boxes = allocate({p.batch, max_per_image, 4}, boxes.scalar_type(), boxes);
+  Tensor out_boxes = allocate({p.batch, max_per_image, p.rotated ? 5 : 4}, storage, boxes);
   Tensor out_scores = allocate({p.batch, max_per_image}, scores.scalar_type(), boxes);
   Tensor labels = allocate({p.batch, max_per_image}, ScalarType::Long, boxes);
   Tensor counts = allocate({p.batch}, ScalarType::Long, boxes);
@@ -69,7 +73,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> multiclass_nms(const Tensor& boxes, c
   Tensor workspace = allocate({int64_t(bytes)}, ScalarType::Byte, boxes);
   p.workspace = data(workspace);
   DETCORE_RUN(multiclass_nms, p, boxes);
-  return {out_boxes, out_scores, labels, counts};
+  return {as_dtype(out_boxes, boxes.scalar_type()), out_scores, labels, counts};
 }
 
 DETCORE_OP(

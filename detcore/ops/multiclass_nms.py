@@ -26,15 +26,18 @@ def multiclass_nms(
 
     Args:
         boxes: [B, N, 4] xyxy, pixels, a floating dtype; or [B, N, C, 4] with one box per class.
+            Rotated boxes are [B, N, 5] or [B, N, C, 5] cxcywhr: centre, width and height in pixels,
+            angle in degrees.
         scores: [B, N, C], a floating dtype; higher is better. A slice such as `scores[..., 1:]`
             (without a background class) or a transposed [B, C, N] is read without a copy.
         score_threshold: only scores above this count, compared in the dtype of `scores`.
-        iou_threshold: threshold of the NMS within each class, as in `nms`; at least 0.
+        iou_threshold: threshold of the NMS within each class, as in `nms` or `nms_rotated`; at
+            least 0.
         candidates_per_class: how many of the best scores of each class enter its NMS; at least 1.
         max_per_image: how many detections an image has at most, over all classes; at least 1.
 
     Returns:
-        boxes [B, max_per_image, 4], scores [B, max_per_image], labels int64 [B, max_per_image]
+        boxes [B, max_per_image, 4 or 5], scores [B, max_per_image], labels int64 [B, max_per_image]
         (columns of `scores`) and counts int64 [B]. The detections of an image come by descending
         score; equal scores by class, then by box index. Places beyond an image's count hold zeros
         and label -1. Nothing has a gradient.
@@ -44,7 +47,8 @@ def multiclass_nms(
             score_threshold, or a number below 1.
 
     Edge cases:
-        A NaN score, or a box with NaN, is no candidate and takes nobody's place. An image without
+        A NaN score, a box with NaN, or a rotated box with a number that is not finite, is no
+        candidate and takes nobody's place. An image without
         candidates has count 0.
 
     Cost:
@@ -90,7 +94,7 @@ def _(
     one_device("multiclass_nms", boxes=boxes, scores=scores)
     batch = boxes.shape[0]
     return (
-        boxes.new_empty((batch, max_per_image, 4)),
+        boxes.new_empty((batch, max_per_image, boxes.shape[-1])),
         scores.new_empty((batch, max_per_image)),
         boxes.new_empty((batch, max_per_image), dtype=torch.int64),
         boxes.new_empty((batch,), dtype=torch.int64),

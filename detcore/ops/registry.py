@@ -505,6 +505,11 @@ CALLS: dict[str, Call] = {
         lambda seed, n: [_boxes(n, seed + 1)[None], _scores(2 * n, seed).view(1, n, 2)],
         _names("multiclass_nms", "boxes", "scores"),
     ),
+    "multiclass_nms rotated": Call(
+        "multiclass_nms", lambda on, b, s: on.multiclass_nms(b, s, 0.1, 0.3, 50, 30),
+        lambda seed, n: [_rotated(n, seed + 1)[None], _scores(2 * n, seed).view(1, n, 2)],
+        _names("multiclass_nms", "boxes", "scores"),
+    ),
     "roi_align": Call(
         "roi_align", lambda on, x, r: on.roi_align(x, r, (3, 3), 0.5, 2), _pooled,
         _names("roi_align", "input", "boxes"), gradients=(0,),

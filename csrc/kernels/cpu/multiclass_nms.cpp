@@ -5,8 +5,7 @@
 // class.
 #include "detcore/multiclass_nms.h"
 
-#include "greedy_nms.h"
-#include "kernel.h"
+#include "multiclass_boxes.h"
 #include "top_k.h"
 
 namespace detcore {
@@ -26,27 +25,14 @@ int64_t most_of_class(const MulticlassNmsParams& p) { return at_most(p.n, p.cand
 // Twice the kept items, so that the cost of trimming per item is small.
 int64_t capacity_for(int64_t keep, int64_t all) { return keep < all / 2 ? 2 * keep : all; }
 
-// Scratch memory for suppressing among `most` boxes.
-template <class T>
-struct ClassScratch {
-  RankedBoxes<T> boxes;  // [most]
-  bool* alive;           // [most]
-  GreedyNmsScratch<T> suppress;
-
-  ClassScratch(int64_t most, Arena& arena)
-      : boxes{BoxArrays<T>::take(arena, most), most},
-        alive(arena.take<bool>(most)),
-        suppress(most, arena) {}
-};
-
 // Scratch memory of the short way, for one image.
-template <class T, class ScoreT>
+template <class Candidates, class ScoreT>
 struct PrefixScratch {
   item_t<ScoreT>*items, *other;  // [capacity_for(prefix)]
   int64_t *begin, *filled;       // [classes + 1] begin and number of each class's candidates
   uint32_t* rank;                // [prefix] sorted by class, then by score: index of the item
   bool* alive;                   // [prefix] by rank
-  ClassScratch<T> of_class;
+  Candidates of_class;
 
   PrefixScratch(const MulticlassNmsParams& p, Arena& arena)
       : items(arena.take<item_t<ScoreT>>(capacity_for(prefix_of(p), scores_of(p)))),
@@ -59,10 +45,10 @@ struct PrefixScratch {
 };
 
 // Scratch memory of the long way: a task handles its classes one by one.
-template <class T, class ScoreT>
+template <class Candidates, class ScoreT>
 struct TaskScratch {
   item_t<ScoreT>* other;  // [capacity_for(most_of_class)]
-  ClassScratch<T> of_class;
+  Candidates of_class;
 
   TaskScratch(const MulticlassNmsParams& p, Arena& arena)
       : other(arena.take<item_t<ScoreT>>(capacity_for(most_of_class(p), p.n))),
@@ -87,15 +73,15 @@ struct Scratches {
   }
 };
 
-template <class T, class ScoreT>
+template <class Candidates, class ScoreT>
 struct Workspace {
-  Scratches<PrefixScratch<T, ScoreT>> images;  // [batch]
-  bool* done;                                  // [batch] true if the short way was enough
+  Scratches<PrefixScratch<Candidates, ScoreT>> images;  // [batch]
+  bool* done;                                           // [batch] true if the short way was enough
   int64_t task_count;
-  Scratches<TaskScratch<T, ScoreT>> tasks;  // [task_count]
-  TopK<ScoreT>* best;                       // [classes]
-  item_t<ScoreT>* items;                    // [classes, capacity_for(most_of_class)]
-  ScoreT* floors;                           // [classes + kWidest]
+  Scratches<TaskScratch<Candidates, ScoreT>> tasks;  // [task_count]
+  TopK<ScoreT>* best;                                // [classes]
+  item_t<ScoreT>* items;                             // [classes, capacity_for(most_of_class)]
+  ScoreT* floors;                                    // [classes + kWidest]
 
   Workspace(const MulticlassNmsParams& p, Arena& arena)
       : images(p, p.batch, arena),
@@ -107,9 +93,9 @@ struct Workspace {
         floors(arena.take<ScoreT>(p.classes + kWidest)) {}
 };
 
-template <class S, class ScoreS>
+template <class Candidates, class ScoreS>
 class MulticlassNms {
-  using T = arithmetic_t<S>;
+  using S = typename Candidates::Storage;
   using ScoreT = arithmetic_t<ScoreS>;
   using Item = item_t<ScoreT>;
 
@@ -123,7 +109,7 @@ class MulticlassNms {
 
   void run(const Executor& executor) const {
     Arena arena{static_cast<char*>(p.workspace)};
-    const Workspace<T, ScoreT> w(p, arena);
+    const Workspace<Candidates, ScoreT> w(p, arena);
     parallel_for(executor, p.batch, 1, [&](int64_t begin, int64_t end) {
       for (int64_t b = begin; b < end; ++b)
         w.done[b] = short_way(b, w.images.at(p, b), p.batch == 1 ? executor : Executor{});
@@ -151,7 +137,7 @@ class MulticlassNms {
     return box_at(b, place % n, place / n);
   }
   bool is_sound(int64_t b, int64_t i, int64_t c) const {
-    return !has_nan(load_box(box_at(b, i, c)));
+    return Candidates::is_sound(box_at(b, i, c));
   }
 
   // Calls accept(j, score) for each of the `count` scores from `row` on that is above floor(j), one
@@ -211,15 +197,9 @@ class MulticlassNms {
       });
   }
 
-  void suppress(const ClassScratch<T>& s, int64_t begin, int64_t count,
-                const Executor& executor) const {
-    GreedyNms<T>(s.boxes.from(begin, count), p.iou_threshold, s.suppress.from(begin),
-                 s.alive + begin, executor)
-        .run();
-  }
-
   // Returns false if the prefix of the candidates does not contain the whole result.
-  bool short_way(int64_t b, const PrefixScratch<T, ScoreT>& s, const Executor& executor) const {
+  bool short_way(int64_t b, const PrefixScratch<Candidates, ScoreT>& s,
+                 const Executor& executor) const {
     const int64_t all = scores_of(p);
     if (all == 0) {
       emit(b, nullptr, 0);
@@ -233,7 +213,7 @@ class MulticlassNms {
     group_by_class(b, items, best.count, s);
     for (int64_t c = 0; c < p.classes; ++c)
       if (s.begin[c] < s.begin[c + 1])
-        suppress(s.of_class, s.begin[c], s.begin[c + 1] - s.begin[c], executor);
+        s.of_class.suppress(s.begin[c], s.begin[c + 1] - s.begin[c], p.iou_threshold, executor);
     memset(s.alive, 0, prefix_of(p));
     for (int64_t at = 0; at < s.begin[p.classes]; ++at) s.alive[s.rank[at]] = s.of_class.alive[at];
     // written in place, or over memory that sorting no longer needs
@@ -248,7 +228,7 @@ class MulticlassNms {
   }
   // Groups ranks and boxes by class, at most candidates_per_class each.
   void group_by_class(int64_t b, const Item* items, int64_t count,
-                      const PrefixScratch<T, ScoreT>& s) const {
+                      const PrefixScratch<Candidates, ScoreT>& s) const {
     const uint32_t n = uint32_t(p.n);
     memset(s.filled, 0, p.classes * sizeof(int64_t));
     for (int64_t r = 0; r < count; ++r) ++s.filled[place_of(items[r]) / n];
@@ -262,11 +242,11 @@ class MulticlassNms {
       if (at == s.begin[c + 1]) continue;
       ++s.filled[c];
       s.rank[at] = uint32_t(r);
-      s.of_class.boxes.put(at, load_box(box_of(b, items[r])));
+      s.of_class.put(at, box_of(b, items[r]));
     }
   }
 
-  void long_way(int64_t b, const Workspace<T, ScoreT>& w, const Executor& executor) const {
+  void long_way(int64_t b, const Workspace<Candidates, ScoreT>& w, const Executor& executor) const {
     const int64_t keep = most_of_class(p), capacity = capacity_for(keep, p.n);
     for (int64_t c = 0; c < p.classes; ++c) {
       w.floors[c] = threshold;
@@ -275,12 +255,12 @@ class MulticlassNms {
     parallel_for(executor, w.task_count, 1, [&](int64_t begin, int64_t end) {
       const int64_t first = begin * p.classes / w.task_count;
       const int64_t last = end * p.classes / w.task_count;
-      const TaskScratch<T, ScoreT> s = w.tasks.at(p, begin);
+      const TaskScratch<Candidates, ScoreT> s = w.tasks.at(p, begin);
       collect_classes(b, first, last, w.best, w.floors);
       for (int64_t c = first; c < last; ++c)
         keep_survivors(b, w.best[c], s, w.task_count == 1 ? executor : Executor{});
     });
-    const PrefixScratch<T, ScoreT> s = w.images.at(p, b);
+    const PrefixScratch<Candidates, ScoreT> s = w.images.at(p, b);
     ScoreT floor = threshold;
     const int64_t all = scores_of(p);
     TopK<ScoreT> best{s.items, capacity_for(prefix_of(p), all),
@@ -291,13 +271,13 @@ class MulticlassNms {
     emit(b, sort_items(s.items, s.other, best.count), best.count);
   }
   // Reduces a class's items to those that survive its NMS, at most max_per_image, best first.
-  void keep_survivors(int64_t b, TopK<ScoreT>& best, const TaskScratch<T, ScoreT>& s,
+  void keep_survivors(int64_t b, TopK<ScoreT>& best, const TaskScratch<Candidates, ScoreT>& s,
                       const Executor& executor) const {
     best.trim();
     if (best.count == 0) return;
     const Item* items = sort_items(best.items, s.other, best.count);
-    for (int64_t k = 0; k < best.count; ++k) s.of_class.boxes.put(k, load_box(box_of(b, items[k])));
-    suppress(s.of_class, 0, best.count, executor);
+    for (int64_t k = 0; k < best.count; ++k) s.of_class.put(k, box_of(b, items[k]));
+    s.of_class.suppress(0, best.count, p.iou_threshold, executor);
     int64_t survivors = 0;
     for (int64_t k = 0; k < best.count && survivors < p.max_per_image; ++k) {
       best.items[survivors] = items[k];
@@ -308,18 +288,19 @@ class MulticlassNms {
 
   // Writes the image's detections and fills the rest of its rows.
   void emit(int64_t b, const Item* items, int64_t count) const {
-    S* boxes = static_cast<S*>(p.out_boxes) + 4 * b * p.max_per_image;
+    constexpr int64_t numbers = Candidates::numbers;
+    S* boxes = static_cast<S*>(p.out_boxes) + numbers * b * p.max_per_image;
     ScoreS* scores = static_cast<ScoreS*>(p.out_scores) + b * p.max_per_image;
     int64_t* labels = p.out_labels + b * p.max_per_image;
     const uint32_t n = uint32_t(p.n);
     for (int64_t k = 0; k < count; ++k) {
       const uint32_t c = place_of(items[k]) / n, i = place_of(items[k]) % n;
-      memcpy(boxes + 4 * k, box_at(b, i, c), 4 * sizeof(S));
+      memcpy(boxes + numbers * k, box_at(b, i, c), numbers * sizeof(S));
       scores[k] = *score_at(b, i, c);
       labels[k] = c;
     }
     const int64_t rest = p.max_per_image - count;
-    memset(boxes + 4 * count, 0, rest * 4 * sizeof(S));
+    memset(boxes + numbers * count, 0, rest * numbers * sizeof(S));
     memset(scores + count, 0, rest * sizeof(ScoreS));
     memset(labels + count, 0xff, rest * sizeof(int64_t));
     p.out_counts[b] = count;
@@ -330,9 +311,15 @@ class MulticlassNms {
 
 Status multiclass_nms(const MulticlassNmsParams& p, const Executor& executor) {
   if (scores_of(p) > kMostScoresPerImage) return {"at most 2^32 - 1 scores per image"};
-  return with_storage(p.boxes_dtype, [&](auto storage) {
-    return with_storage(p.scores_dtype, [&](auto score_storage) {
-      MulticlassNms<decltype(storage), decltype(score_storage)>(p).run(executor);
+  return with_storage(p.scores_dtype, [&](auto score_storage) {
+    using ScoreS = decltype(score_storage);
+    if (p.rotated && p.boxes_dtype == DType::f64)
+      MulticlassNms<RotatedCandidates<double>, ScoreS>(p).run(executor);
+    else if (p.rotated)
+      MulticlassNms<RotatedCandidates<float>, ScoreS>(p).run(executor);
+    if (p.rotated) return Status{};
+    return with_storage(p.boxes_dtype, [&](auto storage) {
+      MulticlassNms<UprightCandidates<decltype(storage)>, ScoreS>(p).run(executor);
       return Status{};
     });
   });
@@ -343,20 +330,22 @@ Status multiclass_nms(const MulticlassNmsParams& p, const Executor& executor) {
 #if defined(DETCORE_ISA_IS_BASELINE)
 namespace {
 
-template <class T, class ScoreT>
+template <class Candidates>
 size_t workspace_bytes(const MulticlassNmsParams& p) {
   baseline::Arena arena{nullptr};
-  (void)baseline::Workspace<T, ScoreT>(p, arena);
+  if (p.scores_dtype == DType::f64)
+    (void)baseline::Workspace<Candidates, double>(p, arena);
+  else
+    (void)baseline::Workspace<Candidates, float>(p, arena);
   return arena.used;
 }
 
 }  // namespace
 
 size_t multiclass_nms_workspace_cpu(const MulticlassNmsParams& p) {
-  const bool wide_scores = p.scores_dtype == DType::f64;
-  if (p.boxes_dtype == DType::f64)
-    return wide_scores ? workspace_bytes<double, double>(p) : workspace_bytes<double, float>(p);
-  return wide_scores ? workspace_bytes<float, double>(p) : workspace_bytes<float, float>(p);
+  if (p.rotated) return workspace_bytes<baseline::RotatedCandidates<float>>(p);
+  return p.boxes_dtype == DType::f64 ? workspace_bytes<baseline::UprightCandidates<double>>(p)
+                                     : workspace_bytes<baseline::UprightCandidates<float>>(p);
 }
 #endif
 

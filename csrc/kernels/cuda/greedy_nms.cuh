@@ -27,6 +27,7 @@
 
 #include "hash_grid.cuh"
 #include "launch.cuh"
+#include "nms_pairs.cuh"
 
 namespace detcore {
 
@@ -56,21 +57,8 @@ struct GreedyNms {
 // `Source` provides the boxes: box(i), rank(i) and class id(i) of item i < n, item(rank), and
 // classes(), which tells whether there is more than one class. Items may be in any order. It also
 // compares boxes: may_suppress(decision, a, b, area of b) is a cheap test, and suppresses(decision,
-// a, index of a, b, index of b) decides. index(rank) is where a box is in the input.
-
-// The comparisons of a Source of upright boxes.
-template <class T>
-struct UprightBoxes {
-  __device__ bool may_suppress(const NmsDecision<T>& decision, const Box<T>& a, const Box<T>& b,
-                               T b_area) const {
-    const T inter = intersection(a, b);
-    return decision.may_be_above(inter, union_area(a.area(), b_area, inter));
-  }
-  __device__ bool suppresses(const NmsDecision<T>& decision, const Box<T>& a, int64_t,
-                             const Box<T>& b, int64_t) const {
-    return decision(a, b);
-  }
-};
+// a, index of a, b, index of b) decides (nms_pairs.cuh). index(rank) is where a box is in the
+// input.
 
 // Counts item i in the histogram, or inserts it. Inserting increments the same counters, which hold
 // the prefix sum by then, so each bucket's begin moves to its end. A box that must be compared with

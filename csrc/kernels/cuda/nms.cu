@@ -6,7 +6,6 @@
 #include "detcore/nms.h"
 
 #include "block_sort.cuh"
-#include "detcore/box3d.h"
 #include "greedy_nms.cuh"
 #include "launch.cuh"
 #include "vector_loads.cuh"
@@ -19,25 +18,6 @@ constexpr uint32_t kMostBuckets = 4096;     // limit of the one-block path
 constexpr int64_t kMostBoxes = 0x7fffffff;  // ranks are counted in 32 bits
 constexpr int kThreads = 256;
 constexpr int kBucketsPerThread = 8;
-
-// The comparisons of rotated boxes, for which those of the source are the upright boxes around.
-template <class T, class Measured>
-struct MeasuredPairs {
-  const Measured* measured;  // [n] in the order of the input
-
-  __device__ bool may_suppress(const NmsDecision<T>&, const Box<T>& a, const Box<T>& b, T) const {
-    return intersection(a, b) > T(0);
-  }
-  __device__ bool suppresses(const NmsDecision<T>& decision, const Box<T>& a, int64_t a_index,
-                             const Box<T>& b, int64_t b_index) const {
-    return intersection(a, b) > T(0) &&
-           rotated_overlap(measured[a_index], measured[b_index]) > decision.below;
-  }
-};
-template <class T>
-struct RotatedBoxes : MeasuredPairs<T, RotatedBox<T, double>> {};
-template <class T>
-struct BoxesInSpace : MeasuredPairs<T, Box3d<T, double>> {};
 
 // Threads of the one block; more would lack registers.
 template <class Pairs>
@@ -52,16 +32,6 @@ template <>
 constexpr int kOneBlock<BoxesInSpace<float>> = 512;
 template <>
 constexpr int kOneBlock<BoxesInSpace<double>> = 256;
-
-// The threshold that the grid may use: an IoU of rotated boxes says nothing about the upright ones.
-template <class T>
-__device__ T grid_threshold(const UprightBoxes<T>&, T below) {
-  return below;
-}
-template <class T, class Measured>
-__device__ T grid_threshold(const MeasuredPairs<T, Measured>&, T) {
-  return T(0);
-}
 
 // Scores are only tested for NaN, and sorted by one block, so we branch on the dtype instead of
 // compiling one kernel per dtype.

@@ -7,9 +7,10 @@
 // boxes of each image, by descending score. Among equal scores, in the result and among the
 // candidates of a class, the lower class and then the lower box index comes first. This is the
 // order of torchvision's SSD, which concatenates the classes and sorts. +0 and -0 are equal. A NaN
-// score or a box with a NaN coordinate is never a candidate; boxes without positive width and
-// height overlap nothing. Results past an image's count have boxes and scores 0 and labels -1.
-// Deterministic on every device and number of threads. At most 2^32 - 1 scores per image.
+// score or a box with a NaN coordinate is never a candidate, nor is a rotated box with a number
+// that is not finite; boxes without positive width and height overlap nothing. Rotated boxes are
+// compared as in nms_rotated.h. Results past an image's count have boxes and scores 0 and labels
+// -1. Deterministic on every device and number of threads. At most 2^32 - 1 scores per image.
 #pragma once
 
 #include "detcore/box.h"
@@ -18,19 +19,21 @@
 namespace detcore {
 
 struct MulticlassNmsParams {
-  // [batch, n, classes, 4] xyxy, pixels; the last dimension is contiguous
+  // [batch, n, classes, 4] xyxy, pixels; rotated: [.., 5] centre, width, height, degrees. The last
+  // dimension is contiguous
   const void* boxes;
   const void* scores;        // [batch, n, classes]
   int64_t box_strides[3];    // elements from image to image, box to box, class to class: 0 where
                              // classes share their boxes
   int64_t score_strides[3];  // elements, likewise; CPU: one of the last two is 1
   int64_t batch, n, classes;
-  DType boxes_dtype, scores_dtype;
+  bool rotated;
+  DType boxes_dtype, scores_dtype;        // rotated boxes are f32 or f64
   double score_threshold, iou_threshold;  // iou_threshold >= 0
   int64_t candidates_per_class;           // >= 1
   int64_t max_per_image;                  // >= 1
   void* workspace;                        // multiclass_nms_workspace_*() bytes, 64-byte aligned
-  void* out_boxes;                        // [batch, max_per_image, 4] out, boxes' dtype
+  void* out_boxes;                        // [batch, max_per_image, 4 or 5] out, boxes' dtype
   void* out_scores;                       // [batch, max_per_image] out, scores' dtype
   int64_t* out_labels;                    // [batch, max_per_image] out: columns of scores
   int64_t* out_counts;                    // [batch] out
