@@ -31,6 +31,15 @@
 namespace {
 
 // --- the cases: each asks for n of something, and for nothing at all where n is 0 ---------------
+std::vector<float> rotated_boxes(int64_t n, unsigned seed) {
+  std::vector<float> numbers = floats(5 * n, seed);
+  for (int64_t i = 0; i < 5 * n; ++i)
+    numbers[i] = i % 5 < 2   ? 20 * numbers[i]
+                 : i % 5 < 4 ? 5 + std::fabs(numbers[i]) * 9
+                             : 90 * numbers[i];
+  return numbers;
+}
+
 BoxIouParams iou_params(Side& s, int64_t n, IouKind kind) {
   BoxIouParams p{};
   p.boxes1 = s.put(boxes(n, 1)), p.boxes2 = s.put(boxes(n + 4, 2));
@@ -58,23 +67,33 @@ void box_iou_backward(Side& s, int64_t n) {
   s.take(first, 4 * n), s.take(second, 4 * n);
 }
 
-PairedBoxIouParams pair_params(Side& s, int64_t n) {
-  return {s.put(boxes(n, 1)), s.put(boxes(n, 2)), nullptr, n, DType::f32, IouKind::ciou, 1e-7};
+PairedBoxIouParams pair_params(Side& s, int64_t n, bool rotated) {
+  PairedBoxIouParams p{};
+  p.boxes1 = s.put(rotated ? rotated_boxes(n, 1) : boxes(n, 1));
+  p.boxes2 = s.put(rotated ? rotated_boxes(n, 2) : boxes(n, 2));
+  p.n = n, p.rotated = rotated, p.kind = rotated ? IouKind::giou : IouKind::ciou, p.eps = 1e-7;
+  return p;
 }
 
 void paired_box_iou(Side& s, int64_t n) {
-  PairedBoxIouParams p = pair_params(s, n);
-  float* out = s.room<float>(n);
-  p.out = out;
-  s.run(paired_box_iou_cpu, paired_box_iou_cuda, p);
-  s.take(out, n);
+  for (bool rotated : {false, true}) {
+    PairedBoxIouParams p = pair_params(s, n, rotated);
+    float* out = s.room<float>(n);
+    p.out = out;
+    s.run(paired_box_iou_cpu, paired_box_iou_cuda, p);
+    s.take(out, n);
+  }
 }
 
 void paired_box_iou_backward(Side& s, int64_t n) {
-  float *first = s.room<float>(4 * n), *second = s.room<float>(4 * n);
-  const PairedBoxIouBackwardParams p{pair_params(s, n), s.put(floats(n, 3)), first, second};
-  s.run(paired_box_iou_backward_cpu, paired_box_iou_backward_cuda, p);
-  s.take(first, 4 * n), s.take(second, 4 * n);
+  for (bool rotated : {false, true}) {
+    const int64_t count = (rotated ? 5 : 4) * n;
+    float *first = s.room<float>(count), *second = s.room<float>(count);
+    const PairedBoxIouBackwardParams p{pair_params(s, n, rotated), s.put(floats(n, 3)), first,
+                                       second};
+    s.run(paired_box_iou_backward_cpu, paired_box_iou_backward_cuda, p);
+    s.take(first, count), s.take(second, count);
+  }
 }
 
 using Coder = Status (*)(const BoxCodecParams&, const Executor&);
@@ -113,10 +132,12 @@ void decode_boxes_backward(Side& s, int64_t n) {
   code_backward(s, n, 3, decode_boxes_backward_cpu, decode_boxes_backward_cuda);
 }
 
-void match_boxes(Side& s, int64_t n) {
+void match(Side& s, int64_t n, bool rotated) {
   const int64_t m = (n + 2) / 3;
   MatchBoxesParams p{};
-  p.gt = s.put(boxes(m, 1)), p.anchors = s.put(boxes(n, 2));
+  p.gt = s.put(rotated ? rotated_boxes(m, 1) : boxes(m, 1));
+  p.anchors = s.put(rotated ? rotated_boxes(n, 2) : boxes(n, 2));
+  p.rotated = rotated;
   p.m = m, p.n = n, p.images = n > 0;
   p.gt_of_anchor = s.room<int64_t>(n), p.anchor_of_gt = s.room<int64_t>(m);
   float *of_anchor = s.room<float>(n), *of_gt = s.room<float>(m);
@@ -127,6 +148,9 @@ void match_boxes(Side& s, int64_t n) {
   s.take(p.gt_of_anchor, n), s.take(of_anchor, n), s.take(p.anchor_of_gt, m), s.take(of_gt, m);
   s.take(reinterpret_cast<const char*>(p.is_best_for_some_gt), n);
 }
+
+void match_boxes(Side& s, int64_t n) { match(s, n, false); }
+void match_rotated_boxes(Side& s, int64_t n) { match(s, n, true); }
 
 DecodeDenseParams dense_params(Side& s, int64_t n, DenseCodec codec) {
   DecodeDenseParams p{};
@@ -210,21 +234,27 @@ void soft_nms(Side& s, int64_t n) {
   }
 }
 
-void multiclass_nms(Side& s, int64_t n) {
-  const int64_t batch = n ? 2 : 0, classes = 3, most = 9;
+void multiclass(Side& s, int64_t n, bool rotated) {
+  const int64_t batch = n ? 2 : 0, classes = 3, most = 9, numbers = rotated ? 5 : 4;
   MulticlassNmsParams p{};
-  p.boxes = s.put(boxes(batch * n, 1)), p.scores = s.put(floats(batch * n * classes, 4));
-  p.box_strides[0] = 4 * n, p.box_strides[1] = 4;
+  p.rotated = rotated;
+  p.boxes = s.put(rotated ? rotated_boxes(batch * n, 1) : boxes(batch * n, 1));
+  p.scores = s.put(floats(batch * n * classes, 4));
+  p.box_strides[0] = numbers * n, p.box_strides[1] = numbers;
   p.score_strides[0] = n * classes, p.score_strides[1] = classes, p.score_strides[2] = 1;
   p.batch = batch, p.n = n, p.classes = classes, p.score_threshold = 0.2, p.iou_threshold = 0.4;
   p.candidates_per_class = 50, p.max_per_image = most;
-  float *out = s.room<float>(4 * batch * most), *scores = s.room<float>(batch * most);
+  float *out = s.room<float>(numbers * batch * most), *scores = s.room<float>(batch * most);
   p.out_boxes = out, p.out_scores = scores;
   p.out_labels = s.room<int64_t>(batch * most), p.out_counts = s.room<int64_t>(batch);
   p.workspace = s.room(s.cuda ? multiclass_nms_workspace_cuda(p) : multiclass_nms_workspace_cpu(p));
   s.run(multiclass_nms_cpu, multiclass_nms_cuda, p);
-  s.take(out, 4 * batch * most), s.take(scores, batch * most);
+  s.take(out, numbers * batch * most), s.take(scores, batch * most);
   s.take(p.out_labels, batch * most), s.take(p.out_counts, batch);
+}
+
+void multiclass_nms(Side& s, int64_t n) {
+  for (bool rotated : {false, true}) multiclass(s, n, rotated);
 }
 
 constexpr int64_t kImages = 2, kChannels = 8, kHeight = 12, kWidth = 15;
@@ -276,15 +306,6 @@ void roi_align_backward(Side& s, int64_t n) {
 }
 
 // Centre, sides and angle, of boxes that meet.
-std::vector<float> rotated_boxes(int64_t n, unsigned seed) {
-  std::vector<float> numbers = floats(5 * n, seed);
-  for (int64_t i = 0; i < 5 * n; ++i)
-    numbers[i] = i % 5 < 2   ? 20 * numbers[i]
-                 : i % 5 < 4 ? 5 + std::fabs(numbers[i]) * 9
-                             : 90 * numbers[i];
-  return numbers;
-}
-
 void nms_rotated(Side& s, int64_t n) {
   const auto workspace = [&](const NmsRotatedParams& p) {
     return s.cuda ? nms_rotated_workspace_cuda(p) : nms_rotated_workspace_cpu(p);
@@ -374,6 +395,7 @@ const Case kCases[] = {
     CASE(encode_boxes_backward, 1e-5, false),
     CASE(decode_boxes_backward, 1e-5, false),
     CASE(match_boxes, 0, false),
+    CASE(match_rotated_boxes, 1e-5, false),
     CASE(decode_dense, 1e-5, false),
     CASE(decode_dense_backward, 1e-5, false),
     CASE(nms, 0, true),

@@ -27,6 +27,8 @@ def match(backend: Backend, gt: Tensor, anchors: Tensor, *offsets: Tensor) -> op
 @pytest.mark.parametrize("dtype", FLOATS, ids=str)
 @pytest.mark.parametrize(("m", "n"), SIZES)
 def test_is_the_best_by_our_iou(backend: Backend, m: int, n: int, dtype: torch.dtype) -> None:
+    if backend.simulated and m * n > 20_000 and dtype != torch.float32:
+        pytest.skip("long in the simulator, and the same with fewer boxes")
     for seed, whole in ((0, False), (1, True)):
         gt, anchors = (random_rotated_boxes(k, seed=seed + k, thin=10) for k in (m, n))
         if whole:  # so that many tie
