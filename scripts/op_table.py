@@ -11,7 +11,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))  # this clone's ops, even if another one is installed
-from detcore.ops.registry import CALLS, OPERATORS, STEMS  # noqa: E402
+from detcore.ops.registry import CALLS, KERNELS_OF, OPERATORS, STEMS  # noqa: E402
 
 BEGIN, END = "<!-- scripts/op_table.py -->\n", "<!-- end of ops -->\n"
 
@@ -30,14 +30,10 @@ def table() -> str:
         "| stem | operators, ∂: with a gradient | kernels of |",
         "|---|---|---|",
     ]
-    # those that use the kernels of another
-    shared = {
-        "box3d_iou": "box_iou_rotated",
-        "multiscale_roi_align": "roi_align",
-        "nms_3d": "nms_rotated",
-    }
     for stem in sorted(STEMS):
-        lines.append(f"| `{stem}` | {', '.join(functions(stem))} | `{shared.get(stem, stem)}` |")
+        lines.append(
+            f"| `{stem}` | {', '.join(functions(stem))} | `{KERNELS_OF.get(stem, stem)}` |"
+        )
     return "\n".join(lines)
 
 

@@ -49,7 +49,8 @@ class Kernel(NamedTuple):
     @property
     def family(self) -> str:
         rotated = "_rotated" if "RotatedBoxes" in self.arguments else ""
-        return f"{self.stem}.{self.name}{rotated}"
+        in_space = "_in_space" if "InSpace" in self.arguments else ""
+        return f"{self.stem}.{self.name}{rotated}{in_space}"
 
     @property
     def f64(self) -> bool:
@@ -176,6 +177,12 @@ BOUNDS = {
     "box_iou_rotated.columns_backward_kernel": Bound(
         block=(256, 256), registers=(96, 168), warps=(16, 8)
     ),
+    # of boxes in space, two numbers more of each
+    "box_iou_rotated.forward_kernel_in_space": Bound(registers=(80, 128), warps=(24, 16)),
+    "box_iou_rotated.rows_backward_kernel_in_space": Bound(registers=(104, 176), warps=(16, 8)),
+    "box_iou_rotated.columns_backward_kernel_in_space": Bound(
+        block=(256, 256), registers=(112, 192), warps=(16, 8)
+    ),
     # dfl keeps one softmax per side; scores are transposed in shared memory
     "decode_dense.forward_kernel": Bound(registers=(96, 128), warps=(16, 16)),
     "decode_dense.backward_kernel": Bound(registers=(120, 128), warps=(16, 16)),
@@ -198,6 +205,14 @@ BOUNDS = {
     ),
     "nms.compare_kernel_rotated": Bound(registers=(80, 128), warps=(24, 16)),
     "nms.decide_kernel_rotated": Bound(registers=(96, 168), warps=(16, 8)),
+    "nms.block_kernel_in_space": Bound(
+        block=(512, 256),
+        registers=(112, 192),
+        warps=ONE_BLOCK,
+        dynamic=2048 * 16 + 4104 * 2 + 2048 * 11,
+    ),
+    "nms.compare_kernel_in_space": Bound(registers=(80, 144), warps=(24, 8)),
+    "nms.decide_kernel_in_space": Bound(registers=(112, 176), warps=(16, 8)),
     # 16 pixels of four channels, or of 16 bytes of channels, are in flight together
     "roi_align.bin_kernel": Bound(registers=(152, 128), warps=(12, 16)),
     # sums of 16 bytes of channels as floats, per row and in total; 8 KiB of taps (f64: 16)

@@ -1,4 +1,5 @@
 // box3d_iou, which is bev_iou where from_above is set: the kernels of box_iou_rotated.
+#include "detcore/box_iou_rotated.h"
 #include "rotated_pairs.h"
 
 namespace detcore {

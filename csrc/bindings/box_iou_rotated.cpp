@@ -1,3 +1,6 @@
+// box_iou_rotated; box3d_iou, which has the same kernels, is in box3d_iou.cpp.
+#include "detcore/box_iou_rotated.h"
+
 #include "rotated_pairs.h"
 
 namespace detcore {

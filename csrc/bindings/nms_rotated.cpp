@@ -1,4 +1,5 @@
-// nms_rotated and batched_nms_rotated, which differ only in the class ids.
+// nms_rotated and batched_nms_rotated; nms_3d, nms_bev, batched_nms_3d and batched_nms_bev, which
+// have the same kernels, are in nms_3d.cpp.
 #include "detcore/nms_rotated.h"
 
 #include "kept_boxes.h"

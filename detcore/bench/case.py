@@ -18,6 +18,7 @@ Same = Callable[..., bool]
 MODULES = {
     "powerboxes": ("powerboxes",),
     "lsnms": ("lsnms",),
+    "shapely": ("shapely",),
     "OpenVINO": ("openvino",),
     "ONNX Runtime": ("onnxruntime", "onnx"),
 }

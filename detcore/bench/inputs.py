@@ -24,6 +24,14 @@ def rotated_boxes_like(n: int, extent: float = 1000, side: float = 100, seed: in
     return torch.cat((centre, size, angle), dim=1)
 
 
+def boxes_in_space(n: int, extent: float = 100, seed: int = 0) -> Tensor:
+    """[n, 7] x, y, z, dx, dy, dz, yaw: cars on a ground of extent^2 metres, at any angle."""
+    part = torch.rand(n, 7, generator=torch.Generator().manual_seed(seed))
+    centre = (part[:, :3] - 0.5) * torch.tensor([extent, extent, 1])
+    size = torch.tensor([3.5, 1.5, 1.4]) + part[:, 3:6] * torch.tensor([1.5, 0.6, 0.4])
+    return torch.cat((centre, size, (part[:, 6:] - 0.5) * 2 * torch.pi), dim=1)
+
+
 def scores_like(n: int) -> Tensor:
     """[n] uniform in 0 to 1."""
     return torch.rand(n, generator=torch.Generator().manual_seed(1))

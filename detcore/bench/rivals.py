@@ -69,6 +69,59 @@ def powerboxes_iou(name: str) -> Contender:
     )
 
 
+def polygons_from_above(boxes: Tensor) -> Any:
+    """shapely's polygons of boxes in space [n, 7], as seen from above."""
+    import shapely
+
+    x, y, _, dx, dy, _, yaw = (column[:, None] for column in boxes.double().numpy().T)
+    along, across = dx / 2 * [-1, 1, 1, -1], dy / 2 * [-1, -1, 1, 1]
+    cos, sin = np.cos(yaw), np.sin(yaw)
+    corners = np.stack((x + along * cos - across * sin, y + along * sin + across * cos), -1)
+    return shapely.polygons(corners)
+
+
+def shapely_bev_iou() -> Contender:
+    """A loop over the rows, each of which is one call for all of its polygons; one thread."""
+
+    def prepare(boxes1: Tensor, boxes2: Tensor) -> Function:
+        import shapely
+
+        def run() -> Any:
+            first, second = polygons_from_above(boxes1), polygons_from_above(boxes2)
+            areas, other_areas = shapely.area(first), shapely.area(second)
+            iou = np.empty((len(first), len(second)))
+            for i, polygon in enumerate(first):
+                inter = shapely.area(shapely.intersection(polygon, second))
+                iou[i] = inter / (areas[i] + other_areas - inter)
+            return iou
+
+        return run
+
+    return Contender(prepare, lambda iou: torch.from_numpy(iou).float(), cpu_only=True)
+
+
+def shapely_nms_bev(threshold: float) -> Contender:
+    """A greedy loop: each kept polygon is cut with all that are left, in one call; one thread."""
+
+    def prepare(boxes: Tensor, scores: Tensor) -> Function:
+        import shapely
+
+        def run() -> Any:
+            order = scores.argsort(descending=True, stable=True).numpy()
+            polygons = polygons_from_above(boxes)[order]
+            areas, alive = shapely.area(polygons), np.ones(len(order), dtype=bool)
+            for i, polygon in enumerate(polygons):
+                if alive[i]:
+                    rest = i + 1 + np.flatnonzero(alive[i + 1 :])
+                    inter = shapely.area(shapely.intersection(polygon, polygons[rest]))
+                    alive[rest] = inter / (areas[i] + areas[rest] - inter) <= threshold
+            return order[alive]
+
+        return run
+
+    return Contender(prepare, torch.from_numpy, cpu_only=True)
+
+
 def lsnms_nms(threshold: float) -> Contender:
     """On an R-tree too, in Rust; scores must be above 0."""
 

@@ -93,8 +93,8 @@ def bev_iou(boxes1: Tensor, boxes2: Tensor, out: Tensor | None = None) -> Tensor
         As `box3d_iou`.
 
     Equivalents:
-        mmcv.ops.boxes_iou_bev, which takes x, y, dx, dy, yaw, and OpenPCDet's
-        iou3d_nms_utils.boxes_iou_bev, the same boxes; without a gradient.
+        OpenPCDet's iou3d_nms_utils.boxes_iou_bev and boxes_bev_iou_cpu, the same boxes, without a
+        gradient.
 
     Example:
         >>> import torch

@@ -63,8 +63,8 @@ def box3d_convert(boxes: Tensor, in_fmt: str, out_fmt: str) -> Tensor:
         A few elementwise PyTorch operations.
 
     Equivalents:
-        OpenPCDet's box_utils.boxes3d_kitti_camera_to_lidar and
-        mmdet3d.structures.Box3DMode.convert with the identity for the calibration.
+        mmdet3d.structures.Box3DMode.convert between CAM and LIDAR without rt_mat: "camera" and
+        "bottom". OpenPCDet's box_utils.boxes3d_kitti_camera_to_lidar applies a calibration too.
 
     Example:
         >>> import torch

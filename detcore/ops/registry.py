@@ -292,6 +292,13 @@ OPERATORS: dict[str, Operator] = {
 
 STEMS: tuple[str, ...] = tuple(dict.fromkeys(operator.stem for operator in OPERATORS.values()))
 
+# the stems that have no kernels of their own, and whose they use
+KERNELS_OF = {
+    "box3d_iou": "box_iou_rotated",
+    "multiscale_roi_align": "roi_align",
+    "nms_3d": "nms_rotated",
+}
+
 
 # --- the public functions -------------------------------------------------------------------------
 @dataclass(frozen=True)

@@ -120,6 +120,98 @@ def overlap_measures() -> Figure:
     return figure
 
 
+# --- boxes in space -------------------------------------------------------------------------------
+def _draw_from_above(
+    axes: Axes, box: Tensor, colour: str, text: str = "", alpha: float = 1
+) -> None:
+    """One box in space as seen from above, and a text at its centre."""
+    x, y, _, dx, dy, _, yaw = box.tolist()
+    seen = torch.tensor([x, y, dx, dy, -yaw * 180 / torch.pi])
+    corners = ops.box_convert(seen, "cxcywhr", "xyxyxyxy").view(4, 2)
+    axes.add_patch(
+        Polygon(corners.tolist(), fill=False, edgecolor=colour, linewidth=1.6, alpha=alpha)
+    )
+    axes.text(x, y, text, color=colour, fontsize=8, ha="center", va="center")
+
+
+def _ground(axes: Axes, width: float, height: float, title: str) -> None:
+    """A scene with y upwards, in metres."""
+    scene(axes, width, height, title)
+    axes.set_ylim(0, height)
+
+
+def _parked(each: int) -> tuple[Tensor, Tensor]:
+    """Candidates [N, 7] around four cars, and their scores [N]."""
+    torch.manual_seed(4)
+    cars = torch.tensor(
+        [[5.0, 6, 0, 4.2, 1.9, 1.6, 0.3], [12, 11, 0, 4.2, 1.9, 1.6, 1.2],
+         [17, 4, 0, 5.5, 2.1, 2.2, -0.4], [21, 12, 0, 4.0, 1.8, 1.5, 0.0]]
+    )  # fmt: skip
+    boxes = cars.repeat_interleave(each, 0)
+    boxes = boxes + torch.randn(len(boxes), 7) * torch.tensor([0.3, 0.3, 0.1, 0.2, 0.1, 0.1, 0.1])
+    return boxes, 0.3 + 0.65 * torch.rand(len(boxes))
+
+
+@picture
+def box3d_iou() -> Figure:
+    """Two boxes from above, and both IoUs while one of them is raised."""
+    figure, (left, right) = new_figure(1, 1, height=2.8)
+    first = torch.tensor([[6.0, 4.5, 0.8, 4.2, 1.9, 1.6, 0.0]])
+    second = torch.tensor([[6.6, 4.8, 0.8, 4.2, 1.9, 1.6, 0.35]])
+    _ground(left, 12, 9, "two cars from above")
+    for box, colour in ((first[0], BLUE), (second[0], ORANGE)):
+        _draw_from_above(left, box, colour)
+    height = torch.linspace(-2, 2, 161)
+    raised = second.repeat(len(height), 1)
+    raised[:, 2] += height
+    for function, colour in ((ops.box3d_iou, BLUE), (ops.bev_iou, GREEN)):
+        iou = function(raised, first)
+        right.plot(height, iou, color=colour, label=function.__name__, linewidth=1.8)
+    without_frame(right)
+    right.set(xlabel="metres by which one is raised", title="IoU of the two", ylim=(0, 1.05))
+    right.legend(frameon=False, labelcolor="linecolor")
+    return figure
+
+
+@picture
+def nms_3d() -> Figure:
+    """Candidates of parked cars, and those that are kept."""
+    figure, (left, right) = new_figure(1, 1)
+    boxes, scores = _parked(6)
+    keep = ops.nms_bev(boxes, scores, 0.2)
+    _ground(left, 26, 16, f"{len(boxes)} candidates")
+    _ground(right, 26, 16, f"nms_bev(boxes, scores, 0.2) keeps {len(keep)}")
+    for box, score in zip(boxes, scores, strict=True):
+        _draw_from_above(left, box, BLUE, alpha=float(score) ** 2)
+        _draw_from_above(right, box, GREY, alpha=0.4)
+    for i in keep:
+        _draw_from_above(right, boxes[i], GREEN, text=f"{scores[i]:.2f}")
+    return figure
+
+
+@picture
+def points_in_boxes() -> Figure:
+    """A cloud of points, and how many of them are in each box."""
+    figure, (axes,) = new_figure(1)
+    boxes, _ = _parked(1)
+    points = torch.rand(700, 3) * torch.tensor([26.0, 16.0, 1.0]) - torch.tensor([0, 0, 0.5])
+    found = ops.points_in_boxes(points, boxes)
+    _ground(axes, 26, 16, "points_in_boxes(points, boxes)")
+    outside = points[found.box_of_point < 0]
+    axes.plot(outside[:, 0], outside[:, 1], ".", color=GREY, markersize=2)
+    for i, box in enumerate(boxes):
+        colour = COLOURS[i % len(COLOURS)]
+        inside = points[found.box_of_point == i]
+        axes.plot(inside[:, 0], inside[:, 1], ".", color=colour, markersize=3)
+        _draw_from_above(axes, box, colour)
+        count = int(found.points_of_box[i])
+        axes.text(
+            *(box[:2] + torch.tensor([0, 2.6])).tolist(), f"{count} points",
+            color=colour, fontsize=8, ha="center",
+        )  # fmt: skip
+    return figure
+
+
 # --- suppression ----------------------------------------------------------------------------------
 @picture
 def nms() -> Figure:

@@ -20,6 +20,7 @@
 #include "detcore/nms.h"
 #include "detcore/nms_rotated.h"
 #include "detcore/paired_box_iou.h"
+#include "detcore/points_in_boxes.h"
 #include "detcore/roi_align.h"
 #include "detcore/roi_pool.h"
 #include "detcore/soft_nms.h"
@@ -31,13 +32,21 @@
 namespace {
 
 // --- the cases: each asks for n of something, and for nothing at all where n is 0 ---------------
+// Boxes of a kind that meet.
+std::vector<float> rotated_boxes(RotatedKind kind, int64_t n, unsigned seed) {
+  const int numbers = numbers_of(kind), centre = kind == RotatedKind::image ? 2 : 3;
+  std::vector<float> out = floats(numbers * n, seed);
+  for (int64_t i = 0; i < numbers * n; ++i) {
+    const int64_t k = i % numbers;
+    out[i] = k < 2             ? 20 * out[i]
+             : k < centre      ? 5 * out[i]
+             : k < numbers - 1 ? 5 + out[i] * 9
+                               : (kind == RotatedKind::image ? 90 : 1.6f) * out[i];
+  }
+  return out;
+}
 std::vector<float> rotated_boxes(int64_t n, unsigned seed) {
-  std::vector<float> numbers = floats(5 * n, seed);
-  for (int64_t i = 0; i < 5 * n; ++i)
-    numbers[i] = i % 5 < 2   ? 20 * numbers[i]
-                 : i % 5 < 4 ? 5 + std::fabs(numbers[i]) * 9
-                             : 90 * numbers[i];
-  return numbers;
+  return rotated_boxes(RotatedKind::image, n, seed);
 }
 
 BoxIouParams iou_params(Side& s, int64_t n, IouKind kind) {
@@ -192,7 +201,8 @@ void decode_dense_backward(Side& s, int64_t n) {
 
 // By score, which the kernel may do itself, and within classes.
 template <class P, class Workspace, class Cpu, class Cuda>
-void suppress(Side& s, int64_t n, const float* boxes, Workspace workspace, Cpu cpu, Cuda cuda) {
+void suppress(Side& s, int64_t n, const float* boxes, Workspace workspace, Cpu cpu, Cuda cuda,
+              P p = {}) {
   auto scores = floats(n, 4);
   for (float& x : scores) x = std::floor(20 * x);  // ties
   std::vector<int64_t> order(n), ids(n);
@@ -202,7 +212,6 @@ void suppress(Side& s, int64_t n, const float* boxes, Workspace workspace, Cpu c
   for (int64_t i = 0; i < n; ++i) ids[i] = i % 3;
   for (bool sorts : {false, true}) {
     const bool classes = sorts;
-    P p{};
     p.boxes = boxes, p.scores = s.put(scores);
     p.order = sorts ? nullptr : s.put(order), p.ids = classes ? s.put(ids) : nullptr;
     p.n = n, p.iou_threshold = 0.3;
@@ -305,18 +314,25 @@ void roi_align_backward(Side& s, int64_t n) {
   }
 }
 
-// Centre, sides and angle, of boxes that meet.
+constexpr RotatedKind kKinds[] = {RotatedKind::image, RotatedKind::from_above,
+                                  RotatedKind::in_space};
+
 void nms_rotated(Side& s, int64_t n) {
   const auto workspace = [&](const NmsRotatedParams& p) {
     return s.cuda ? nms_rotated_workspace_cuda(p) : nms_rotated_workspace_cpu(p);
   };
-  suppress<NmsRotatedParams>(s, n, s.put(rotated_boxes(n, 1)), workspace, nms_rotated_cpu,
-                             nms_rotated_cuda);
+  for (RotatedKind kind : kKinds) {
+    NmsRotatedParams p{};
+    p.kind = kind;
+    suppress(s, n, s.put(rotated_boxes(kind, n, 1)), workspace, nms_rotated_cpu, nms_rotated_cuda,
+             p);
+  }
 }
 
-BoxIouRotatedParams rotated_iou_params(Side& s, int64_t n) {
+BoxIouRotatedParams rotated_iou_params(Side& s, int64_t n, RotatedKind kind) {
   BoxIouRotatedParams p{};
-  p.boxes1 = s.put(rotated_boxes(n, 1)), p.boxes2 = s.put(rotated_boxes(n + 4, 2));
+  p.kind = kind;
+  p.boxes1 = s.put(rotated_boxes(kind, n, 1)), p.boxes2 = s.put(rotated_boxes(kind, n + 4, 2));
   p.batch = 1, p.n = n, p.m = n + 4;
   p.workspace =
       s.room(s.cuda ? box_iou_rotated_workspace_cuda(p) : box_iou_rotated_workspace_cpu(p));
@@ -324,21 +340,38 @@ BoxIouRotatedParams rotated_iou_params(Side& s, int64_t n) {
 }
 
 void box_iou_rotated(Side& s, int64_t n) {
-  BoxIouRotatedParams p = rotated_iou_params(s, n);
-  float* out = s.room<float>(p.n * p.m);
-  p.out = out;
-  s.run(box_iou_rotated_cpu, box_iou_rotated_cuda, p);
-  s.take(out, p.n * p.m);
+  for (RotatedKind kind : kKinds) {
+    BoxIouRotatedParams p = rotated_iou_params(s, n, kind);
+    float* out = s.room<float>(p.n * p.m);
+    p.out = out;
+    s.run(box_iou_rotated_cpu, box_iou_rotated_cuda, p);
+    s.take(out, p.n * p.m);
+  }
 }
 
 void box_iou_rotated_backward(Side& s, int64_t n) {
-  BoxIouRotatedBackwardParams p{rotated_iou_params(s, n), nullptr, nullptr, nullptr};
-  p.forward.m = n;
-  p.grad_out = s.put(floats(n * n, 3));
-  float *first = s.room<float>(5 * n), *second = s.room<float>(5 * n);
-  p.grad_boxes1 = first, p.grad_boxes2 = second;
-  s.run(box_iou_rotated_backward_cpu, box_iou_rotated_backward_cuda, p);
-  s.take(first, 5 * n), s.take(second, 5 * n);
+  for (RotatedKind kind : kKinds) {
+    BoxIouRotatedBackwardParams p{rotated_iou_params(s, n, kind), nullptr, nullptr, nullptr};
+    p.forward.m = n;
+    p.grad_out = s.put(floats(n * n, 3));
+    const int64_t size = numbers_of(kind) * n;
+    float *first = s.room<float>(size), *second = s.room<float>(size);
+    p.grad_boxes1 = first, p.grad_boxes2 = second;
+    s.run(box_iou_rotated_backward_cpu, box_iou_rotated_backward_cuda, p);
+    s.take(first, size), s.take(second, size);
+  }
+}
+
+void points_in_boxes(Side& s, int64_t n) {
+  PointsInBoxesParams p{};
+  p.batch = 1, p.p = 9 * n, p.n = n;
+  p.points = s.put(floats(3 * p.p, 6, 0, 25));
+  p.boxes = s.put(rotated_boxes(RotatedKind::in_space, n, 1));
+  p.box_of_point = s.room<int64_t>(p.p), p.points_of_box = s.room<int64_t>(n);
+  p.workspace =
+      s.room(s.cuda ? points_in_boxes_workspace_cuda(p) : points_in_boxes_workspace_cpu(p));
+  s.run(points_in_boxes_cpu, points_in_boxes_cuda, p);
+  s.take(p.box_of_point, p.p), s.take(p.points_of_box, n);
 }
 
 RoiPoolParams pool_params(Side& s, int64_t n, bool channels_last, int64_t images) {
@@ -406,6 +439,7 @@ const Case kCases[] = {
     CASE(roi_align_backward, 1e-5, false),
     CASE(box_iou_rotated, 1e-5, false),
     CASE(box_iou_rotated_backward, 1e-4, false),
+    CASE(points_in_boxes, 0, false),
     CASE(roi_pool, 0, false),
     CASE(roi_pool_backward, 1e-5, false),
 };

@@ -78,6 +78,14 @@ class Draw:
             turned[pick, number] = self(0.0, -3.0, math.nan, math.inf, -math.inf, 1e4)
         return turned
 
+    def in_space(self, n: int, odd: bool = False) -> Tensor:
+        """[n, 7] float64 x, y, z, dx, dy, dz, yaw; odd: as `rotated`."""
+        x, y, dx, dy, degrees = self.rotated(n, odd).split(1, 1)
+        z, dz = self.normal(n, 1) * self(0, 1, 30), self.uniform(n, 1) * self(1, 50) + 0.5
+        if odd and n and self(True, False):
+            dz[self.integers(n, 2)] = self(0.0, -3.0, math.nan, math.inf, 1e4)
+        return torch.cat((x, y, z, dx, dy, dz, degrees.deg2rad()), 1)
+
     def plain_boxes(self, n: int) -> Tensor:
         """[n, 4] float64 as in the other tests: all different."""
         low = 100 * self.uniform(n, 2)

@@ -17,6 +17,7 @@ from tests.ops.conftest import Backend
 from tests.ops.test_box_codec import TOLERANCE as OF_CODEC
 from tests.ops.test_decode_dense import BINS, CODECS
 from tests.ops.test_decode_dense import case as dense_case
+from tests.ops.test_nms_3d import IOU_OF, by_our_iou_3d
 from tests.ops.test_nms_rotated import by_our_iou
 from tests.ops.test_paired_box_iou import KINDS
 from tests.ops.test_roi_align import LAYOUTS
@@ -84,6 +85,19 @@ def box_iou_rotated(backend: Backend, draw: Draw) -> None:
     close(got, want, 0, 1e-5)
     assert torch.equal(ops.box_iou(backend(b), backend(a), "cxcywhr").cpu().mT.nan_to_num(-7),
                        got.nan_to_num(-7))  # fmt: skip
+
+
+def box3d_iou(backend: Backend, draw: Draw) -> None:
+    dtype, lead, name = draw.dtype(), draw((), (), (1,), (0,), (2, 3)), draw(*IOU_OF)
+    count, n, m = math.prod(lead), draw.size(120 // (1 + len(lead) * 3)), draw.size(300)
+    a, b = (
+        draw.view(draw.in_space(count * k, odd=True).view(*lead, k, 7).to(dtype)) for k in (n, m)
+    )
+    iou = IOU_OF[name]
+    want = getattr(reference, iou.__name__)(a, b)
+    got = iou(backend(a), backend(b)).cpu()
+    close(got, want, 0, 1e-5)
+    assert torch.equal(iou(backend(b), backend(a)).cpu().mT.nan_to_num(-7), got.nan_to_num(-7))
 
 
 def paired_box_iou(backend: Backend, draw: Draw) -> None:
@@ -220,6 +234,31 @@ def nms_rotated(backend: Backend, draw: Draw) -> None:
     same([got], [by_our_iou(backend, boxes, scores, threshold, ids)])
 
 
+def nms_3d(backend: Backend, draw: Draw) -> None:
+    """Equal to greedy suppression by our own IoUs, which box3d_iou checks."""
+    n, dtype, threshold, name = draw.size(500), draw.dtype(), draw.threshold(), draw(*IOU_OF)
+    boxes = draw.view(draw.in_space(n, odd=True).to(dtype))
+    scores = draw.view(draw.scores(n, odd=True).to(draw(dtype, dtype, torch.float32)))
+    ids = draw.integers(draw(1, 3, 80), n) * draw(1, -(2**40), 2**55)
+    suppression = getattr(ops, f"batched_{name}")
+    got = suppression(backend(boxes), backend(scores), backend(ids), threshold)
+    same([got], [by_our_iou_3d(backend, name, boxes, scores, threshold, ids)])
+
+
+def points_in_boxes(backend: Backend, draw: Draw) -> None:
+    dtype, lead = draw.dtype(), draw((), (), (1,), (0,), (2, 3))
+    count, p, n = math.prod(lead), draw.size(600 // (1 + len(lead) * 3)), draw.size(200)
+    boxes = draw.in_space(count * n, odd=True).view(*lead, n, 7)
+    points = draw.normal(*lead, p, 3) * draw(0.5, 5, 100)
+    if n:  # around some centres
+        points += boxes[..., draw.integers(n, p), :3].nan_to_num(7, 7, 7)
+    if points.numel() and draw(True, False):
+        points.view(-1)[draw.integers(points.numel(), 2)] = draw(math.nan, math.inf, -math.inf)
+    points, boxes = draw.view(points.to(dtype)), draw.view(boxes.to(dtype))
+    same(ops.points_in_boxes(backend(points), backend(boxes)),
+         reference.points_in_boxes(points, boxes))  # fmt: skip
+
+
 def soft_nms(backend: Backend, draw: Draw) -> None:
     n, dtype, method = draw.size(300), draw.dtype(), draw("linear", "linear", "gaussian")
     settings = {"iou_threshold": draw.threshold(), "sigma": draw(0.5, 0.1, 2.0),
@@ -353,9 +392,9 @@ def by_samples(stem: str, backend: Backend, draw: Draw) -> None:
 CHECKS: dict[str, Callable[[Backend, Draw], None]] = {
     check.__name__: check
     for check in (
-        box_iou, box_iou_exact, box_iou_backward, box_iou_rotated, paired_box_iou, match_boxes,
-        box_codec, decode_dense, nms, nms_rotated, soft_nms, multiclass_nms, roi_align, roi_pool,
-        multiscale_roi_align,
+        box_iou, box_iou_exact, box_iou_backward, box_iou_rotated, box3d_iou, paired_box_iou,
+        match_boxes, box_codec, decode_dense, nms, nms_rotated, nms_3d, points_in_boxes, soft_nms,
+        multiclass_nms, roi_align, roi_pool, multiscale_roi_align,
     )
 }  # fmt: skip
 CHECKS |= {stem: partial(by_samples, stem) for stem in STEMS if stem not in CHECKS}

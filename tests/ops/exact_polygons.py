@@ -13,16 +13,14 @@ Point = tuple[mpf, mpf]
 def exact_iou(box1: Sequence[float], box2: Sequence[float]) -> float:
     """The IoU of two cxcywhr boxes, whose numbers are taken as they are."""
     with mp.workdps(50):
-        first, second = _corners(box1), _corners(box2)
-        inter = _area(_cut(first, second))
-        union = _area(first) + _area(second) - inter
-        return float(inter / union)
+        first, second = _rotated(box1), _rotated(box2)
+        return _over_union(_area(_cut(first, second)), _area(first), _area(second))
 
 
 def exact_giou(box1: Sequence[float], box2: Sequence[float]) -> float:
     """The GIoU of two cxcywhr boxes; its hull is the convex hull of all corners."""
     with mp.workdps(50):
-        first, second = _corners(box1), _corners(box2)
+        first, second = _rotated(box1), _rotated(box2)
         inter = _area(_cut(first, second))
         union = _area(first) + _area(second) - inter
         hull = _area(_hull(first + second))
@@ -47,11 +45,44 @@ def _turn(a: Point, b: Point, p: Point) -> mpf:
     return (b[0] - a[0]) * (p[1] - a[1]) - (b[1] - a[1]) * (p[0] - a[0])
 
 
-def _corners(box: Sequence[float]) -> list[Point]:
+def exact_bev_iou(box1: Sequence[float], box2: Sequence[float]) -> float:
+    """The IoU of two boxes in space, x y z dx dy dz yaw, as seen from above."""
+    with mp.workdps(50):
+        first, second = _seen(box1), _seen(box2)
+        return _over_union(_area(_cut(first, second)), _area(first), _area(second))
+
+
+def exact_box3d_iou(box1: Sequence[float], box2: Sequence[float]) -> float:
+    """The IoU of two boxes in space, x y z dx dy dz yaw."""
+    with mp.workdps(50):
+        first, second = _seen(box1), _seen(box2)
+        (z1, height1), (z2, height2) = ((mpf(box[2]), mpf(box[5])) for box in (box1, box2))
+        top = min(z1 + height1 / 2, z2 + height2 / 2)
+        bottom = max(z1 - height1 / 2, z2 - height2 / 2)
+        inter = _area(_cut(first, second)) * max(top - bottom, mpf(0))
+        return _over_union(inter, _area(first) * height1, _area(second) * height2)
+
+
+def _over_union(inter: mpf, size1: mpf, size2: mpf) -> float:
+    return float(inter / (size1 + size2 - inter))
+
+
+def _rotated(box: Sequence[float]) -> list[Point]:
+    """The corners of a cxcywhr box, whose angle turns from x to -y."""
     x, y, w, h, degrees = map(mpf, box)
-    cos, sin = mp.cos(mp.radians(degrees)), mp.sin(mp.radians(degrees))
+    return _corners(x, y, w, h, -mp.radians(degrees))
+
+
+def _seen(box: Sequence[float]) -> list[Point]:
+    """The corners of a box in space as seen from above, whose yaw turns from x to y."""
+    x, y, _, dx, dy, _, yaw = map(mpf, box)
+    return _corners(x, y, dx, dy, yaw)
+
+
+def _corners(x: mpf, y: mpf, w: mpf, h: mpf, turn: mpf) -> list[Point]:
+    cos, sin = mp.cos(turn), mp.sin(turn)
     return [
-        (x + (u * w * cos + v * h * sin) / 2, y + (v * h * cos - u * w * sin) / 2)
+        (x + (u * w * cos - v * h * sin) / 2, y + (u * w * sin + v * h * cos) / 2)
         for u, v in ((-1, -1), (1, -1), (1, 1), (-1, 1))
     ]
 

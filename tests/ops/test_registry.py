@@ -13,7 +13,7 @@ from torch.library import opcheck
 from torch.utils._pytree import tree_leaves
 
 from detcore import ops, reference
-from detcore.ops.registry import CALLS, OPERATORS, STEMS
+from detcore.ops.registry import CALLS, KERNELS_OF, OPERATORS, STEMS
 
 from .conftest import Backend
 
@@ -100,8 +100,7 @@ def test_nothing_of_the_skeleton_is_left(stem: str) -> None:
 @pytest.mark.parametrize("stem", STEMS)
 def test_a_stem_has_its_file_in_every_layer(stem: str) -> None:
     for path in layers(stem):
-        # multiscale_roi_align uses the kernels of roi_align
-        shared = stem == "multiscale_roi_align" and path.startswith("csrc/kernels")
+        shared = stem in KERNELS_OF and path.startswith("csrc/kernels")
         assert shared or (ROOT / path).is_file(), path
     assert callable(importlib.import_module(f"detcore.bench.ops.{stem}").cases)
 

@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 import torch
 
+from detcore.ops.registry import random_boxes_3d
+
 from ..ops.conftest import SIMT, counted, random_boxes
 
 pytestmark = [
@@ -120,6 +122,20 @@ def test_match_boxes_sees_each_anchor_twice_and_no_matrix() -> None:
     shares = -(-n // 512)
     assert counts["load_sectors"] * SECTOR < 2 * 16 * n + m * 512 * 16 + 3 * 32 * m * 4 * shares
     assert counts["store_bytes"] < 13 * n + 16 * m * (shares + 2)
+
+
+def test_points_in_boxes_reads_each_box_once_per_block_and_counts_by_votes() -> None:
+    points, boxes = 1024, 64
+    cloud = _rand(points, 3) * torch.tensor([120.0, 120.0, 40.0])
+    with counted() as counts:
+        held = _native().points_in_boxes(cloud, random_boxes_3d(boxes, 100, 20).float())[1].sum()
+    assert counts["launches"] == 2 and counts["float_atomics"] == 0
+    assert 0 < counts["int_atomics"] < held  # a warp's points in one box are one
+    blocks = points // 256
+    # measured boxes are 56 bytes; three numbers of a warp's points are 12 sectors, touched thrice
+    most = boxes * 28 + blocks * boxes * 56 + 3 * points * 12
+    assert counts["load_sectors"] * SECTOR < 1.6 * most
+    assert _lanes(counts) > 16
 
 
 def _lanes(counts: dict[str, int]) -> float:

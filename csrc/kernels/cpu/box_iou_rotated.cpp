@@ -1,5 +1,5 @@
-// The boxes are measured once, into one array per number. Each row of a tile is then compared with
-// a vector of columns at a time.
+// box_iou_rotated and box3d_iou. The boxes are measured once, into one array per number. Each row
+// of a tile is then compared with a vector of columns at a time.
 #include "detcore/box_iou_rotated.h"
 
 #include "rotated_arrays.h"

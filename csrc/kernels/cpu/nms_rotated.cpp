@@ -1,4 +1,4 @@
-// nms_rotated and batched_nms_rotated:
+// nms_rotated, nms_3d, nms_bev, batched_nms_rotated, batched_nms_3d and batched_nms_bev:
 //
 //   drop boxes and scores that can't be kept, sort by score, group by class     score_ranking.h
 //   measure the boxes

@@ -1,7 +1,8 @@
-// The boxes are measured once, by a kernel of its own: sines and cosines in double cost more than a
-// comparison. The forward kernel then has one column per thread in registers and the rows of its
-// tile in shared memory. A warp clips only if the circles of some of its pairs meet. The backward
-// pass has one kernel for rows and one for columns, as box_iou's; both sum in a fixed order.
+// box_iou_rotated and box3d_iou. The boxes are measured once, by a kernel of its own: sines and
+// cosines in double cost more than a comparison. The forward kernel then has one column per thread
+// in registers and the rows of its tile in shared memory. A warp clips only if the circles of some
+// of its pairs meet. The backward pass has one kernel for rows and one for columns, as box_iou's;
+// both sum in a fixed order.
 #include "detcore/box_iou_rotated.h"
 
 #include "launch.cuh"

@@ -1,4 +1,5 @@
-// nms_rotated and batched_nms_rotated: measures the boxes. The rest is nms.cu.
+// nms_rotated, nms_3d, nms_bev, batched_nms_rotated, batched_nms_3d and batched_nms_bev:
+// measures the boxes. The rest is nms.cu.
 #include "detcore/nms_rotated.h"
 
 #include "detcore/nms.h"

@@ -1,5 +1,5 @@
-// box_iou_rotated: the IoU of all pairs of rotated boxes (rotated_box.h), and of boxes in space,
-// from above and in space (box3d.h).
+// box_iou_rotated and box3d_iou: the IoU of all pairs of rotated boxes (rotated_box.h), and of
+// boxes in space (box3d.h), as seen from above or in space.
 //
 // out[b, i, j] = area (or volume) of the intersection / that of the union. Symmetric to the last
 // bit, in 0..1, and 1 for equal boxes. Boxes without positive sides overlap nothing: 0. A number

@@ -1,5 +1,6 @@
-// nms_rotated and batched_nms_rotated: greedy non-maximum suppression of rotated boxes, within each
-// class if class ids are given. Also of boxes in space, from above and in space (box3d.h).
+// nms_rotated, nms_3d, nms_bev, batched_nms_rotated, batched_nms_3d and batched_nms_bev:
+// greedy non-maximum suppression of rotated boxes, and of boxes in space by their IoU in space or
+// as seen from above, within each class if class ids are given.
 //
 // Boxes are visited by descending score, ties by ascending index. A box is kept unless a kept box
 // of its class overlaps it with an IoU (rotated_box.h, box3d.h), rounded as box_iou returns it,
