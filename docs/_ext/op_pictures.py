@@ -97,6 +97,31 @@ def box_iou_rotated() -> Figure:
 
 
 @picture
+def rotated_losses() -> Figure:
+    """Losses of rotated boxes while one turns about its centre, and while it slides away."""
+    figure, (left, right) = new_figure(1, 1, height=2.8)
+    fixed = torch.tensor([[0.0, 0, 60, 18, 0]])
+    angle, shift = torch.linspace(-90, 90, 181), torch.linspace(0, 90, 181)
+    turned, slid = fixed.repeat(181, 1), fixed.repeat(181, 1)
+    turned[:, 4], slid[:, 0] = angle, shift
+    for axes, x, moved in ((left, angle, turned), (right, shift, slid)):
+        still = fixed.expand_as(moved)
+        losses = {
+            "1 - IoU": 1 - ops.paired_box_iou(moved, still, "iou", fmt="cxcywhr"),
+            "1 - GIoU": 1 - ops.paired_box_iou(moved, still, "giou", fmt="cxcywhr"),
+            "probiou_loss": ops.probiou_loss(moved, still),
+            "kfiou_loss": ops.kfiou_loss(moved, still),
+        }
+        for (name, values), colour in zip(losses.items(), COLOURS, strict=False):
+            axes.plot(x, values, color=colour, linewidth=1.8, label=name)
+        without_frame(axes)
+    left.set(xlabel="angle of one box, degrees", title="two boxes of 60 x 18 at one place")
+    right.set(xlabel="distance along the width, pixels", title="slid apart")
+    left.legend(frameon=False, fontsize=8, loc="center", bbox_to_anchor=(0.5, 0.55))
+    return figure
+
+
+@picture
 def overlap_measures() -> Figure:
     """What each measure says while one box slides away from the other, and while it is squeezed."""
     figure, (left, right) = new_figure(1, 1, height=2.8)

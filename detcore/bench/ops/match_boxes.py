@@ -1,4 +1,5 @@
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import torch
@@ -39,9 +40,25 @@ def cases() -> Iterator[Case]:
             lambda ours, theirs, *_: all(map(torch.equal, ours[:4], theirs)),
             must=must,
         )
+    yield Case(
+        "match_boxes",
+        "match_boxes 100 x 10,000, rotated",
+        lambda: (inputs.rotated_boxes_like(100), inputs.rotated_boxes_like(10_000, seed=9)),
+        call(ops.match_boxes),
+        {"torchvision": call(partial(_matrix_and_max, fmt="cxcywhr"))},
+        _nearly,
+        must=Must("times", 10, 30),
+    )
 
 
-def _matrix_and_max(gt: Tensor, anchors: Tensor) -> tuple[Tensor, ...]:
-    iou = torchvision.ops.box_iou(gt, anchors)
+def _nearly(ours: ops.BoxMatches, theirs: tuple[Tensor, ...], *_: Tensor) -> bool:
+    """torchvision's IoUs of rotated boxes have rounding errors, which may choose another box."""
+    return torch.allclose(ours.iou_of_anchor, theirs[1], atol=1e-4) and torch.allclose(
+        ours.iou_of_gt, theirs[3], atol=1e-4
+    )
+
+
+def _matrix_and_max(gt: Tensor, anchors: Tensor, fmt: str = "xyxy") -> tuple[Tensor, ...]:
+    iou = torchvision.ops.box_iou(gt, anchors, fmt=fmt)
     of_anchor, of_gt = iou.max(dim=0), iou.max(dim=1)
     return of_anchor.indices, of_anchor.values, of_gt.indices, of_gt.values

@@ -7,10 +7,13 @@ from torch import Tensor
 
 from detcore import ops
 
+from .. import inputs
 from ..case import Case, Must, call
+from .nms_rotated import by_matrix
 
 SSDLITE = (0.001, 0.55, 300, 300)  # torchvision's ssdlite320_mobilenet_v3_large
 YOLO = (0.05, 0.6, 300, 100)
+AERIAL = (0.05, 0.1, 300, 300)
 
 
 def cases() -> Iterator[Case]:
@@ -34,6 +37,46 @@ def cases() -> Iterator[Case]:
             _same,
             must=must,
         )
+    yield Case(
+        "multiclass_nms",
+        "multiclass_nms 2 x 2,000 rotated boxes x 15 classes",
+        partial(aerial_like, 2, 2000, 15),
+        call(ops.multiclass_nms, *AERIAL),
+        {"torchvision's IoU and NumPy": call(rotated_per_image, *AERIAL)},
+        _same,
+        must=Must("times", 10, 30),
+    )
+
+
+def aerial_like(images: int, n: int, classes: int) -> tuple[Tensor, Tensor]:
+    """Boxes [B, N, 5] over 1,024 x 1,024 pixels and scores [B, N, C], a few of them high."""
+    boxes = inputs.rotated_boxes_like(images * n, 1024, 40).view(images, n, 5)
+    g = torch.Generator().manual_seed(15)
+    return boxes, torch.rand(images, n, classes, generator=g) ** 8
+
+
+def rotated_per_image(
+    boxes: Tensor,
+    scores: Tensor,
+    score_threshold: float,
+    iou_threshold: float,
+    candidates_per_class: int,
+    max_per_image: int,
+) -> list[tuple[Tensor, Tensor, Tensor]]:
+    """As `per_image`, with suppression by torchvision's matrix of IoUs and a loop in NumPy."""
+    detections = []
+    for box, score in zip(boxes, scores, strict=True):
+        columns = []
+        for c in range(score.shape[1]):
+            keep = score[:, c] > score_threshold
+            best, own = score[:, c][keep], box[keep]
+            best, row = best.topk(min(candidates_per_class, len(best)))
+            kept = by_matrix(own[row], best, iou_threshold)
+            columns.append((own[row][kept], best[kept], torch.full_like(kept, c)))
+        found, best, label = (torch.cat(values) for values in zip(*columns, strict=True))
+        order = best.argsort(descending=True, stable=True)[:max_per_image]
+        detections.append((found[order], best[order], label[order]))
+    return detections
 
 
 def ssd_like(images: int, anchors: int, classes: int) -> tuple[Tensor, Tensor]:

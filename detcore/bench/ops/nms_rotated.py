@@ -10,7 +10,7 @@ from torch import Tensor
 from detcore import ops
 
 from .. import inputs
-from ..case import Case, Contender, Function, Must, call, equal
+from ..case import Case, Must, call, equal
 
 IOU = 0.3
 
@@ -29,7 +29,7 @@ def _case(work: str, n: int, must: Must, *, quick: bool = True) -> Case:
         f"nms_rotated {work}",
         partial(_boxes, n),
         replace(call(ops.nms_rotated, IOU), waits=True),
-        {"torchvision's IoU and NumPy": Contender(_by_matrix)},
+        {"torchvision's IoU and NumPy": call(by_matrix, IOU)},
         equal,
         must=must,
         quick=quick,
@@ -40,16 +40,12 @@ def _boxes(n: int) -> tuple[Tensor, Tensor]:
     return inputs.rotated_boxes_like(n, 1000, 60), inputs.scores_like(n)
 
 
-def _by_matrix(boxes: Tensor, scores: Tensor) -> Function:
+def by_matrix(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
     """What people write where their library has no suppression of rotated boxes."""
-
-    def run() -> Tensor:
-        order = scores.argsort(descending=True, stable=True)
-        iou = torchvision.ops.box_iou(boxes[order], boxes[order], fmt="cxcywhr").cpu().numpy()
-        alive = np.ones(len(iou), dtype=bool)
-        for i in range(len(iou)):
-            if alive[i]:
-                alive[i + 1 :] &= iou[i, i + 1 :] <= IOU
-        return order[torch.from_numpy(alive).to(order.device)]
-
-    return run
+    order = scores.argsort(descending=True, stable=True)
+    iou = torchvision.ops.box_iou(boxes[order], boxes[order], fmt="cxcywhr").cpu().numpy()
+    alive = np.ones(len(iou), dtype=bool)
+    for i in range(len(iou)):
+        if alive[i]:
+            alive[i + 1 :] &= iou[i, i + 1 :] <= iou_threshold
+    return order[torch.from_numpy(alive).to(order.device)]

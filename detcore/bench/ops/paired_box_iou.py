@@ -6,7 +6,7 @@ import torch
 import torchvision
 from torch import Tensor
 
-from detcore import ops
+from detcore import ops, reference
 
 from .. import inputs
 from ..case import Case, Contender, Function, Must, tensors_once
@@ -28,6 +28,27 @@ def cases() -> Iterator[Case]:
                 moved=_moves,
                 must=must,
             )
+    for n, must in ((50_000, Must("times", 5, 15)), (10, None)):
+        yield Case(
+            "paired_box_iou",
+            f"giou loss and gradient, {n:,} rotated pairs",
+            partial(_rotated_pairs, n),
+            _step(partial(_rotated_loss, ops.paired_box_iou)),
+            {"plain PyTorch": _step(partial(_rotated_loss, reference.paired_box_iou))},
+            close,
+            must=must,
+        )
+
+
+def _rotated_pairs(n: int) -> tuple[Tensor, Tensor]:
+    return inputs.rotated_boxes_like(n, 20), inputs.rotated_boxes_like(n, 20, seed=5)
+
+
+def _rotated_loss(
+    iou: Callable[..., Tensor], boxes1: Tensor, boxes2: Tensor, reduction: str
+) -> Tensor:
+    assert reduction == "sum"
+    return (1 - iou(boxes1, boxes2, "giou", fmt="cxcywhr")).sum()
 
 
 def _pairs(n: int) -> tuple[Tensor, Tensor]:
