@@ -122,6 +122,22 @@ def shapely_nms_bev(threshold: float) -> Contender:
     return Contender(prepare, torch.from_numpy, cpu_only=True)
 
 
+def ensemble_boxes_fusion() -> Contender:
+    """In NumPy, one box at a time; boxes [M, n, 4] in 0 to 1, scores and labels [M, n]."""
+
+    def prepare(boxes: Tensor, scores: Tensor, labels: Tensor) -> Function:
+        from ensemble_boxes import weighted_boxes_fusion
+
+        given = [list(tensor.numpy()) for tensor in (boxes, scores, labels)]
+        return partial(weighted_boxes_fusion, *given)
+
+    def read(fused: Any) -> tuple[Tensor, ...]:
+        box, score, label = (torch.from_numpy(column.copy()) for column in fused)
+        return box.float(), score.float(), label.long()
+
+    return Contender(prepare, read, cpu_only=True)
+
+
 def lsnms_nms(threshold: float) -> Contender:
     """On an R-tree too, in Rust; scores must be above 0."""
 

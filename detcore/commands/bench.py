@@ -27,7 +27,7 @@ def bench_command(
 ) -> None:
     """Measure each op against torchvision on this machine, in two to three minutes.
 
-    Also against powerboxes, OpenVINO, ONNX Runtime and lsnms, where they are installed.
+    Also against powerboxes, OpenVINO, ONNX Runtime, lsnms and others, where they are installed.
 
     Results are compared before anything is timed. Runs are interleaved; times are medians in ms.
     """

@@ -24,6 +24,7 @@ Suppression
     nms_rotated                 nms of rotated boxes
     batched_nms_rotated         nms_rotated within each class
     soft_nms                    lower the scores of overlapping boxes instead
+    weighted_boxes_fusion       the mean of boxes on which several models agree
     multiclass_nms              threshold, top-k and nms per class for a whole batch
 
 Matching
@@ -87,6 +88,7 @@ from .roi_align import roi_align
 from .roi_pool import roi_pool
 from .rotated_losses import kfiou_loss, probiou_loss
 from .soft_nms import soft_nms
+from .weighted_boxes_fusion import weighted_boxes_fusion
 
 __all__ = [
     "BoxMatches",
@@ -131,4 +133,5 @@ __all__ = [
     "roi_pool",
     "sigmoid_focal_loss",
     "soft_nms",
+    "weighted_boxes_fusion",
 ]

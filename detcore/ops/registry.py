@@ -258,6 +258,13 @@ OPERATORS: dict[str, Operator] = {
         lambda: [_boxes(400).view(2, 200, 4), _scores(1200).view(2, 200, 3), 0.1, 0.5, 50, 40],
         (4, 0, "multiclass_nms: candidates_per_class must be at least 1, got 0"),
     ),
+    "weighted_boxes_fusion": Operator(
+        "weighted_boxes_fusion",
+        lambda: [random_boxes(300), scores_for(300), torch.ones(300).double(),
+                 torch.arange(300) // 100, torch.arange(300) % 3, torch.arange(300),
+                 [1.0, 1.0, 1.0], 0.5, 0.0, "avg"],
+        (6, [1.0, -1.0], "weighted_boxes_fusion: weights must be positive and finite, got -1"),
+    ),
     "roi_align": Operator(
         "roi_align", lambda: [_map(24), _rois(9), 1.0, 7, 7, 2, False],
         (0, torch.ones(3, 16, 16), "roi_align: input must be [N, C, H, W], got [3, 16, 16]"),
@@ -516,6 +523,15 @@ CALLS: dict[str, Call] = {
         "multiclass_nms", lambda on, b, s: on.multiclass_nms(b, s, 0.1, 0.3, 50, 30),
         lambda seed, n: [_rotated(n, seed + 1)[None], _scores(2 * n, seed).view(1, n, 2)],
         _names("multiclass_nms", "boxes", "scores"),
+    ),
+    "weighted_boxes_fusion": Call(
+        "weighted_boxes_fusion",
+        lambda on, a, b, s, t, i, j: on.weighted_boxes_fusion([a, b], [s, t], [i, j], [2.0, 1.0]),
+        lambda seed, n: [_boxes(n, seed + 1), _boxes(n, seed + 1) + 2, _scores(n, seed),
+                         _scores(n, seed + 1), torch.arange(n) % 3, torch.arange(n) % 3],
+        tuple(f"weighted_boxes_fusion: boxes[0] and {name}" for name in
+              ("boxes[1]", "boxes[1]", "scores[0]", "scores[1]", "labels[0]", "labels[1]")),
+        syncs=True, dtypes=(torch.float32, torch.float64),
     ),
     "roi_align": Call(
         "roi_align", lambda on, x, r: on.roi_align(x, r, (3, 3), 0.5, 2), _pooled,

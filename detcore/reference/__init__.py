@@ -16,6 +16,7 @@ from .points_in_boxes import points_in_boxes
 from .roi_align import roi_align
 from .roi_pool import roi_pool
 from .soft_nms import soft_nms
+from .weighted_boxes_fusion import weighted_boxes_fusion
 
 __all__ = [
     "batched_nms",
@@ -42,4 +43,5 @@ __all__ = [
     "roi_align",
     "roi_pool",
     "soft_nms",
+    "weighted_boxes_fusion",
 ]

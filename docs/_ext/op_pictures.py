@@ -278,6 +278,29 @@ def nms_rotated() -> Figure:
 
 
 @picture
+def weighted_boxes_fusion() -> Figure:
+    """What three models say of two objects, and the fused boxes."""
+    figure, (left, right) = new_figure(1, 1, height=2.7)
+    torch.manual_seed(5)
+    objects = torch.tensor([[12.0, 12, 48, 58], [58, 22, 98, 62]])
+    boxes = [objects + 4 * torch.randn(2, 4) for _ in range(3)]
+    scores = [torch.tensor([0.9, 0.5]), torch.tensor([0.6, 0.8]), torch.tensor([0.3, 0.4])]
+    labels = [torch.zeros(2, dtype=torch.int64)] * 3
+    fused, score, _ = ops.weighted_boxes_fusion(boxes, scores, labels, iou_threshold=0.4)
+    scene(left, 110, 72, "three models")
+    for own, points, colour in zip(boxes, scores, COLOURS, strict=False):
+        for box, point in zip(own, points, strict=True):
+            draw_box(left, box, colour, text=f"{point:.1f}")
+    scene(right, 110, 72, "fused (green), and the best by nms (grey)")
+    every, points = torch.cat(boxes), torch.cat(scores)
+    for box in every[ops.nms(every, points, 0.4)]:
+        draw_box(right, box, GREY, faint=True)
+    for box, point in zip(fused, score, strict=True):
+        draw_box(right, box, GREEN, text=f"{point:.2f}")
+    return figure
+
+
+@picture
 def batched_nms() -> Figure:
     """Two classes at the same place do not suppress each other."""
     figure, (left, right) = new_figure(1, 1, height=2.7)

@@ -24,6 +24,7 @@
 #include "detcore/roi_align.h"
 #include "detcore/roi_pool.h"
 #include "detcore/soft_nms.h"
+#include "detcore/weighted_boxes_fusion.h"
 
 #if defined(DETCORE_WITH_CUDA) || defined(DETCORE_SIMT)
 
@@ -362,6 +363,26 @@ void box_iou_rotated_backward(Side& s, int64_t n) {
   }
 }
 
+void weighted_boxes_fusion(Side& s, int64_t n) {
+  std::vector<double> corners, scores, weights;
+  std::vector<int64_t> labels, models, order;
+  for (float corner : boxes(n, 1)) corners.push_back(corner);
+  for (int64_t i = 0; i < n; ++i) {
+    scores.push_back(1.0 / (1 + i / 3)), weights.push_back(1.0 + i % 2);
+    labels.push_back(i / 20), models.push_back(i % 2), order.push_back(i);
+  }
+  WeightedBoxesFusionParams p{};
+  p.boxes = s.put(corners), p.scores = s.put(scores), p.weights = s.put(weights);
+  p.labels = s.put(labels), p.models = s.put(models), p.order = s.put(order);
+  p.n = n, p.model_count = 2, p.weight_sum = 3, p.most_weight = 2, p.iou_threshold = 0.3;
+  double *out = s.room<double>(4 * n), *out_scores = s.room<double>(n);
+  p.out_boxes = out, p.out_scores = out_scores, p.out_labels = s.room<int64_t>(n);
+  p.count = s.room<int64_t>(1), p.workspace = s.room(weighted_boxes_fusion_workspace(p));
+  s.run(weighted_boxes_fusion_cpu, weighted_boxes_fusion_cuda, p);
+  const int64_t count = s.take_count(p.count, n);
+  s.take(out, 4 * count), s.take(out_scores, count), s.take(p.out_labels, count);
+}
+
 void points_in_boxes(Side& s, int64_t n) {
   PointsInBoxesParams p{};
   p.batch = 1, p.p = 9 * n, p.n = n;
@@ -440,6 +461,7 @@ const Case kCases[] = {
     CASE(box_iou_rotated, 1e-5, false),
     CASE(box_iou_rotated_backward, 1e-4, false),
     CASE(points_in_boxes, 0, false),
+    CASE(weighted_boxes_fusion, 1e-5, true),
     CASE(roi_pool, 0, false),
     CASE(roi_pool_backward, 1e-5, false),
 };

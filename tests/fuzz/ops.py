@@ -259,6 +259,23 @@ def points_in_boxes(backend: Backend, draw: Draw) -> None:
          reference.points_in_boxes(points, boxes))  # fmt: skip
 
 
+def weighted_boxes_fusion(backend: Backend, draw: Draw) -> None:
+    models, n = draw(1, 2, 5, 65), draw.size(60)
+    seen = draw.boxes(n)
+    boxes = [draw.view(seen + draw.normal(n, 4) * draw(0.0, 1.0, 10.0)) for _ in range(models)]
+    boxes[0] = draw.boxes(draw.size(20), odd=True)
+    scores = [draw.view(draw.scores(len(own)).abs()) for own in boxes]
+    labels = [draw.integers(draw(1, 3, 9), len(own)) * draw(1, -(2**40)) for own in boxes]
+    settings = ([draw(1.0, 0.5, 3.0) for _ in boxes], draw.threshold(), draw(0.0, 0.3, 2.0),
+                draw("avg", "max", "box_and_model_avg", "absent_model_aware_avg"))  # fmt: skip
+    got = ops.weighted_boxes_fusion(
+        *([backend(own) for own in column] for column in (boxes, scores, labels)), *settings
+    )
+    want = reference.weighted_boxes_fusion(boxes, scores, labels, *settings)
+    assert [x.shape for x in got] == [x.shape for x in want]
+    close(got[1], want[1], 1e-9, 1e-9)
+
+
 def soft_nms(backend: Backend, draw: Draw) -> None:
     n, dtype, method = draw.size(300), draw.dtype(), draw("linear", "linear", "gaussian")
     settings = {"iou_threshold": draw.threshold(), "sigma": draw(0.5, 0.1, 2.0),
@@ -394,6 +411,7 @@ CHECKS: dict[str, Callable[[Backend, Draw], None]] = {
     for check in (
         box_iou, box_iou_exact, box_iou_backward, box_iou_rotated, box3d_iou, paired_box_iou,
         match_boxes, box_codec, decode_dense, nms, nms_rotated, nms_3d, points_in_boxes, soft_nms,
+        weighted_boxes_fusion,
         multiclass_nms, roi_align, roi_pool, multiscale_roi_align,
     )
 }  # fmt: skip

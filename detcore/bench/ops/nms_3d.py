@@ -2,23 +2,22 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 
-import numpy as np
-import torch
 from torch import Tensor
 
 from detcore import ops
 
 from .. import inputs, rivals
-from ..case import Case, Contender, Function, Must, call, equal
+from ..case import Case, Contender, Must, call, equal
 from .box3d_iou import _iou_with_z, _rotated_iou
+from .nms_rotated import by_matrix
 
 IOU = 0.1
 
 
 def cases() -> Iterator[Case]:
     """The benchmark cases of this stem: inputs, rivals, goals."""
-    plain = {"torchvision's IoU and NumPy": _by_matrix(_rotated_iou)}
-    in_space = {"torchvision's IoU and NumPy": _by_matrix(_iou_with_z)}
+    plain = {"torchvision's IoU and NumPy": call(by_matrix, IOU, _rotated_iou)}
+    in_space = {"torchvision's IoU and NumPy": call(by_matrix, IOU, _iou_with_z)}
     loop = {"shapely": rivals.shapely_nms_bev(IOU)}
     yield _case("nms_bev", "1,000 boxes", 1_000, plain, Must("times", 10, 30))
     yield _case("nms_bev", "1,000 boxes, polygons", 1_000, loop, Must("times", 100, 1000))
@@ -41,21 +40,3 @@ def _case(op: str, work: str, n: int, peers: dict[str, Contender], must: Must) -
 
 def _boxes(n: int) -> tuple[Tensor, Tensor]:
     return inputs.boxes_in_space(n), inputs.scores_like(n)
-
-
-def _by_matrix(iou_of: Callable[[Tensor, Tensor], Tensor]) -> Contender:
-    """What people write where their library has no such suppression on the CPU."""
-
-    def prepare(boxes: Tensor, scores: Tensor) -> Function:
-        def run() -> Tensor:
-            order = scores.argsort(descending=True, stable=True)
-            iou = iou_of(boxes[order], boxes[order]).cpu().numpy()
-            alive = np.ones(len(iou), dtype=bool)
-            for i in range(len(iou)):
-                if alive[i]:
-                    alive[i + 1 :] &= iou[i, i + 1 :] <= IOU
-            return order[torch.from_numpy(alive).to(order.device)]
-
-        return run
-
-    return Contender(prepare)

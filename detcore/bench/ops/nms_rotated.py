@@ -1,4 +1,4 @@
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 
@@ -40,10 +40,18 @@ def _boxes(n: int) -> tuple[Tensor, Tensor]:
     return inputs.rotated_boxes_like(n, 1000, 60), inputs.scores_like(n)
 
 
-def by_matrix(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
-    """What people write where their library has no suppression of rotated boxes."""
+_rotated_iou = partial(torchvision.ops.box_iou, fmt="cxcywhr")
+
+
+def by_matrix(
+    boxes: Tensor,
+    scores: Tensor,
+    iou_threshold: float,
+    iou_of: Callable[[Tensor, Tensor], Tensor] = _rotated_iou,
+) -> Tensor:
+    """What people write where their library has no suppression of such boxes."""
     order = scores.argsort(descending=True, stable=True)
-    iou = torchvision.ops.box_iou(boxes[order], boxes[order], fmt="cxcywhr").cpu().numpy()
+    iou = iou_of(boxes[order], boxes[order]).cpu().numpy()
     alive = np.ones(len(iou), dtype=bool)
     for i in range(len(iou)):
         if alive[i]:
