@@ -8,7 +8,7 @@ from detcore import ops
 
 from .. import inputs, rivals
 from ..case import Case, Contender, Must, call, equal
-from .box3d_iou import _iou_with_z, _rotated_iou
+from .box3d_iou import iou_from_above, iou_with_z
 from .nms_rotated import by_matrix
 
 IOU = 0.1
@@ -16,8 +16,8 @@ IOU = 0.1
 
 def cases() -> Iterator[Case]:
     """The benchmark cases of this stem: inputs, rivals, goals."""
-    plain = {"torchvision's IoU and NumPy": call(by_matrix, IOU, _rotated_iou)}
-    in_space = {"torchvision's IoU and NumPy": call(by_matrix, IOU, _iou_with_z)}
+    plain = {"torchvision's IoU and NumPy": call(by_matrix, IOU, iou_from_above)}
+    in_space = {"torchvision's IoU and NumPy": call(by_matrix, IOU, iou_with_z)}
     loop = {"shapely": rivals.shapely_nms_bev(IOU)}
     yield _case("nms_bev", "1,000 boxes", 1_000, plain, Must("times", 10, 30))
     yield _case("nms_bev", "1,000 boxes, polygons", 1_000, loop, Must("times", 100, 1000))
