@@ -26,8 +26,10 @@ Coding of boxes
 Pooling of regions
     roi_align                   regions of a map to a fixed size
     multiscale_roi_align        the same from a feature pyramid
+    roi_align_rotated           the same of rotated boxes
     roi_pool                    the maxima of regions, of whole pixels
     RoIAlign, RoIPool           roi_align and roi_pool as modules
+    RoIAlignRotated             roi_align_rotated as a module
     MultiScaleRoIAlign          multiscale_roi_align as a module
 
 Losses
@@ -66,8 +68,9 @@ from .multiscale_roi_align import multiscale_roi_align
 from .nms import batched_nms, nms
 from .nms_rotated import batched_nms_rotated, nms_rotated
 from .paired_box_iou import paired_box_iou
-from .pool import MultiScaleRoIAlign, RoIAlign, RoIPool
+from .pool import MultiScaleRoIAlign, RoIAlign, RoIAlignRotated, RoIPool
 from .roi_align import roi_align
+from .roi_align_rotated import roi_align_rotated
 from .roi_pool import roi_pool
 from .soft_nms import soft_nms
 
@@ -75,6 +78,7 @@ __all__ = [
     "BoxMatches",
     "MultiScaleRoIAlign",
     "RoIAlign",
+    "RoIAlignRotated",
     "RoIPool",
     "batched_nms",
     "batched_nms_rotated",
@@ -100,6 +104,7 @@ __all__ = [
     "paired_box_iou",
     "remove_small_boxes",
     "roi_align",
+    "roi_align_rotated",
     "roi_pool",
     "sigmoid_focal_loss",
     "soft_nms",

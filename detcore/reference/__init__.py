@@ -11,6 +11,7 @@ from .nms import batched_nms, nms
 from .nms_rotated import batched_nms_rotated, nms_rotated
 from .paired_box_iou import paired_box_iou
 from .roi_align import roi_align
+from .roi_align_rotated import roi_align_rotated
 from .roi_pool import roi_pool
 from .soft_nms import soft_nms
 
@@ -30,6 +31,7 @@ __all__ = [
     "paired_box_iou",
     "pyramid_level",
     "roi_align",
+    "roi_align_rotated",
     "roi_pool",
     "soft_nms",
 ]
