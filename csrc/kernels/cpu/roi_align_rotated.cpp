@@ -29,7 +29,7 @@ void pool_by_samples(const RoiAlignRotatedParams& p, const ListedRegion<T>& r, i
     }
 }
 
-// Pools groups of regions from planes [c0, c1), at most Patch::planes of them.
+// Pools regions [begin, end) of a group from planes [c0, c1), at most Patch::planes of them.
 template <class S>
 struct Planar {
   using T = arithmetic_t<S>;
@@ -39,17 +39,16 @@ struct Planar {
   const RoiAlignRotatedParams& p;
   Patch<T> patch;
 
-  DETCORE_HD explicit Planar(const RoiAlignRotatedParams& params) : p(params) {}
-
-  void pool(const RotatedRegions<T>& regions, const RegionGroup& group, int64_t c0, int64_t c1) {
-    const ListedRegion<T>& first = regions.kept[group.first];
-    if (!first.listed) return pool_by_samples<S>(p, first, c0, c1);
-    const int64_t plane = p.height * p.width;
-    const S* map = static_cast<const S*>(p.map) + (first.image * p.channels + c0) * plane;
+  void pool(const RotatedRegions<T>& regions, const RegionGroup& group, int64_t begin, int64_t end,
+            int64_t c0, int64_t c1) {
+    const int64_t plane = p.height * p.width, image = regions.kept[group.first].image;
+    const S* map = static_cast<const S*>(p.map) + (image * p.channels + c0) * plane;
     if (group.copied) copy(map, group.box, c1 - c0);
-    for (int64_t k = group.first; k < group.last; ++k) {
+    for (int64_t k = begin; k < end; ++k) {
       const ListedRegion<T>& r = regions.kept[k];
-      if (group.copied)
+      if (!r.listed)
+        pool_by_samples<S>(p, r, c0, c1);
+      else if (group.copied)
         pool_region(r, c0, c1, [&](int32_t begin, int32_t end, L& low, L& high) {
           sum_of_patch(r, group.box, begin, end, low, high);
         });
@@ -187,24 +186,31 @@ struct ChannelsLast {
   }
 };
 
-// Pools the groups of a chunk. If the blocks of planes are enough for many threads, a unit of work
-// is all groups.
+// Pools the regions of a chunk. If the blocks of planes are enough for many threads, a unit of work
+// is all regions.
 template <class S, class T>
 void pool_planes(const RoiAlignRotatedParams& p, const RotatedRegions<T>& regions,
                  const Executor& executor) {
-  constexpr int64_t kUnits = 64, kGroups = 8, per = Patch<T>::planes;
-  const int64_t blocks = divide_up(p.channels, per), n = regions.group_count;
-  const int64_t parts = at_least(1, at_most(divide_up(kUnits, at_least(1, blocks)), n / kGroups));
-  const double work = double(regions.chunk_end - regions.chunk_begin) * double(regions.bins) *
-                      double(per) * 16 / double(parts);
-  parallel_for(executor, blocks * parts, grain_of(work), [&](int64_t first, int64_t last) {
-    Planar<S> pooling(p);
-    for (int64_t unit = first; unit < last; ++unit) {
-      const int64_t c0 = unit / parts * per, part = unit % parts;
-      for (int64_t g = n * part / parts; g < n * (part + 1) / parts; ++g)
-        pooling.pool(regions, regions.groups[g], c0, at_most(p.channels, c0 + per));
-    }
-  });
+  constexpr int64_t kUnits = 16, kRegions = 16, per = Patch<T>::planes;
+  const int64_t blocks = divide_up(p.channels, per), n = regions.chunk_end - regions.chunk_begin;
+  const int64_t parts = at_least(1, at_most(divide_up(kUnits, at_least(1, blocks)), n / kRegions));
+  const double work = double(n) * double(regions.bins) * double(per) * 16 / double(parts);
+  each_with_patch(regions, executor, blocks * parts, work,
+                  [&](const Patch<T>& patch, int64_t first, int64_t last) {
+                    Planar<S> pooling{p, patch};
+                    for (int64_t unit = first; unit < last; ++unit) {
+                      const int64_t c0 = unit / parts * per, part = unit % parts;
+                      const int64_t from = n * part / parts, to = n * (part + 1) / parts;
+                      for (int64_t g = 0; g < regions.group_count; ++g) {
+                        const RegionGroup& group = regions.groups[g];
+                        const int64_t begin = at_least(from, group.first);
+                        const int64_t end = at_most(to, group.last);
+                        if (begin < end)
+                          pooling.pool(regions, group, begin, end, c0,
+                                       at_most(p.channels, c0 + per));
+                      }
+                    }
+                  });
 }
 
 }  // namespace

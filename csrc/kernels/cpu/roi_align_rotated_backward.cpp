@@ -50,35 +50,38 @@ struct Planar {
   const int64_t bins, plane;
   Patch<T> patch;
 
-  DETCORE_HD explicit Planar(const RoiAlignRotatedBackwardParams& params)
+  DETCORE_HD Planar(const RoiAlignRotatedBackwardParams& params, const Patch<T>& scratch)
       : b(params),
         p(params.forward),
         bins(int64_t(p.out_height) * p.out_width),
-        plane(p.height * p.width) {}
+        plane(p.height * p.width),
+        patch(scratch) {}
 
   // map: the gradient of the image's map, [channels, height, width]
   void spread(const RotatedRegions<T>& regions, const RegionGroup& group, const Block& block,
               T* map) {
-    const ListedRegion<T>& first = regions.kept[group.first];
-    if (!first.listed) return spread_by_samples<S>(b, first, block, map);
-    if (block.misses(group.box)) return;
-    map += block.c0 * plane;
-    if (group.copied) {
+    T* own = map + block.c0 * plane;
+    const bool copied = group.copied && !block.misses(group.box);
+    if (copied) {
       patch.shape(group.box);
       memset(patch.pixels, 0, group.box.height * patch.pitch * planes * sizeof(T));
     }
     for (int64_t k = group.first; k < group.last; ++k) {
       const ListedRegion<T>& r = regions.kept[k];
-      if (group.copied) {
+      if (!r.listed) {
+        spread_by_samples<S>(b, r, block, map);
+      } else if (block.misses(r.box)) {
+        continue;
+      } else if (group.copied) {
         T* corner = patch.at(r.box.y - group.box.y, r.box.x - group.box.x);
         each_bin(r, block,
                  [&](int64_t bin, L low, L high) { to_patch(r, bin, low, high, corner); });
       } else {
         each_bin(r, block,
-                 [&](int64_t bin, L low, L high) { to_map(r, bin, low, high, block, map); });
+                 [&](int64_t bin, L low, L high) { to_map(r, bin, low, high, block, own); });
       }
     }
-    if (group.copied) add_patch(group.box, block, map);
+    if (copied) add_patch(group.box, block, own);
   }
 
   // Calls f(bin, low, high) with the gradient of each bin, one plane per lane.
@@ -226,7 +229,17 @@ void clear(const RoiAlignRotatedParams& p, const Block& block, T* map) {
   }
 }
 
-// Adds the regions of a chunk to the gradient of the map. The first one clears it.
+// Adds the regions of a chunk to the gradient of a block. The first chunk clears it.
+template <class T, class F>
+void spread_block(const RoiAlignRotatedBackwardParams& b, const RotatedRegions<T>& regions,
+                  const Block& block, const F& spread) {
+  const RoiAlignRotatedParams& p = b.forward;
+  T* map = static_cast<T*>(b.grad_input) + block.image * p.channels * p.height * p.width;
+  if (regions.chunk_begin == 0) clear(p, block, map);
+  for (int64_t g = 0; g < regions.group_count; ++g)
+    if (regions.kept[regions.groups[g].first].image == block.image) spread(regions.groups[g], map);
+}
+
 template <class S, class T>
 void spread_chunk(const RoiAlignRotatedBackwardParams& b, const RotatedRegions<T>& regions,
                   const Executor& executor) {
@@ -237,33 +250,35 @@ void spread_chunk(const RoiAlignRotatedBackwardParams& b, const RotatedRegions<T
                       double(cut.channels * cut.rows * p.width);
   // the image varies fastest, so that an image with many regions is shared by several threads
   const int64_t units = p.images * cut.blocks * cut.bands;
-  parallel_for(executor, units, grain_of(work), [&](int64_t begin, int64_t end) {
-    const auto each_block = [&](const auto& spread) {
-      for (int64_t unit = begin; unit < end; ++unit) {
-        const int64_t image = unit % p.images, within = unit / p.images;
-        const int64_t c0 = within / cut.bands * cut.channels, y0 = within % cut.bands * cut.rows;
-        const Block block{image, c0, at_most(p.channels, c0 + cut.channels), y0,
-                          at_most(p.height, y0 + cut.rows)};
-        T* map = static_cast<T*>(b.grad_input) + image * p.channels * p.height * p.width;
-        if (regions.chunk_begin == 0) clear(p, block, map);
-        for (int64_t g = 0; g < regions.group_count; ++g)
-          if (regions.kept[regions.groups[g].first].image == image)
-            spread(regions.groups[g], block, map);
-      }
-    };
-    if (p.channels_last) {
+  const auto block_of = [&](int64_t unit) {
+    const int64_t within = unit / p.images;
+    const int64_t c0 = within / cut.bands * cut.channels, y0 = within % cut.bands * cut.rows;
+    return Block{unit % p.images, c0, at_most(p.channels, c0 + cut.channels), y0,
+                 at_most(p.height, y0 + cut.rows)};
+  };
+  if (p.channels_last) {
+    parallel_for(executor, units, grain_of(work), [&](int64_t begin, int64_t end) {
       const ChannelsLast<S> spreading{b, p};
-      each_block([&](const RegionGroup& group, const Block& block, T* map) {
-        for (int64_t k = group.first; k < group.last; ++k)
-          spreading.spread(regions, regions.kept[k], block, map);
-      });
-    } else {
-      Planar<S> spreading(b);
-      each_block([&](const RegionGroup& group, const Block& block, T* map) {
-        spreading.spread(regions, group, block, map);
-      });
-    }
-  });
+      for (int64_t unit = begin; unit < end; ++unit) {
+        const Block block = block_of(unit);
+        spread_block(b, regions, block, [&](const RegionGroup& group, T* map) {
+          for (int64_t k = group.first; k < group.last; ++k)
+            spreading.spread(regions, regions.kept[k], block, map);
+        });
+      }
+    });
+  } else {
+    each_with_patch(regions, executor, units, work,
+                    [&](const Patch<T>& patch, int64_t begin, int64_t end) {
+                      Planar<S> spreading(b, patch);
+                      for (int64_t unit = begin; unit < end; ++unit) {
+                        const Block block = block_of(unit);
+                        spread_block(b, regions, block, [&](const RegionGroup& group, T* map) {
+                          spreading.spread(regions, group, block, map);
+                        });
+                      }
+                    });
+  }
 }
 
 }  // namespace

@@ -1,6 +1,6 @@
 // What the bins of turned regions take from the pixels of the map: a list of (pixel, weight) per
 // bin, made once per region and shared by all channels. Samples of a bin that share a pixel share
-// an entry. Neighbouring regions form groups, whose pixels are copied together (roi_patch.h).
+// an entry. Neighbouring regions form groups, whose pixels are copied together.
 #pragma once
 
 #include "detcore/roi_align_rotated.h"
@@ -15,13 +15,19 @@ constexpr int64_t kChunk = 4096;           // regions kept at once, likewise
 constexpr int64_t kEntriesPerBin = 256;    // that memory is taken for, if samples are adaptive
 constexpr int64_t kWindow = 4096;          // pixels of a bin that samples are merged in
 constexpr int64_t kTiles = 16;             // per side of a map, to sort its regions
-constexpr int64_t kPatch = 4096;           // pixels that a group may copy
+constexpr int64_t kPatch = 96 << 10;       // pixels that a group may copy
+constexpr int64_t kWorth = 2;              // pixels copied for the price of an entry taken alone
+constexpr int64_t kWorkers = 32;           // with a patch each
 constexpr int64_t kMostSpan = 1 << 16;     // rows and columns of a region with lists
 
 // The pixels per row of a copy: whole vectors on every instruction set, so that all form the same
 // groups.
 constexpr int64_t kPitch = 16;
 DETCORE_HD int64_t pitch_of(int64_t width) { return divide_up(width, kPitch) * kPitch; }
+
+// Planes per patch with the widest instruction set.
+template <class T>
+constexpr int64_t kMostPlanes = 2 * 64 / sizeof(T);
 
 // Whole pixels of a map.
 struct PixelBox {
@@ -30,6 +36,7 @@ struct PixelBox {
   DETCORE_HD int64_t area() const { return width * height; }
   DETCORE_HD int64_t copied_area() const { return pitch_of(width) * height; }
   DETCORE_HD PixelBox united(const PixelBox& b) const {
+    if (area() == 0 || b.area() == 0) return area() == 0 ? b : *this;
     const int64_t left = at_most(x, b.x), top = at_most(y, b.y);
     return {left, top, at_least(x + width, b.x + b.width) - left,
             at_least(y + height, b.y + b.height) - top};
@@ -186,6 +193,9 @@ struct RotatedRegions {
   int32_t* begins;                   // [chunk, bins + 1]
   Entry<T>* entries;                 // [room]
   int64_t* starts;                   // [chunk + 1]: of each region's entries
+  T* patches;                        // [workers, patch_room, kMostPlanes]
+  int64_t patch_room;                // pixels
+  int64_t workers;                   // few for little work, so that little memory is asked for
   int64_t chunk_begin = 0, chunk_end = 0, group_count = 0;
 
   DETCORE_HD explicit RotatedRegions(const RoiAlignRotatedParams& params)
@@ -205,6 +215,13 @@ struct RotatedRegions {
     begins = arena.take<int32_t>(listable() ? chunk * (bins + 1) : 0);
     entries = arena.take<Entry<T>>(room);
     starts = arena.take<int64_t>(chunk + 1);
+    const double pixels = double(p.height) * double(pitch_of(p.width));
+    patch_room = pixels < double(kPatch) ? int64_t(pixels) : kPatch;
+    const double work =
+        (double(p.n) * double(bins) + double(p.images) * pixels) * double(p.channels);
+    workers = work < double(kWorkers << 14) ? at_least(1, int64_t(work) >> 14) : kWorkers;
+    patches =
+        arena.take<T>(p.channels_last || p.n == 0 ? 0 : workers * patch_room * kMostPlanes<T>);
   }
 
   DETCORE_HD bool listable() const { return bins < kMostEntries; }
@@ -272,26 +289,36 @@ struct RotatedRegions {
                                         starts[k + 1] - starts[k]);
   }
 
-  // Neighbours share a copy as long as their common box is no larger than their own boxes together.
+  // Where to take pixels one by one costs more than to copy all that lie between them: in a whole
+  // image, or in a part of it that grows as long as the next region is worth its new pixels.
   void group() {
     const int64_t count = chunk_end - chunk_begin;
     group_count = 0;
     for (int64_t k = 0; k < count;) {
-      RegionGroup g{k, k + 1, kept[k].box, kept[k].listed && kept[k].box.copied_area() <= kPatch};
-      int64_t used = entries_of(kept[k]);
-      for (; g.copied && g.last < count; ++g.last) {
-        const ListedRegion<T>& r = kept[g.last];
-        const PixelBox both = g.box.united(r.box);
-        if (!r.listed || r.image != kept[k].image || both.copied_area() > kPatch ||
-            both.area() > g.box.area() + r.box.area())
-          break;
-        g.box = both, used += entries_of(r);
-      }
-      // to copy a pixel costs about half of what it costs to take one from where it is
-      if (g.copied && g.box.area() > 2 * used) g.last = k + 1, g.copied = false;
-      groups[group_count++] = g;
-      k = g.last;
+      RegionGroup whole = grow(k, count, false);
+      if (!whole.copied) whole = grow(k, count, true);
+      groups[group_count++] = whole;
+      k = whole.last;
     }
+  }
+
+  // The group that begins with region k: all of its image, or as long as it pays.
+  RegionGroup grow(int64_t k, int64_t count, bool careful) const {
+    RegionGroup g{k, k, {0, 0, 0, 0}, true};
+    int64_t used = 0;
+    for (; g.last < count && kept[g.last].image == kept[k].image; ++g.last) {
+      const ListedRegion<T>& r = kept[g.last];
+      if (!r.listed) continue;
+      const PixelBox both = g.box.united(r.box);
+      const int64_t more = both.area() - g.box.area();
+      if (careful && g.last > k &&
+          (more > kWorth * entries_of(r) || both.copied_area() > patch_room))
+        break;
+      g.box = both, used += entries_of(r);
+    }
+    g.copied = g.box.copied_area() <= patch_room && g.box.area() <= kWorth * used;
+    if (careful && !g.copied) g.last = k + 1;
+    return g;
   }
   DETCORE_HD int64_t entries_of(const ListedRegion<T>& r) const {
     return r.listed ? r.begin[bins] : 0;
@@ -305,16 +332,30 @@ DETCORE_HD int64_t column_of(uint32_t pixel) { return pixel & 0xffff; }
 // planes. Rows are padded to whole vectors.
 template <class T>
 struct Patch {
-  using L = Lanes<T>;
-  static constexpr int64_t W = L::width;
-  static constexpr int64_t planes = 2 * W;
+  static constexpr int64_t planes = 2 * Lanes<T>::width;
 
-  alignas(64) T pixels[kPatch * planes];
-  int64_t pitch;  // pixels per row
+  T* pixels;
+  int64_t pitch = 0;  // pixels per row
 
   DETCORE_HD void shape(const PixelBox& box) { pitch = pitch_of(box.width); }
-  DETCORE_HD T* at(int64_t row, int64_t column) { return pixels + (row * pitch + column) * planes; }
+  DETCORE_HD T* at(int64_t row, int64_t column) const {
+    return pixels + (row * pitch + column) * planes;
+  }
 };
+
+// Calls f(patch, begin, end) for parts of the units [0, count), on the caller's threads. Patches
+// that no thread happens to need are never touched.
+template <class T, class F>
+DETCORE_HD void each_with_patch(const RotatedRegions<T>& regions, const Executor& executor,
+                                int64_t count, double work, const F& f) {
+  const int64_t workers = at_most(regions.workers, count);
+  if (workers == 0) return;
+  const double share = work * double(count) / double(workers);
+  parallel_for(executor, workers, grain_of(share), [&](int64_t begin, int64_t end) {
+    f(Patch<T>{regions.patches + begin * regions.patch_room * kMostPlanes<T>},
+      count * begin / workers, count * end / workers);
+  });
+}
 
 }  // namespace
 }  // namespace DETCORE_ISA

@@ -76,7 +76,7 @@ def _turned(rois: Tensor) -> Tensor:
 def by_grid_sample(input: Tensor, rois: Tensor, size: int, scale: float, ratio: int) -> Tensor:
     """The same samples by grid_sample, all of an image's regions in one call, and their means."""
     side = size * ratio
-    at = (torch.arange(side, device=rois.device) + 0.5) / side - 0.5
+    at = (torch.arange(side, device=rois.device, dtype=rois.dtype) + 0.5) / side - 0.5
     turn = rois[:, 5, None, None].deg2rad()
     u, v = at[None, None, :] * rois[:, 3, None, None], at[None, :, None] * rois[:, 4, None, None]
     x = (v * turn.sin() + u * turn.cos() + rois[:, 1, None, None]) * scale - 0.5
