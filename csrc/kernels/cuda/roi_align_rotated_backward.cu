@@ -43,26 +43,17 @@ struct Place {
     y = tile / across % down * kTile;
     image = tile / across / down;
   }
-  // Whether samples of a turned rectangle, around (u, v) of the region, can reach the tile.
+  // Where samples reach the tile's pixels. Those up to one pixel outside the map belong to the
+  // first or last pixel.
   template <class T>
-  __device__ bool reached_by(const RotatedRoi<T>& roi, T u, T v, T half_w, T half_h) const {
-    const T c = roi.size_of(roi.cosine), s = roi.size_of(roi.sine), w = roi.size_of(half_w),
-            h = roi.size_of(half_h), middle = T(0.5) * T(kTile - 1);
-    const T most = middle + T(1) + roi.slack();  // a sample reaches pixels less than 1 away
-    return roi.size_of(roi.x_of(u, v) - (T(x) + middle)) <= w * c + h * s + most &&
-           roi.size_of(roi.y_of(u, v) - (T(y) + middle)) <= w * s + h * c + most;
+  __device__ SampleArea<T> area() const {
+    return {T(x - 1), T(y - 1), T(x + kTile), T(y + kTile)};
   }
   template <class T>
-  __device__ bool reached_by_region(const RoiAlignRotatedParams& p, const RotatedRoi<T>& roi,
-                                    int64_t i) const {
+  __device__ bool reached_by(const RoiAlignRotatedParams& p, const RotatedRoi<T>& roi,
+                             int64_t i) const {
     return roi.has_samples() && int64_t(static_cast<const T*>(p.rois)[6 * i]) == image &&
-           reached_by(roi, T(0), T(0), roi.columns.start, roi.rows.start);
-  }
-  template <class T>
-  __device__ bool reached_by_bin(const RotatedRoi<T>& roi, int64_t by, int64_t bx) const {
-    const T half_w = T(0.5) * roi.columns.bin, half_h = T(0.5) * roi.rows.bin;
-    return reached_by(roi, roi.columns.start + T(bx) * roi.columns.bin + half_w,
-                      roi.rows.start + T(by) * roi.rows.bin + half_h, half_w, half_h);
+           roi.reaches(area<T>());
   }
 };
 
@@ -80,7 +71,6 @@ __device__ bool weigh(const RoiAlignRotatedParams& p, const RotatedRoi<T>& roi, 
   const int64_t y = place.y + row;
   T sum[kTile];
   for (int k = 0; k < kTile; ++k) sum[k] = T(0);
-  // samples up to one pixel outside the map belong to the first or last pixel
   const SampleArea<T> area{T(place.x - 1), T(y - 1), T(place.x + kTile), T(y + 1)};
   int64_t bx;
   const int64_t by = divide(bin, p.out_width, bx);
@@ -193,7 +183,7 @@ __global__ __launch_bounds__(kThreads) void backward_kernel(RoiAlignRotatedBackw
 
     for (int64_t base = 0; base < p.n; base += kThreads) {
       const int64_t own = base + threadIdx.x;
-      const bool hit = own < p.n && place.reached_by_region(p, rois[own], own);
+      const bool hit = own < p.n && place.reached_by(p, rois[own], own);
       uint32_t total;
       const uint32_t at = exclusive_count(hit, total);
       if (hit) shared.regions[at] = threadIdx.x;
@@ -204,7 +194,8 @@ __global__ __launch_bounds__(kThreads) void backward_kernel(RoiAlignRotatedBackw
         int64_t bin, bx;
         const int region = shared.regions[divide(there ? q + threadIdx.x : 0, bins, bin)];
         const int64_t by = divide(bin, p.out_width, bx);
-        const bool reaches = there && place.reached_by_bin(rois[base + region], by, bx);
+        const bool reaches =
+            there && rois[base + region].bin_reaches(place.template area<T>(), by, bx);
         uint32_t found;
         const uint32_t to = exclusive_count(reaches, found);
         if (reaches) shared.bins[to] = {region, bin};

@@ -36,6 +36,23 @@ struct RotatedRoi {
   }
   DETCORE_HD static T size_of(T a) { return a < T(0) ? -a : a; }
 
+  // Whether samples of a part of the region, around (u, v), can lie in the area.
+  DETCORE_HD bool reaches(const SampleArea<T>& area, T u, T v, T half_w, T half_h) const {
+    const T c = size_of(cosine), s = size_of(sine), w = size_of(half_w), h = size_of(half_h);
+    const T across = w * c + h * s + slack(), down = w * s + h * c + slack();
+    const T at_x = x_of(u, v), at_y = y_of(u, v);
+    return at_x + across >= area.left && at_x - across <= area.right && at_y + down >= area.top &&
+           at_y - down <= area.bottom;
+  }
+  DETCORE_HD bool reaches(const SampleArea<T>& area) const {
+    return reaches(area, T(0), T(0), columns.start, rows.start);
+  }
+  DETCORE_HD bool bin_reaches(const SampleArea<T>& area, int64_t by, int64_t bx) const {
+    const T half_w = T(0.5) * columns.bin, half_h = T(0.5) * rows.bin;
+    return reaches(area, columns.start + T(bx) * columns.bin + half_w,
+                   rows.start + T(by) * rows.bin + half_h, half_w, half_h);
+  }
+
   // The rows of samples of bin row `by` that can reach the area.
   DETCORE_HD void rows_in(const SampleArea<T>& area, int64_t by, int64_t& first,
                           int64_t& last) const {
@@ -74,6 +91,7 @@ DETCORE_HD void each_sample(const RotatedRoi<T>& roi, const SampleArea<T>& area,
   const bool all_columns = roi.columns.samples <= kFewRotatedSamples;
   int64_t row = 0, row_end = roi.rows.samples, column = 0, column_end = roi.columns.samples;
   if (!all_rows) roi.rows_in(area, by, row, row_end);
+  if (!(all_rows && all_columns) && !roi.bin_reaches(area, by, bx)) row_end = row;
   for (; row < row_end; ++row) {
     const T v = roi.rows.position(by, row);
     if (!all_columns) roi.columns_in(area, v, bx, column, column_end);
