@@ -278,7 +278,7 @@ def test_equals_the_benchmarks_rival() -> None:
 @LAYOUT
 def test_many_regions_share_their_pixels(backend: Backend, layout) -> None:
     """Groups of neighbours, of regions too large for a group, and of several chunks of lists."""
-    n = 60 if backend.simulated else 600
+    n = 60 if backend.simulated else 250
     for size, output in ((20, (3, 2)), (90, (7, 7))):
         input, rois = map_for((2, 4, 80, 70)), turned_rois(2, n, size)
         for ratio in (2,) if backend.simulated else (2, -1):

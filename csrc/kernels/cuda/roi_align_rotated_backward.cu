@@ -100,22 +100,21 @@ template <class S>
 __device__ void load_grads(const RoiAlignRotatedBackwardParams& b, const HitBin* hits, int count,
                            int64_t base, int64_t c0, arithmetic_t<S>* grads) {
   const RoiAlignRotatedParams& p = b.forward;
-  constexpr int each = kAtOnce * kChannels / kThreads;
+  constexpr int all = kAtOnce * kChannels;
   const int64_t bins = int64_t(p.out_height) * p.out_width;
-  S values[each];
-  int to[each];
-  for (int k = 0; k < each; ++k) {
-    const int i = threadIdx.x + k * kThreads;
+  const int64_t bin_step = p.channels_last ? p.channels : 1;
+  const int64_t channel_step = p.channels_last ? 1 : bins;
+  const S* from = static_cast<const S*>(b.grad_out) + base * p.channels * bins + c0 * channel_step;
+  const int channels = p.channels - c0 < kChannels ? int(p.channels - c0) : kChannels;
+#pragma unroll 2
+  for (int i = threadIdx.x; i < all; i += kThreads) {
     const int hit = p.channels_last ? i / kChannels : i % kAtOnce;
     const int channel = p.channels_last ? i % kChannels : i / kAtOnce;
     const HitBin of = hits[hit < count ? hit : 0];
-    const int64_t c = c0 + channel < p.channels ? c0 + channel : c0;
-    const int64_t region = (base + of.region) * p.channels * bins;
-    values[k] = static_cast<const S*>(
-        b.grad_out)[region + (p.channels_last ? of.bin * p.channels + c : c * bins + of.bin)];
-    to[k] = hit * kBinStride + channel;
+    const S grad = from[of.region * (p.channels * bins) + of.bin * bin_step +
+                        (channel < channels ? channel : 0) * channel_step];
+    grads[hit * kBinStride + channel] = widen(grad);
   }
-  for (int k = 0; k < each; ++k) grads[to[k]] = widen(values[k]);
 }
 
 // Adds the bins that have a weight in the warp's row to its pixels.
@@ -165,10 +164,9 @@ __device__ void store_sums(const RoiAlignRotatedBackwardParams& b, const Place& 
 }
 
 template <class S>
-__global__ __launch_bounds__(kThreads) void backward_kernel(RoiAlignRotatedBackwardParams b,
-                                                            const RotatedRoi<arithmetic_t<S>>* rois,
-                                                            int64_t tiles, int64_t channel_blocks,
-                                                            bool wide) {
+__global__ __launch_bounds__(kThreads, sizeof(arithmetic_t<S>) == 8 ? 1 : 2) void backward_kernel(
+    RoiAlignRotatedBackwardParams b, const RotatedRoi<arithmetic_t<S>>* rois, int64_t tiles,
+    int64_t channel_blocks, bool wide) {
   using T = arithmetic_t<S>;
   __shared__ Shared<T> shared;
   const RoiAlignRotatedParams& p = b.forward;

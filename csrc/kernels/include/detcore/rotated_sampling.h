@@ -7,6 +7,14 @@
 #include "detcore/roi_sampling.h"
 #include "detcore/rotated_box.h"
 
+// Before a loop whose body is large and whose count is not known: copies of it would need more
+// registers than a GPU's thread has.
+#if defined(__CUDACC__)
+#define DETCORE_DONT_UNROLL _Pragma("unroll 1")
+#else
+#define DETCORE_DONT_UNROLL
+#endif
+
 namespace detcore {
 inline namespace DETCORE_ISA {
 
@@ -92,9 +100,11 @@ DETCORE_HD void each_sample(const RotatedRoi<T>& roi, const SampleArea<T>& area,
   int64_t row = 0, row_end = roi.rows.samples, column = 0, column_end = roi.columns.samples;
   if (!all_rows) roi.rows_in(area, by, row, row_end);
   if (!(all_rows && all_columns) && !roi.bin_reaches(area, by, bx)) row_end = row;
+  DETCORE_DONT_UNROLL
   for (; row < row_end; ++row) {
     const T v = roi.rows.position(by, row);
     if (!all_columns) roi.columns_in(area, v, bx, column, column_end);
+    DETCORE_DONT_UNROLL
     for (int64_t s = all_columns ? 0 : column; s < column_end; ++s) {
       const T u = roi.columns.position(bx, s);
       f(roi.x_of(u, v), roi.y_of(u, v));
