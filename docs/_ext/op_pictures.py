@@ -345,7 +345,7 @@ def roi_align_rotated() -> Figure:
     samples = ops.roi_align_rotated(places, roi, bins * ratio, 1.0, 1)[0]
     corners = ops.box_convert(roi[:, 1:], "cxcywhr", "xyxyxyxy").view(4, 2)
     start, end = ops.roi_align_rotated(places, roi, (1, 2), 1.0, 1)[0, :, 0].T.tolist()
-    for axes, title in ((whole, "a photo and one region"), (near, "7 x 7 bins, 4 samples each")):
+    for axes, title in ((whole, "a photo and one region"), (near, "its bins' samples")):
         axes.imshow(photo[0].permute(1, 2, 0))
         axes.plot(*corners[[0, 1, 2, 3, 0]].T, color="white", linewidth=1.5)
         axes.set(xticks=[], yticks=[], title=title)
@@ -356,7 +356,7 @@ def roi_align_rotated() -> Figure:
     near.set(xlim=(left, right), ylim=(bottom, top))
     result = ops.roi_align_rotated(photo, roi, bins, 1.0, ratio)
     pooled.imshow(result[0].permute(1, 2, 0).clamp(0, 1))
-    pooled.set(xticks=[], yticks=[], title="roi_align_rotated: [1, 3, 7, 7]")
+    pooled.set(xticks=[], yticks=[], title="pooled: [1, 3, 7, 7]")
     return figure
 
 
