@@ -122,6 +122,28 @@ def roi_align_backward(
     map_size: Sequence[int],
     channels_last: bool,
 ) -> Tensor: ...
+def roi_align_rotated(
+    input: Tensor,
+    rois: Tensor,
+    spatial_scale: float,
+    out_height: int,
+    out_width: int,
+    sampling_ratio: int,
+    aligned: bool,
+    clockwise: bool,
+) -> Tensor: ...
+def roi_align_rotated_backward(
+    grad: Tensor,
+    rois: Tensor,
+    spatial_scale: float,
+    out_height: int,
+    out_width: int,
+    sampling_ratio: int,
+    aligned: bool,
+    clockwise: bool,
+    map_size: Sequence[int],
+    channels_last: bool,
+) -> Tensor: ...
 def roi_pool(
     input: Tensor, rois: Tensor, spatial_scale: float, out_height: int, out_width: int
 ) -> tuple[Tensor, Tensor]: ...

@@ -220,6 +220,14 @@ BOUNDS = {
     "roi_align.direct_kernel": Bound(block=(128, 128), registers=(96, 128), warps=(20, 16)),
     # sums of 8 channels, 8 values in flight; 19 KiB of weights and gradients (f64: 36)
     "roi_align_backward.backward_kernel": Bound(registers=(80, 128), warps=(24, 8)),
+    # four pixels of four channels, or of 16 bytes of channels, and a region's geometry
+    "roi_align_rotated.forward_kernel": Bound(
+        block=(128, 128), registers=(96, 112), warps=(20, 16)
+    ),
+    "roi_align_rotated.geometry_kernel": Bound(block=(64, 64)),
+    # sums of 8 pixels of two channels, a bin's weights for these, and a region's geometry
+    "roi_align_rotated_backward.backward_kernel": Bound(registers=(128, 200), warps=(16, 8)),
+    "roi_align_rotated_backward.geometry_kernel": Bound(block=(64, 64)),
     # sums, places and gradients of 8 channels
     "roi_pool_backward.backward_kernel": Bound(registers=(80, 128), warps=(24, 16)),
     "soft_nms.select_kernel": Bound(block="kMostThreads", warps=ONE_BLOCK),
@@ -329,6 +337,8 @@ WIDE = [
     ("roi_align", "f32", {"LDG.128", "STG.128"}),
     ("roi_align", "f16", {"LDG.128", "STG.128"}),
     ("roi_align", "bf16", {"LDG.128", "STG.128"}),
+    ("roi_align_rotated", "f32", {"LDG.128", "STG.128"}),
+    ("roi_align_rotated", "f16", {"LDG.128", "STG.128"}),
     ("roi_pool", "f32", {"LDG.128", "STG.128"}),
     ("roi_pool", "f16", {"LDG.128", "STG.128"}),
 ]

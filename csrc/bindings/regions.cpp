@@ -2,8 +2,9 @@
 
 namespace detcore {
 
-void check_regions(const char* op, const Tensor& rois, int64_t out_height, int64_t out_width) {
-  check_rows(op, "boxes", rois, 5);
+void check_regions(const char* op, const Tensor& rois, int64_t out_height, int64_t out_width,
+                   int64_t numbers) {
+  check_rows(op, "boxes", rois, numbers);
   if (out_height <= 0 || out_width <= 0)
     fail(op, ": output_size must be positive, got ", out_height, " x ", out_width);
 }
@@ -22,7 +23,7 @@ Tensor kernel_rois(const char* op, const Tensor& rois, int64_t images, DType dty
   const Tensor r = dense(as_dtype(rois, scalar_of(result_of(dtype))));
   auto look = [&](auto* values) {
     for (int64_t i = 0; i < rois.size(0); ++i) {
-      const double image = double(values[5 * i]);
+      const double image = double(values[rois.size(1) * i]);
       if (!(image > -1 && image < double(images)))
         fail(op, ": boxes must name an image in [0, ", images, "), got ", image, " at box ", i);
     }

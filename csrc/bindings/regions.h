@@ -5,8 +5,9 @@
 
 namespace detcore {
 
-// Checks the shape of regions, [N, 5], the size of the result, and the scale of a map.
-void check_regions(const char* op, const Tensor& rois, int64_t out_height, int64_t out_width);
+// Checks the shape of regions, [N, numbers], the size of the result, and the scale of a map.
+void check_regions(const char* op, const Tensor& rois, int64_t out_height, int64_t out_width,
+                   int64_t numbers = 5);
 void check_scale(const char* op, double spatial_scale);
 
 // Checks the size of a map that a gradient is wanted for: [N, C, H, W].

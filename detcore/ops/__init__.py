@@ -38,8 +38,10 @@ Coding of boxes
 Pooling of regions
     roi_align                   regions of a map to a fixed size
     multiscale_roi_align        the same from a feature pyramid
+    roi_align_rotated           the same of rotated boxes
     roi_pool                    the maxima of regions, of whole pixels
     RoIAlign, RoIPool           roi_align and roi_pool as modules
+    RoIAlignRotated             roi_align_rotated as a module
     MultiScaleRoIAlign          multiscale_roi_align as a module
 
 Losses
@@ -83,8 +85,9 @@ from .nms_3d import batched_nms_3d, batched_nms_bev, nms_3d, nms_bev
 from .nms_rotated import batched_nms_rotated, nms_rotated
 from .paired_box_iou import paired_box_iou
 from .points_in_boxes import PointsInBoxes, points_in_boxes
-from .pool import MultiScaleRoIAlign, RoIAlign, RoIPool
+from .pool import MultiScaleRoIAlign, RoIAlign, RoIAlignRotated, RoIPool
 from .roi_align import roi_align
+from .roi_align_rotated import roi_align_rotated
 from .roi_pool import roi_pool
 from .rotated_losses import kfiou_loss, probiou_loss
 from .soft_nms import soft_nms
@@ -95,6 +98,7 @@ __all__ = [
     "MultiScaleRoIAlign",
     "PointsInBoxes",
     "RoIAlign",
+    "RoIAlignRotated",
     "RoIPool",
     "batched_nms",
     "batched_nms_3d",
@@ -130,6 +134,7 @@ __all__ = [
     "probiou_loss",
     "remove_small_boxes",
     "roi_align",
+    "roi_align_rotated",
     "roi_pool",
     "sigmoid_focal_loss",
     "soft_nms",

@@ -12,6 +12,7 @@ from torch.fx import Proxy
 from .boxes import box_area
 from .multiscale_roi_align import _multiscale_roi_align
 from .roi_align import roi_align, to_rois
+from .roi_align_rotated import roi_align_rotated
 from .roi_pool import roi_pool
 
 
@@ -56,6 +57,60 @@ class RoIAlign(nn.Module):
         return (
             f"output_size={self.output_size}, spatial_scale={self.spatial_scale}, "
             f"sampling_ratio={self.sampling_ratio}, aligned={self.aligned}"
+        )
+
+
+class RoIAlignRotated(nn.Module):
+    """`roi_align_rotated` as a module that holds its settings.
+
+    Args:
+        output_size, spatial_scale, sampling_ratio, aligned, clockwise: as in `roi_align_rotated`.
+
+    Called with a map [N, C, H, W] and boxes [K, 6], or a list of [L_i, 5], it returns
+    [K, C, height, width]. Deterministic. The same arguments as mmcv.ops.RoIAlignRotated, whose
+    boxes have radians.
+
+    Example:
+        >>> import torch
+        >>> from detcore.ops import RoIAlignRotated
+        >>> pool = RoIAlignRotated(7, spatial_scale=1 / 16, sampling_ratio=2)
+        >>> pool(torch.rand(1, 8, 20, 20), [torch.tensor([[80., 80, 160, 60, 30]])]).shape
+        torch.Size([1, 8, 7, 7])
+    """
+
+    def __init__(
+        self,
+        output_size: int | tuple[int, int],
+        spatial_scale: float,
+        sampling_ratio: int = -1,
+        aligned: bool = True,
+        clockwise: bool = False,
+    ) -> None:
+        super().__init__()
+        self.output_size = output_size
+        self.spatial_scale = spatial_scale
+        self.sampling_ratio = sampling_ratio
+        self.aligned = aligned
+        self.clockwise = clockwise
+
+    def forward(self, input: Tensor, rois: Tensor | list[Tensor]) -> Tensor:
+        """`roi_align_rotated` of a map [N, C, H, W] at regions [K, 6], or a list of [L_i, 5]."""
+        return roi_align_rotated(
+            input,
+            rois,
+            self.output_size,
+            self.spatial_scale,
+            self.sampling_ratio,
+            self.aligned,
+            self.clockwise,
+        )
+
+    def extra_repr(self) -> str:
+        """The settings, for `print(module)`."""
+        return (
+            f"output_size={self.output_size}, spatial_scale={self.spatial_scale}, "
+            f"sampling_ratio={self.sampling_ratio}, aligned={self.aligned}, "
+            f"clockwise={self.clockwise}"
         )
 
 

@@ -92,6 +92,13 @@ def _rois(n: int, seed: int = 0) -> Tensor:
     return torch.cat((torch.arange(n)[:, None] % 2, _boxes(n, seed) / 6), 1)
 
 
+def _turned_rois(n: int, seed: int = 0) -> Tensor:
+    """[n, 6]: an image's index, 0 or 1, and a rotated box."""
+    boxes = _rotated(n, seed)
+    boxes[:, :4] /= 4
+    return torch.cat((torch.arange(n)[:, None] % 2, boxes), 1)
+
+
 def _places(n: int) -> Tensor:
     """What `roi_pool` keeps for its gradient."""
     places: Tensor = torch.ops.detcore.roi_pool(_map(24), _rois(n), 1.0, 7, 7)[1]
@@ -275,6 +282,17 @@ OPERATORS: dict[str, Operator] = {
         (7, [3, 16], "roi_align_backward: map_size must be [N, C, H, W], got [3, 16]"),
         ("roi_align_backward: grad and boxes",) * 2,
     ),
+    "roi_align_rotated": Operator(
+        "roi_align_rotated", lambda: [_map(24), _turned_rois(9), 1.0, 7, 7, 2, True, False],
+        (1, torch.ones(7, 5), "roi_align_rotated: boxes must be [N, 6], got [7, 5]"),
+    ),
+    "roi_align_rotated_backward": Operator(
+        "roi_align_rotated",
+        lambda: [_normal(9, 3, 7, 7), _turned_rois(9), 0.25, 7, 7, 2, False, True, [2, 3, 33, 31],
+                 False],
+        (8, [3, 16], "roi_align_rotated_backward: map_size must be [N, C, H, W], got [3, 16]"),
+        ("roi_align_rotated_backward: grad and boxes",) * 2,
+    ),
     "multiscale_roi_align": Operator(
         "multiscale_roi_align", lambda: [[_map(24), _map(12)], _rois(9), *_LEVELS],
         (2, [1.0], "multiscale_roi_align: scales must be one per feature, 2 of them, got 1"),
@@ -360,6 +378,10 @@ def _rows_in_space(seed: int, n: int) -> list[Tensor]:
 
 def _pooled(seed: int, n: int) -> list[Tensor]:
     return [_map(24, seed), _rois(n, seed + 1)]
+
+
+def _pooled_turned(seed: int, n: int) -> list[Tensor]:
+    return [_map(24, seed), _turned_rois(n, seed + 1)]
 
 
 CALLS: dict[str, Call] = {
@@ -541,6 +563,16 @@ CALLS: dict[str, Call] = {
         "roi_align", lambda on, x, r: on.roi_align(x, r, (3, 3), 0.5, 2),
         lambda seed, n: [_map(24, seed).to(memory_format=torch.channels_last), _rois(n, seed + 1)],
         _names("roi_align", "input", "boxes"), gradients=(0,),
+    ),
+    "roi_align_rotated": Call(
+        "roi_align_rotated", lambda on, x, r: on.roi_align_rotated(x, r, (3, 3), 0.5, 2),
+        _pooled_turned, _names("roi_align_rotated", "input", "boxes"), gradients=(0,),
+    ),
+    "roi_align_rotated channels-last": Call(
+        "roi_align_rotated", lambda on, x, r: on.roi_align_rotated(x, r, (2, 3), 0.5, -1),
+        lambda seed, n: [_map(24, seed).to(memory_format=torch.channels_last),
+                         _turned_rois(n, seed + 1)],
+        _names("roi_align_rotated", "input", "boxes"), gradients=(0,),
     ),
     "multiscale_roi_align": Call(
         "multiscale_roi_align",

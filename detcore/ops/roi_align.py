@@ -87,8 +87,8 @@ def pair(op: str, output_size: int | tuple[int, int] | list[int]) -> tuple[int, 
     return output_size[0], output_size[1]
 
 
-def to_rois(input: Tensor, boxes: list[Tensor], op: str) -> Tensor:
-    """A list of [L_i, 4], one per image, as [K, 5] with the image's index in front."""
+def to_rois(input: Tensor, boxes: list[Tensor], op: str, numbers: int = 4) -> Tensor:
+    """A list of [L_i, numbers], one per image, as one tensor with the image's index in front."""
     if not torch.jit.is_scripting() and not isinstance(boxes, list | tuple):
         raise TypeError(f"{op}: boxes must be a tensor or a list, got {type(boxes).__name__}")
     if input.dim() == 4 and len(boxes) != input.shape[0]:
@@ -98,11 +98,11 @@ def to_rois(input: Tensor, boxes: list[Tensor], op: str) -> Tensor:
         )
     for i, b in enumerate(boxes):
         if not isinstance(b, Tensor):
-            raise ValueError(f"{op}: boxes[{i}] must be [L, 4], got {type(b).__name__}")
-        if b.dim() != 2 or b.shape[1] != 4:
-            raise ValueError(f"{op}: boxes[{i}] must be [L, 4], got {list(b.shape)}")
+            raise ValueError(f"{op}: boxes[{i}] must be [L, {numbers}], got {type(b).__name__}")
+        if b.dim() != 2 or b.shape[1] != numbers:
+            raise ValueError(f"{op}: boxes[{i}] must be [L, {numbers}], got {list(b.shape)}")
     if len(boxes) == 0:
-        return input.new_zeros((0, 5))
+        return input.new_zeros((0, numbers + 1))
     # half precision holds image indices only up to 2048 (bfloat16: 256)
     wide = [b if b.dtype == torch.float64 else b.float() for b in boxes]
     image = [b.new_full((len(b), 1), i) for i, b in enumerate(wide)]

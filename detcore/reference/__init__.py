@@ -14,6 +14,7 @@ from .nms_rotated import batched_nms_rotated, nms_rotated
 from .paired_box_iou import paired_box_iou
 from .points_in_boxes import points_in_boxes
 from .roi_align import roi_align
+from .roi_align_rotated import roi_align_rotated
 from .roi_pool import roi_pool
 from .soft_nms import soft_nms
 from .weighted_boxes_fusion import weighted_boxes_fusion
@@ -41,6 +42,7 @@ __all__ = [
     "points_in_boxes",
     "pyramid_level",
     "roi_align",
+    "roi_align_rotated",
     "roi_pool",
     "soft_nms",
     "weighted_boxes_fusion",

@@ -474,6 +474,33 @@ def roi_align() -> Figure:
 
 
 @picture
+def roi_align_rotated() -> Figure:
+    """A rotated region of a photo, its samples, and what is pooled."""
+    figure, (whole, near, pooled) = new_figure(1.5, 1, 1, height=2.4)
+    photo, roi = _photo(), torch.tensor([[0.0, 350, 195, 220, 130, 35]])
+    bins, ratio = 7, 2
+    rows = torch.arange(427.0)[:, None].expand(427, 640)
+    columns = torch.arange(640.0)[None].expand(427, 640)
+    places = torch.stack((columns, rows))[None]  # pixels that tell their own place
+    samples = ops.roi_align_rotated(places, roi, bins * ratio, 1.0, 1)[0]
+    corners = ops.box_convert(roi[:, 1:], "cxcywhr", "xyxyxyxy").view(4, 2)
+    start, end = ops.roi_align_rotated(places, roi, (1, 2), 1.0, 1)[0, :, 0].T.tolist()
+    for axes, title in ((whole, "a photo and one region"), (near, "its bins' samples")):
+        axes.imshow(photo[0].permute(1, 2, 0))
+        axes.plot(*corners[[0, 1, 2, 3, 0]].T, color="white", linewidth=1.5)
+        axes.set(xticks=[], yticks=[], title=title)
+    near.plot(*samples.flatten(1), ".", color=BLUE, markersize=2.5)
+    near.annotate("", end, start, arrowprops={"arrowstyle": "->", "color": "white", "lw": 1.5})
+    left, top = (corners.amin(0) - 4).tolist()
+    right, bottom = (corners.amax(0) + 4).tolist()
+    near.set(xlim=(left, right), ylim=(bottom, top))
+    result = ops.roi_align_rotated(photo, roi, bins, 1.0, ratio)
+    pooled.imshow(result[0].permute(1, 2, 0).clamp(0, 1))
+    pooled.set(xticks=[], yticks=[], title="pooled: [1, 3, 7, 7]")
+    return figure
+
+
+@picture
 def roi_pool() -> Figure:
     """A region of a small map, its bins of whole pixels, and the pixel that each of them takes."""
     figure, (whole, near, pooled) = new_figure(1, 1, 1, height=2.4)

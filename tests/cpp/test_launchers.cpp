@@ -22,6 +22,7 @@
 #include "detcore/paired_box_iou.h"
 #include "detcore/points_in_boxes.h"
 #include "detcore/roi_align.h"
+#include "detcore/roi_align_rotated.h"
 #include "detcore/roi_pool.h"
 #include "detcore/soft_nms.h"
 #include "detcore/weighted_boxes_fusion.h"
@@ -395,6 +396,45 @@ void points_in_boxes(Side& s, int64_t n) {
   s.take(p.box_of_point, p.p), s.take(p.points_of_box, n);
 }
 
+RoiAlignRotatedParams turned_params(Side& s, int64_t n, bool channels_last, int64_t images) {
+  std::vector<float> rois;
+  const auto of = rotated_boxes(n, 5);
+  for (int64_t i = 0; i < n; ++i) {
+    rois.push_back(float(i % kImages));
+    rois.insert(rois.end(), &of[5 * i], &of[5 * i] + 5);
+  }
+  RoiAlignRotatedParams p{};
+  p.map = s.put(floats(images * kChannels * kHeight * kWidth, 7)), p.rois = s.put(rois);
+  p.images = images, p.channels = kChannels, p.height = kHeight, p.width = kWidth, p.n = n;
+  p.spatial_scale = 0.25, p.out_height = 3, p.out_width = 2, p.sampling_ratio = 2;
+  p.channels_last = channels_last, p.aligned = true;
+  p.workspace =
+      s.room(s.cuda ? roi_align_rotated_workspace_cuda(p) : roi_align_rotated_workspace_cpu(p));
+  return p;
+}
+
+void roi_align_rotated(Side& s, int64_t n) {
+  for (bool channels_last : {false, true}) {
+    RoiAlignRotatedParams p = turned_params(s, n, channels_last, kImages);
+    float* out = s.room<float>(n * kChannels * 6);
+    p.out = out;
+    s.run(roi_align_rotated_cpu, roi_align_rotated_cuda, p);
+    s.take(out, n * kChannels * 6);
+  }
+}
+
+void roi_align_rotated_backward(Side& s, int64_t n) {
+  for (bool channels_last : {false, true}) {
+    const int64_t images = n ? kImages : 0;  // without ROIs, the gradient of the map is zeros
+    const int64_t size = images * kChannels * kHeight * kWidth;
+    float* out = s.room<float>(size);
+    const RoiAlignRotatedBackwardParams b{turned_params(s, n, channels_last, images),
+                                          s.put(floats(n * kChannels * 6, 3)), out};
+    s.run(roi_align_rotated_backward_cpu, roi_align_rotated_backward_cuda, b);
+    s.take(out, size);
+  }
+}
+
 RoiPoolParams pool_params(Side& s, int64_t n, bool channels_last, int64_t images) {
   const RoiAlignParams from = roi_params(s, n, channels_last, images);
   RoiPoolParams p{};
@@ -462,6 +502,8 @@ const Case kCases[] = {
     CASE(box_iou_rotated_backward, 1e-4, false),
     CASE(points_in_boxes, 0, false),
     CASE(weighted_boxes_fusion, 1e-5, true),
+    CASE(roi_align_rotated, 1e-4, false),
+    CASE(roi_align_rotated_backward, 1e-4, false),
     CASE(roi_pool, 0, false),
     CASE(roi_pool_backward, 1e-5, false),
 };

@@ -345,6 +345,38 @@ def roi_align(backend: Backend, draw: Draw) -> None:
         close(got, want, 1e-9, 1e-9)
 
 
+def roi_align_rotated(backend: Backend, draw: Draw) -> None:
+    """Not at whole angles and places: there the last bit says whether a sample is outside."""
+    images, channels, n = draw(1, 2, 3), draw(1, 3, 4, 8, 16, 17, 0), draw.size(24)
+    height, width, dtype = draw.random.randint(1, 30), draw.random.randint(1, 30), draw.dtype()
+    output, last = (draw(1, 2, 3, 7), draw(1, 2, 5, 7)), draw(True, False)
+    scale = draw(1.0, 0.5, 0.3)
+    settings = (draw(-1, 0, 1, 2, 3, 6), draw(True, False), draw(True, False))
+    extent = max(height, width) / scale
+    centre = draw.uniform(n, 2) * 1.5 * extent - extent / 4
+    side = draw.uniform(n, 2) * draw(0.1, 0.5, 1.5) * extent
+    rois = torch.cat((centre, side, draw.uniform(n, 1) * 720 - 360), 1)
+    if n and draw(True, False, False):
+        rois[draw.integers(n, 2), draw.integers(5, 2)] = draw(math.nan, math.inf, -math.inf)
+    rois = torch.cat((draw.integers(images, n, 1), rois), 1)
+    wide = draw.normal(images, channels, height, width)
+    input = wide.to(dtype)
+    if input.numel() and draw(True, False, False):
+        input.view(-1)[draw.integers(input.numel(), 3)] = draw(math.nan, math.inf, -math.inf)
+    input, ours = _map(draw, input), rois if dtype == torch.float64 else rois.float()
+    want = reference.roi_align_rotated(input, ours, output, scale, *settings)
+    got = ops.roi_align_rotated(backend(input), backend(draw.view(ours)), output, scale, *settings)
+    close(got, want, OF_POOLING[dtype], OF_POOLING[dtype])
+    pooled = reference.roi_align_rotated(wide.requires_grad_(), rois, output, scale, *settings)
+    grad = draw.normal(*pooled.shape)
+    (want,) = torch.autograd.grad(pooled, wide, grad)
+    got = backend.native("roi_align_rotated_backward")(
+        backend(grad.to(memory_format=LAYOUTS[last])), backend(rois), scale, *output, *settings,
+        list(wide.shape), last,
+    )  # fmt: skip
+    close(got, want, 1e-9, 1e-9)
+
+
 def roi_pool(backend: Backend, draw: Draw) -> None:
     """The values are the reference's to the bit; with odd pixels, and with many ties."""
     images, channels, n = draw(1, 2, 3), draw(1, 3, 4, 8, 16, 17, 0), draw.size(24)
@@ -413,6 +445,9 @@ CHECKS: dict[str, Callable[[Backend, Draw], None]] = {
         match_boxes, box_codec, decode_dense, nms, nms_rotated, nms_3d, points_in_boxes, soft_nms,
         weighted_boxes_fusion,
         multiclass_nms, roi_align, roi_pool, multiscale_roi_align,
+        box_iou, box_iou_exact, box_iou_backward, box_iou_rotated, paired_box_iou, match_boxes,
+        box_codec, decode_dense, nms, nms_rotated, soft_nms, multiclass_nms, roi_align,
+        roi_align_rotated, roi_pool, multiscale_roi_align,
     )
 }  # fmt: skip
 CHECKS |= {stem: partial(by_samples, stem) for stem in STEMS if stem not in CHECKS}

@@ -27,6 +27,7 @@ GIVEN = {
     "encode_boxes": (BOXES, BOXES),
     "decode_boxes": (BOXES, BOXES),
     "roi_align": (torch.rand(1, 2, 8, 8), torch.zeros(1, 5), 2),
+    "roi_align_rotated": (torch.rand(1, 2, 8, 8), torch.zeros(1, 6), 2),
     "roi_pool": (torch.rand(1, 2, 8, 8), torch.zeros(1, 5), 2),
     "box_area": (BOXES,),
     "clip_boxes_to_image": (BOXES, (5, 5)),

@@ -22,6 +22,7 @@ def boxes(n: int = 6, seed: int = 0) -> Tensor:
 
 A, B = boxes(6, 1), boxes(6, 2)
 MAP = torch.arange(2.0 * 3 * 20 * 20).view(2, 3, 20, 20).sin()
+TURNED = torch.tensor([[0, 9.0, 8, 12, 5, 30], [1, 4, 12, 7, 3, -100], [0, 15, 9, 9, 9, 45]])
 ROIS = torch.cat((torch.arange(6)[:, None] % 2, A / 6), 1)
 R = random_rotated_boxes(6).float()
 CORNERS = ops.box_convert(torch.rand(5, 5) * 9 + 1, "cxcywhr", "xyxyxyxy")
@@ -56,6 +57,11 @@ CALLS: dict[str, list[tuple[Any, ...]]] = {
         (MAP, ROIS, (3, 2), 0.5, 2, True),
         (MAP, [A[:2] / 6, A[2:] / 6], 3),
         (MAP, ROIS, [3, 2]),
+    ],
+    "roi_align_rotated": [
+        (MAP, TURNED, (3, 2), 0.5, 2, False, True),
+        (MAP, [TURNED[:2, 1:], TURNED[2:, 1:]], 3),
+        (MAP, TURNED, [3, 2]),
     ],
     "roi_pool": [
         (MAP, ROIS, (3, 2), 0.5),

@@ -33,6 +33,12 @@ DETCORE_HD void parallel_for(const Executor& executor, int64_t count, int64_t gr
   executor.run(count, grain, body, const_cast<F*>(&f));
 }
 
+// Units of work per thread: small units are grouped, because each thread costs time too.
+DETCORE_HD int64_t grain_of(double operations_a_unit) {
+  constexpr double enough = 1 << 19;  // about 50 us
+  return operations_a_unit < enough ? int64_t(enough / (operations_a_unit + 1)) + 1 : 1;
+}
+
 // Divides a workspace into arrays aligned to 64 bytes. With a null base it only counts the bytes.
 struct Arena {
   char* base;

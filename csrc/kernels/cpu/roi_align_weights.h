@@ -246,12 +246,6 @@ void each_tap(const RoiAlignParams& p, const Region<T>& r, const Layout& in, con
     }
 }
 
-// Units of work per thread: small units are grouped, because each thread costs time too.
-DETCORE_HD int64_t grain_of(double operations_a_unit) {
-  constexpr double enough = 1 << 19;  // about 50 us
-  return operations_a_unit < enough ? int64_t(enough / (operations_a_unit + 1)) + 1 : 1;
-}
-
 }  // namespace
 }  // namespace DETCORE_ISA
 }  // namespace detcore

@@ -264,12 +264,6 @@ struct ChannelsLast {
   };
 };
 
-// Units of work per thread: each thread costs time too.
-DETCORE_HD int64_t grain_of(double operations_a_unit) {
-  constexpr double enough = 1 << 19;  // about 50 us
-  return operations_a_unit < enough ? int64_t(enough / (operations_a_unit + 1)) + 1 : 1;
-}
-
 template <class S>
 void pool_planes(const RoiPoolParams& p, const Executor& executor) {
   // as many planes as are pooled at once, so that they stay in cache for all regions

@@ -27,14 +27,27 @@ struct RoiAxis {
 
   // The samples of bin b that can be inside the map. For a huge region this skips most of them.
   DETCORE_HD void inside(int64_t b, int64_t& first, int64_t& last) const {
+    between(b, T(-1), T(size), first, last);
+  }
+  // The samples of bin b that can be at positions from `least` to `most`, and two more each way.
+  DETCORE_HD void between(int64_t b, T least, T most, int64_t& first, int64_t& last) const {
     T step = bin / T(samples), from = start + T(b) * bin;
-    T low = (T(-1) - from) / step - T(2), high = (T(size) - from) / step + T(2);
+    T low = (least - from) / step - T(2), high = (most - from) / step + T(2);
     first = low > T(0) ? (low < T(samples) ? int64_t(low) : samples) : 0;
     last = high < T(samples) ? (high > T(0) ? int64_t(high) : 0) : samples;
     // all samples of a region without size are at one point
     if (!(step > T(0))) first = 0, last = samples;
   }
 };
+
+// The samples per bin of this size, in pixels of the map. ratio <= 0: ceil(size of the bin), with a
+// limit of 2^30 samples per bin, which is many samples per pixel for any map.
+template <class T>
+DETCORE_HD int64_t samples_of(T bin, int64_t ratio) {
+  if (ratio > 0) return ratio;
+  const T needed = lane_ceil(bin);
+  return needed > T(0) ? (needed < T(1 << 30) ? int64_t(needed) : 1 << 30) : 0;
+}
 
 template <class T>
 DETCORE_HD RoiAxis<T> roi_axis(T low, T high, T scale, bool aligned, int64_t ratio, int64_t bins,
@@ -43,12 +56,7 @@ DETCORE_HD RoiAxis<T> roi_axis(T low, T high, T scale, bool aligned, int64_t rat
   T start = low * scale - offset, extent = high * scale - offset - start;
   if (!aligned && extent < T(1)) extent = T(1);
   T bin = extent / T(bins);
-  RoiAxis<T> axis{start, bin, ratio, size};
-  if (ratio <= 0) {
-    T needed = lane_ceil(bin);
-    // a limit of 2^30 samples per bin, which is many samples per pixel for any map
-    axis.samples = needed > T(0) ? (needed < T(1 << 30) ? int64_t(needed) : 1 << 30) : 0;
-  }
+  RoiAxis<T> axis{start, bin, samples_of(bin, ratio), size};
   // no samples if anything is not finite: x - x is NaN for NaN and infinity
   if (!(low - low == T(0)) || !(high - high == T(0)) || !(extent - extent == T(0)) ||
       !(start - start == T(0)))
