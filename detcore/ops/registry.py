@@ -552,7 +552,7 @@ CALLS: dict[str, Call] = {
         lambda seed, n: [_boxes(n, seed + 1), _boxes(n, seed + 1) + 2, _scores(n, seed),
                          _scores(n, seed + 1), torch.arange(n) % 3, torch.arange(n) % 3],
         tuple(f"weighted_boxes_fusion: boxes[0] and {name}" for name in
-              ("boxes[1]", "boxes[1]", "scores[0]", "scores[1]", "labels[0]", "labels[1]")),
+              ("scores[0]", "boxes[1]", "scores[0]", "scores[1]", "labels[0]", "labels[1]")),
         syncs=True, dtypes=(torch.float32, torch.float64),
     ),
     "roi_align": Call(

@@ -15,6 +15,12 @@
 #define DETCORE_SM 75
 #endif
 
+// Before a loop whose body is large and whose count is not known: copies of it would need more
+// registers than a thread has. For shared headers, which are read after this one.
+#if defined(__CUDA_ARCH__)
+#define DETCORE_DONT_UNROLL _Pragma("unroll 1")
+#endif
+
 namespace detcore {
 
 struct LaunchShape {

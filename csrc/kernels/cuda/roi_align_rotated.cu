@@ -2,8 +2,6 @@
 // samples: a sample's pixels and weights are computed once for these channels, and their values are
 // all in flight before the first is used. With a sampling ratio of 2, which is what models use, the
 // number of samples is a constant of the kernel.
-#include "detcore/roi_align_rotated.h"
-
 #include "rotated_roi.cuh"
 #include "vector_loads.cuh"
 

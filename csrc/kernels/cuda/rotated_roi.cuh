@@ -2,8 +2,9 @@
 // and cosines are of double precision, and so too much for each thread that pools.
 #pragma once
 
+#include "launch.cuh"  // first: it says how the shared header's loops are unrolled
+
 #include "detcore/roi_align_rotated.h"
-#include "launch.cuh"
 
 namespace detcore {
 namespace {

@@ -7,11 +7,8 @@
 #include "detcore/roi_sampling.h"
 #include "detcore/rotated_box.h"
 
-// Before a loop whose body is large and whose count is not known: copies of it would need more
-// registers than a GPU's thread has.
-#if defined(__CUDACC__)
-#define DETCORE_DONT_UNROLL _Pragma("unroll 1")
-#else
+// launch.cuh defines it for device code.
+#if !defined(DETCORE_DONT_UNROLL)
 #define DETCORE_DONT_UNROLL
 #endif
 

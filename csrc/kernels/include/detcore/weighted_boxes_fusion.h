@@ -18,10 +18,10 @@ namespace detcore {
 
 // How the score of a fused box comes from the weighted scores of its members.
 enum class FusedScore : int8_t {
-  avg,                     // their mean, times the share of models if fewer than these are members
-  max,                     // the highest, over the highest weight
-  box_and_model_avg,       // their weighted mean, times the share of the models that are present
-  absent_model_aware_avg,  // their weighted mean, in which absent models count as scores of 0
+  average,             // their mean, times the share of models if fewer than these are members
+  best,                // the highest, over the highest weight
+  box_and_model,       // their weighted mean, times the share of the models that are present
+  absent_model_aware,  // their weighted mean, in which absent models count as scores of 0
 };
 
 struct WeightedBoxesFusionParams {
@@ -57,12 +57,12 @@ struct FusedBox {
 
 DETCORE_HD double fused_score(const WeightedBoxesFusionParams& p, const FusedBox& f) {
   switch (p.kind) {
-    case FusedScore::avg: {
+    case FusedScore::average: {
       const int64_t present = f.members < p.model_count ? f.members : p.model_count;
       return f.score / double(f.members) * double(present) / p.weight_sum;
     }
-    case FusedScore::max: return f.most / p.most_weight;
-    case FusedScore::box_and_model_avg: return f.score / f.weight * f.of_models / p.weight_sum;
+    case FusedScore::best: return f.most / p.most_weight;
+    case FusedScore::box_and_model: return f.score / f.weight * f.of_models / p.weight_sum;
     default: return f.score / (f.weight + (p.weight_sum - f.of_models));
   }
 }
