@@ -20,13 +20,13 @@ ROOT = Path(__file__).parents[1]
 TEMPLATE = ROOT / "scripts" / "op_template"
 
 OPERATOR = """    "new_op": Operator(
-        "new_op", lambda: [_boxes(300)],
+        "new_op", lambda: [boxes(300)],
         (0, torch.ones(7, 5), "new_op: boxes must be [N, 4], got [7, 5]"),
     ),
 """
 CALL = """    "new_op": Call(
         "new_op", lambda on, b: on.new_op(b),
-        lambda seed, n: [_boxes(n, seed)],
+        lambda seed, n: [boxes(n, seed)],
         (),  # TODO: of two tensors or more, _names("new_op", "boxes", "others")
     ),
 """

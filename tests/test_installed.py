@@ -15,7 +15,8 @@ from torch import Tensor
 
 from detcore import ops, reference
 from detcore.ops._native import _C
-from detcore.ops.registry import CALLS, OPERATORS, random_boxes, scores_for
+from detcore.ops.registry import CALLS, OPERATORS
+from detcore.ops.samples import random_boxes, scores_for
 
 ROUTES: dict[str, Callable[[str], Callable[..., Any]]] = {
     "entry": lambda op: getattr(_C, op),

@@ -4,8 +4,6 @@
 each way that the public functions use them. A new op is an entry in both, and so gets all tests
 that concern all ops: against its reference, in every dtype, compiled and exported, on devices and
 streams, in any order of threads. Nothing here is imported by ``import detcore.ops``.
-
-Samples are small, on the CPU, and the same for the same seed.
 """
 
 from collections.abc import Callable
@@ -15,94 +13,23 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .samples import (
+    boxes,
+    cloud,
+    grid_map,
+    in_space,
+    normal,
+    places,
+    random_boxes,
+    rois,
+    rotated,
+    scores,
+    scores_for,
+    turned_rois,
+)
+
+LAST = torch.channels_last
 FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
-
-
-def random_boxes(
-    n: int, extent: float = 100.0, side: float = 40.0, seed: int = 0, whole: bool = False
-) -> Tensor:
-    """[n, 4] float64 xyxy boxes; whole: on integer coordinates, so that IoUs hit thresholds."""
-    g = torch.Generator().manual_seed(seed * 1000003 + n)
-    low = torch.rand(n, 2, generator=g, dtype=torch.float64) * extent
-    size = torch.rand(n, 2, generator=g, dtype=torch.float64) * side + 1
-    boxes = torch.cat((low, low + size), dim=1)
-    return boxes.round() if whole else boxes
-
-
-def random_rotated_boxes(
-    n: int, extent: float = 100.0, side: float = 40.0, seed: int = 0, thin: float = 1.0
-) -> Tensor:
-    """[n, 5] float64 cxcywhr boxes, at any angle; thin: up to so many times as wide as high."""
-    g = torch.Generator().manual_seed(seed * 1000003 + n)
-    part = torch.rand(n, 5, generator=g, dtype=torch.float64)
-    size = part[:, 2:4] * side + 1
-    size[:, 1] *= thin ** -torch.rand(n, generator=g, dtype=torch.float64)
-    return torch.cat((part[:, :2] * extent, size, part[:, 4:] * 720 - 360), dim=1)
-
-
-def random_boxes_3d(
-    n: int, extent: float = 100.0, side: float = 40.0, seed: int = 0, thin: float = 1.0
-) -> Tensor:
-    """[n, 7] float64 boxes in space, near each other in z; thin: as `random_rotated_boxes`."""
-    flat = random_rotated_boxes(n, extent, side, seed, thin)
-    g = torch.Generator().manual_seed(seed * 1000003 + n + 1)
-    z, dz = torch.rand(2, n, 1, generator=g, dtype=torch.float64) * side
-    x, y, dx, dy, angle = flat.split(1, 1)
-    return torch.cat((x, y, z, dx, dy, dz + 1, angle / 60), 1)
-
-
-def scores_for(n: int, seed: int = 0, levels: int | None = None) -> Tensor:
-    """[n] float64 in [0, 1); levels: rounded to so many values, so that many tie."""
-    scores = torch.rand(n, generator=torch.Generator().manual_seed(seed + n), dtype=torch.float64)
-    return scores if levels is None else (scores * levels).floor() / levels
-
-
-def _boxes(n: int, seed: int = 0) -> Tensor:
-    return random_boxes(n, seed=seed).float()
-
-
-def _rotated(n: int, seed: int = 0) -> Tensor:
-    return random_rotated_boxes(n, seed=seed).float()
-
-
-def _in_space(n: int, seed: int = 0) -> Tensor:
-    return random_boxes_3d(n, seed=seed).float()
-
-
-def _cloud(n: int, seed: int = 0) -> Tensor:
-    """[n, 3] points, many of them in boxes of `_in_space`."""
-    g = torch.Generator().manual_seed(seed + n)
-    return torch.rand(n, 3, generator=g) * torch.tensor([100.0, 100, 40])
-
-
-def _scores(n: int, seed: int = 0) -> Tensor:
-    return scores_for(n, seed).float()
-
-
-def _normal(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed + sum(shape)))
-
-
-def _map(side: int, seed: int = 0) -> Tensor:
-    return _normal(2, 8, side, side, seed=seed)
-
-
-def _rois(n: int, seed: int = 0) -> Tensor:
-    """[n, 5]: an image's index, 0 or 1, and a box."""
-    return torch.cat((torch.arange(n)[:, None] % 2, _boxes(n, seed) / 6), 1)
-
-
-def _turned_rois(n: int, seed: int = 0) -> Tensor:
-    """[n, 6]: an image's index, 0 or 1, and a rotated box."""
-    boxes = _rotated(n, seed)
-    boxes[:, :4] /= 4
-    return torch.cat((torch.arange(n)[:, None] % 2, boxes), 1)
-
-
-def _places(n: int) -> Tensor:
-    """What `roi_pool` keeps for its gradient."""
-    places: Tensor = torch.ops.detcore.roi_pool(_map(24), _rois(n), 1.0, 7, 7)[1]
-    return places
 
 
 # --- operators ------------------------------------------------------------------------------------
@@ -137,132 +64,132 @@ def _forward_and(other: str, op: str, family: str = "") -> tuple[str, ...]:
 
 OPERATORS: dict[str, Operator] = {
     "box_iou": Operator(
-        "box_iou", lambda: [_boxes(37), _boxes(41, 1), "xyxy", "giou", 1e-7],
+        "box_iou", lambda: [boxes(37), boxes(41, 1), "xyxy", "giou", 1e-7],
         (3, "iuo", "box_iou: kind must be one of iou, giou, diou, ciou, got 'iuo'"),
     ),
     "box_iou_out": Operator(
-        "box_iou", lambda: [_boxes(37), _boxes(41, 1), "xyxy", "iou", 0.0, torch.zeros(37, 41)],
+        "box_iou", lambda: [boxes(37), boxes(41, 1), "xyxy", "iou", 0.0, torch.zeros(37, 41)],
         (0, random_boxes(37),
          "box_iou: boxes1 and boxes2 must have one dtype, got float64 and float32"),
     ),
     "box_iou_backward": Operator(
-        "box_iou", lambda: [_normal(37, 41), _boxes(37), _boxes(41, 1), "ciou", 1e-7],
+        "box_iou", lambda: [normal(37, 41), boxes(37), boxes(41, 1), "ciou", 1e-7],
         (0, torch.ones(7, 8), "complete_box_iou: grad must be [37, 41], got [7, 8]"),
         _forward_and("boxes1 and boxes2", "complete_box_iou"),
     ),
     "box_iou_rotated": Operator(
-        "box_iou_rotated", lambda: [_rotated(37), _rotated(41, 1)],
+        "box_iou_rotated", lambda: [rotated(37), rotated(41, 1)],
         (1, torch.ones(7, 4), "box_iou: boxes2 must be [..., 5], got [7, 4]"),
     ),
     "box_iou_rotated_out": Operator(
-        "box_iou_rotated", lambda: [_rotated(37), _rotated(41, 1), torch.zeros(37, 41)],
+        "box_iou_rotated", lambda: [rotated(37), rotated(41, 1), torch.zeros(37, 41)],
         (2, torch.zeros(37, 40), "box_iou: out must be a contiguous [37, 41], got [37, 40]"),
     ),
     "box_iou_rotated_backward": Operator(
-        "box_iou_rotated", lambda: [_normal(37, 41), _rotated(37), _rotated(41, 1)],
+        "box_iou_rotated", lambda: [normal(37, 41), rotated(37), rotated(41, 1)],
         (0, torch.ones(7, 8), "box_iou: grad must be [37, 41], got [7, 8]"),
         _forward_and("boxes1 and boxes2", "box_iou"),
     ),
     "box3d_iou": Operator(
-        "box3d_iou", lambda: [_in_space(37), _in_space(41, 1), False],
+        "box3d_iou", lambda: [in_space(37), in_space(41, 1), False],
         (1, torch.ones(7, 4), "box3d_iou: boxes2 must be [..., 7], got [7, 4]"),
     ),
     "box3d_iou_out": Operator(
-        "box3d_iou", lambda: [_in_space(37), _in_space(41, 1), False, torch.zeros(37, 41)],
+        "box3d_iou", lambda: [in_space(37), in_space(41, 1), False, torch.zeros(37, 41)],
         (3, torch.zeros(37, 40), "box3d_iou: out must be a contiguous [37, 41], got [37, 40]"),
     ),
     "box3d_iou_backward": Operator(
-        "box3d_iou", lambda: [_normal(37, 41), _in_space(37), _in_space(41, 1), True],
+        "box3d_iou", lambda: [normal(37, 41), in_space(37), in_space(41, 1), True],
         (0, torch.ones(7, 8), "bev_iou: grad must be [37, 41], got [7, 8]"),
         _forward_and("boxes1 and boxes2", "bev_iou"),
     ),
     "paired_box_iou": Operator(
-        "paired_box_iou", lambda: [_boxes(500), _boxes(500, 1), "xyxy", "diou", 1e-7],
+        "paired_box_iou", lambda: [boxes(500), boxes(500, 1), "xyxy", "diou", 1e-7],
         (1, torch.ones(7, 4), "paired_box_iou: boxes1 and boxes2 must have one shape, "
          "got [500, 4] and [7, 4]"),
     ),
     "paired_box_iou_backward": Operator(
-        "paired_box_iou", lambda: [_normal(500), _boxes(500), _boxes(500, 1), "xyxy", "diou", 1e-7],
+        "paired_box_iou", lambda: [normal(500), boxes(500), boxes(500, 1), "xyxy", "diou", 1e-7],
         (0, torch.ones(7), "paired_box_iou: grad must be [500], got [7]"),
         _forward_and("boxes1 and boxes2", "paired_box_iou_backward"),
     ),
     "match_boxes": Operator(
-        "match_boxes", lambda: [_boxes(20), _boxes(700, 1), None, None],
+        "match_boxes", lambda: [boxes(20), boxes(700, 1), None, None],
         (0, torch.ones(4, 4, dtype=torch.int32),
          "match_boxes: gt must be float32, float64, float16 or bfloat16, got int32"),
     ),
     "encode_boxes": Operator(
-        "box_codec", lambda: [_boxes(300), _boxes(300, 1), _WEIGHTS],
+        "box_codec", lambda: [boxes(300), boxes(300, 1), _WEIGHTS],
         (2, [1.0, 1.0], "encode_boxes: weights must be 4 numbers, got 2"),
     ),
     "decode_boxes": Operator(
-        "box_codec", lambda: [_normal(300, 8), _boxes(300), _WEIGHTS, 4.0],
+        "box_codec", lambda: [normal(300, 8), boxes(300), _WEIGHTS, 4.0],
         (1, torch.ones(6, 4), "decode_boxes: deltas must be [6, 4k], one row per anchor, "
          "got [300, 8]"),
     ),
     "encode_boxes_backward": Operator(
-        "box_codec", lambda: [_normal(300, 4), _boxes(300), _boxes(300, 1), _WEIGHTS],
+        "box_codec", lambda: [normal(300, 4), boxes(300), boxes(300, 1), _WEIGHTS],
         (0, torch.ones(5, 3), "box_codec: grad must be [300, 4], got [5, 3]"),
         _forward_and("boxes and anchors", "encode_boxes_backward", "box_codec"),
     ),
     "decode_boxes_backward": Operator(
-        "box_codec", lambda: [_normal(300, 8), _normal(300, 8), _boxes(300), _WEIGHTS, 4.0],
+        "box_codec", lambda: [normal(300, 8), normal(300, 8), boxes(300), _WEIGHTS, 4.0],
         (0, torch.ones(5, 3), "box_codec: grad must be [300, 8], got [5, 3]"),
         _forward_and("deltas and anchors", "decode_boxes_backward", "box_codec"),
     ),
     "decode_dense": Operator(
-        "decode_dense", lambda: [_normal(2, 18, 5, 40), _CELLS, "delta", _DENSE],
+        "decode_dense", lambda: [normal(2, 18, 5, 40), _CELLS, "delta", _DENSE],
         (1, None, "decode_dense: anchors must be given for codec 'delta'"),
     ),
     "decode_dense_backward": Operator(
         "decode_dense",
-        lambda: [_normal(2, 600, 4), _normal(2, 18, 5, 40), _CELLS, "delta", _DENSE],
+        lambda: [normal(2, 600, 4), normal(2, 18, 5, 40), _CELLS, "delta", _DENSE],
         (4, [8.0], "decode_dense_backward: settings must be 10 numbers, got 1"),
         _forward_and("maps and anchors", "decode_dense_backward"),
     ),
     "nms": Operator(
-        "nms", lambda: [_boxes(300), _scores(300), 0.3],
+        "nms", lambda: [boxes(300), scores(300), 0.3],
         (0, torch.ones(200, 3), "nms: boxes must be [N, 4], got [200, 3]"),
     ),
     "batched_nms": Operator(
-        "nms", lambda: [_boxes(300), _scores(300), torch.arange(300) % 7, 0.3],
+        "nms", lambda: [boxes(300), scores(300), torch.arange(300) % 7, 0.3],
         (1, torch.ones(9), "batched_nms: scores must be [300], one per box, got [9]"),
     ),
     "nms_rotated": Operator(
-        "nms_rotated", lambda: [_rotated(300), _scores(300), 0.3],
+        "nms_rotated", lambda: [rotated(300), scores(300), 0.3],
         (0, torch.ones(200, 4), "nms_rotated: boxes must be [N, 5], got [200, 4]"),
     ),
     "batched_nms_rotated": Operator(
-        "nms_rotated", lambda: [_rotated(300), _scores(300), torch.arange(300) % 7, 0.3],
+        "nms_rotated", lambda: [rotated(300), scores(300), torch.arange(300) % 7, 0.3],
         (1, torch.ones(9), "batched_nms_rotated: scores must be [300], one per box, got [9]"),
     ),
     "nms_3d": Operator(
-        "nms_3d", lambda: [_in_space(300), _scores(300), 0.3],
+        "nms_3d", lambda: [in_space(300), scores(300), 0.3],
         (0, torch.ones(200, 5), "nms_3d: boxes must be [N, 7], got [200, 5]"),
     ),
     "batched_nms_3d": Operator(
-        "nms_3d", lambda: [_in_space(300), _scores(300), torch.arange(300) % 7, 0.3],
+        "nms_3d", lambda: [in_space(300), scores(300), torch.arange(300) % 7, 0.3],
         (1, torch.ones(9), "batched_nms_3d: scores must be [300], one per box, got [9]"),
     ),
     "nms_bev": Operator(
-        "nms_3d", lambda: [_in_space(300), _scores(300), 0.3],
+        "nms_3d", lambda: [in_space(300), scores(300), 0.3],
         (2, -1.0, "nms_bev: iou_threshold must be at least 0, got -1"),
     ),
     "batched_nms_bev": Operator(
-        "nms_3d", lambda: [_in_space(300), _scores(300), torch.arange(300) % 7, 0.3],
+        "nms_3d", lambda: [in_space(300), scores(300), torch.arange(300) % 7, 0.3],
         (2, torch.arange(9), "batched_nms_bev: idxs must be [300], one per box, got [9]"),
     ),
     "points_in_boxes": Operator(
-        "points_in_boxes", lambda: [_cloud(700), _in_space(37)],
+        "points_in_boxes", lambda: [cloud(700), in_space(37)],
         (0, torch.ones(7, 4), "points_in_boxes: points must be [..., 3], got [7, 4]"),
     ),
     "soft_nms": Operator(
-        "soft_nms", lambda: [_boxes(300), _scores(300), 0.3, 0.5, 0.001, "gaussian"],
+        "soft_nms", lambda: [boxes(300), scores(300), 0.3, 0.5, 0.001, "gaussian"],
         (5, "cubic", "soft_nms: method must be one of linear, gaussian, got 'cubic'"),
     ),
     "multiclass_nms": Operator(
         "multiclass_nms",
-        lambda: [_boxes(400).view(2, 200, 4), _scores(1200).view(2, 200, 3), 0.1, 0.5, 50, 40],
+        lambda: [boxes(400).view(2, 200, 4), scores(1200).view(2, 200, 3), 0.1, 0.5, 50, 40],
         (4, 0, "multiclass_nms: candidates_per_class must be at least 1, got 0"),
     ),
     "weighted_boxes_fusion": Operator(
@@ -273,43 +200,43 @@ OPERATORS: dict[str, Operator] = {
         (6, [1.0, -1.0], "weighted_boxes_fusion: weights must be positive and finite, got -1"),
     ),
     "roi_align": Operator(
-        "roi_align", lambda: [_map(24), _rois(9), 1.0, 7, 7, 2, False],
+        "roi_align", lambda: [grid_map(24), rois(9), 1.0, 7, 7, 2, False],
         (0, torch.ones(3, 16, 16), "roi_align: input must be [N, C, H, W], got [3, 16, 16]"),
     ),
     "roi_align_backward": Operator(
         "roi_align",
-        lambda: [_normal(9, 3, 7, 7), _rois(9), 0.25, 7, 7, 2, True, [2, 3, 33, 31], False],
+        lambda: [normal(9, 3, 7, 7), rois(9), 0.25, 7, 7, 2, True, [2, 3, 33, 31], False],
         (7, [3, 16], "roi_align_backward: map_size must be [N, C, H, W], got [3, 16]"),
         ("roi_align_backward: grad and boxes",) * 2,
     ),
     "roi_align_rotated": Operator(
-        "roi_align_rotated", lambda: [_map(24), _turned_rois(9), 1.0, 7, 7, 2, True, False],
+        "roi_align_rotated", lambda: [grid_map(24), turned_rois(9), 1.0, 7, 7, 2, True, False],
         (1, torch.ones(7, 5), "roi_align_rotated: boxes must be [N, 6], got [7, 5]"),
     ),
     "roi_align_rotated_backward": Operator(
         "roi_align_rotated",
-        lambda: [_normal(9, 3, 7, 7), _turned_rois(9), 0.25, 7, 7, 2, False, True, [2, 3, 33, 31],
+        lambda: [normal(9, 3, 7, 7), turned_rois(9), 0.25, 7, 7, 2, False, True, [2, 3, 33, 31],
                  False],
         (8, [3, 16], "roi_align_rotated_backward: map_size must be [N, C, H, W], got [3, 16]"),
         ("roi_align_rotated_backward: grad and boxes",) * 2,
     ),
     "multiscale_roi_align": Operator(
-        "multiscale_roi_align", lambda: [[_map(24), _map(12)], _rois(9), *_LEVELS],
+        "multiscale_roi_align", lambda: [[grid_map(24), grid_map(12)], rois(9), *_LEVELS],
         (2, [1.0], "multiscale_roi_align: scales must be one per feature, 2 of them, got 1"),
     ),
     "multiscale_roi_align_backward": Operator(
         "multiscale_roi_align",
-        lambda: [_normal(9, 3, 2, 2), _rois(9), *_LEVELS, 2, [16, 16, 8, 8], False],
+        lambda: [normal(9, 3, 2, 2), rois(9), *_LEVELS, 2, [16, 16, 8, 8], False],
         (10, [16], "multiscale_roi_align_backward: map_sizes must be pairs of sizes, got [16]"),
         ("multiscale_roi_align_backward: grad and boxes",) * 2,
     ),
     "roi_pool": Operator(
-        "roi_pool", lambda: [_map(24), _rois(9), 1.0, 7, 7],
+        "roi_pool", lambda: [grid_map(24), rois(9), 1.0, 7, 7],
         (1, torch.ones(7, 4), "roi_pool: boxes must be [N, 5], got [7, 4]"),
     ),
     "roi_pool_backward": Operator(
         "roi_pool",
-        lambda: [_normal(9, 8, 7, 7), _rois(9), _places(9), 1.0, [2, 8, 24, 24], False],
+        lambda: [normal(9, 8, 7, 7), rois(9), places(9), 1.0, [2, 8, 24, 24], False],
         (2, torch.ones(9, 8, 7, 7), "roi_pool_backward: argmax must be int32, got float32"),
         (*("roi_pool_backward: grad and boxes",) * 2, "roi_pool_backward: grad and argmax"),
     ),
@@ -357,31 +284,31 @@ def _names(op: str, first: str, *others: str) -> tuple[str, ...]:
 
 
 def _two_sets(seed: int, n: int) -> list[Tensor]:
-    return [_boxes(n, seed + 1), _boxes(n, seed + 2)]
+    return [boxes(n, seed + 1), boxes(n, seed + 2)]
 
 
 def _two_rotated_sets(seed: int, n: int) -> list[Tensor]:
-    return [_rotated(n, seed + 1), _rotated(n, seed + 2)]
+    return [rotated(n, seed + 1), rotated(n, seed + 2)]
 
 
 def _two_sets_in_space(seed: int, n: int) -> list[Tensor]:
-    return [_in_space(n, seed + 1), _in_space(n, seed + 2)]
+    return [in_space(n, seed + 1), in_space(n, seed + 2)]
 
 
 def _rows(seed: int, n: int) -> list[Tensor]:
-    return [_boxes(n, seed + 1), _scores(n, seed)]
+    return [boxes(n, seed + 1), scores(n, seed)]
 
 
 def _rows_in_space(seed: int, n: int) -> list[Tensor]:
-    return [_in_space(n, seed + 1), _scores(n, seed)]
+    return [in_space(n, seed + 1), scores(n, seed)]
 
 
 def _pooled(seed: int, n: int) -> list[Tensor]:
-    return [_map(24, seed), _rois(n, seed + 1)]
+    return [grid_map(24, seed), rois(n, seed + 1)]
 
 
 def _pooled_turned(seed: int, n: int) -> list[Tensor]:
-    return [_map(24, seed), _turned_rois(n, seed + 1)]
+    return [grid_map(24, seed), turned_rois(n, seed + 1)]
 
 
 CALLS: dict[str, Call] = {
@@ -449,12 +376,12 @@ CALLS: dict[str, Call] = {
     ),
     "match_boxes": Call(
         "match_boxes", lambda on, gt, a: tuple(on.match_boxes(gt, a)),
-        lambda seed, n: [_boxes(n // 8, seed + 1), _boxes(n, seed + 2)],
+        lambda seed, n: [boxes(n // 8, seed + 1), boxes(n, seed + 2)],
         _names("match_boxes", "gt", "anchors"),
     ),
     "match_boxes of images": Call(
         "match_boxes", lambda on, *tensors: tuple(on.match_boxes(*tensors)),
-        lambda seed, n: [_boxes(n // 8, seed + 1), _boxes(n, seed + 2),
+        lambda seed, n: [boxes(n // 8, seed + 1), boxes(n, seed + 2),
                          torch.tensor([0, n // 20, n // 8]), torch.tensor([0, n // 2, n])],
         ("match_boxes: gt and anchors", "match_boxes: gt and anchors",
          "match_boxes: gt and gt_offsets", "match_boxes: anchors and anchor_offsets"),
@@ -464,7 +391,7 @@ CALLS: dict[str, Call] = {
     ),
     "match_boxes rotated": Call(
         "match_boxes", lambda on, gt, a: tuple(on.match_boxes(gt, a)),
-        lambda seed, n: [_rotated(n // 8, seed + 1), _rotated(n, seed + 2)],
+        lambda seed, n: [rotated(n // 8, seed + 1), rotated(n, seed + 2)],
         _names("match_boxes", "gt", "anchors"),
     ),
     "encode_boxes": Call(
@@ -473,17 +400,17 @@ CALLS: dict[str, Call] = {
     ),
     "decode_boxes": Call(
         "decode_boxes", lambda on, d, a: on.decode_boxes(d, a, _WEIGHTS),
-        lambda seed, n: [_normal(n, 4, seed=seed), _boxes(n, seed + 1)],
+        lambda seed, n: [normal(n, 4, seed=seed), boxes(n, seed + 1)],
         _names("decode_boxes", "deltas", "anchors"), gradients=(0, 1),
     ),
     "decode_dense": Call(
         "decode_dense", lambda on, m, a: on.decode_dense(m, a, (8, 8), "delta"),
-        lambda seed, n: [_normal(2, 12, 6, max(n // 8, 1), seed=seed), _CELLS[:2].clone()],
+        lambda seed, n: [normal(2, 12, 6, max(n // 8, 1), seed=seed), _CELLS[:2].clone()],
         _names("decode_dense", "maps", "anchors"), gradients=(0,),
     ),
     "decode_dense dfl": Call(
         "decode_dense", lambda on, m: on.decode_dense(m, None, (8, 8), "dfl", bins=2),
-        lambda seed, n: [_normal(1, 10, 6, max(n // 8, 1), seed=seed)], (), gradients=(0,),
+        lambda seed, n: [normal(1, 10, 6, max(n // 8, 1), seed=seed)], (), gradients=(0,),
     ),
     "nms": Call(
         "nms", lambda on, b, s: on.nms(b, s, 0.4), _rows,
@@ -496,12 +423,12 @@ CALLS: dict[str, Call] = {
     ),
     "nms_rotated": Call(
         "nms_rotated", lambda on, b, s: on.nms_rotated(b, s, 0.3),
-        lambda seed, n: [_rotated(n, seed + 1), _scores(n, seed)],
+        lambda seed, n: [rotated(n, seed + 1), scores(n, seed)],
         _names("nms_rotated", "boxes", "scores"), syncs=True,
     ),
     "batched_nms_rotated": Call(
         "batched_nms_rotated", lambda on, b, s, i: on.batched_nms_rotated(b, s, i, 0.3),
-        lambda seed, n: [_rotated(n, seed + 1), _scores(n, seed), torch.arange(n) * (seed + 7) % 3],
+        lambda seed, n: [rotated(n, seed + 1), scores(n, seed), torch.arange(n) * (seed + 7) % 3],
         _names("batched_nms_rotated", "boxes", "scores", "idxs"), syncs=True,
     ),
     "nms_3d": Call(
@@ -524,7 +451,7 @@ CALLS: dict[str, Call] = {
     ),
     "points_in_boxes": Call(
         "points_in_boxes", lambda on, p, b: tuple(on.points_in_boxes(p, b)),
-        lambda seed, n: [_cloud(n, seed), _in_space(n // 4, seed + 1)],
+        lambda seed, n: [cloud(n, seed), in_space(n // 4, seed + 1)],
         _names("points_in_boxes", "points", "boxes"),
     ),
     "soft_nms": Call(
@@ -538,19 +465,19 @@ CALLS: dict[str, Call] = {
     ),
     "multiclass_nms": Call(
         "multiclass_nms", lambda on, b, s: on.multiclass_nms(b, s, 0.1, 0.4, 50, 30),
-        lambda seed, n: [_boxes(n, seed + 1)[None], _scores(2 * n, seed).view(1, n, 2)],
+        lambda seed, n: [boxes(n, seed + 1)[None], scores(2 * n, seed).view(1, n, 2)],
         _names("multiclass_nms", "boxes", "scores"),
     ),
     "multiclass_nms rotated": Call(
         "multiclass_nms", lambda on, b, s: on.multiclass_nms(b, s, 0.1, 0.3, 50, 30),
-        lambda seed, n: [_rotated(n, seed + 1)[None], _scores(2 * n, seed).view(1, n, 2)],
+        lambda seed, n: [rotated(n, seed + 1)[None], scores(2 * n, seed).view(1, n, 2)],
         _names("multiclass_nms", "boxes", "scores"),
     ),
     "weighted_boxes_fusion": Call(
         "weighted_boxes_fusion",
         lambda on, a, b, s, t, i, j: on.weighted_boxes_fusion([a, b], [s, t], [i, j], [2.0, 1.0]),
-        lambda seed, n: [_boxes(n, seed + 1), _boxes(n, seed + 1) + 2, _scores(n, seed),
-                         _scores(n, seed + 1), torch.arange(n) % 3, torch.arange(n) % 3],
+        lambda seed, n: [boxes(n, seed + 1), boxes(n, seed + 1) + 2, scores(n, seed),
+                         scores(n, seed + 1), torch.arange(n) % 3, torch.arange(n) % 3],
         tuple(f"weighted_boxes_fusion: boxes[0] and {name}" for name in
               ("scores[0]", "boxes[1]", "scores[0]", "scores[1]", "labels[0]", "labels[1]")),
         syncs=True, dtypes=(torch.float32, torch.float64),
@@ -561,7 +488,7 @@ CALLS: dict[str, Call] = {
     ),
     "roi_align channels-last": Call(
         "roi_align", lambda on, x, r: on.roi_align(x, r, (3, 3), 0.5, 2),
-        lambda seed, n: [_map(24, seed).to(memory_format=torch.channels_last), _rois(n, seed + 1)],
+        lambda seed, n: [grid_map(24, seed).to(memory_format=LAST), rois(n, seed + 1)],
         _names("roi_align", "input", "boxes"), gradients=(0,),
     ),
     "roi_align_rotated": Call(
@@ -570,14 +497,14 @@ CALLS: dict[str, Call] = {
     ),
     "roi_align_rotated channels-last": Call(
         "roi_align_rotated", lambda on, x, r: on.roi_align_rotated(x, r, (2, 3), 0.5, -1),
-        lambda seed, n: [_map(24, seed).to(memory_format=torch.channels_last),
-                         _turned_rois(n, seed + 1)],
+        lambda seed, n: [grid_map(24, seed).to(memory_format=torch.channels_last),
+                         turned_rois(n, seed + 1)],
         _names("roi_align_rotated", "input", "boxes"), gradients=(0,),
     ),
     "multiscale_roi_align": Call(
         "multiscale_roi_align",
         lambda on, x, y, r: on.multiscale_roi_align([x, y], r, (3, 3), [0.5, 0.25], 2, 8, 1),
-        lambda seed, n: [_map(24, seed), _map(12, seed), _rois(n, seed + 1)],
+        lambda seed, n: [grid_map(24, seed), grid_map(12, seed), rois(n, seed + 1)],
         ("multiscale_roi_align: features and boxes",) * 3, gradients=(0, 1),
     ),
     "roi_pool": Call(
@@ -586,7 +513,7 @@ CALLS: dict[str, Call] = {
     ),
     "roi_pool channels-last": Call(
         "roi_pool", lambda on, x, r: on.roi_pool(x, r, (3, 3), 0.5),
-        lambda seed, n: [_map(24, seed).to(memory_format=torch.channels_last), _rois(n, seed + 1)],
+        lambda seed, n: [grid_map(24, seed).to(memory_format=LAST), rois(n, seed + 1)],
         _names("roi_pool", "input", "boxes"), gradients=(0,),
     ),
 }  # fmt: skip

@@ -11,6 +11,7 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from sklearn.datasets import load_sample_image
 from torch import Tensor
 
 # both read well on white and on black
@@ -72,3 +73,8 @@ def draw_box(axes: Axes, box: Tensor, colour: str, *, text: str = "", faint: boo
 def without_frame(axes: Axes) -> None:
     """Leave out the upper and the right line around a plot."""
     axes.spines[["top", "right"]].set_visible(False)
+
+
+def sample_photo() -> Tensor:
+    """[1, 3, 427, 640] in 0..1: scikit-learn's sample photo of a flower (CC BY, see the page)."""
+    return torch.tensor(load_sample_image("flower.jpg")).permute(2, 0, 1)[None].float() / 255

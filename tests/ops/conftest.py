@@ -22,7 +22,7 @@ from torch import Tensor
 from detcore.ops import _route
 from detcore.ops._native import _C
 from detcore.ops.registry import FLOATS as FLOATS
-from detcore.ops.registry import random_boxes as random_boxes  # most tests import it from here
+from detcore.ops.samples import random_boxes as random_boxes  # most tests import it from here
 
 ROOT = Path(__file__).parents[2]
 ISAS = ("baseline", "avx2", "avx512")

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from detcore import ops, reference
-from detcore.ops.registry import random_boxes_3d
+from detcore.ops.samples import random_boxes_3d
 
 from .conftest import FLOATS, Backend
 from .exact_polygons import exact_bev_iou, exact_box3d_iou

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from detcore import ops, reference
-from detcore.ops.registry import random_rotated_boxes
+from detcore.ops.samples import random_rotated_boxes
 
 from .conftest import FLOATS, Backend
 from .exact_polygons import exact_iou

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from detcore import ops
 from detcore.ops.boxes3d import FORMATS
-from detcore.ops.registry import random_boxes_3d
+from detcore.ops.samples import random_boxes_3d
 
 PI = math.pi
 

@@ -3,6 +3,7 @@
 Most tests need a GPU, and one needs two. Those with fake tensors run anywhere.
 """
 
+import re
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -105,7 +106,7 @@ def test_the_second_device(name: str) -> None:
 def refusal(which: str, here: str, there: str) -> str:
     """The message if one of these two tensors is on device `there` and the others are `here`."""
     either = f"({here} and {there}|{there} and {here})"
-    return f"^{which} must be on one device, got {either}$"
+    return f"^{re.escape(which)} must be on one device, got {either}$"
 
 
 def refused(name: str, here: str, there: str) -> None:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from detcore import ops, reference
-from detcore.ops.registry import random_rotated_boxes
+from detcore.ops.samples import random_rotated_boxes
 from detcore.reference.match_boxes import match_by_iou
 
 from .conftest import FLOATS, Backend

@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.library import opcheck
 
 from detcore import ops, reference
-from detcore.ops.registry import scores_for
+from detcore.ops.samples import scores_for
 
 from .conftest import FLOATS, Backend, random_boxes
 from .peers import tv

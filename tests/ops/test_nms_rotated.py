@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from detcore import ops
-from detcore.ops.registry import random_rotated_boxes, scores_for
+from detcore.ops.samples import random_rotated_boxes, scores_for
 from detcore.reference.nms import greedy
 
 from .conftest import FLOATS, Backend

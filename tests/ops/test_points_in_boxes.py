@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from detcore import ops, reference
-from detcore.ops.registry import random_boxes_3d
+from detcore.ops.samples import random_boxes_3d
 
 from .conftest import FLOATS, Backend
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from detcore import ops
-from detcore.ops.registry import random_rotated_boxes
+from detcore.ops.samples import random_rotated_boxes
 
 LOSSES = [
     ops.probiou_loss,

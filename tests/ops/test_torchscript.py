@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from detcore import ops
-from detcore.ops.registry import random_rotated_boxes
+from detcore.ops.samples import random_rotated_boxes
 
 from .conftest import random_boxes
 

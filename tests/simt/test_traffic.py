@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from detcore.ops.registry import random_boxes_3d
+from detcore.ops.samples import random_boxes_3d
 
 from ..ops.conftest import SIMT, counted, random_boxes
 
