@@ -79,6 +79,12 @@ def tiles_for(info: CheckpointInfo, size: int, overlap: float) -> Tiles:
     return Tiles(size, overlap)
 
 
+def check_views(info: CheckpointInfo) -> None:
+    """UsageError unless the checkpoint is a detector's, whose views can be fused."""
+    if info.task != "detection":
+        raise UsageError(f"--tta is for detectors, the checkpoint is for {info.task}")
+
+
 def located(spec: str) -> str:
     """Data by its full path, so that a run knows it wherever it goes on."""
     if spec == "digits":

@@ -102,6 +102,15 @@ def predict_command(
             rich_help_panel=MODEL,
         ),
     ] = None,
+    tta: Annotated[
+        bool,
+        typer.Option(
+            "--tta",
+            help="Test-time augmentation: detect in four views of each picture, mirrored and "
+            "smaller ones too, and fuse what is found. Takes four times as long.",
+            rich_help_panel=MODEL,
+        ),
+    ] = False,
     data: Annotated[
         str | None,
         typer.Option(
@@ -186,6 +195,8 @@ def predict_command(
         net, info = open_model(checkpoint, model, weights, names, device=device, speed=optimize)
         _set_classifier(net, info, top_k, score)
         cut = _tiles(info, tile_size, tile_overlap, wanted=tiles)
+        if tta:
+            _check_tta(info, tiles)
         saves = saves_of(save or [], form or [], info.task)
         work = (
             _of_data(info, data, split or "val", count or 8)
@@ -198,6 +209,7 @@ def predict_command(
             score=0.5 if score is None else score,
             batch_size=1 if work.endless else batch_size,
             tiles=cut,
+            views=tta,
             endless=work.endless,
         )
         answers = _predicted(net, info, work, settings, out)
@@ -327,6 +339,15 @@ def _tiles(
         if given is not None:
             raise UsageError(f"{option} needs --tiles")
     return None
+
+
+def _check_tta(info: CheckpointInfo, tiles: bool) -> None:
+    from detcore.commands.model_data import check_views
+    from detcore.utils.errors import UsageError
+
+    if tiles:
+        raise UsageError("give --tta or --tiles, not both")
+    check_views(info)
 
 
 def _check_places(

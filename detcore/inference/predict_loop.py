@@ -16,6 +16,7 @@ from detcore.inference.output_writer import Gallery
 from detcore.inference.predictor import Prediction, predict, to_json
 from detcore.inference.tiles import Tiles, predict_tiled
 from detcore.inference.tracker import Tracker
+from detcore.inference.views import predict_views
 from detcore.utils.json_types import Json
 from detcore.utils.speed_watch import SpeedWatch
 from detcore.utils.text import Say, counted
@@ -27,12 +28,14 @@ class Settings:
 
     score: least confidence. batch_size: pictures per call of the model; models fill pictures of
     different sizes up to one, so what is found may change a little with it. tiles: cut each picture
-    into these. endless: what comes ends with Ctrl-C, after which there is still an answer.
+    into these. views: detect in several views of each. endless: what comes ends with Ctrl-C, after
+    which there is still an answer.
     """
 
     score: float = 0.5
     batch_size: int = 8
     tiles: Tiles | None = None
+    views: bool = False
     endless: bool = False
 
 
@@ -174,7 +177,8 @@ def _predicted(
     score = settings.score / 2 if moving else 0.0
     if settings.tiles is None:
         images = [frame.image for frame in batch]
-        return predict(net, images, device=device, batch_size=len(batch), score=score)
+        look = predict_views if settings.views else predict
+        return look(net, images, device=device, batch_size=len(batch), score=score)
     return [
         predict_tiled(
             net,

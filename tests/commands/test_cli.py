@@ -162,6 +162,8 @@ def test_the_classifier_goes_the_same_way(tmp_path):
     assert f"{named['class']} ({named['score']:.2f})" in text
     text = call("predict", "x.jpg", "--checkpoint", tmp_path, "--tiles", code=2)
     assert "--tiles is for detectors, the checkpoint is for classification" in text
+    text = call("predict", "x.jpg", "--checkpoint", tmp_path, "--tta", code=2)
+    assert "--tta is for detectors, the checkpoint is for classification" in text
 
 
 def test_what_a_classifier_names(run, tmp_path):
