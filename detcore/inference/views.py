@@ -15,6 +15,7 @@ from detcore.ops import clip_boxes_to_image, weighted_boxes_fusion
 
 # the border that makes objects smaller: of 0..1, the grey that YOLO's letterboxes have
 _GREY = 114 / 255
+_KEYS = ("boxes", "scores", "labels")
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,7 @@ def predict_views(
 def _check(found: Prediction) -> None:
     if "boxes" not in found:
         raise ValueError("predict_views: model must be a detector, got one that gives no boxes")
-    if more := sorted(found.keys() - {"boxes", "scores", "labels"}):
+    if more := sorted(found.keys() - set(_KEYS)):
         raise ValueError(
             "predict_views: model must give boxes, scores and labels alone, which can be fused, "
             f"got also {', '.join(more)}"
@@ -115,9 +116,7 @@ def _check(found: Prediction) -> None:
 
 
 def _fused(views: list[Prediction], iou_threshold: float, score: float) -> Prediction:
-    columns = ([found[key] for found in views] for key in ("boxes", "scores", "labels"))
-    fused = weighted_boxes_fusion(*columns, iou_threshold=iou_threshold)
+    boxes, scores, labels = ([found[key] for found in views] for key in _KEYS)
+    fused = weighted_boxes_fusion(boxes, scores, labels, iou_threshold=iou_threshold)
     keep = fused[1] >= score
-    return {
-        key: value[keep] for key, value in zip(("boxes", "scores", "labels"), fused, strict=True)
-    }
+    return {key: value[keep] for key, value in zip(_KEYS, fused, strict=True)}
