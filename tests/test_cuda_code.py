@@ -48,9 +48,9 @@ class Kernel(NamedTuple):
 
     @property
     def family(self) -> str:
-        rotated = "_rotated" if "RotatedBoxes" in self.arguments else ""
+        rotated = re.search(r"\bRotated(Boxes|Pairs|Candidates)\b", self.arguments)
         in_space = "_in_space" if "InSpace" in self.arguments else ""
-        return f"{self.stem}.{self.name}{rotated}{in_space}"
+        return f"{self.stem}.{self.name}{'_rotated' if rotated else ''}{in_space}"
 
     @property
     def f64(self) -> bool:
@@ -188,8 +188,14 @@ BOUNDS = {
     "decode_dense.backward_kernel": Bound(registers=(120, 128), warps=(16, 16)),
     # four anchors and their best matches are in registers
     "match_boxes.pair_kernel": Bound(registers=(80, 128), warps=(24, 16)),
+    # of rotated ones: a box, the edges of another, and what is clipped of them
+    "match_boxes.pair_kernel_rotated": Bound(registers=(80, 152), warps=(24, 12)),
+    "match_boxes.tie_kernel_rotated": Bound(registers=(72, 128), warps=(28, 16)),
     # one kernel selects, sorts and suppresses a class, in shared memory if 40 KiB are enough
     "multiclass_nms.select_kernel": Bound(registers=(96, 112), warps=(8, 8), dynamic=40 << 10),
+    "multiclass_nms.select_kernel_rotated": Bound(
+        registers=(112, 168), warps=(8, 8), dynamic=40 << 10
+    ),
     "multiclass_nms.merge_kernel": Bound(warps=(8, 8), dynamic=40 << 10),
     # 2,048 boxes, 4,104 ends of buckets, and 11 bytes per box
     "nms.block_kernel": Bound(
@@ -213,6 +219,8 @@ BOUNDS = {
     ),
     "nms.compare_kernel_in_space": Bound(registers=(80, 144), warps=(24, 8)),
     "nms.decide_kernel_in_space": Bound(registers=(112, 176), warps=(16, 8)),
+    # both boxes, the edges and corners of one, and five sums are in registers
+    "paired_box_iou.rotated_backward_kernel": Bound(registers=(112, 216), warps=(16, 8)),
     # 16 pixels of four channels, or of 16 bytes of channels, are in flight together
     "roi_align.bin_kernel": Bound(registers=(152, 128), warps=(12, 16)),
     # sums of 16 bytes of channels as floats, per row and in total; 8 KiB of taps (f64: 16)
@@ -231,6 +239,8 @@ BOUNDS = {
     # sums, places and gradients of 8 channels
     "roi_pool_backward.backward_kernel": Bound(registers=(80, 128), warps=(24, 16)),
     "soft_nms.select_kernel": Bound(block="kMostThreads", warps=ONE_BLOCK),
+    # a step has one box, so its latency counts, and a block is all that a label needs
+    "weighted_boxes_fusion.fuse_kernel": Bound(registers=(72, 128), warps=(28, 16)),
 }
 
 
