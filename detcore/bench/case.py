@@ -19,6 +19,7 @@ MODULES = {
     "powerboxes": ("powerboxes",),
     "lsnms": ("lsnms",),
     "shapely": ("shapely",),
+    "ensemble-boxes": ("ensemble_boxes",),
     "OpenVINO": ("openvino",),
     "ONNX Runtime": ("onnxruntime", "onnx"),
 }
