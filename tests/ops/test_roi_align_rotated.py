@@ -8,7 +8,6 @@ from torch import Tensor
 from torch.library import opcheck
 
 from detcore import ops, reference
-from detcore.bench.ops.roi_align_rotated import by_grid_sample
 from detcore.ops._route import bind
 
 from .conftest import FLOATS, Backend
@@ -266,12 +265,6 @@ def test_gradient_dtypes(backend: Backend, dtype: torch.dtype, last: bool) -> No
     assert got.dtype == dtype
     tolerance = 1e-2 if dtype.itemsize < 4 else 2e-4
     torch.testing.assert_close(got, want.to(dtype), rtol=tolerance, atol=tolerance)
-
-
-def test_equals_the_benchmarks_rival() -> None:
-    input, rois = map_for((2, 6, 30, 25)), turned_rois(2, 40, 100)
-    got = ops.roi_align_rotated(input, rois, 7, 0.25, 2)
-    torch.testing.assert_close(got, by_grid_sample(input, rois, 7, 0.25, 2), rtol=1e-9, atol=1e-9)
 
 
 # --- regions of every size ------------------------------------------------------------------------
