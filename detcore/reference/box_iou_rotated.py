@@ -99,7 +99,8 @@ def _hull(a: Tensor, b: Tensor) -> Tensor:
     """The area of the convex hull of both, from the four quadrants about a's centre."""
     x, y, wx, wy, hx, hy = _placed(a, b)
     # the corners of b farthest along x and y, from its centre
-    along, across = (torch.where(v < 0, -0.5, 0.5) for v in (wx, hx))
+    turn = (b[..., 4] - a[..., 4]) * math.pi / 180
+    along, across = (torch.where(v < 0, -0.5, 0.5) for v in (turn.cos(), turn.sin()))
     right = along * wx + across * hx, along * wy + across * hy
     top = along * hx - across * wx, along * hy - across * wy
     corner = a[..., 2].relu() / 2, a[..., 3].relu() / 2

@@ -12,6 +12,7 @@ from torch.utils._pytree import tree_leaves
 
 from detcore import ops, reference
 from detcore.ops.registry import CALLS, OPERATORS, STEMS
+from detcore.reference.match_boxes import match_by_iou
 from tests.fuzz.draw import Draw
 from tests.ops.conftest import Backend
 from tests.ops.test_box_codec import TOLERANCE as OF_CODEC
@@ -101,6 +102,14 @@ def box3d_iou(backend: Backend, draw: Draw) -> None:
 
 
 def paired_box_iou(backend: Backend, draw: Draw) -> None:
+    if draw(True, False, False):
+        kind, n, dtype = draw("iou", "giou"), draw.size(300), draw.dtype()
+        a, b = (draw.view(draw.rotated(n, odd=True).to(dtype)) for _ in range(2))
+        got = ops.paired_box_iou(backend(a), backend(b), kind, fmt="cxcywhr").cpu()
+        close(got, reference.paired_box_iou(a, b, kind, fmt="cxcywhr"), 0, 1e-5)
+        turned = ops.paired_box_iou(backend(b), backend(a), kind, fmt="cxcywhr").cpu()
+        assert torch.equal(turned.nan_to_num(-7), got.nan_to_num(-7))
+        return
     kind, n, dtype = draw(*KINDS), draw.size(600), draw.dtype()
     a, b = (draw.view(draw.boxes(n).to(dtype)) for _ in range(2))
     close(ops.paired_box_iou(backend(a), backend(b), kind), reference.paired_box_iou(a, b, kind),
@@ -118,10 +127,19 @@ def paired_box_iou(backend: Backend, draw: Draw) -> None:
 def match_boxes(backend: Backend, draw: Draw) -> None:
     # in the simulator too, more ground truths than the CUDA kernel holds at once, which are 64
     m, n, dtype = draw.size(240 if draw.simulated else 120), draw.size(900), draw.dtype()
-    gt, anchors = (draw.view(draw.boxes(k, odd=True).to(dtype)) for k in (m, n))
+    rotated = draw(True, False, False)
+    make = draw.rotated if rotated else draw.boxes
+    gt, anchors = (draw.view(make(k, odd=True).to(dtype)) for k in (m, n))
+
+    def matched(gt: Tensor, anchors: Tensor) -> tuple[Tensor, ...]:
+        if not rotated:
+            return reference.match_boxes(gt, anchors)
+        iou = ops.box_iou(backend(gt), backend(anchors), "cxcywhr").cpu()
+        return match_by_iou(iou, gt, anchors)
+
     way = draw("one image", "shared anchors", "own anchors")
     if way == "one image":
-        same(ops.match_boxes(backend(gt), backend(anchors)), reference.match_boxes(gt, anchors))
+        same(ops.match_boxes(backend(gt), backend(anchors)), matched(gt, anchors))
         return
     images = draw.random.randint(1, 6)
     cut = lambda k: torch.cat(  # noqa: E731
@@ -132,7 +150,7 @@ def match_boxes(backend: Backend, draw: Draw) -> None:
     each = []
     for i in range(images):
         own = anchors if anchor_at is None else anchors[anchor_at[i] : anchor_at[i + 1]]
-        each.append(reference.match_boxes(gt[gt_at[i] : gt_at[i + 1]], own))
+        each.append(matched(gt[gt_at[i] : gt_at[i + 1]], own))
     want = [
         torch.cat(parts) if anchor_at is not None or k in (2, 3) else torch.stack(parts)
         for k, parts in enumerate(zip(*each, strict=True))
@@ -260,7 +278,8 @@ def points_in_boxes(backend: Backend, draw: Draw) -> None:
 
 
 def weighted_boxes_fusion(backend: Backend, draw: Draw) -> None:
-    models, n = draw(1, 2, 5, 65), draw.size(60)
+    models = draw(1, 2, 5, 65)
+    n = draw.size(max(60 // models, 4))  # the reference takes long
     seen = draw.boxes(n)
     boxes = [draw.view(seen + draw.normal(n, 4) * draw(0.0, 1.0, 10.0)) for _ in range(models)]
     boxes[0] = draw.boxes(draw.size(20), odd=True)
@@ -298,7 +317,9 @@ def soft_nms(backend: Backend, draw: Draw) -> None:
 def multiclass_nms(backend: Backend, draw: Draw) -> None:
     batch, n, classes = draw(0, 1, 1, 2, 3), draw.size(200), draw.random.randint(0, 9)
     dtype, score_dtype = draw.dtype(), draw.dtype()
-    boxes = draw.boxes(batch * n, odd=True).view(batch, n, 4)
+    rotated = draw(True, False, False)
+    make = draw.rotated if rotated else draw.boxes
+    boxes = make(batch * n, odd=True).view(batch, n, 5 if rotated else 4)
     if draw(True, False) and classes:
         boxes = torch.stack([boxes.roll(c, 1) + c for c in range(classes)], 2)
     scores = draw.scores(batch * n * classes, odd=True).view(batch, n, classes)
@@ -306,7 +327,9 @@ def multiclass_nms(backend: Backend, draw: Draw) -> None:
     settings = (draw(0.0, 0.05, 0.5, -1.0), draw.threshold(), draw(1, 9, 30, 400),
                 draw(1, 7, 100, 300))  # fmt: skip
     same(ops.multiclass_nms(backend(boxes), backend(scores), *settings),
-         reference.multiclass_nms(boxes, scores, *settings))  # fmt: skip
+         reference.multiclass_nms(
+             boxes, scores, *settings, suppress=partial(by_our_iou, backend) if rotated else None
+         ))  # fmt: skip
 
 
 def _rois(draw: Draw, images: int, n: int, extent: float, dtype: torch.dtype) -> Tensor:

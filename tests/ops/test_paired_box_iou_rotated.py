@@ -140,6 +140,16 @@ def test_edges(backend: Backend, kind: str) -> None:
         assert value.item() == pytest.approx(want, abs=1e-6)
         (gradient,) = torch.autograd.grad(value, line)
         assert gradient.isfinite().all() and gradient[3] == 0
+    # a long line beside a small box: which corner is farthest is told by its angle alone
+    small, long = [295.0, 217.0, 0.64, 1.99, -179.7], [203.0, 20.0, 401.0, 0.0, 90.0]
+    value = ops.paired_box_iou(
+        *(backend(torch.tensor(box, dtype=torch.float64)) for box in (small, long)), kind,
+        fmt="cxcywhr",
+    )  # fmt: skip
+    want = 0.0 if kind == "iou" else exact_giou(small, long)
+    assert value.item() == pytest.approx(want, abs=1e-9)
+    both = (torch.tensor([box], dtype=torch.float64) for box in (small, long))
+    assert reference.paired_box_iou(*both, kind, fmt="cxcywhr").item() == pytest.approx(want)
     point = backend(torch.zeros(5))
     for eps in (0.0, 1e-7):
         assert ops.paired_box_iou(point, point, kind, eps, fmt="cxcywhr") == 0
