@@ -1,5 +1,6 @@
 """ROI-align: regions of a feature map, sampled to a fixed size."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -113,60 +114,50 @@ def _channels_last(map: Tensor) -> bool:
     return not map.is_contiguous() and map.is_contiguous(memory_format=torch.channels_last)
 
 
-@torch.library.register_fake("detcore::roi_align")
-def _(
-    input: Tensor,
-    rois: Tensor,
-    spatial_scale: float,
-    out_height: int,
-    out_width: int,
-    sampling_ratio: int,
-    aligned: bool,
-) -> Tensor:
-    one_device("roi_align", input=input, boxes=rois)
-    out = input.new_empty((rois.shape[0], input.shape[1], out_height, out_width))
-    return out.to(memory_format=torch.channels_last) if _channels_last(input) else out
+def linear_in_its_map(
+    op: str, forward: Callable[..., Tensor], backward: Callable[..., Tensor]
+) -> None:
+    """Register what an op of (map, regions, scale, height, width, *others) gives, and derivatives.
+
+    Its backward takes (grad, regions, *the same settings, map_size, channels_last). The op is
+    linear in its map, so its gradient's gradient is the op itself.
+    """
+
+    def fake(
+        input: Tensor, rois: Tensor, scale: float, height: int, width: int, *others: Any
+    ) -> Tensor:
+        one_device(op, input=input, boxes=rois)
+        out = input.new_empty((rois.shape[0], input.shape[1], height, width))
+        return out.to(memory_format=torch.channels_last) if _channels_last(input) else out
+
+    def fake_gradient(grad: Tensor, rois: Tensor, *settings: Any) -> Tensor:
+        *_, map_size, channels_last = settings
+        one_device(f"{op}_backward", grad=grad, boxes=rois)
+        out = grad.new_empty(map_size)
+        return out.to(memory_format=torch.channels_last) if channels_last else out
+
+    def setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        input, rois, *ctx.settings = inputs
+        ctx.save_for_backward(rois)
+        ctx.map_size, ctx.channels_last = input.shape, _channels_last(input)
+
+    def gradient(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        (rois,) = ctx.saved_tensors
+        out = backward(grad, rois, *ctx.settings, list(ctx.map_size), ctx.channels_last)
+        return (out, None, *[None] * len(ctx.settings))
+
+    def setup_again(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        _, rois, *ctx.settings, _, _ = inputs
+        ctx.save_for_backward(rois)
+
+    def gradient_again(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        (rois,) = ctx.saved_tensors
+        return (forward(grad, rois, *ctx.settings), *[None] * (len(ctx.settings) + 3))
+
+    torch.library.register_fake(f"detcore::{op}", fake)
+    torch.library.register_fake(f"detcore::{op}_backward", fake_gradient)
+    differentiable(op, setup, gradient)
+    differentiable(f"{op}_backward", setup_again, gradient_again)
 
 
-@torch.library.register_fake("detcore::roi_align_backward")
-def _(
-    grad: Tensor,
-    rois: Tensor,
-    spatial_scale: float,
-    out_height: int,
-    out_width: int,
-    sampling_ratio: int,
-    aligned: bool,
-    map_size: list[int],
-    channels_last: bool,
-) -> Tensor:
-    one_device("roi_align_backward", grad=grad, boxes=rois)
-    out = grad.new_empty(map_size)
-    return out.to(memory_format=torch.channels_last) if channels_last else out
-
-
-def _setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    input, rois, *ctx.settings = inputs
-    ctx.save_for_backward(rois)
-    ctx.map_size, ctx.channels_last = input.shape, _channels_last(input)
-
-
-def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    (rois,) = ctx.saved_tensors
-    out = _roi_align_backward(grad, rois, *ctx.settings, list(ctx.map_size), ctx.channels_last)
-    return (out, *[None] * 6)
-
-
-# The op is linear in its input, so its gradient's gradient is the op itself.
-def _setup_again(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    ctx.save_for_backward(inputs[1])
-    ctx.settings = inputs[2:7]
-
-
-def _backward_again(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    (rois,) = ctx.saved_tensors
-    return (_roi_align(grad, rois, *ctx.settings), *[None] * 8)
-
-
-differentiable("roi_align", _setup, _backward)
-differentiable("roi_align_backward", _setup_again, _backward_again)
+linear_in_its_map("roi_align", _roi_align, _roi_align_backward)

@@ -1,14 +1,9 @@
 """ROI-align of turned regions: oriented boxes of a feature map, sampled to a fixed size."""
 
-from typing import Any
-
-import torch
 from torch import Tensor
 
-from ._derivatives import differentiable
-from ._fake import one_device
 from ._route import bind, numpy_too
-from .roi_align import _channels_last, pair, to_rois
+from .roi_align import linear_in_its_map, pair, to_rois
 
 _roi_align_rotated = bind("roi_align_rotated")
 _roi_align_rotated_backward = bind("roi_align_rotated_backward")
@@ -90,62 +85,4 @@ def roi_align_rotated(
     return out
 
 
-@torch.library.register_fake("detcore::roi_align_rotated")
-def _(
-    input: Tensor,
-    rois: Tensor,
-    spatial_scale: float,
-    out_height: int,
-    out_width: int,
-    sampling_ratio: int,
-    aligned: bool,
-    clockwise: bool,
-) -> Tensor:
-    one_device("roi_align_rotated", input=input, boxes=rois)
-    out = input.new_empty((rois.shape[0], input.shape[1], out_height, out_width))
-    return out.to(memory_format=torch.channels_last) if _channels_last(input) else out
-
-
-@torch.library.register_fake("detcore::roi_align_rotated_backward")
-def _(
-    grad: Tensor,
-    rois: Tensor,
-    spatial_scale: float,
-    out_height: int,
-    out_width: int,
-    sampling_ratio: int,
-    aligned: bool,
-    clockwise: bool,
-    map_size: list[int],
-    channels_last: bool,
-) -> Tensor:
-    one_device("roi_align_rotated_backward", grad=grad, boxes=rois)
-    out = grad.new_empty(map_size)
-    return out.to(memory_format=torch.channels_last) if channels_last else out
-
-
-def _setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    input, rois, *ctx.settings = inputs
-    ctx.save_for_backward(rois)
-    ctx.map_size, ctx.channels_last = input.shape, _channels_last(input)
-
-
-def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    (rois,) = ctx.saved_tensors
-    layout = (list(ctx.map_size), ctx.channels_last)
-    return (_roi_align_rotated_backward(grad, rois, *ctx.settings, *layout), *[None] * 7)
-
-
-# The op is linear in its input, so its gradient's gradient is the op itself.
-def _setup_again(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    ctx.save_for_backward(inputs[1])
-    ctx.settings = inputs[2:8]
-
-
-def _backward_again(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    (rois,) = ctx.saved_tensors
-    return (_roi_align_rotated(grad, rois, *ctx.settings), *[None] * 9)
-
-
-differentiable("roi_align_rotated", _setup, _backward)
-differentiable("roi_align_rotated_backward", _setup_again, _backward_again)
+linear_in_its_map("roi_align_rotated", _roi_align_rotated, _roi_align_rotated_backward)
