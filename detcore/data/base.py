@@ -3,9 +3,9 @@
 An item is ``(image, target)``. For detection:
 
 - image: uint8 tensor ``[3, H, W]``, RGB
-- target: ``boxes`` float32 ``[n, 4]`` xyxy in pixels of that image, ``labels`` int64 ``[n]`` from 1
-  (0 is background), ``image_id`` int, ``area`` float32 ``[n]`` in pixels squared, ``iscrowd``
-  uint8 ``[n]``
+- target: ``boxes`` float32 ``[n, 4]`` xyxy in pixels of that image, of an oriented set ``[n, 5]``
+  cxcywhr (`detcore.data.oriented`), ``labels`` int64 ``[n]`` from 1 (0 is background),
+  ``image_id`` int, ``area`` float32 ``[n]`` in pixels squared, ``iscrowd`` uint8 ``[n]``
 
 For classification the image is the same, and the target has ``image_id`` and ``label``, an int64
 scalar tensor from 0, or where an image shows any number of classes ``labels`` int64 ``[classes]``
@@ -33,6 +33,7 @@ from torch.utils.data import Dataset
 
 from detcore.data.faults import DamagedImage, DataError, Faults, Kind
 from detcore.data.images import image_size, read_image
+from detcore.data.oriented import enclosing, polygon_areas, smallest_rectangles
 from detcore.utils.text import counted
 from detcore.utils.user_files import read_text
 
@@ -41,6 +42,7 @@ Item = tuple[Tensor, Target]
 Transform = Callable[[Tensor, Target], Item]
 
 _SHOWN = 5  # faults of a kind that are named in training
+_FAR = 1e9  # pixels; beyond it no oriented box is one
 
 log = logging.getLogger(__name__)
 
@@ -58,6 +60,8 @@ class Record:
         area: [n], pixels^2.
         iscrowd: bool [n], whether a region holds many objects.
         ignore: bool [n], whether evaluation neither asks for the object nor counts it as wrong.
+        corners: float64 [n, 8], of an oriented set: x and y of each object's four corners, in order
+            along its border, as annotated; `boxes` are then the upright ones around them.
         extra: further facts that a reader keeps.
     """
 
@@ -70,6 +74,7 @@ class Record:
     area: NDArray[np.float64]
     iscrowd: NDArray[np.bool_]
     ignore: NDArray[np.bool_]
+    corners: NDArray[np.float64] | None = None
     extra: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
@@ -96,13 +101,54 @@ class Record:
             ignore=np.zeros(len(array), bool),
         )
 
+    @classmethod
+    def of_corners(
+        cls,
+        image_id: int,
+        file_name: str,
+        size: tuple[int, int],
+        corners: Sequence[Sequence[float]] | NDArray[np.float64],
+        labels: Sequence[int],
+        ignore: Sequence[bool],
+    ) -> Record:
+        """Of n oriented objects by their corners [n, 8], none of which is a crowd; size: (w, h)."""
+        array = np.array(corners, np.float64).reshape(-1, 8)
+        return cls(
+            image_id=image_id,
+            file_name=file_name,
+            width=size[0],
+            height=size[1],
+            boxes=enclosing(array),
+            labels=np.array(labels, np.int64),
+            area=polygon_areas(array),
+            iscrowd=np.zeros(len(array), bool),
+            ignore=np.array(ignore, bool),
+            corners=array,
+        )
+
+    @property
+    def rectangles(self) -> NDArray[np.float64]:
+        """[n, 5] cxcywhr: in an oriented set the smallest rectangles around the corners."""
+        assert self.corners is not None
+        return smallest_rectangles(self.corners)
+
     def target(self) -> Target:
-        """The training target: boxes clipped to the image; no crowds, nothing outside it."""
+        """The training target: no crowds, nothing outside the image.
+
+        Upright boxes are clipped to it; an oriented one is whole where its centre is inside, and
+        left out else.
+        """
         # clipped first: a corner at 1e308 is none in float32
         bounds = np.array([self.width, self.height] * 2, np.float64)
-        boxes = self.boxes.reshape(-1, 4).clip(0, bounds).astype(np.float32)
-        # after rounding to float32: a loss that divides by a width must not meet 0
-        seen = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
+        if self.corners is None:
+            boxes = self.boxes.reshape(-1, 4).clip(0, bounds).astype(np.float32)
+            # after rounding to float32: a loss that divides by a width must not meet 0
+            seen = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
+        else:
+            whole = self.rectangles
+            inside = (whole[:, :2] >= 0) & (whole[:, :2] <= bounds[:2])
+            boxes = whole.clip(-_FAR, _FAR).astype(np.float32)
+            seen = np.all(inside & (boxes[:, 2:4] > 0), axis=1)
         keep = seen & ~self.iscrowd
         return {
             "boxes": torch.from_numpy(boxes[keep]),
@@ -121,12 +167,14 @@ class DetectionDataset(Dataset[Item], ABC):
         category_ids: the annotation's own id for each class, in the order of `classes`.
         transforms: applied to each item, or None.
         mirror: whether a mirrored image keeps its labels (false for digits and other writing).
+        oriented: whether boxes have an angle: targets of [n, 5], and records with corners.
         problems: what was left out on reading, one line each.
         whole: whether it is a file without splits, taken whole, whatever split was asked for.
     """
 
     task = "detection"
     mirror = True
+    oriented = False
     whole = False
 
     def __init__(self, classes: Sequence[str], transforms: Transform | None = None) -> None:
@@ -164,7 +212,8 @@ class DetectionDataset(Dataset[Item], ABC):
         """Ground truth as pycocotools takes it, in original pixels; transforms don't touch it.
 
         Objects to be ignored (VOC's "difficult") carry ``ignore: 1``, which
-        `detcore.evaluation.evaluator` honours.
+        `detcore.evaluation.evaluator` honours. Of an oriented set ``bbox`` is cxcywhr, five numbers
+        as in detectron2's XYWHA_ABS, and ``corners`` are the eight that were annotated.
         """
         images: list[dict[str, Any]] = []
         annotations: list[dict[str, Any]] = []
@@ -178,13 +227,13 @@ class DetectionDataset(Dataset[Item], ABC):
                     "height": rec.height,
                 }
             )
-            for k, (x0, y0, x1, y1) in enumerate(rec.boxes.tolist()):
+            for k, where in enumerate(_coco_boxes(rec)):
                 annotations.append(
                     {
                         "id": len(annotations) + 1,  # from 1: pycocotools reads id 0 as "no match"
                         "image_id": rec.image_id,
                         "category_id": self.category_ids[int(rec.labels[k]) - 1],
-                        "bbox": [x0, y0, x1 - x0, y1 - y0],
+                        **where,
                         "area": float(rec.area[k]),
                         "iscrowd": int(rec.iscrowd[k]),
                         "ignore": int(rec.ignore[k]),
@@ -375,6 +424,14 @@ def box_areas(boxes: NDArray[np.float64]) -> NDArray[np.float64]:
     """Areas ``[n]`` of boxes ``[n, 4]`` xyxy, in pixels squared."""
     areas: NDArray[np.float64] = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
     return areas
+
+
+def _coco_boxes(record: Record) -> list[dict[str, Any]]:
+    """Where each object is, as a COCO annotation says it."""
+    if record.corners is None:
+        return [{"bbox": [x0, y0, x1 - x0, y1 - y0]} for x0, y0, x1, y1 in record.boxes.tolist()]
+    pairs = zip(record.rectangles.tolist(), record.corners.tolist(), strict=True)
+    return [{"bbox": box, "corners": corners} for box, corners in pairs]
 
 
 def _check_index(dataset: DetectionDataset | ClassificationDataset, index: int) -> None:

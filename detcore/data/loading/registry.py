@@ -40,6 +40,7 @@ def load(
     *,
     faults: Faults | None = None,
     val_share: float | None = None,
+    oriented: bool = False,
     **options: Any,
 ) -> AnyDataset:
     """Open a data set by name or by what is in a folder.
@@ -61,6 +62,8 @@ def load(
             validation split. None: a fifth of data without splits, and nothing of data that has
             a part ``train``. 1: data without splits counts whole as ``val``. 0: nothing is held
             out. See `detcore.data.splits`.
+        oriented: boxes with an angle, `detcore.data.oriented`: of ``digits``, DOTA, YOLO texts and
+            COCO. Without it boxes of such data are the upright ones around the objects.
         options: handed to the reader. For ``digits``: ``task`` ("detection" or
             "classification"), ``size`` (pixels), ``length``, ``seed``.
 
@@ -71,12 +74,19 @@ def load(
         DataError: nothing readable there; the text says what was looked for.
     """
     if str(spec) == "digits":
-        return _digits(split, **options)
+        return _digits(split, oriented=oriented, **options)
     name, path = named(str(spec))
     if name and not path.exists():
         raise DataError(f"{path}: no such file or folder ({name}: was asked for)")
     reader, path = (NAMES[name], path) if name else _reader_of(path)
     taken = signature(reader).parameters
+    if oriented and "oriented" not in taken:
+        raise DataError(
+            f"{path}: its form has upright boxes alone; oriented ones have digits and "
+            f"{', '.join(f'{form}:PATH' for form in ORIENTED)}"
+        )
+    if oriented:
+        options["oriented"] = True
     for option, value in (("faults", faults), ("val_share", val_share)):
         if value is not None and option in taken:
             options[option] = value
@@ -128,6 +138,7 @@ NAMES: dict[str, Callable[..., Any]] = {
     "multilabel": MultiLabel,
 }
 
+ORIENTED = [name for name, reader in NAMES.items() if "oriented" in signature(reader).parameters]
 
 _Reader = Callable[..., Any]
 _LOOKED_FOR = (
@@ -221,10 +232,18 @@ def _has_coco(root: Path) -> bool:
 
 
 def _digits(
-    split: str, *, task: str = "detection", size: int | None = None, **options: Any
+    split: str,
+    *,
+    task: str = "detection",
+    size: int | None = None,
+    oriented: bool = False,
+    **options: Any,
 ) -> AnyDataset:
     # An epoch of 10,000 fresh pictures costs nothing to store; 500 give AP50 within about 0.01
     options.setdefault("length", 10_000 if split == "train" else 500)
     if task == "classification":
+        if oriented:
+            raise DataError("digits: oriented boxes are of detection, the task is classification")
         return DigitPatches(split, size=size or 32, **options)
-    return Digits(split, scenes=DigitScenes(size=size or 128), **options)
+    scenes = DigitScenes.oriented if oriented else DigitScenes
+    return Digits(split, scenes=scenes(size=size or 128), **options)

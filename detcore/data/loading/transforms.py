@@ -12,10 +12,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 from torchvision import tv_tensors
-from torchvision.transforms import v2
+from torchvision.transforms import InterpolationMode, v2
 
 from detcore.data.base import Item, Target
 from detcore.data.images import resized
+from detcore.ops import box_area, box_convert, box_iou, clip_boxes_to_image
+from detcore.parts.preprocess import scale_boxes
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,8 @@ class Augment:
         colour: greatest relative change of brightness, contrast and saturation.
         scale: smallest and largest factor of a random zoom; the result is cropped at random, or
             placed on a mean-coloured ground. (1, 1) switches it off.
+        rotate: greatest angle by which a picture is turned either way about its middle, degrees,
+            with the corners that come in mean-coloured; for oriented boxes, which turn with it.
         crops: probability of SSD's crop (Liu et al., ECCV 2016; torchvision's RandomIoUCrop): 0.3
             to 1 of each side, such that it overlaps some box with at least a random IoU; in one
             case of seven the whole picture. Boxes whose centres are outside are dropped.
@@ -43,13 +47,16 @@ class Augment:
         least_visible: a box is dropped if a smaller share of it stays in the picture.
 
     Called with ``(image, target)``: uint8 or float ``[3, H, W]``, and either form of target from
-    `detcore.data.base`; returns the same. ``area`` is recomputed from the boxes.
+    `detcore.data.base`; returns the same. ``area`` is recomputed from the boxes. Upright boxes are
+    cut at the picture's border, oriented ones stay whole. ValueError for `rotate` with upright
+    boxes.
     """
 
     mirror: float = 0.5
     upside_down: float = 0.0
     colour: float = 0.2
     scale: tuple[float, float] = (0.8, 1.25)
+    rotate: float = 0.0
     least_visible: float = 0.3
     longest: int | None = None
     crops: float = 0.0
@@ -67,19 +74,22 @@ class Augment:
         if scaled != [height, width]:
             # shrinking and zooming in one: two samplings would blur
             steps.append(v2.Resize(scaled, antialias=False))
+        fill = [float(c) for c in image[:, ::8, ::8].float().mean((1, 2))]
         if scaled != canvas:
-            fill = [float(c) for c in image[:, ::8, ::8].float().mean((1, 2))]
             steps.append(v2.RandomCrop(canvas, pad_if_needed=True, fill=fill))
-        uncut = whole * torch.tensor([scaled[1] / width, scaled[0] / height] * 2)
+        if self.rotate:
+            if boxes.shape[1] == 4 and len(boxes):
+                raise ValueError("Augment: rotate turns oriented boxes, got upright ones")
+            steps.append(v2.RandomRotation(self.rotate, InterpolationMode.BILINEAR, fill=fill))
         steps += [v2.RandomHorizontalFlip(self.mirror), v2.RandomVerticalFlip(self.upside_down)]
         if self.colour > 0:
             steps.append(v2.ColorJitter(self.colour, self.colour, self.colour))
-        typed = tv_tensors.BoundingBoxes(boxes, format="XYXY", canvas_size=(height, width))
-        image, moved = v2.Compose(steps)(tv_tensors.Image(image), typed)
-        image = image.as_subclass(Tensor)
+        moved_image, moved = v2.Compose(steps)(tv_tensors.Image(image), _typed(boxes, image))
+        image = moved_image.as_subclass(Tensor)
         if "boxes" not in target:
             return image, target
-        return image, _visible(target, moved.as_subclass(Tensor), uncut, self.least_visible)
+        uncut = scale_boxes(whole, (height, width), (scaled[0], scaled[1]))
+        return image, _visible(target, moved.as_subclass(Tensor), uncut, image, self.least_visible)
 
 
 def mosaic(
@@ -107,7 +117,7 @@ def mosaic(
     for (image, target), (x0, y0, x1, y1) in zip(items, quarters, strict=True):
         part, kept = _cover(image, target, (y1 - y0, x1 - x0), least_visible)
         canvas[:, y0:y1, x0:x1] = part
-        kept["boxes"] = kept["boxes"] + torch.tensor([x0, y0, x0, y0])
+        kept["boxes"] = _shifted(kept["boxes"], x0, y0)
         parts.append(kept)
     keys = [k for k in ("boxes", "labels", "iscrowd", "area") if all(k in p for p in parts)]
     return canvas, {**told, **{k: torch.cat([p[k] for p in parts]) for k in keys}}
@@ -123,12 +133,9 @@ def _cover(
     top, left = (int(torch.randint(s - w + 1, ())) for s, w in zip(scaled, wanted, strict=True))
     # antialiased: pictures are halved and more, thin strokes would break up
     whole = resized(image, scaled)
-    uncut = target["boxes"] * torch.tensor([scaled[1] / width, scaled[0] / height] * 2)
-    moved = uncut - torch.tensor([left, top, left, top])
-    bounds = torch.tensor([wanted[1], wanted[0]] * 2)
-    boxes = torch.minimum(moved.clamp(min=0), bounds)
+    uncut = scale_boxes(target["boxes"], (height, width), (scaled[0], scaled[1]))
     part = whole[:, top : top + wanted[0], left : left + wanted[1]]
-    return part, _visible(target, boxes, uncut, least)
+    return part, _visible(target, _shifted(uncut, -left, -top), uncut, part, least)
 
 
 def _crop(image: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
@@ -136,19 +143,61 @@ def _crop(image: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
     height, width = image.shape[-2:]
     if min(height, width) < 4:
         return image, boxes  # three tenths of it are no pixel
-    typed = tv_tensors.BoundingBoxes(boxes, format="XYXY", canvas_size=(height, width))
-    cropped, moved = v2.RandomIoUCrop()(tv_tensors.Image(image), typed)
-    return cropped.as_subclass(Tensor), moved.as_subclass(Tensor)
+    typed = tv_tensors.BoundingBoxes(_upright(boxes), format="XYXY", canvas_size=(height, width))
+    chosen = v2.RandomIoUCrop().make_params([tv_tensors.Image(image), typed])
+    if not chosen:
+        return image, boxes  # the whole picture
+    top, left = chosen["top"], chosen["left"]
+    part = image[:, top : top + chosen["height"], left : left + chosen["width"]]
+    moved = _shifted(boxes, -left, -top)
+    if boxes.shape[1] == 4:
+        moved = clip_boxes_to_image(moved, (part.shape[-2], part.shape[-1]))
+    return part, moved * chosen["is_within_crop_area"][:, None]
 
 
-def _visible(target: Target, boxes: Tensor, uncut: Tensor, least: float) -> Target:
-    """The target with moved boxes; those mostly outside the picture are dropped."""
-    area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
-    whole = (uncut[:, 2] - uncut[:, 0]) * (uncut[:, 3] - uncut[:, 1])
-    keep = (area >= least * whole) & (boxes[:, 2] - boxes[:, 0] >= 1)
-    keep &= boxes[:, 3] - boxes[:, 1] >= 1
+def _visible(target: Target, boxes: Tensor, uncut: Tensor, image: Tensor, least: float) -> Target:
+    """The target with moved boxes; those mostly outside the picture are dropped.
+
+    uncut: the boxes as large as in the picture, wherever they are.
+    """
+    height, width = image.shape[-2:]
+    if boxes.shape[1] == 5:
+        picture = boxes.new_tensor([[width / 2, height / 2, width, height, 0.0]])
+        area, whole = box_area(boxes, "cxcywhr"), box_area(uncut, "cxcywhr")
+        iou = box_iou(boxes, picture, fmt="cxcywhr")[:, 0]
+        # iou = shared / (area + picture - shared)
+        shared = iou * (area + width * height) / (1 + iou)
+        keep = (shared >= least * whole) & (boxes[:, 2:4] >= 1).all(1)
+    else:
+        boxes = clip_boxes_to_image(boxes, (height, width))
+        area, whole = box_area(boxes), box_area(uncut)
+        keep = (area >= least * whole) & (boxes[:, 2:] - boxes[:, :2] >= 1).all(1)
     kept: Target = {k: target[k][keep] for k in ("labels", "iscrowd") if k in target}
     return {**target, **kept, "boxes": boxes[keep], "area": area[keep]}
+
+
+def _typed(boxes: Tensor, image: Tensor) -> tv_tensors.BoundingBoxes:
+    size = image.shape[-2], image.shape[-1]
+    if boxes.shape[1] == 5:
+        # never clamped: torchvision would make an oriented box smaller, or another one, for it
+        return tv_tensors.BoundingBoxes(
+            boxes, format="CXCYWHR", canvas_size=size, clamping_mode=None
+        )
+    return tv_tensors.BoundingBoxes(boxes, format="XYXY", canvas_size=size)
+
+
+def _shifted(boxes: Tensor, right: int, down: int) -> Tensor:
+    """Boxes of either form, so many pixels further."""
+    by = (right, down, right, down) if boxes.shape[1] == 4 else (right, down, 0, 0, 0)
+    return boxes + torch.tensor(by)
+
+
+def _upright(boxes: Tensor) -> Tensor:
+    """Boxes of either form as upright ones [n, 4] around them."""
+    if boxes.shape[1] == 4:
+        return boxes
+    points = box_convert(boxes, "cxcywhr", "xyxyxyxy").unflatten(1, (4, 2))
+    return torch.cat((points.amin(1), points.amax(1)), dim=1)
 
 
 def _shrunk(height: int, width: int, longest: int | None) -> list[int]:

@@ -28,11 +28,14 @@ from detcore.data.faults import DataError, NoSplit
 from detcore.utils.optional_imports import require
 
 Array = NDArray[np.float32]
+Corners = NDArray[np.float64]
 
 # The digits come writer after writer, each beginning 0 1 2 .. 9 0 1 2 ..; a writer begins at 1415.
 # Cut there, no handwriting, and not only no picture of a digit, is in both splits.
 _FIRST_VAL = 1415
 _SPLITS = {"train": 0, "val": 1}
+_INK = 0.3  # what of a digit counts as ink, 0..1
+_FINE = 0.125  # of a glyph's pixel: how finely an oriented box fits
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
 
@@ -42,19 +45,29 @@ class DigitScenes:
 
     size: side of the square picture, pixels. digits: fewest and most digits in it. height: least
     and greatest height of a drawn digit as a share of `size`. contrast: least difference in
-    luminance (0..1) between a digit and the ground under it.
+    luminance (0..1) between a digit and the ground under it. aspect: least and greatest height of
+    a digit as a multiple of its width; None: about as it was written. turn: greatest angle by which
+    a digit is turned either way, radians. With an aspect the pictures are an oriented set, whose
+    boxes are turned with the digits.
     """
 
     size: int = 128
     digits: tuple[int, int] = (1, 6)
     height: tuple[float, float] = (0.14, 0.42)
     contrast: float = 0.35
+    aspect: tuple[float, float] | None = None
+    turn: float = 0.15
 
     def __post_init__(self) -> None:
         if self.size < 32:
             raise DataError(f"digits: image size must be at least 32 pixels, got {self.size}")
         if not 0 <= self.digits[0] <= self.digits[1]:
             raise DataError(f"digits: digits must be (fewest, most), got {self.digits}")
+
+    @classmethod
+    def oriented(cls, size: int = 128) -> DigitScenes:
+        """Two to four times as high as wide and turned by up to 90 degrees: the angle matters."""
+        return cls(size=size, height=(0.25, 0.6), aspect=(2.0, 4.0), turn=np.pi / 2)
 
 
 class Digits(DetectionDataset):
@@ -68,7 +81,8 @@ class Digits(DetectionDataset):
         transforms: applied to each item.
 
     Labels are digit + 1, since 0 is background; ``classes[label - 1]`` is the digit's name. Boxes
-    hold the drawn ink exactly: each edge row and column of a box has ink in it.
+    hold the drawn ink exactly: each edge row and column of a box has ink in it. So do the sides of
+    an oriented box, which lie along the digit's own axes.
 
     Raises:
         DataError: an unknown split or a senseless size.
@@ -90,6 +104,7 @@ class Digits(DetectionDataset):
         self.glyphs, self.sources, self.digit_of = _glyphs(_checked(split, length))
         self.split, self.length, self.seed = split, length, seed
         self.scenes = scenes or DigitScenes()
+        self.oriented = self.scenes.aspect is not None
 
     def __len__(self) -> int:
         return self.length
@@ -126,24 +141,40 @@ class Digits(DetectionDataset):
             glyph = int(rng.integers(len(self.glyphs)))
             # log-uniform, so that small digits are as frequent as large ones octave by octave
             height = size * low * (high / low) ** float(rng.random())
-            ink = _draw(self.glyphs[glyph], height, rng)
+            ink, corners = self._draw(glyph, height, rng)
             while max(ink.shape) > size:  # turned and slanted, a large one may not fit
                 height *= 0.9
-                ink = _draw(self.glyphs[glyph], height, rng)
+                ink, corners = self._draw(glyph, height, rng)
             h, w = ink.shape
             for _ in range(30):
                 x, y = int(rng.integers(size - w + 1)), int(rng.integers(size - h + 1))
                 if all(p.apart_from(x, y, w, h) for p in placed):
-                    placed.append(_Placed(glyph, x, y, ink))
+                    placed.append(_Placed(glyph, x, y, ink, corners))
                     break
         return rng, placed
 
+    def _draw(
+        self, glyph: int, height: float, rng: np.random.Generator
+    ) -> tuple[Array, Corners | None]:
+        """The ink of a digit, and in an oriented set the corners of its box, pixels of the ink."""
+        if self.scenes.aspect is None:
+            return _draw(self.glyphs[glyph], height, self.scenes.turn, rng), None
+        low, high = self.scenes.aspect
+        aspect = low * (high / low) ** float(rng.random())
+        return _draw_oriented(self.glyphs[glyph], height, aspect, self.scenes.turn, rng)
+
     def _record(self, index: int, placed: list[_Placed]) -> Record:
+        name = f"digits-{self.split}-{self.seed}-{index:06d}.png"
+        if self.oriented:
+            corners = [p.corners + np.tile([p.x, p.y], 4) for p in placed if p.corners is not None]
+            labels = [self.digit_of[p.glyph] + 1 for p in placed]
+            size, ignore = (self.scenes.size, self.scenes.size), [False] * len(placed)
+            return Record.of_corners(index + 1, name, size, corners, labels, ignore)
         boxes = np.array([(p.x, p.y, p.x + p.ink.shape[1], p.y + p.ink.shape[0]) for p in placed])
         boxes = boxes.reshape(-1, 4).astype(np.float64)
         return Record(
             image_id=index + 1,
-            file_name=f"digits-{self.split}-{self.seed}-{index:06d}.png",
+            file_name=name,
             width=self.scenes.size,
             height=self.scenes.size,
             boxes=boxes,
@@ -212,6 +243,7 @@ class _Placed:
     x: int  # pixels, left edge
     y: int  # pixels, top edge
     ink: Array  # [h, w], 0..1
+    corners: Corners | None  # [8], of an oriented box, pixels of the ink
 
     def apart_from(self, x: int, y: int, w: int, h: int) -> bool:
         """Whether the box shares at most a tenth of the smaller one's area."""
@@ -242,22 +274,63 @@ def _glyphs(split: str) -> tuple[list[Array], list[int], list[int]]:
     return glyphs, list(sources), [int(found.target[s]) for s in sources]
 
 
-def _draw(glyph: Array, height: float, rng: np.random.Generator) -> Array:
+def _draw(glyph: Array, height: float, most: float, rng: np.random.Generator) -> Array:
     """Enlarge, stretch, slant and turn a glyph a little; crop to the ink. [h, w], 0..1."""
-    turn, slant = rng.uniform(-0.15, 0.15), rng.uniform(-0.2, 0.2)  # radians, shear
+    turn, slant = rng.uniform(-most, most), rng.uniform(-0.2, 0.2)  # radians, shear
     sy = height / glyph.shape[0]
     sx = sy * float(rng.uniform(0.8, 1.15))
     side = int(np.hypot(glyph.shape[0] * sy, glyph.shape[1] * sx) * 1.15) + 3
+    across, down = _turned(side, turn)
+    ink = _ink(glyph, down / sy, (across - slant * down) / sx)
+    return ink[_inked(ink)]
+
+
+def _draw_oriented(
+    glyph: Array, height: float, aspect: float, most: float, rng: np.random.Generator
+) -> tuple[Array, Corners]:
+    """A glyph whose ink is `height` high and `aspect` times less wide, turned and slanted.
+
+    Gives the ink [h, w], cropped, and the corners [8] of the box around it along its own axes,
+    pixels of the ink.
+    """
+    turn, slant = rng.uniform(-most, most), rng.uniform(-0.2, 0.2)
+    # where the ink ends, in the glyph's pixels from its middle: alike at any size
+    fine = np.arange(-8, 8, _FINE, dtype=np.float32) + _FINE / 2
+    rows, columns = _inked(_ink(glyph, fine[:, None], fine[None, :] - slant * fine[:, None]))
+    top, left = (float(fine[at.start]) - _FINE / 2 for at in (rows, columns))
+    low, right = (float(fine[at.stop - 1]) + _FINE / 2 for at in (rows, columns))
+    sy, sx = height / (low - top), height / aspect / (right - left)
+
+    x, y = np.array([left, right, right, left]) * sx, np.array([top, top, low, low]) * sy
+    cos, sin = np.cos(turn), np.sin(turn)
+    points = np.column_stack([cos * x - sin * y, sin * x + cos * y])
+    side = 2 * int(np.abs(points).max()) + 5
+    across, down = _turned(side, turn)
+    # slanted in the glyph's own pixels, so that a narrow one is no wider for it
+    ink = _ink(glyph, down / sy, across / sx - slant * down / sy)
+    seen = _inked(ink)
+    # a pixel's middle is half a pixel from its border
+    corners = points + side / 2 - [seen[1].start, seen[0].start]
+    return ink[seen], corners.ravel()
+
+
+def _turned(side: int, turn: float) -> tuple[Array, Array]:
+    """Of each pixel of a square its place along a turned digit's axes: across and down."""
     cos, sin = np.cos(turn), np.sin(turn)
     at = np.arange(side, dtype=np.float32) - (side - 1) / 2
-    across = cos * at[None, :] + sin * at[:, None]
-    down = cos * at[:, None] - sin * at[None, :]
-    ink = _sample(glyph, down / sy, (across - slant * down) / sx)
-    # Bilinear enlargement leaves a wide grey rim; steepened, the stroke ends within a pixel or two
-    ink = ((ink - 0.35) * 3).clip(0, 1)
-    rows, columns = np.flatnonzero(ink.max(1) > 0.3), np.flatnonzero(ink.max(0) > 0.3)
-    cropped: Array = ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-    return cropped
+    return cos * at[None, :] + sin * at[:, None], cos * at[:, None] - sin * at[None, :]
+
+
+def _ink(glyph: Array, y: Array, x: Array) -> Array:
+    # bilinear enlargement leaves a wide grey rim; steepened, the stroke ends within a pixel or two
+    ink: Array = ((_sample(glyph, y, x) - 0.35) * 3).clip(0, 1)
+    return ink
+
+
+def _inked(ink: Array) -> tuple[slice, slice]:
+    """The rows and columns from the first that has ink to the last."""
+    rows, columns = np.flatnonzero(ink.max(1) > _INK), np.flatnonzero(ink.max(0) > _INK)
+    return slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
 
 
 def _sample(glyph: Array, y: Array, x: Array) -> Array:
