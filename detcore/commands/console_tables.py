@@ -24,7 +24,10 @@ _ERRORS = {
 def headline(metrics: Json) -> str:
     """The figures that matter most, in one line."""
     wanted = ("mAP", "AP50", "AP75", "accuracy", "precision", "recall", "f1", "mean_iou")
-    return "  ".join(f"{k} {metrics[k]:.3f}" for k in wanted if metrics.get(k) is not None)
+    said = [f"{k} {metrics[k]:.3f}" for k in wanted if metrics.get(k) is not None]
+    if metrics.get("angle_error") is not None:
+        said.append(f"angle error {metrics['angle_error']:.2f} degrees")
+    return "  ".join(said)
 
 
 def volume(metrics: Json) -> str:

@@ -19,9 +19,12 @@ def open_data(
 ) -> AnyDataset:
     """Open data; `chosen` says of which task, size, seed and length the digits are to be.
 
+    It also says whether boxes of any data are to be ``oriented``.
+
     val_share: as in `detcore.data.load`; None: a fifth, of a part ``train`` too.
     """
     known = ("task", "size", "seed", "length") if spec == "digits" else ()
+    known = (*known, "oriented")
     options = {k: chosen[k] for k in known if chosen.get(k) is not None}
     return load(spec, split, val_share=VAL_SHARE if val_share is None else val_share, **options)
 
@@ -38,7 +41,8 @@ def data_for(
         raise UsageError("the model doesn't say what it was trained on; give --data")
     own = located(spec) == info.data.get("spec")
     share = info.data.get("val_share") if own else 1.0 if split is None else None
-    chosen = {**info.data, "task": info.task, "length": length}
+    oriented = bool(info.model.get("oriented"))
+    chosen = {**info.data, "task": info.task, "length": length, "oriented": oriented}
     dataset = open_data(spec, split or "val", chosen, share)
     if dataset.whole and split not in (None, "all", *SPLITS):
         raise UsageError(f"{spec} has no splits, got --split {split}")
@@ -83,6 +87,8 @@ def check_views(info: CheckpointInfo) -> None:
     """UsageError unless the checkpoint is a detector's, whose views can be fused."""
     if info.task != "detection":
         raise UsageError(f"--tta is for detectors, the checkpoint is for {info.task}")
+    if info.model.get("oriented"):
+        raise UsageError("--tta fuses upright boxes, the checkpoint finds oriented ones")
 
 
 def located(spec: str) -> str:

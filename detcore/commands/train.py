@@ -45,6 +45,7 @@ def train_command(
     val_data: flags.ValData = None,
     val_share: flags.ValShare = 0.2,
     max_damaged: MaxDamaged = 0.05,
+    oriented: flags.Oriented = False,
     model: flags.ModelName = "ssd",
     backbone: flags.Backbone = None,
     image_size: flags.ImageSize = None,
@@ -74,6 +75,7 @@ def train_command(
     upside_down: flags.UpsideDown = False,
     mosaic: flags.Mosaic = 0.0,
     crops: flags.Crops = 0.0,
+    rotate: flags.Rotate = 0.0,
     group_aspect: flags.GroupAspect = False,
     out: flags.Out = Path("runs/train"),
     overwrite: flags.Overwrite = False,
@@ -151,7 +153,7 @@ def train_command(
         if not resume and is_main_process():
             _begin(ctx, settings, out, overwrite)
         light = Augment(upside_down=0.5 if upside_down else 0.0) if augment else None
-        changed = augmentation(net, dataset, light, mosaic=mosaic, crops=crops)
+        changed = augmentation(net, dataset, light, mosaic=mosaic, crops=crops, rotate=rotate)
         console.print(summary(net, dataset, val, config, out))
         with TrainProgress(console, config.images_per_step(process_count())) as watcher:
             result = run(

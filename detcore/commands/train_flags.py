@@ -41,6 +41,16 @@ Split = Annotated[
     typer.Option(help="Split of --data to train on, if it has several.", rich_help_panel=DATA),
 ]
 
+Oriented = Annotated[
+    bool,
+    typer.Option(
+        "--oriented",
+        help="Boxes with an angle: of digits, DOTA, YOLO's corners, or COCO's polygons and boxes "
+        "of five numbers. For --model yolo.",
+        rich_help_panel=DATA,
+    ),
+]
+
 # --- Model ----------------------------------------------------------------------------------------
 ModelName = Annotated[
     str,
@@ -258,6 +268,15 @@ Crops = Annotated[
         help="Share of pictures with random crops around objects.",
         min=0,
         max=1,
+        rich_help_panel=AUGMENTATION,
+    ),
+]
+Rotate = Annotated[
+    float,
+    typer.Option(
+        help="Turn pictures by up to this angle either way, degrees; with --oriented.",
+        min=0,
+        max=180,
         rich_help_panel=AUGMENTATION,
     ),
 ]

@@ -13,7 +13,7 @@ from torch import nn
 from detcore.checkpoints.load_model import create_model, is_classifier
 from detcore.commands.model_data import check_classes, open_data
 from detcore.commands.run_folder import is_saved, saved_model
-from detcore.data import AnyDataset, DataError
+from detcore.data import AnyDataset, DataError, DetectionDataset
 from detcore.data.loading.transforms import Augment
 from detcore.data.splits import VAL_SHARE
 from detcore.utils.errors import UsageError
@@ -36,6 +36,8 @@ def data_facts(settings: Mapping[str, Any]) -> dict[str, Any]:
         facts |= {"val_spec": settings["val_data"], "val_share": 0.0}
     elif settings["val_share"] != VAL_SHARE:
         facts["val_share"] = settings["val_share"]
+    if settings["oriented"]:
+        facts["oriented"] = True
     if settings["data"] == "digits":
         task = "classification" if is_classifier(settings["model"]) else "detection"
         facts |= {"task": task, "size": settings["image_size"]}
@@ -46,6 +48,18 @@ def model_to_train(
     settings: Mapping[str, Any], dataset: AnyDataset, resume: Path | None
 ) -> nn.Module:
     """The model of a run that goes on in a folder, or a new one."""
+    net = _model_of(settings, dataset, resume)
+    if (
+        isinstance(dataset, DetectionDataset)
+        and getattr(net, "oriented", False) != dataset.oriented
+    ):
+        if dataset.oriented:
+            raise UsageError(f"--oriented is for --model yolo, got --model {settings['model']}")
+        raise UsageError(f"{settings['weights']} holds a model of oriented boxes; give --oriented")
+    return net
+
+
+def _model_of(settings: Mapping[str, Any], dataset: AnyDataset, resume: Path | None) -> nn.Module:
     model, image_size = settings["model"], settings["image_size"]
     if resume and is_saved(resume):
         return saved_model(resume, model, dataset, settings["data"])
@@ -58,6 +72,8 @@ def model_to_train(
     options = model_options(
         settings["option"] or [], settings["backbone"], size, settings["pretrained"]
     )
+    if settings["oriented"] and model == "yolo":
+        options["oriented"] = True
     options |= cascade_parts(model, settings["detector"], settings["classifier"])
     return create_model(
         model,
@@ -104,16 +120,19 @@ def augmentation(
     *,
     mosaic: float = 0.0,
     crops: float = 0.0,
+    rotate: float = 0.0,
 ) -> Augment:
     """What is asked for, less what the data forbids, at the size that the model works at.
 
-    mosaic, crops: as in `Augment`, with or without the rest of it; UsageError where the data has
-    no boxes.
+    mosaic, crops, rotate: as in `Augment`, with or without the rest of it; UsageError where the
+    data has no boxes, or no oriented ones to turn.
     """
+    if rotate and not getattr(dataset, "oriented", False):
+        raise UsageError("--rotate turns oriented boxes; give --oriented")
     if (mosaic or crops) and dataset.task != "detection":
         raise UsageError(f"--mosaic and --crops need boxes, the data is for {dataset.task}")
     chosen = wanted or Augment(mirror=0.0, colour=0.0, scale=(1.0, 1.0))
-    chosen = replace(chosen, mosaic=mosaic, crops=crops)
+    chosen = replace(chosen, mosaic=mosaic, crops=crops, rotate=rotate)
     if not dataset.mirror:
         chosen = replace(chosen, mirror=0.0, upside_down=0.0)
     config: Any = getattr(net, "config", {})

@@ -5,12 +5,19 @@ from __future__ import annotations
 import contextlib
 import io
 from collections import defaultdict
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from detcore.evaluation.matching import FORGIVEN, WRONG, ImageMatch, is_ignored, match_images
+from detcore.evaluation.matching import (
+    FORGIVEN,
+    WRONG,
+    ImageMatch,
+    is_ignored,
+    is_oriented,
+    match_images,
+)
+from detcore.evaluation.oriented_metrics import RECALLS, CocoRun, oriented_run
 from detcore.utils.json_types import Json
 from detcore.utils.optional_imports import require
 
@@ -35,10 +42,14 @@ COCO_FIGURES = (
 def coco_metrics(ground_truth: Json, results: list[Json], *, curves: bool = False) -> Json:
     """Average precision as COCO defines it, computed by pycocotools.
 
+    Of oriented boxes it is `detcore.evaluation.oriented_metrics` that computes it, by the same
+    rules.
+
     Args:
         ground_truth: a COCO document (`DetectionDataset.to_coco`). Crowds, and objects with
             ``ignore: 1``, are neither asked for nor counted against a detection.
-        results: COCO results: ``image_id``, ``category_id``, ``bbox`` xywh in pixels, ``score``.
+        results: COCO results: ``image_id``, ``category_id``, ``bbox`` xywh in pixels, or cxcywhr
+            as the document has them, ``score``.
         curves: give the precision-recall curves too.
 
     Returns:
@@ -47,10 +58,12 @@ def coco_metrics(ground_truth: Json, results: list[Json], *, curves: bool = Fals
         `curves` ``curves``: ``recall``, 101 of them, and ``per_class``: ``name`` and
         ``precision`` at each of these at IoU 0.5, None for a class without objects. Deterministic.
     """
-    run = _evaluated(ground_truth, results)
+    oriented = is_oriented(ground_truth["annotations"] or results)
+    evaluated = oriented_run if oriented else _pycocotools_run
+    run = evaluated(ground_truth, results)
     figures: Json = {k: _none_if_absent(v) for k, v in zip(COCO_FIGURES, run.stats, strict=True)}
     # precision: [IoU thresholds 0.50..0.95, recalls, classes, areas (0 is all), max detections]
-    precision = run.eval["precision"][:, :, :, 0, -1]
+    precision = run.precision[:, :, :, 0, -1]
     objects: dict[int, int] = defaultdict(int)
     for a in ground_truth["annotations"]:
         objects[a["category_id"]] += not is_ignored(a)
@@ -62,19 +75,19 @@ def coco_metrics(ground_truth: Json, results: list[Json], *, curves: bool = Fals
             "AP50": _none_if_absent(_mean(precision[0, :, k])),
             "objects": objects[category],
         }
-        for k, category in enumerate(run.params.catIds)
+        for k, category in enumerate(run.category_ids)
     ]
     if curves:
         at_half = {
             names[category]: precision[0, :, k].tolist() if objects[category] else None
-            for k, category in enumerate(run.params.catIds)
+            for k, category in enumerate(run.category_ids)
         }
         rows = [{"name": name, "precision": curve} for name, curve in at_half.items()]
-        figures["curves"] = {"recall": run.params.recThrs.tolist(), "per_class": rows}
+        figures["curves"] = {"recall": RECALLS.tolist(), "per_class": rows}
     return figures
 
 
-def _evaluated(ground_truth: Json, results: list[Json]) -> Any:
+def _pycocotools_run(ground_truth: Json, results: list[Json]) -> CocoRun:
     """pycocotools' evaluation, all of its steps done."""
     coco_module, eval_module = require("pycocotools.coco"), require("pycocotools.cocoeval")
 
@@ -102,7 +115,7 @@ def _evaluated(ground_truth: Json, results: list[Json]) -> Any:
         run.evaluate()
         run.accumulate()
         run.summarize()
-    return run
+    return CocoRun(run.params.catIds, run.eval["precision"], list(run.stats))
 
 
 def operating_point(

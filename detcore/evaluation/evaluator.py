@@ -21,13 +21,14 @@ from detcore.evaluation.coco_metrics import (
     at_confidence,
     best_confidence,
     coco_metrics,
-    operating_point,
 )
 from detcore.evaluation.error_analysis import confusion_matrix, errors_by_kind, mistakes_of
-from detcore.evaluation.matching import match_images
+from detcore.evaluation.matching import is_oriented, match_images
+from detcore.evaluation.oriented_metrics import angle_error
 from detcore.evaluation.thresholds import Thresholds, measured_with
 from detcore.evaluation.voc_metrics import VOC_IOU, voc_metrics
 from detcore.inference.predictor import Prediction, predict
+from detcore.utils.errors import UsageError
 from detcore.utils.json_types import Json
 from detcore.utils.speed_watch import SpeedWatch
 from detcore.utils.text import counted
@@ -163,6 +164,9 @@ def _of_detector(
     voc_iou: Sequence[float],
     details: bool,
 ) -> Measured:
+    if any((found["boxes"].shape[1] == 5) != dataset.oriented for found in run.predictions):
+        there, wanted = ("oriented", "upright") if dataset.oriented else ("upright", "oriented")
+        raise UsageError(f"the data has {there} boxes, the model finds {wanted} ones")
     ids = [t["image_id"] for t in run.targets]
     document = truth_of(dataset, set(ids))
     results = coco_results(run.predictions, ids, dataset.category_ids)
@@ -211,26 +215,27 @@ def detection_figures(
         details: give all that follows "and".
 
     Returns:
-        JSON-able: `coco_metrics` and `operating_point`, their ``per_class`` rows joined; and
+        JSON-able: `coco_metrics` and `operating_point`, their ``per_class`` rows joined; of
+        oriented boxes ``angle_error`` at the operating point, see `angle_error`; and
         ``curves`` (`coco_metrics`), ``voc`` (a list of `voc_metrics`, one per IoU),
         ``best_confidence``, and at the operating point ``confusion`` (`confusion_matrix`) and
         ``errors`` (`errors_by_kind`). Deterministic.
     """
     average = coco_metrics(truth, results, curves=details)
     _tell_of_limit(truth, results)
+    categories = truth["categories"]
+    matches = match_images(truth, results, score=score)
+    point = at_confidence(matches, categories, score)
     more: Json = {}
+    if is_oriented(truth["annotations"] or results):
+        more["angle_error"] = angle_error(matches)
     if details:
-        categories = truth["categories"]
-        matches = match_images(truth, results, score=score)
-        point = at_confidence(matches, categories, score)
-        more = {
+        more |= {
             "voc": [voc_metrics(truth, results, iou=iou) for iou in voc_iou],
             "best_confidence": best_confidence(match_images(truth, results)),
             "confusion": confusion_matrix(matches, categories),
             "errors": errors_by_kind([mistakes_of(m) for m in matches], categories),
         }
-    else:
-        point = operating_point(truth, results, score)
     # pycocotools orders classes by category id, the operating point as the document does
     at_point = {row["name"]: row for row in point["per_class"]}
     per_class = [{**row, **at_point[row["name"]]} for row in average["per_class"]]
@@ -267,22 +272,30 @@ def coco_results(
     """Detections in COCO's result form: labels become the annotation's category ids again.
 
     Args:
-        predictions: ``boxes`` ``[n, 4]`` xyxy pixels, ``scores``, ``labels`` from 1.
+        predictions: ``boxes`` ``[n, 4]`` xyxy pixels or ``[n, 5]`` cxcywhr, which stay so,
+            ``scores``, ``labels`` from 1.
         image_ids: one per prediction. category_ids: of label 1, 2, ...
     """
     rows = []
     for image_id, found in zip(image_ids, predictions, strict=True):
         parts = (found["boxes"].tolist(), found["scores"].tolist(), found["labels"].tolist())
-        for (x0, y0, x1, y1), score, label in zip(*parts, strict=True):
+        for box, score, label in zip(*parts, strict=True):
             rows.append(
                 {
                     "image_id": image_id,
                     "category_id": category_ids[label - 1],
-                    "bbox": [x0, y0, x1 - x0, y1 - y0],
+                    "bbox": _coco_box(box),
                     "score": score,
                 }
             )
     return rows
+
+
+def _coco_box(box: list[float]) -> list[float]:
+    if len(box) == 5:
+        return box
+    x0, y0, x1, y1 = box
+    return [x0, y0, x1 - x0, y1 - y0]
 
 
 def _classification(

@@ -44,6 +44,7 @@ _HEADLINE = (
     ("recall", "recall"),
     ("f1", "F1"),
     ("mean_iou", "mean IoU"),
+    ("angle_error", "angle error, degrees"),
 )
 _KINDS = (
     ("location", "on an object of its class, at an IoU from 0.1 to below 0.5"),
@@ -216,7 +217,7 @@ def _worst_detections(measured: Measured, dataset: DetectionDataset) -> str:
 
 def _truth_rows(one: Mistakes, names: dict[int, str], factor: float) -> list[Row]:
     return [
-        (_corners(a["bbox"], factor), names[a["category_id"]], _UNFOUND if free else _RIGHT)
+        (_on_page(a["bbox"], factor), names[a["category_id"]], _UNFOUND if free else _RIGHT)
         for a, free in zip(one.match.objects, one.match.unfound, strict=True)
     ]
 
@@ -226,7 +227,7 @@ def _found_rows(one: Mistakes, names: dict[int, str], factor: float) -> list[Row
     for r, partner, kind in zip(one.match.detections, one.match.partner, one.kinds, strict=True):
         colour = _WRONG if kind else _OUT_OF_COUNT if partner == FORGIVEN else _RIGHT
         text = f"{names[r['category_id']]} {r['score']:.2f}"
-        rows.append((_corners(r["bbox"], factor), f"{text}: {kind}" if kind else text, colour))
+        rows.append((_on_page(r["bbox"], factor), f"{text}: {kind}" if kind else text, colour))
     # mistakes on top of what is right, the surest of all last
     return sorted(reversed(rows), key=lambda row: row[2] == _WRONG)
 
@@ -277,8 +278,10 @@ def _fitted(image: Tensor, longest: int = _SIDE) -> tuple[Tensor, float]:
     return resized(image, size), factor
 
 
-def _corners(bbox: Sequence[float], factor: float) -> tuple[float, float, float, float]:
-    """xyxy, pixels of the page, of xywh in the image's."""
+def _on_page(bbox: Sequence[float], factor: float) -> Sequence[float]:
+    """A box to draw, pixels of the page: xyxy of xywh, or cxcywhr, in the image's."""
+    if len(bbox) == 5:
+        return [*(side * factor for side in bbox[:4]), bbox[4]]
     x, y, width, height = (side * factor for side in bbox)
     return x, y, x + width, y + height
 

@@ -11,7 +11,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from detcore import ops
+from detcore.parts.box_forms import format_of
 from detcore.utils.json_types import Json
+
+Overlaps = NDArray[np.float64]
 
 # instead of the row of an object
 WRONG = -1
@@ -81,11 +84,37 @@ def by_image(entries: list[Json]) -> defaultdict[int, list[Json]]:
     return grouped
 
 
-def xyxy(entries: list[Json]) -> Tensor:
-    """[n, 4] float64 xyxy out of COCO's xywh."""
-    boxes = torch.tensor([e["bbox"] for e in entries], dtype=torch.float64).reshape(-1, 4)
-    boxes[:, 2:] += boxes[:, :2]
+def is_oriented(entries: list[Json]) -> bool:
+    """Whether annotations or results have boxes of five numbers; all of them are alike."""
+    return bool(entries) and len(entries[0]["bbox"]) == 5
+
+
+def boxes_of(entries: list[Json]) -> Tensor:
+    """[n, 4] float64 xyxy out of COCO's xywh; of oriented boxes [n, 5] cxcywhr as they are."""
+    numbers = 5 if is_oriented(entries) else 4
+    boxes = torch.tensor([e["bbox"] for e in entries], dtype=torch.float64).reshape(-1, numbers)
+    if numbers == 4:
+        boxes[:, 2:] += boxes[:, :2]
     return boxes
+
+
+def overlaps(boxes: Tensor, objects: Tensor, crowd: NDArray[np.bool_] | None = None) -> Overlaps:
+    """[n, m] float64 IoUs of boxes with objects, as `boxes_of` gives them.
+
+    crowd: bool [m], the objects that are crowds: with these not the IoU, but the share of the box
+    that lies in them.
+    """
+    if not len(boxes) or not len(objects):
+        return np.zeros((len(boxes), len(objects)))
+    fmt = format_of(boxes)
+    iou = ops.box_iou(boxes, objects, fmt=fmt)
+    if crowd is not None and crowd.any():
+        own, other = ops.box_area(boxes, fmt)[:, None], ops.box_area(objects, fmt)
+        # iou = shared / (own + other - shared)
+        inside = iou * (own + other) / (1 + iou) / own.clamp(min=1e-9)
+        iou = torch.where(torch.from_numpy(crowd), inside, iou)
+    out: Overlaps = iou.numpy()
+    return out
 
 
 def is_ignored(annotation: Json) -> bool:
@@ -97,8 +126,8 @@ def _match(image_id: int, truth: list[Json], found: list[Json], iou: float) -> I
     objects = [a for a in truth if not is_ignored(a)]
     ignored = [a for a in truth if is_ignored(a)]
     found = sorted(found, key=lambda r: -r["score"])
-    boxes = xyxy(found)
-    overlap = ops.box_iou(boxes, xyxy(objects)).numpy()
+    boxes = boxes_of(found)
+    overlap = overlaps(boxes, boxes_of(objects))
     partner = np.full(len(found), WRONG)
     match = ImageMatch(image_id, objects, found, partner, overlap)
     allowed = np.where(match.same_class, overlap, -1.0)
@@ -119,15 +148,9 @@ def _forgiven(
     """[n] whether a box lies on a crowd or on an ignored object of its class."""
     if not ignored or not found:
         return np.zeros(len(found), bool)
-    region = xyxy(ignored)
-    overlap = ops.box_iou(boxes, region)
-    sides = torch.minimum(boxes[:, None, 2:], region[:, 2:]) - torch.maximum(
-        boxes[:, None, :2], region[:, :2]
-    )
-    inside = sides.clamp(min=0).prod(2) / ops.box_area(boxes)[:, None].clamp(min=1e-9)
-    crowd = torch.tensor([bool(a["iscrowd"]) for a in ignored])
-    named = torch.tensor([r["category_id"] for r in found])
-    wanted = torch.tensor([a["category_id"] for a in ignored])
-    hit = (torch.where(crowd, inside, overlap) >= iou) & (named[:, None] == wanted)
-    out: NDArray[np.bool_] = hit.any(1).numpy()
+    crowd = np.array([bool(a["iscrowd"]) for a in ignored])
+    named = np.array([r["category_id"] for r in found])
+    wanted = np.array([a["category_id"] for a in ignored])
+    hit = (overlaps(boxes, boxes_of(ignored), crowd) >= iou) & (named[:, None] == wanted)
+    out: NDArray[np.bool_] = hit.any(1)
     return out

@@ -7,8 +7,7 @@ from collections import defaultdict
 import numpy as np
 from numpy.typing import NDArray
 
-from detcore import ops
-from detcore.evaluation.matching import is_ignored, xyxy
+from detcore.evaluation.matching import boxes_of, is_ignored, overlaps
 from detcore.utils.json_types import Json
 
 Floats = NDArray[np.float64]
@@ -85,9 +84,8 @@ def _of_class(
         of_image[r["image_id"]].append(k)
     for image, rows in of_image.items():
         if there := truth.get(image):
-            overlap = ops.box_iou(xyxy([found[k] for k in rows]), xyxy(there))
-            best = overlap.max(1)
-            pairs = zip(best.values.tolist(), best.indices.tolist(), strict=True)
+            overlap = overlaps(boxes_of([found[k] for k in rows]), boxes_of(there))
+            pairs = zip(overlap.max(1).tolist(), overlap.argmax(1).tolist(), strict=True)
             nearest.update(zip(rows, pairs, strict=True))
     right: list[bool] = []
     taken: set[tuple[int, int]] = set()

@@ -13,12 +13,15 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 from torch import Tensor
 
+from detcore.data.oriented import corners_of
 from detcore.utils.atomic_write import atomic
 from detcore.utils.json_types import Json
 
 Box = tuple[float, float, float, float]
 Colour = tuple[int, int, int]
-Row = tuple[Sequence[float], str, Colour]  # box xyxy, pixels; text of its tag; colour
+# box xyxy, or cxcywhr with degrees, pixels; text of its tag; colour
+Row = tuple[Sequence[float], str, Colour]
+Point = tuple[float, float]
 
 # A label of readable size covers a small picture; smaller ones are enlarged to this short side
 _SHORT_SIDE = 480
@@ -68,39 +71,61 @@ def draw_boxes(image: Tensor, rows: Sequence[Row], *, enlarge: bool = True) -> I
 
     Args:
         image: uint8 or float 0..1 ``[3, H, W]``, RGB.
-        rows: box (xyxy, pixels of the image), text of its tag, colour; later ones lie on top. A
-            box without area is left out.
+        rows: box (xyxy, or cxcywhr of an oriented one, pixels of the image), text of its tag,
+            colour; later ones lie on top. A box without area is left out.
         enlarge: a small picture, as `draw` does.
     """
     picture, factor = _enlarged(image) if enlarge else (as_picture(image), 1)
     pen = ImageDraw.Draw(picture)
     size = image.shape[-1], image.shape[-2]
-    corners = [_clipped(box, *size) for box, _, _ in rows]
-    heights = [(box[3] - box[1]) * factor for box in corners]
+    borders = [_border(box, *size) for box, _, _ in rows]
+    heights = [(_around(border)[3] - _around(border)[1]) * factor for border in borders]
     letters = _letters(picture, heights)
     font = ImageFont.load_default(letters)
     line = max(2, round(letters / 7))
     seen = []
-    for (x0, y0, x1, y1), (_, text, colour) in zip(corners, rows, strict=True):
+    for border, (_, text, colour) in zip(borders, rows, strict=True):
+        x0, y0, x1, y1 = _around(border)
         if x1 > x0 and y1 > y0:
-            seen.append(((x0 * factor, y0 * factor, x1 * factor, y1 * factor), text, colour))
-    for (x0, y0, x1, y1), _, colour in seen:
+            seen.append(([(x * factor, y * factor) for x, y in border], text, colour))
+    for border, _, colour in seen:
+        if len(border) == 4:
+            pen.polygon(border, outline=colour, width=line)
+            continue
+        x0, y0, x1, y1 = _around(border)
         # a box thinner than a pixel still has a line
         pen.rectangle((x0, y0, max(x0, x1 - 1), max(y0, y1 - 1)), outline=colour, width=line)
     # after all boxes: no line may cross a tag
     taken: list[Box] = []
-    for box, text, colour in seen:
-        place = _place(pen, box, text, font, picture.size, taken)
+    for border, text, colour in seen:
+        place = _place(pen, _around(border), text, font, picture.size, taken)
         _tag(pen, place[:2], text, font, colour)
         taken.append(place)
     return picture
 
 
-def _clipped(box: Sequence[float], width: int, height: int) -> Box:
-    """A box just outside the picture at most: drawing one of 1e308 pixels takes for ever."""
+def _border(box: Sequence[float], width: int, height: int) -> list[Point]:
+    """Two opposite corners of an upright box, four of an oriented one.
+
+    They are not far outside the picture: drawing a box of 1e308 pixels takes for ever.
+    """
+    if len(box) == 5:
+        far = 4.0 * max(width, height)
+        sides = [min(max(side, 0.0), far) for side in box[2:4]]
+        middle = [min(max(x, -far), far) for x in box[:2]]
+        corners = corners_of(np.array([*middle, *sides, box[4]], np.float64))
+        return [(x, y) for x, y in corners.reshape(4, 2).tolist()]
     x0, x1 = (min(max(x, -1.0), width + 1.0) for x in (box[0], box[2]))
     y0, y1 = (min(max(y, -1.0), height + 1.0) for y in (box[1], box[3]))
-    return x0, y0, x1, y1
+    return [(x0, y0), (x1, y1)]
+
+
+def _around(border: Sequence[Point]) -> Box:
+    """The upright box of a border; of two corners as they stand, so that one without area shows."""
+    if len(border) == 2:
+        return (*border[0], *border[1])
+    across, down = zip(*border, strict=True)
+    return min(across), min(down), max(across), max(down)
 
 
 def overview(pictures: Sequence[Image.Image], columns: int = 4) -> Image.Image:

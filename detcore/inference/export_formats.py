@@ -11,9 +11,12 @@ from typing import Any
 
 import numpy as np
 
+from detcore.data.oriented import corners_of
 from detcore.inference.input_sources import Source
 from detcore.inference.output_writer import free_name, overwritten
 from detcore.inference.predictor import Prediction, shortest
+from detcore.ops import box_convert
+from detcore.parts.box_forms import enclosing
 from detcore.utils.arguments import one_of
 from detcore.utils.atomic_write import write_csv, write_json, write_text
 from detcore.utils.errors import UsageError
@@ -84,14 +87,17 @@ def write_answers(
         save: the file, or of yolo the folder, and the form, one of `FORMATS`:
 
             - json: a list of the answers as they are
-            - coco: detections in COCO's results form (bbox xywh, pixels), each also with its
+            - coco: detections in COCO's results form (bbox xywh, pixels, or of oriented boxes
+              cxcywhr with degrees counter-clockwise, detectron2's XYWHA_ABS), each also with its
               ``category_name`` and ``file_name``, by which `read_results` finds class and
               picture, and of a video with ``frame`` and ``track_id``
             - yolo: a text file per picture, a line per detection: class from 0, centre x, centre y,
-              width, height (shares of the picture), confidence, and of a video the track, -1
-              without one; ``classes.txt``; and where pictures of several folders have one
-              name, so that texts got a number, ``index.csv``: which picture's each is
-            - csv: a row per detection (corners, pixels) or a class named
+              width, height, or of an oriented box x and y of its four corners (shares of the
+              picture), confidence, and of a video the track, -1 without one; ``classes.txt``; and
+              where pictures of several folders have one name, so that texts got a number,
+              ``index.csv``: which picture's each is
+            - csv: a row per detection (corners, or centre, sides and angle, pixels and degrees) or
+              a class named
 
         answers: `detcore.inference.predict_loop.annotate`'s. In coco those without an
             ``image_id`` are numbered from 1 on.
@@ -116,13 +122,15 @@ def to_supervision(prediction: Prediction, classes: Sequence[str]) -> Any:
     """A detector's prediction as ``supervision.Detections`` (github.com/roboflow/supervision).
 
     Args:
-        prediction: ``boxes`` ``[n, 4]`` xyxy in pixels, ``scores``, ``labels`` from 1, and perhaps
-            ``tracks`` as `detcore.inference.tracker.Tracker` numbers them.
+        prediction: ``boxes`` ``[n, 4]`` xyxy or ``[n, 5]`` cxcywhr in pixels, ``scores``,
+            ``labels`` from 1, and perhaps ``tracks`` as `detcore.inference.tracker.Tracker` numbers
+            them.
         classes: names without background.
 
     Returns:
         ``class_id`` counts from 0; ``data["class_name"]`` are the names; ``tracker_id`` are the
-        tracks, where there are any.
+        tracks, where there are any. Of oriented boxes ``xyxy`` are the upright ones around them,
+        and ``data["xyxyxyxy"]`` the corners ``[n, 4, 2]``, where supervision looks for them.
 
     Raises:
         MissingPackage: supervision is not installed. It is no requirement of detcore.
@@ -130,12 +138,17 @@ def to_supervision(prediction: Prediction, classes: Sequence[str]) -> Any:
     supervision: Any = require("supervision", extra=None)
     labels = prediction["labels"].cpu().numpy().astype(int) - 1
     tracks = prediction.get("tracks")
+    boxes = prediction["boxes"].detach().cpu().float()
+    data = {"class_name": np.array([classes[k] for k in labels], dtype=str)}
+    if boxes.shape[1] == 5:
+        corners = box_convert(boxes, "cxcywhr", "xyxyxyxy")
+        data["xyxyxyxy"] = corners.reshape(-1, 4, 2).numpy()
     return supervision.Detections(
-        xyxy=prediction["boxes"].detach().cpu().float().numpy(),
+        xyxy=enclosing(boxes).numpy(),
         confidence=prediction["scores"].detach().cpu().float().numpy(),
         class_id=labels,
         tracker_id=None if tracks is None else tracks.cpu().numpy().astype(int),
-        data={"class_name": np.array([classes[k] for k in labels], dtype=str)},
+        data=data,
     )
 
 
@@ -144,13 +157,11 @@ def _coco_rows(answer: Json, image_id: int, category_ids: Mapping[str, int]) -> 
     for found in answer["detections"]:
         if found["class"] not in category_ids:
             continue
-        corners = np.array(found["box"], np.float32)
-        size = corners[2:] - corners[:2]  # in float32, as the model meant the corners
         row = {
             "image_id": image_id,
             "category_id": category_ids[found["class"]],
             "category_name": found["class"],
-            "bbox": [shortest(number) for number in (*corners[:2], *size)],
+            "bbox": _coco_box(found["box"]),
             "score": found["score"],
             "file_name": answer["file"],
         }
@@ -160,6 +171,14 @@ def _coco_rows(answer: Json, image_id: int, category_ids: Mapping[str, int]) -> 
             row["track_id"] = found["track"]
         rows.append(row)
     return rows
+
+
+def _coco_box(box: Sequence[float]) -> Sequence[float]:
+    if len(box) == 5:
+        return box
+    corners = np.array(box, np.float32)
+    size = corners[2:] - corners[:2]  # in float32, as the model meant the corners
+    return [shortest(number) for number in (*corners[:2], *size)]
 
 
 def _write_yolo(folder: Path, answers: Sequence[Json], classes: Sequence[str]) -> None:
@@ -172,15 +191,8 @@ def _write_yolo(folder: Path, answers: Sequence[Json], classes: Sequence[str]) -
     for answer in answers:
         width, height, lines = answer["width"], answer["height"], []
         for found in answer["detections"]:
-            x0, y0, x1, y1 = found["box"]
-            shares = (
-                (x0 + x1) / 2 / width,
-                (y0 + y1) / 2 / height,
-                (x1 - x0) / width,
-                (y1 - y0) / height,
-                found["score"],
-            )
-            numbers = " ".join(f"{share:.6f}" for share in shares)
+            shares = _yolo_shares(found["box"], width, height)
+            numbers = " ".join(f"{share:.6f}" for share in (*shares, found["score"]))
             track = f" {found.get('track', -1)}" if "frame" in answer else ""
             lines.append(f"{place[found['class']]} {numbers}{track}\n")
         alone = free_name(answer["file"], answer.get("frame"), ".txt", set())
@@ -193,16 +205,33 @@ def _write_yolo(folder: Path, answers: Sequence[Json], classes: Sequence[str]) -
         log.warning("pictures share names; which text is whose is in %s", folder / _INDEX)
 
 
+def _yolo_shares(box: Sequence[float], width: int, height: int) -> list[float]:
+    """Centre and sides, or the corners of an oriented box, in shares of the picture's sides."""
+    if len(box) == 5:
+        corners = corners_of(np.array(box, np.float64)).reshape(4, 2)
+        shares: list[float] = (corners / (width, height)).ravel().tolist()
+        return shares
+    x0, y0, x1, y1 = box
+    return [
+        (x0 + x1) / 2 / width,
+        (y0 + y1) / 2 / height,
+        (x1 - x0) / width,
+        (y1 - y0) / height,
+    ]
+
+
 def _write_csv(path: Path, answers: Sequence[Json]) -> None:
     boxes = any("detections" in a for a in answers)
     moving = any("frame" in a for a in answers)
+    oriented = any(len(found["box"]) == 5 for a in answers for found in a.get("detections", ()))
     columns = ["file", *(["frame"] if moving else []), "class", "score"]
+    numbers = ("cx", "cy", "width", "height", "angle") if oriented else ("x0", "y0", "x1", "y1")
     if boxes:
-        columns += ["x0", "y0", "x1", "y1", *(["track"] if moving else [])]
+        columns += [*numbers, *(["track"] if moving else [])]
     rows = []
     for answer in answers:
         for found in answer.get("detections") or answer.get("classes") or ():
-            box = zip(("x0", "y0", "x1", "y1"), found.get("box", ()), strict=False)
+            box = zip(numbers, found.get("box", ()), strict=False)
             where = {"file": answer["file"], "frame": answer.get("frame", "")}
             row = {**where, **found, **dict(box)}
             rows.append([row.get(column, "") for column in columns])

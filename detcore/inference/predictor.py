@@ -41,8 +41,9 @@ def predict(
 
     Returns:
         One dict per image, on the CPU. A detector's has ``boxes`` ``[n, 4]``, xyxy in pixels of the
-        given image, ``scores`` ``[n]``, ``labels`` ``[n]`` from 1, and what else the model says of
-        each detection; a classifier's has ``scores`` ``[C]`` and ``labels``.
+        given image, or of an oriented one ``[n, 5]``, cxcywhr, ``scores`` ``[n]``, ``labels``
+        ``[n]`` from 1, and what else the model says of each detection; a classifier's has
+        ``scores`` ``[C]`` and ``labels``.
     """
     was_training, out = model.training, []
     model.eval()
@@ -63,7 +64,8 @@ def to_json(prediction: Prediction, classes: Sequence[str], image: Tensor) -> di
     """One prediction as plain numbers and names.
 
     Detector: ``width``, ``height`` and ``detections``: a list of ``class``, ``score``, ``box``
-    xyxy in pixels, by descending score, and ``track`` where ``tracks`` has a number. Classifier:
+    xyxy in pixels, of an oriented one centre, width, height and degrees counter-clockwise, by
+    descending score, and ``track`` where ``tracks`` has a number. Classifier:
     ``width``, ``height`` and ``classes``: a list of ``class``, ``score`` by descending score, of
     the classes that the model named: its top k, or with several labels per picture all above their
     thresholds, which may be none. Numbers are `shortest`.

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from detcore.inference.predictor import Prediction, predict
-from detcore.ops import batched_nms, box_area, box_iou
+from detcore.ops import batched_nms, batched_nms_rotated, box_area, box_iou
+from detcore.parts.box_forms import enclosing, format_of, shifted
 
 Box = tuple[int, int, int, int]  # xyxy, pixels
 
@@ -128,19 +129,21 @@ def merge_tiles(
     """One answer out of those of an image's tiles.
 
     A box that comes within 2 pixels of a border of its tile, unless the image ends there too, is
-    cut: it shows a part of an object, or may. The rule:
+    cut: it shows a part of an object, or may. Of an oriented one the upright box around it counts.
+    The rule:
 
     1. A cut box is dropped if an uncut one of its class covers more than half of its area: the
        object was seen whole in a neighbouring tile or in the whole image.
-    2. Of the rest, cut and uncut alike, `batched_nms` keeps the best per class.
+    2. Of the rest, cut and uncut alike, `batched_nms` keeps the best per class, of oriented boxes
+       `batched_nms_rotated`.
 
     So a part that nothing explains stays, and a neighbour of the same class is not taken for the
     same object unless it lies over it. Which box explains does not depend on scores: drop what is
     not believed beforehand.
 
     Args:
-        predictions: one per tile: ``boxes`` ``[n, 4]`` xyxy in pixels of the tile, ``scores``,
-            ``labels``, and any more tensors of n rows.
+        predictions: one per tile: ``boxes`` ``[n, 4]`` xyxy or ``[n, 5]`` cxcywhr in pixels of the
+            tile, ``scores``, ``labels``, and any more tensors of n rows.
         tiles: where each lies in the image, xyxy in its pixels; the whole image may be one.
         size: the image's height and width.
         iou_threshold: of the NMS.
@@ -151,13 +154,14 @@ def merge_tiles(
     """
     moved, cut = [], []
     for one, (x0, y0, x1, y1) in zip(predictions, tiles, strict=True):
-        boxes = one["boxes"] + one["boxes"].new_tensor((x0, y0, x0, y0))
+        boxes = shifted(one["boxes"], x0, y0)
         moved.append({**one, "boxes": boxes})
-        cut.append(_cut(boxes, (x0, y0, x1, y1), size))
+        cut.append(_cut(enclosing(boxes), (x0, y0, x1, y1), size))
     merged = {key: torch.cat([one[key] for one in moved]) for key in moved[0]}
     keep = torch.where(~_explained(merged, torch.cat(cut)))[0]
     rest = {key: value[keep] for key, value in merged.items()}
-    best = batched_nms(rest["boxes"], rest["scores"], rest["labels"], iou_threshold)
+    nms = batched_nms_rotated if rest["boxes"].shape[1] == 5 else batched_nms
+    best = nms(rest["boxes"], rest["scores"], rest["labels"], iou_threshold)
     return {key: value[best] for key, value in rest.items()}
 
 
@@ -191,8 +195,9 @@ def _explained(found: Prediction, cut: Tensor) -> Tensor:
             continue
         for rows in torch.where(mine & cut)[0].split(_ROWS):
             part = found["boxes"][rows]
-            own, other = box_area(part)[:, None], box_area(uncut)
-            iou = box_iou(part, uncut)
+            form = format_of(part)
+            own, other = box_area(part, form)[:, None], box_area(uncut, form)
+            iou = box_iou(part, uncut, fmt=form)
             # iou = shared / (own + other - shared)
             shared = iou * (own + other) / (1 + iou)
             explained[rows] = (shared > _EXPLAINED * own).any(dim=1)

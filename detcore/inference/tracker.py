@@ -16,6 +16,7 @@ from torch import Tensor
 
 from detcore import ops
 from detcore.inference.predictor import Prediction
+from detcore.parts.box_forms import centres, format_of, shifted
 from detcore.utils.optional_imports import require
 
 NOBODY = -1  # the number of a detection without an identity
@@ -27,18 +28,17 @@ _NEW = 0.5  # weight of the last step in a velocity
 class _Track:
     number: int
     label: int
-    box: Tensor  # [4] xyxy, pixels, where it was last seen
-    velocity: Tensor  # [4] pixels a frame, the same for both corners
+    box: Tensor  # [4] xyxy or [5] cxcywhr, pixels, where it was last seen
+    velocity: Tensor  # [2] of its centre, pixels a frame
     seen: int = 1  # sightings
     unseen: int = 0  # frames since the last one
 
     def expected(self) -> Tensor:
-        """[4] where it should be in the next frame."""
-        return self.box + self.velocity * (self.unseen + 1)
+        """[4 or 5] where it should be in the next frame."""
+        return shifted(self.box, *(self.velocity * (self.unseen + 1)).tolist())
 
     def meet(self, box: Tensor) -> None:
-        moved = (_centre(box) - _centre(self.box)) / (self.unseen + 1)
-        step = moved.repeat(2)
+        step = (centres(box) - centres(self.box)) / (self.unseen + 1)
         self.velocity = step if self.seen == 1 else torch.lerp(self.velocity, step, _NEW)
         self.box, self.seen, self.unseen = box, self.seen + 1, 0
 
@@ -76,7 +76,8 @@ class Tracker:
 
         Args:
             prediction: a detector's, as `detcore.inference.predictor` gives it: ``boxes``
-                ``[n, 4]`` xyxy in pixels, ``scores`` ``[n]``, ``labels`` ``[n]``.
+                ``[n, 4]`` xyxy or ``[n, 5]`` cxcywhr in pixels, ``scores`` ``[n]``, ``labels``
+                ``[n]``.
 
         Returns:
             int64 ``[n]``: each detection's number, or `NOBODY` for an unsure one of no track.
@@ -103,7 +104,7 @@ class Tracker:
             if is_sure and numbers[row] == NOBODY:
                 self._last += 1
                 numbers[row] = self._last
-                still = torch.zeros(4, dtype=torch.float64)
+                still = torch.zeros(2, dtype=torch.float64)
                 self._tracks.append(_Track(self._last, labels[row], boxes[row], still))
         return numbers
 
@@ -111,7 +112,8 @@ class Tracker:
         """[tracks, boxes] IoU of what may be a pair, 0 for all else."""
         if not tracks or not len(boxes):
             return torch.zeros(len(tracks), len(boxes))
-        overlap = ops.box_iou(torch.stack([t.expected() for t in tracks]), boxes)
+        expected = torch.stack([t.expected() for t in tracks])
+        overlap = ops.box_iou(expected, boxes, fmt=format_of(boxes))
         same = torch.tensor([[t.label == label for label in labels] for t in tracks])
         return torch.where(same & (overlap >= self.iou), overlap, 0.0)
 
@@ -124,8 +126,3 @@ def _assign(gain: Tensor) -> list[tuple[int, int]]:
     rows, columns = optimize.linear_sum_assignment(gain.numpy(), maximize=True)
     pairs = zip(rows.tolist(), columns.tolist(), strict=True)
     return [(row, column) for row, column in pairs if gain[row, column] > 0]
-
-
-def _centre(box: Tensor) -> Tensor:
-    """[2] of xyxy."""
-    return (box[:2] + box[2:]) / 2

@@ -37,7 +37,9 @@ class MultiTask(nn.Module):
         """Losses of both members in training, detections with image labels in evaluation."""
         check_images(images, self.detector.preprocess.channels)
         if self.training:
-            check_box_targets(images, targets, self.detector.num_classes)
+            check_box_targets(
+                images, targets, self.detector.num_classes, oriented=self.detector.oriented
+            )
         elif len(images) == 0:
             return []
         batch = self.detector.preprocess(images)

@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from detcore.ops import decode_dense
+from detcore.ops import box_convert, decode_dense
+from detcore.parts.angle_coder import CODE_VALUES, AngleCoder, angle_loss
 from detcore.parts.assignment.anchor_shape import AnchorAssigner, Anchors
 from detcore.parts.assignment.iou_matcher import BETWEEN
 from detcore.parts.assignment.simota import OneToOne, SimOTA, grid_centres
@@ -37,7 +38,8 @@ class YOLO(Detector):
     assignment are YOLOv4's (Bochkovskiy et al., 2020), and YOLOv3's decoding if scale_xy is 1. With
     `one_to_one` a second head, in which every object has exactly one cell, is trained on the same
     maps, without passing gradients to them (YOLOv10, Wang et al., 2024). In evaluation only the
-    second head runs, and no NMS is needed.
+    second head runs, and no NMS is needed. With `oriented` boxes have an angle, learned as
+    `AngleCoder` codes it, and assignment, losses and NMS compare boxes by the IoU of rotated ones.
 
     Args:
         num_classes: classes including the background (0): labels are 1..num_classes - 1. The head
@@ -49,6 +51,7 @@ class YOLO(Detector):
         scale_xy: with anchors, how far the centre's sigmoid is stretched; with more than 1 it can
             reach the cell's border, see `decode_dense`.
         one_to_one: train the second head, and evaluate with it and without NMS.
+        oriented: targets and detections are boxes [n, 5] (cxcywhr) in degrees; not with anchors.
         neck_channels: channels of every map that the head reads.
         head_width, head_depth, typical_size: see `YOLOHead`; the second head is one deeper.
         box_weight: weight of the box loss relative to the others.
@@ -57,8 +60,8 @@ class YOLO(Detector):
             second and third are not used with one_to_one.
         pretrained: load published weights into a backbone given by name or mapping.
 
-    forward(images, targets): see `Detector`; the losses are loss_box, loss_objectness and
-    loss_class, with one_to_one also each as ``loss_one_to_one_...``
+    forward(images, targets): see `Detector`; the losses are loss_box, loss_objectness, loss_class
+    and with oriented loss_angle, with one_to_one also each as ``loss_one_to_one_...``
     """
 
     def __init__(
@@ -70,6 +73,7 @@ class YOLO(Detector):
         anchors: Anchors | None = None,
         scale_xy: float = 1.1,
         one_to_one: bool = False,
+        oriented: bool = False,
         neck_channels: int = 64,
         head_width: int = 64,
         head_depth: int = 1,
@@ -84,6 +88,9 @@ class YOLO(Detector):
         pretrained: bool = False,
     ) -> None:
         super().__init__(num_classes)
+        if oriented and anchors is not None:
+            raise ValueError("YOLO: oriented boxes are found without anchors, got both")
+        self.oriented = oriented
         self.backbone = as_backbone(backbone, (8, 16, 32), pretrained=pretrained)
         self.strides = tuple(self.backbone.strides)
         self.neck = PAN(self.backbone.channels, neck_channels)
@@ -100,6 +107,7 @@ class YOLO(Detector):
                 width=head_width,
                 depth=depth,
                 typical_size=typical_size,
+                oriented=oriented,
             )
 
         self.head = head(head_depth)
@@ -126,17 +134,24 @@ class YOLO(Detector):
         return self.postprocess(boxes, scores, batch)
 
     def _decode(self, maps: list[Tensor]) -> tuple[Tensor, Tensor]:
-        """Boxes [B, N, 4] (xyxy, pixels of the batch) and scores [B, N, num_classes - 1]."""
+        """Boxes [B, N, 4] (xyxy, pixels of the batch) and scores [B, N, num_classes - 1].
+
+        Of an oriented model boxes are [B, N, 5] (cxcywhr).
+        """
         levels: Sequence[Tensor | None] = [None] * len(maps)
         if self.anchor_assigner is not None:
             levels = self.anchor_assigner.anchors
         codec = "grid" if self.anchor_assigner is None else "yolo"
         boxes, scores = [], []
         for m, anchors, stride in zip(maps, levels, self.strides, strict=True):
+            upright = m[:, :-CODE_VALUES] if self.oriented else m
             box, score = decode_dense(
-                m, anchors, stride, codec, clip=_LOG_SIZE_LIMIT, scale_xy=self.scale_xy
+                upright, anchors, stride, codec, clip=_LOG_SIZE_LIMIT, scale_xy=self.scale_xy
             )
             assert score is not None
+            if self.oriented:
+                angle = AngleCoder().decode(dense_to_rows(m[:, -CODE_VALUES:], CODE_VALUES))
+                box = torch.cat((box_convert(box, "xyxy", "cxcywh"), angle[..., None]), dim=-1)
             boxes.append(box)
             scores.append(score)
         return torch.cat(boxes, dim=1), torch.cat(scores, dim=1)
@@ -179,7 +194,9 @@ class YOLO(Detector):
         batch: ImageBatch,
         targets: Sequence[Target],
     ) -> dict[str, Tensor]:
-        rows = torch.cat([dense_to_rows(m, 4 + self.num_classes) for m in maps], dim=1)
+        values = 4 + self.num_classes
+        each = values + CODE_VALUES if self.oriented else values
+        rows = torch.cat([dense_to_rows(m, each) for m in maps], dim=1)
         boxes, scores = self._decode(maps)
         cells, ignored, gt_boxes, gt_labels, quality = [], [], [], [], []
         for i, gt in enumerate(batch.boxes_in([t["boxes"] for t in targets])):
@@ -194,18 +211,22 @@ class YOLO(Detector):
         box, objectness, classes = yolo_loss(
             boxes.flatten(0, 1),
             rows[..., 4].flatten(),
-            rows[..., 5:].flatten(0, 1),
+            rows[..., 5:values].flatten(0, 1),
             torch.cat(gt_boxes),
             torch.cat(gt_labels),
             torch.cat(cells),
             torch.cat(quality),
             torch.cat(ignored),
         )
-        return {
+        losses = {
             "loss_box": self.box_weight * box,
             "loss_objectness": objectness,
             "loss_class": classes,
         }
+        if self.oriented:
+            codes = rows[..., values:].flatten(0, 1)[torch.cat(cells)]
+            losses["loss_angle"] = angle_loss(codes, torch.cat(gt_boxes))
+        return losses
 
 
 def _run(head: YOLOHead, maps: list[Tensor]) -> list[Tensor]:

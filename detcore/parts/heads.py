@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from .angle_coder import CODE_OF_ZERO, CODE_VALUES
 from .layers import Norm, conv_norm_act, group_norm, prediction_conv, prior_bias
 
 
@@ -111,10 +112,11 @@ class YOLOHead(nn.Module):
         anchors_per_cell: A of an anchor-based head; None: anchor-free, one box per cell.
         width, depth: channels of the branches and how many 3x3 convolutions each has.
         typical_size: side of an untrained anchor-free head's boxes, in cells.
+        oriented: predict an angle too, as `AngleCoder` codes it.
 
     forward(maps): list of [B, in_channels, H, W] gives a list of [B, A * (4 + 1 + C), H, W],
     anchor-major: x, y, w, h as `decode_dense` reads them (codec "grid" without anchors, "yolo" with
-    them), objectness logit, class logits.
+    them), objectness logit, class logits; and with `oriented` the angle's four numbers.
     """
 
     def __init__(
@@ -126,6 +128,7 @@ class YOLOHead(nn.Module):
         width: int = 64,
         depth: int = 1,
         typical_size: float = 4.0,
+        oriented: bool = False,
     ) -> None:
         super().__init__()
         self.anchors = anchors_per_cell or 1
@@ -134,6 +137,7 @@ class YOLOHead(nn.Module):
         self.box = prediction_conv(width, self.anchors * 4)
         self.objectness = prediction_conv(width, self.anchors)
         self.classes = prediction_conv(width, self.anchors * num_classes)
+        self.angle = prediction_conv(width, self.anchors * CODE_VALUES) if oriented else None
         if anchors_per_cell is None:
             # an untrained head proposes a square of `typical_size` in the middle of every cell; one
             # with anchors, whose biases of 0 mean the middle and the anchor's own size, needs none
@@ -142,13 +146,18 @@ class YOLOHead(nn.Module):
             self.box.bias.data.copy_(start)  # type: ignore[union-attr]
         nn.init.constant_(self.objectness.bias, prior_bias(0.01))  # type: ignore[arg-type]
         nn.init.constant_(self.classes.bias, prior_bias(0.1))  # type: ignore[arg-type]
+        if self.angle is not None:
+            start = torch.tensor(CODE_OF_ZERO).repeat(self.anchors)
+            self.angle.bias.data.copy_(start)  # type: ignore[union-attr]
 
     def forward(self, maps: list[Tensor]) -> list[Tensor]:
-        """Raw predictions [B, A * (5 + C), H, W] of each map, as `decode_dense` reads them."""
+        """Raw predictions [B, A * (5 + C), H, W] of each map, A * (9 + C) of oriented boxes."""
         out = []
         for m in maps:
             place, name = self.box_branch(m), self.class_branch(m)
-            parts = (self.box(place), self.objectness(place), self.classes(name))
+            parts = [self.box(place), self.objectness(place), self.classes(name)]
+            if self.angle is not None:
+                parts.append(self.angle(place))
             split = [part.unflatten(1, (self.anchors, -1)) for part in parts]
             out.append(torch.cat(split, dim=2).flatten(1, 2))
         return out

@@ -31,20 +31,26 @@ def check_images(images: Sequence[Tensor], channels: int = 3) -> None:
 
 
 def check_box_targets(
-    images: Sequence[Tensor], targets: Sequence[Target] | None, num_classes: int
+    images: Sequence[Tensor],
+    targets: Sequence[Target] | None,
+    num_classes: int,
+    *,
+    oriented: bool = False,
 ) -> None:
     """Raise ValueError unless targets fit a detector's training on these images.
 
     Wanted: one dict per image with `boxes` floating point [n, 4] (xyxy, pixels, finite, x2 > x1 and
-    y2 > y1) and `labels` int64 [n] in 1..num_classes - 1; n may be 0. The message names the image,
-    what was wanted and what came.
+    y2 > y1), with `oriented` [n, 5] (cxcywhr, finite, width and height above 0), and `labels` int64
+    [n] in 1..num_classes - 1; n may be 0. The message names the image, what was wanted and what
+    came.
     """
+    numbers = 5 if oriented else 4
     targets = _one_each(images, targets)
     for i, target in enumerate(targets):
         boxes = _field(target, "boxes", i)
         labels = _field(target, "labels", i)
-        if boxes.dim() != 2 or boxes.shape[1] != 4:
-            raise ValueError(f"targets[{i}]: boxes must be [n, 4], got {list(boxes.shape)}")
+        if boxes.dim() != 2 or boxes.shape[1] != numbers:
+            raise ValueError(f"targets[{i}]: boxes must be [n, {numbers}], got {list(boxes.shape)}")
         if not boxes.is_floating_point():
             raise ValueError(f"targets[{i}]: boxes must be floating point, got {boxes.dtype}")
         if labels.shape != boxes.shape[:1]:
@@ -55,7 +61,8 @@ def check_box_targets(
         _check_int64(labels, i, "labels")
     boxes = torch.cat([t["boxes"] for t in targets])
     labels = torch.cat([t["labels"] for t in targets])
-    proper = boxes.isfinite().all() & (boxes[:, 2:] > boxes[:, :2]).all()
+    sides = boxes[:, 2:4] if oriented else boxes[:, 2:] - boxes[:, :2]
+    proper = boxes.isfinite().all() & (sides > 0).all()
     # one read of the device for the whole batch; which target it was is worked out on failure
     if not bool(proper & ((labels >= 1) & (labels < num_classes)).all()):
         _explain(targets, num_classes)
@@ -134,13 +141,15 @@ def _check_int64(labels: Tensor, i: int, name: str) -> None:
 def _explain(targets: Sequence[Target], num_classes: int) -> None:
     for i, target in enumerate(targets):
         for box in target["boxes"].tolist():
-            x1, y1, x2, y2 = box
             if not all(abs(v) < float("inf") for v in box):
                 raise ValueError(f"targets[{i}]: boxes must be finite, got {box}")
-            if not (x2 > x1 and y2 > y1):
-                raise ValueError(
-                    f"targets[{i}]: boxes must have x2 > x1 and y2 > y1 (xyxy), got {box}"
-                )
+            if len(box) == 5:
+                proper, wanted = min(box[2:4]) > 0, "a width and height above 0 (cxcywhr)"
+            else:
+                proper = box[2] > box[0] and box[3] > box[1]
+                wanted = "x2 > x1 and y2 > y1 (xyxy)"
+            if not proper:
+                raise ValueError(f"targets[{i}]: boxes must have {wanted}, got {box}")
         for label in target["labels"].tolist():
             if not 1 <= label < num_classes:
                 raise ValueError(

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from detcore.ops import complete_box_iou_loss
+from detcore.ops import complete_box_iou_loss, paired_box_iou
 
 from .processes import loss_normalizer
 
@@ -87,15 +87,20 @@ def yolo_loss(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Box, objectness and class loss of a YOLO (after Ge et al., YOLOX, 2021).
 
-    Over a batch's N predictions, cells or anchors: boxes [N, 4] xyxy pixels, objectness logits [N],
-    class logits [N, C]. positive int64 [P]: the assigned ones; gt_boxes [P, 4], gt_labels int64 [P]
+    Over a batch's N predictions, cells or anchors: boxes [N, 4] xyxy or [N, 5] cxcywhr, pixels,
+    objectness logits [N], class logits [N, C]. positive int64 [P]: the assigned ones; gt_boxes [P,
+    4 or 5], gt_labels int64 [P]
     in 0..C - 1, quality [P] (the IoU now): theirs; ignored int64 [Q]: those that are taught no
     objectness, none of them positive. Objectness learns the quality, so that the score ranks boxes
     by how well they fit; its cross entropy is given without the quality's own entropy, which no
-    prediction can undercut. Sums divided by P (at least 1); the box loss is 1 - CIoU.
+    prediction can undercut. Sums divided by P (at least 1); the box loss is 1 - CIoU, of oriented
+    boxes 1 - GIoU.
     """
     count = loss_normalizer(len(positive), objectness.device)
-    box = complete_box_iou_loss(boxes[positive], gt_boxes, reduction="sum")
+    if boxes.shape[1] == 5:
+        box = (1 - paired_box_iou(boxes[positive], gt_boxes, kind="giou", fmt="cxcywhr")).sum()
+    else:
+        box = complete_box_iou_loss(boxes[positive], gt_boxes, reduction="sum")
     wanted = torch.zeros_like(objectness)
     wanted[positive] = quality.to(wanted.dtype)
     taught = None

@@ -10,13 +10,15 @@ from torch.nn import functional as F
 
 from detcore.ops import multiclass_nms
 
+from .box_forms import stretched
 from .preprocess import ImageBatch, Size
 
 
 class Detections(NamedTuple):
     """A batch's detections in shapes that don't depend on what was found.
 
-    boxes [B, K, 4] xyxy in the given images' pixels, scores [B, K] descending, labels int64
+    boxes [B, K, 4] xyxy, or [B, K, 5] cxcywhr, in the given images' pixels, scores [B, K]
+    descending, labels int64
     [B, K]; counts int64 [B] tells how many of an image's rows are detections, beyond them stand
     zeros.
     """
@@ -27,7 +29,7 @@ class Detections(NamedTuple):
     counts: Tensor
 
     def per_image(self) -> list[dict[str, Tensor]]:
-        """Of each image a dict of its boxes [n, 4], scores [n] and labels [n]."""
+        """Of each image a dict of its boxes [n, 4 or 5], scores [n] and labels [n]."""
         rows = zip(*self[:3], self.counts.tolist(), strict=True)
         return [{"boxes": b[:n], "scores": s[:n], "labels": v[:n]} for b, s, v, n in rows]
 
@@ -51,9 +53,10 @@ class Postprocess:
 
     __call__(boxes, scores, batch): boxes [B, N, 4], or [B, N, C, 4] with one per class, xyxy in the
     batch's pixels; scores [B, N, C] in 0..1. Boxes are clipped to their image and brought to the
-    given image's pixels. Gives `Detections` of K = max_detections rows. Boxes that are small,
-    infinite or NaN and NaN scores never come out and take nobody's place. Raises ValueError for
-    shapes that do not fit. Equal scores, and the rest of the rule: `detcore.ops.multiclass_nms`.
+    given image's pixels. Rotated boxes have five numbers, cxcywhr, and are left whole. Gives
+    `Detections` of K = max_detections rows. Boxes that are small, infinite or NaN and NaN scores
+    never come out and take nobody's place. Raises ValueError for shapes that do not fit. Equal
+    scores, and the rest of the rule: `detcore.ops.multiclass_nms`.
     No shape depends on the data and nothing is read back, so the whole can be exported.
     Deterministic.
     """
@@ -78,7 +81,8 @@ class Postprocess:
 
     def __call__(self, boxes: Tensor, scores: Tensor, batch: ImageBatch) -> Detections:
         rows, images = tuple(scores.shape[:2]), len(batch.sizes)
-        shapes = ((*rows, 4), (*scores.shape, 4))
+        numbers = 5 if boxes.shape[-1] == 5 else 4
+        shapes = ((*rows, numbers), (*scores.shape, numbers))
         if scores.dim() != 3 or len(scores) != images or tuple(boxes.shape) not in shapes:
             raise ValueError(
                 f"Postprocess: for {images} images boxes and scores must be [{images}, N, 4] or "
@@ -89,7 +93,8 @@ class Postprocess:
         boxes, scores = boxes.detach(), scores.detach()
         found = self._select(clip_boxes(boxes, batch.sizes, self.min_size), scores)
         ratios = boxes.new_tensor(batch.ratios).view(images, 1, 4)
-        return Detections(found[0] * ratios, found[1], found[2] + self.first_label, found[3])
+        labels = found[2] + self.first_label
+        return Detections(stretched(found[0], ratios), found[1], labels, found[3])
 
     def _select(self, boxes: Tensor, scores: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """As `detcore.ops.multiclass_nms` gives them: boxes, scores, labels, counts."""
@@ -168,8 +173,12 @@ def clip_boxes(boxes: Tensor, sizes: Sequence[Size], min_size: float) -> Tensor:
     """Boxes [B, ..., 4] clipped to their images, those that no NMS should see made NaN.
 
     sizes: of each image, height and width. NaN are boxes that are infinite or NaN and those with a
-    side shorter than min_size after clipping.
+    side shorter than min_size after clipping. Rotated boxes [B, ..., 5] are not clipped: what would
+    be left is no rectangle.
     """
+    if boxes.shape[-1] == 5:
+        small = (boxes[..., 2:4] < min_size).any(dim=-1, keepdim=True)
+        return (boxes + boxes * 0).masked_fill(small, math.nan)
     limits = boxes.new_tensor([(w, h, w, h) for h, w in sizes])
     limits = limits.view(len(sizes), *[1] * (boxes.dim() - 2), 4)
     # one NaN leaves a box out: 0 * inf is one, and a small box is given one
@@ -184,8 +193,9 @@ def _best_of_all(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """`multiclass_nms` without the NMS and its candidates: same arguments, results and ties.
 
-    boxes [B, N, 4] or [B, N, C, 4], scores [B, N, C]. Gives boxes [B, K, 4], scores [B, K], labels
-    int64 [B, K] and counts int64 [B] with K = max_per_image. Nothing syncs.
+    boxes [B, N, 4] or [B, N, C, 4], or of five numbers, scores [B, N, C]. Gives boxes [B, K, 4 or
+    5], scores [B, K], labels int64 [B, K] and counts int64 [B] with K = max_per_image. Nothing
+    syncs.
     """
     batch, n = scores.shape[:2]
     nan = boxes.isnan().any(dim=-1)
@@ -210,7 +220,8 @@ def _best_of_all(
         flat, where = boxes.transpose(1, 2).flatten(1, 2), index
     else:
         flat, where = boxes, index % max(n, 1)
-    box = flat.gather(1, where[..., None].expand(-1, -1, 4)).masked_fill(~found[..., None], 0)
+    numbers = boxes.shape[-1]
+    box = flat.gather(1, where[..., None].expand(-1, -1, numbers)).masked_fill(~found[..., None], 0)
     label = torch.where(found, index // max(n, 1), -1)
     rest = max_per_image - count
     return (

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .box_forms import stretched
+
 Size = tuple[int, int]  # height, width, in pixels
 
 # of ImageNet in RGB 0..1: what published backbones were trained with
@@ -79,7 +81,7 @@ class ImageBatch:
         return [_ratio(size, original) for size, original in pairs]
 
     def boxes_in(self, boxes: Sequence[Tensor]) -> list[Tensor]:
-        """Boxes of each image, see `stretch_boxes`, from the given image's pixels to the batch's.
+        """Boxes [n, 4 or 5] of each image, from the given image's pixels to the batch's.
 
         In the anchors' dtype, float32 at least, whatever the targets come in.
         """
@@ -175,28 +177,8 @@ class Preprocess(nn.Module):
 
 
 def scale_boxes(boxes: Tensor, old_size: Size, new_size: Size) -> Tensor:
-    """Boxes of an image of old_size, see `stretch_boxes`, in pixels of new_size (height, width)."""
-    return stretch_boxes(boxes, boxes.new_tensor(_ratio(old_size, new_size)))
-
-
-def stretch_boxes(boxes: Tensor, ratios: Tensor) -> Tensor:
-    """Boxes of an image after it is stretched along its axes.
-
-    Args:
-        boxes: [..., 4] xyxy or [..., 5] cxcywhr. ratios: [..., 4], x, y, x and y.
-
-    A rotated box becomes a parallelogram where the two ratios differ; given is the box of its
-    middle, its width's direction and length, and its area.
-    """
-    if boxes.shape[-1] == 4:
-        return boxes * ratios
-    x, y = ratios[..., 0], ratios[..., 1]
-    turned = torch.deg2rad(boxes[..., 4])
-    along, across = x * turned.cos(), y * turned.sin()
-    longer = torch.hypot(along, across)
-    width, height = boxes[..., 2] * longer, boxes[..., 3] * (x * y / longer)
-    angle = torch.rad2deg(torch.atan2(across, along))
-    return torch.stack((boxes[..., 0] * x, boxes[..., 1] * y, width, height, angle), dim=-1)
+    """Boxes [n, 4 or 5] of an image of old_size, in pixels of new_size (height, width)."""
+    return stretched(boxes, boxes.new_tensor(_ratio(old_size, new_size)))
 
 
 def _ratio(old_size: Size, new_size: Size) -> tuple[float, float, float, float]:

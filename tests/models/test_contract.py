@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import math
 from typing import Any
 
 import pytest
@@ -9,10 +10,15 @@ import torch
 from torch import Tensor, nn
 
 from detcore.models import MODELS, create
+from detcore.ops import box_convert
 from detcore.parts.backbones.timm import Backbone
 
 ANCHORS = [[[8, 12], [20, 10]], [[24, 24], [16, 40]], [[50, 30], [60, 70]]]
-YOLOS = ["yolo", "yolo_anchors", "yolo_one_to_one", "yolo_anchors_one_to_one"]
+YOLOS = [
+    *("yolo", "yolo_anchors", "yolo_one_to_one", "yolo_anchors_one_to_one"),
+    *("yolo_oriented", "yolo_oriented_one_to_one"),
+]
+UPRIGHT = ["ssd", *(name for name in YOLOS if "oriented" not in name)]
 DENSE = ["ssd", *YOLOS]  # one-stage models
 DETECTORS = ["faster_rcnn", *DENSE, "cascade"]
 # every model, and variants with their own names
@@ -30,6 +36,8 @@ for variant, choice in (
     ("yolo_anchors", {"anchors": ANCHORS}),
     ("yolo_one_to_one", {"one_to_one": True}),
     ("yolo_anchors_one_to_one", {"anchors": ANCHORS, "one_to_one": True}),
+    ("yolo_oriented", {"oriented": True}),
+    ("yolo_oriented_one_to_one", {"oriented": True, "one_to_one": True}),
 ):
     SMALL[variant] = {"model": "yolo", **SMALL["yolo"], **choice}
 BACKBONE = "mobilenetv3_small_050"
@@ -49,6 +57,18 @@ def target(boxes: list[list[float]], labels: list[int]) -> dict[str, Tensor]:
     }
 
 
+def fitting(name: str, targets: list[dict[str, Tensor]]) -> list[dict[str, Tensor]]:
+    """The targets as the model takes them: an oriented one's boxes turned."""
+    if "oriented" not in name:
+        return targets
+    made = []
+    for one in targets:
+        boxes = box_convert(one["boxes"], "xyxy", "cxcywhr")
+        boxes[:, 4] = 25.0 * (torch.arange(len(boxes)) + 1)
+        made.append({**one, "boxes": boxes})
+    return made
+
+
 _generator = torch.Generator().manual_seed(0)
 IMAGES = [torch.rand(3, *size, generator=_generator) for size in ((80, 100), (70, 50))]
 TARGETS = [target([[10, 10, 50, 60], [60, 20, 90, 50]], [1, 3]), target([], [])]
@@ -57,7 +77,7 @@ TARGETS = [target([[10, 10, 50, 60], [60, 20, 90, 50]], [1, 3]), target([], [])]
 @pytest.mark.parametrize("name", DETECTORS)
 def test_losses_in_training_detections_in_evaluation(name: str) -> None:
     model = small(name).train()
-    losses = model(IMAGES, TARGETS)
+    losses = model(IMAGES, fitting(name, TARGETS))
     assert all(k.startswith("loss_") and v.dim() == 0 for k, v in losses.items())
     sum(losses.values()).backward()
     grads = {k: p.grad for k, p in model.named_parameters()}
@@ -70,12 +90,14 @@ def test_losses_in_training_detections_in_evaluation(name: str) -> None:
     assert len(found) == 2
     for image, one in zip(IMAGES, found, strict=True):
         boxes, scores, labels = one["boxes"], one["scores"], one["labels"]
-        assert boxes.shape == (len(scores), 4)
+        assert boxes.shape == (len(scores), 5 if "oriented" in name else 4)
         assert labels.shape == scores.shape
         assert boxes.dtype == scores.dtype == torch.float32
         assert labels.dtype == torch.int64
         assert (scores.diff() <= 0).all()
         assert ((labels >= 1) & (labels <= 3)).all()
+        if "oriented" in name:
+            continue  # they may stick out
         limit = torch.tensor([image.shape[2], image.shape[1]] * 2) + 1e-3
         assert (boxes >= 0).all()
         assert (boxes <= limit).all()
@@ -95,7 +117,7 @@ def test_every_class_can_come_out(name: str) -> None:
 @pytest.mark.parametrize("name", DETECTORS)
 def test_a_batch_without_any_object_trains(name: str) -> None:
     model = small(name).train()
-    losses = model(IMAGES, [target([], []), target([], [])])
+    losses = model(IMAGES, fitting(name, [target([], []), target([], [])]))
     sum(losses.values()).backward()
     assert all(v.isfinite() for v in losses.values())
     assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
@@ -105,7 +127,7 @@ def test_a_batch_without_any_object_trains(name: str) -> None:
 def test_boxes_at_the_rim_and_tiny_and_huge_train(name: str) -> None:
     model = small(name).train()
     edge = target([[0, 0, 100, 80], [99, 79, 100, 80], [0, 0, 0.5, 0.5], [-4, -4, 9, 9]], [1] * 4)
-    losses = model(IMAGES, [edge, TARGETS[1]])
+    losses = model(IMAGES, fitting(name, [edge, TARGETS[1]]))
     sum(losses.values()).backward()
     assert all(v.isfinite() for v in losses.values())
 
@@ -114,14 +136,34 @@ def test_boxes_at_the_rim_and_tiny_and_huge_train(name: str) -> None:
 @pytest.mark.parametrize(
     ("bad", "text"),
     [
-        ({"boxes": torch.zeros(2, 5)}, r"boxes must be \[n, 4\], got \[2, 5\]"),
+        ({"boxes": torch.zeros(2, 6)}, r"boxes must be \[n, [45]\], got \[2, 6\]"),
         ({"labels": torch.tensor([1, 4])}, r"labels must be in 1..3 .*, got 4"),
         ({"boxes": torch.full((2, 4), float("nan"))}, "boxes must be finite, got"),
     ],
 )
 def test_bad_targets_are_refused(name: str, bad: dict[str, Tensor], text: str) -> None:
+    model = small(name).train()
+    first, second = fitting(name, TARGETS)
+    if "boxes" in bad and bad["boxes"].isnan().any():
+        bad = {"boxes": torch.full_like(first["boxes"], math.nan)}
     with pytest.raises(ValueError, match=text):
-        small(name).train()(IMAGES, [{**TARGETS[0], **bad}, TARGETS[1]])
+        model(IMAGES, [{**first, **bad}, second])
+
+
+def test_each_model_refuses_the_others_boxes() -> None:
+    with pytest.raises(ValueError, match=r"targets\[0\]: boxes must be \[n, 5\], got \[2, 4\]"):
+        small("yolo_oriented").train()(IMAGES, TARGETS)
+    turned = fitting("yolo_oriented", TARGETS)
+    with pytest.raises(ValueError, match=r"targets\[0\]: boxes must be \[n, 4\], got \[2, 5\]"):
+        small("yolo").train()(IMAGES, turned)
+    turned[0]["boxes"][1, 3] = 0
+    with pytest.raises(ValueError, match=r"must have a width and height above 0 \(cxcywhr\), got"):
+        small("yolo_oriented").train()(IMAGES, turned)
+
+
+def test_oriented_boxes_with_anchors_are_refused() -> None:
+    with pytest.raises(ValueError, match="oriented boxes are found without anchors, got both"):
+        small("yolo_anchors", oriented=True)
 
 
 @pytest.mark.parametrize("name", list(SMALL))
@@ -167,6 +209,8 @@ def test_no_option_is_ignored_by_the_config(name: str) -> None:
         changed["anchors"] = [[[w + 1, h + 2] for w, h in level] for level in config["anchors"]]
     if name == "classifier":
         changed["multilabel"] = False  # which allows only one top_k
+    if config.get("anchors"):
+        changed["oriented"] = False  # they don't go together
     changed["num_classes"] = 7
     assert create(**changed).config == changed
 
@@ -194,7 +238,7 @@ def test_a_backbone_of_other_strides_is_taken(name: str) -> None:
     images = [torch.rand(3, 64, 64)]
     options = {"anchors": ANCHORS[:2]} if "anchors" in SMALL[name] else {}
     model = small(name, backbone=Backbone.at_strides(BACKBONE, (4, 16)), **options).train()
-    losses = model(images, [target([[8, 8, 40, 40]], [1])])
+    losses = model(images, fitting(name, [target([[8, 8, 40, 40]], [1])]))
     assert all(v.isfinite() for v in losses.values())
     with torch.no_grad():
         assert len(model.eval()(images)) == 1
@@ -204,7 +248,7 @@ def test_a_backbone_of_other_strides_is_taken(name: str) -> None:
 @pytest.mark.parametrize("backbone", ["test_resnet", "test_convnext"])
 def test_backbones_of_other_families_are_taken(name: str, backbone: str) -> None:
     model = small(name, backbone=backbone).train()
-    losses = model(IMAGES, TARGETS)
+    losses = model(IMAGES, fitting(name, TARGETS))
     sum(losses.values()).backward()
     assert all(v.isfinite() for v in losses.values())
     with torch.no_grad():
@@ -215,7 +259,8 @@ def test_backbones_of_other_families_are_taken(name: str, backbone: str) -> None
 def test_one_class_trains_and_detects(name: str) -> None:
     options = {} if name == "cascade" else {"score_threshold": 0.0, "max_detections": 30}
     model = small(name, 2, **options).train()
-    losses = model(IMAGES, [target([[10, 10, 50, 60], [60, 20, 90, 50]], [1, 1]), target([], [])])
+    targets = [target([[10, 10, 50, 60], [60, 20, 90, 50]], [1, 1]), target([], [])]
+    losses = model(IMAGES, fitting(name, targets))
     sum(losses.values()).backward()
     assert all(v.isfinite() for v in losses.values())
     with torch.no_grad():
@@ -233,7 +278,7 @@ def test_channels_last_weights_find_the_same(name: str) -> None:
     for one, other in zip(plain, last, strict=True):
         assert len(one["scores"]) > 0
         torch.testing.assert_close(one["scores"], other["scores"], atol=1e-4, rtol=1e-3)
-    losses = model.train()(IMAGES, TARGETS)
+    losses = model.train()(IMAGES, fitting(name, TARGETS))
     sum(losses.values()).backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
 
@@ -265,15 +310,17 @@ def test_boxes_come_back_in_the_given_images_pixels(name: str) -> None:
     with torch.no_grad():
         big = nn.functional.interpolate(image[None], scale_factor=2.0)[0]
         (once,), (twice,) = model([image]), model([big])
-    assert once["boxes"].max() <= 48
-    assert 48 < twice["boxes"].max() <= 96
+    # of oriented boxes the centres: they may stick out
+    once, twice = (one["boxes"][:, : 4 if name in UPRIGHT else 2] for one in (once, twice))
+    assert once.max() <= 48
+    assert 48 < twice.max() <= 96
 
 
 @pytest.mark.parametrize("name", DETECTORS)
 def test_half_precision_autocast_trains_and_detects_in_float(name: str) -> None:
     model = small(name).train()
     with torch.autocast("cpu", torch.bfloat16):
-        losses = model(IMAGES, TARGETS)
+        losses = model(IMAGES, fitting(name, TARGETS))
         sum(losses.values()).backward()
         assert all(v.isfinite() for v in losses.values())
         with torch.no_grad():

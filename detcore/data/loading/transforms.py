@@ -16,7 +16,8 @@ from torchvision.transforms import InterpolationMode, v2
 
 from detcore.data.base import Item, Target
 from detcore.data.images import resized
-from detcore.ops import box_area, box_convert, box_iou, clip_boxes_to_image
+from detcore.ops import box_area, box_iou, clip_boxes_to_image
+from detcore.parts.box_forms import enclosing, shifted
 from detcore.parts.preprocess import scale_boxes
 
 
@@ -117,7 +118,7 @@ def mosaic(
     for (image, target), (x0, y0, x1, y1) in zip(items, quarters, strict=True):
         part, kept = _cover(image, target, (y1 - y0, x1 - x0), least_visible)
         canvas[:, y0:y1, x0:x1] = part
-        kept["boxes"] = _shifted(kept["boxes"], x0, y0)
+        kept["boxes"] = shifted(kept["boxes"], x0, y0)
         parts.append(kept)
     keys = [k for k in ("boxes", "labels", "iscrowd", "area") if all(k in p for p in parts)]
     return canvas, {**told, **{k: torch.cat([p[k] for p in parts]) for k in keys}}
@@ -135,7 +136,7 @@ def _cover(
     whole = resized(image, scaled)
     uncut = scale_boxes(target["boxes"], (height, width), (scaled[0], scaled[1]))
     part = whole[:, top : top + wanted[0], left : left + wanted[1]]
-    return part, _visible(target, _shifted(uncut, -left, -top), uncut, part, least)
+    return part, _visible(target, shifted(uncut, -left, -top), uncut, part, least)
 
 
 def _crop(image: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
@@ -143,13 +144,13 @@ def _crop(image: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
     height, width = image.shape[-2:]
     if min(height, width) < 4:
         return image, boxes  # three tenths of it are no pixel
-    typed = tv_tensors.BoundingBoxes(_upright(boxes), format="XYXY", canvas_size=(height, width))
+    typed = tv_tensors.BoundingBoxes(enclosing(boxes), format="XYXY", canvas_size=(height, width))
     chosen = v2.RandomIoUCrop().make_params([tv_tensors.Image(image), typed])
     if not chosen:
         return image, boxes  # the whole picture
     top, left = chosen["top"], chosen["left"]
     part = image[:, top : top + chosen["height"], left : left + chosen["width"]]
-    moved = _shifted(boxes, -left, -top)
+    moved = shifted(boxes, -left, -top)
     if boxes.shape[1] == 4:
         moved = clip_boxes_to_image(moved, (part.shape[-2], part.shape[-1]))
     return part, moved * chosen["is_within_crop_area"][:, None]
@@ -184,20 +185,6 @@ def _typed(boxes: Tensor, image: Tensor) -> tv_tensors.BoundingBoxes:
             boxes, format="CXCYWHR", canvas_size=size, clamping_mode=None
         )
     return tv_tensors.BoundingBoxes(boxes, format="XYXY", canvas_size=size)
-
-
-def _shifted(boxes: Tensor, right: int, down: int) -> Tensor:
-    """Boxes of either form, so many pixels further."""
-    by = (right, down, right, down) if boxes.shape[1] == 4 else (right, down, 0, 0, 0)
-    return boxes + torch.tensor(by)
-
-
-def _upright(boxes: Tensor) -> Tensor:
-    """Boxes of either form as upright ones [n, 4] around them."""
-    if boxes.shape[1] == 4:
-        return boxes
-    points = box_convert(boxes, "cxcywhr", "xyxyxyxy").unflatten(1, (4, 2))
-    return torch.cat((points.amin(1), points.amax(1)), dim=1)
 
 
 def _shrunk(height: int, width: int, longest: int | None) -> list[int]:

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from detcore.ops import box_iou
+from detcore.parts import box_forms
 
 
 class _ByCost:
@@ -29,7 +30,8 @@ class _ByCost:
         near = self._near(centres, strides, gt_boxes)  # [M, N]
         cells = torch.where(near.any(dim=0))[0]
         near = near[:, cells]
-        iou = box_iou(gt_boxes, boxes[cells].to(gt_boxes.dtype)).nan_to_num(0.0) * near
+        predicted = boxes[cells].to(gt_boxes.dtype)
+        iou = box_iou(gt_boxes, predicted, fmt=box_forms.format_of(gt_boxes)).nan_to_num(0.0) * near
         cost = self._class_cost(probabilities[cells], gt_labels)
         cost = cost - self.iou_weight * torch.log(iou + 1e-8)
         cost = torch.where(near, cost, float("inf")).nan_to_num(float("inf"), float("inf"))
@@ -50,7 +52,7 @@ class _ByCost:
         raise NotImplementedError
 
     def _near(self, centres: Tensor, strides: Tensor, gt_boxes: Tensor) -> Tensor:
-        middle = (gt_boxes[:, :2] + gt_boxes[:, 2:]) / 2  # [M, 2]
+        middle = box_forms.centres(gt_boxes)  # [M, 2]
         offset = (centres[None] - middle[:, None]).abs().amax(dim=-1)  # [M, N]
         return offset < self.radius * strides
 
@@ -75,8 +77,9 @@ class SimOTA(_ByCost):
     every ground truth inside the image has a cell within the radius on every level.
 
     __call__(boxes, probabilities, centres, strides, gt_boxes, gt_labels):
-    predicted boxes [N, 4] xyxy pixels and probabilities [N, C]; the cells' centres [N, 2] x, y and
-    strides [N], pixels; ground truths [M, 4] and int64 [M] in 0..C - 1. Gives int64 [N]: the ground
+    predicted boxes [N, 4] xyxy or [N, 5] cxcywhr, pixels, and probabilities [N, C]; the cells'
+    centres [N, 2] x, y and strides [N], pixels; ground truths of as many numbers and their int64
+    [M] in 0..C - 1. Gives int64 [N]: the ground
     truth of each cell or -1, and float [N]: the IoU with it or 0. No gradient; deterministic.
     """
 
