@@ -218,15 +218,22 @@ def _refuse(options: dict[str, Any], why: str) -> None:
 def _measure_results(
     results: Path, data: str | None, split: str | None, wanted: dict[str, Any]
 ) -> tuple[Measured, AnyDataset]:
-    from detcore.evaluation.coco_results import data_to_score, read_results
+    from detcore.evaluation.coco_results import (
+        are_oriented,
+        checked_results,
+        data_to_score,
+        read_results,
+    )
     from detcore.evaluation.evaluator import evaluate_results
     from detcore.utils.errors import UsageError
 
     if not data:
         raise UsageError("--results needs --data, the truth to hold them against")
-    dataset = data_to_score(data, split)
+    entries = read_results(results)
+    oriented = are_oriented(entries)
+    dataset = data_to_score(data, split, oriented=oriented)
     truth = dataset.to_coco()
-    found = read_results(results, truth)
+    found = checked_results(results, entries, truth, oriented=oriented)
     return evaluate_results(truth, found, details=True, **wanted), dataset
 
 

@@ -17,40 +17,59 @@ from detcore.utils.user_files import read_json
 
 _KEYS = ("image_id", "category_id", "bbox", "score")
 _BY_NAME = {"image_id": "file_name", "category_id": "category_name"}  # what stands in for it
+_BOXES = {4: "[x, y, width, height]", 5: "[centre x, centre y, width, height, degrees]"}
 
 log = logging.getLogger(__name__)
 
 
-def read_results(path: Path, truth: Json) -> list[Json]:
-    """Read COCO results that any tool wrote, and check every entry against a ground truth.
-
-    Numbers of pictures and classes are a tool's own, names are not: an entry that has names is
-    taken by them, whatever its numbers say.
-
-    Args:
-        path: a JSON list of objects with ``image_id``, ``category_id`` (numbers, or exact numbers
-            as text), ``bbox`` (xywh, pixels of the original picture) and ``score`` (0..1); perhaps
-            with ``file_name``, of a picture, and ``category_name``, which stand in for missing
-            numbers. What else they hold is left
-            out; of an entry with ``frame``, one of a video, the ``file_name`` too.
-        truth: the COCO document that they are about.
-
-    Returns:
-        The detections, in the file's order, with the ids of `truth`. Those of a class that `truth`
-        doesn't have by name are dropped, and how many these are is logged.
+def read_results(path: Path) -> list[Any]:
+    """Read COCO results that any tool wrote, unchecked.
 
     Raises:
-        DataError: no such file or no such list; an image or category that `truth` doesn't have, or
-            a ``file_name`` that its image can't have; no class in common by name; a box or score
-            that isn't made of finite numbers, a negative width or height, a score outside 0..1.
-            The text names the entry, counted from 0.
+        DataError: no such file or no list in it.
     """
     entries = read_json(path)
     if not isinstance(entries, list):
         raise DataError(
             f"{path}: COCO results must be a list of detections, got {type(entries).__name__}"
         )
-    known, results = _Known(truth), []
+    return entries
+
+
+def are_oriented(entries: list[Any]) -> bool:
+    """Whether results are of oriented boxes: whether the first has five numbers."""
+    first = entries[0] if entries else None
+    box = first.get("bbox") if isinstance(first, dict) else None
+    return isinstance(box, list) and len(box) == 5
+
+
+def checked_results(path: Path, entries: list[Any], truth: Json, *, oriented: bool) -> list[Json]:
+    """Check every entry of COCO results against a ground truth.
+
+    Numbers of pictures and classes are a tool's own, names are not: an entry that has names is
+    taken by them, whatever its numbers say.
+
+    Args:
+        path: the results' file, for errors.
+        entries: objects with ``image_id``, ``category_id`` (numbers, or exact numbers as text),
+            ``bbox`` (xywh, pixels of the original picture; with `oriented` cxcywhr, five numbers,
+            degrees counter-clockwise) and ``score`` (0..1); perhaps with ``file_name``, of a
+            picture, and ``category_name``, which stand in for missing numbers. What else they hold
+            is left out; of an entry with ``frame``, one of a video, the ``file_name`` too.
+        truth: the COCO document that they are about.
+        oriented: whether its boxes are.
+
+    Returns:
+        The detections, in the file's order, with the ids of `truth`. Those of a class that `truth`
+        doesn't have by name are dropped, and how many these are is logged.
+
+    Raises:
+        DataError: an image or category that `truth` doesn't have, or
+            a ``file_name`` that its image can't have; no class in common by name; a box or score
+            that isn't made of finite numbers, a negative width or height, a score outside 0..1.
+            The text names the entry, counted from 0.
+    """
+    known, results = _Known(truth, 5 if oriented else 4), []
     for k, entry in enumerate(entries):
         try:
             found = known.detection(entry)
@@ -71,17 +90,20 @@ def read_results(path: Path, truth: Json) -> list[Json]:
     return results
 
 
-def data_to_score(spec: str, split: str | None) -> DetectionDataset:
+def data_to_score(spec: str, split: str | None, *, oriented: bool = False) -> DetectionDataset:
     """Detection data for results that are there already: a COCO file needs no pictures for it.
+
+    oriented: as in `detcore.data.load`.
 
     Raises:
         DataError: nothing readable there, or data for another task.
     """
     path = Path(spec)
     if path.suffix.lower() == ".json" and path.is_file():
-        return Coco(path, need_pictures=False)
+        return Coco(path, need_pictures=False, oriented=oriented)
     # without a split all that isn't divided: it is given for evaluation
-    data: AnyDataset = load(spec, split or "val", val_share=None if split else 1.0)
+    share = None if split else 1.0
+    data: AnyDataset = load(spec, split or "val", val_share=share, oriented=oriented)
     if not isinstance(data, DetectionDataset):
         raise DataError(f"{spec} is for {data.task}, results in COCO's form are for detection")
     return data
@@ -90,10 +112,11 @@ def data_to_score(spec: str, split: str | None) -> DetectionDataset:
 class _Known:
     """The pictures and classes of a ground truth, by id and by name.
 
-    dropped: names of classes met that it doesn't have.
+    dropped: names of classes met that it doesn't have. numbers: of a box.
     """
 
-    def __init__(self, truth: Json) -> None:
+    def __init__(self, truth: Json, numbers: int) -> None:
+        self.numbers = numbers
         self.images: set[int] = {i["id"] for i in truth["images"]}
         # by the name without folders: the whole name's parts by id
         self.images_named: dict[str, dict[int, tuple[str, ...]]] = defaultdict(dict)
@@ -121,8 +144,8 @@ class _Known:
                 raise ValueError(f"has no {key!r}")
         image_id, category_id = self._image(entry), self._category(entry)
         box, score = entry["bbox"], entry["score"]
-        if not (isinstance(box, list) and len(box) == 4 and all(map(_is_finite, box))):
-            raise ValueError(f"has bbox {box!r}, wanted [x, y, width, height] of finite numbers")
+        if not (isinstance(box, list) and len(box) == self.numbers and all(map(_is_finite, box))):
+            raise ValueError(f"has bbox {box!r}, wanted {_BOXES[self.numbers]} of finite numbers")
         if box[2] < 0 or box[3] < 0:
             raise ValueError(f"has bbox {box!r}, whose width or height is negative")
         if not _is_finite(score):

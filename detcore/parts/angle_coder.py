@@ -1,7 +1,5 @@
 """The angle of an oriented box as numbers that a network can learn."""
 
-import math
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -36,7 +34,7 @@ class AngleCoder:
     def encode(self, boxes: Tensor) -> Tensor:
         """Codes [..., 4] of boxes [..., 5]."""
         width, height = boxes[..., 2], boxes[..., 3]
-        doubled = torch.deg2rad(2 * boxes[..., 4]) + math.pi * (height > width)
+        doubled = torch.deg2rad(2 * (boxes[..., 4] + 90 * (height > width)))
         parts = (doubled.cos(), doubled.sin(), (2 * doubled).cos(), (2 * doubled).sin())
         return torch.stack(parts, dim=-1)
 
@@ -44,8 +42,8 @@ class AngleCoder:
         """Degrees [...] of codes [..., 4]."""
         doubled = torch.atan2(code[..., 3], code[..., 2]) / 2  # up to half a turn
         agrees = doubled.cos() * code[..., 0] + doubled.sin() * code[..., 1] >= 0
-        turn = torch.where(doubled > 0, -math.pi, math.pi)
-        return torch.rad2deg(torch.where(agrees, doubled, doubled + turn) / 2)
+        angle = torch.rad2deg(doubled) / 2  # from -45 to 45
+        return torch.where(agrees, angle, angle - 90 * torch.where(angle > 0, 1.0, -1.0))
 
 
 def angle_loss(codes: Tensor, boxes: Tensor) -> Tensor:

@@ -53,7 +53,8 @@ class Postprocess:
 
     __call__(boxes, scores, batch): boxes [B, N, 4], or [B, N, C, 4] with one per class, xyxy in the
     batch's pixels; scores [B, N, C] in 0..1. Boxes are clipped to their image and brought to the
-    given image's pixels. Rotated boxes have five numbers, cxcywhr, and are left whole. Gives
+    given image's pixels. Rotated boxes have five numbers, cxcywhr, and are left whole;
+    one whose centre is outside its image doesn't count. Gives
     `Detections` of K = max_detections rows. Boxes that are small, infinite or NaN and NaN scores
     never come out and take nobody's place. Raises ValueError for shapes that do not fit. Equal
     scores, and the rest of the rule: `detcore.ops.multiclass_nms`.
@@ -173,14 +174,15 @@ def clip_boxes(boxes: Tensor, sizes: Sequence[Size], min_size: float) -> Tensor:
     """Boxes [B, ..., 4] clipped to their images, those that no NMS should see made NaN.
 
     sizes: of each image, height and width. NaN are boxes that are infinite or NaN and those with a
-    side shorter than min_size after clipping. Rotated boxes [B, ..., 5] are not clipped: what would
-    be left is no rectangle.
+    side shorter than min_size after clipping. Rotated boxes [B, ..., 5] are not clipped, since what
+    would be left is no rectangle: NaN are those whose centre is outside their image.
     """
-    if boxes.shape[-1] == 5:
-        small = (boxes[..., 2:4] < min_size).any(dim=-1, keepdim=True)
-        return (boxes + boxes * 0).masked_fill(small, math.nan)
     limits = boxes.new_tensor([(w, h, w, h) for h, w in sizes])
     limits = limits.view(len(sizes), *[1] * (boxes.dim() - 2), 4)
+    if boxes.shape[-1] == 5:
+        centre = boxes[..., :2]
+        out = (boxes[..., 2:4] < min_size) | (centre < 0) | (centre > limits[..., :2])
+        return (boxes + boxes * 0).masked_fill(out.any(dim=-1, keepdim=True), math.nan)
     # one NaN leaves a box out: 0 * inf is one, and a small box is given one
     clipped = boxes.clamp(min=0).minimum(limits).add_(boxes * 0)
     sides = clipped[..., 2:] - clipped[..., :2]

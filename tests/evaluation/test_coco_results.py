@@ -3,7 +3,12 @@ import json
 import pytest
 
 from detcore.data import DataError
-from detcore.evaluation.coco_results import data_to_score, read_results
+from detcore.evaluation.coco_results import (
+    are_oriented,
+    checked_results,
+    data_to_score,
+    read_results,
+)
 from detcore.evaluation.evaluator import evaluate_results
 from detcore.inference.export_formats import write_results
 from tests.helpers.documents import FAR, A, B, found, truth
@@ -19,18 +24,37 @@ def named(*file_names):
     return document
 
 
-def read(tmp_path, document, *changes):
+def checked(path, document, *, oriented=False):
+    return checked_results(path, read_results(path), document, oriented=oriented)
+
+
+def read(tmp_path, document, *changes, oriented=False):
     path = tmp_path / "dets.json"
     path.write_text(json.dumps([{**ENTRY, **change} for change in changes]))
-    return read_results(path, document)
+    return checked(path, document, oriented=oriented)
 
 
 def test_what_is_written_is_read_again_to_the_last_digit(tmp_path):
     rows = found((1, 5, [1 / 3, 10, 20, 2**0.5], 0.1), (2, 10, A, 1e-9))
     write_results(tmp_path / "new" / "dets.json", rows)
-    assert read_results(tmp_path / "new" / "dets.json", truth()) == rows
+    assert checked(tmp_path / "new" / "dets.json", truth()) == rows
     write_results(tmp_path / "none.json", [])
-    assert read_results(tmp_path / "none.json", truth()) == []
+    assert checked(tmp_path / "none.json", truth()) == []
+
+
+def test_oriented_boxes_have_five_numbers(tmp_path):
+    turned = {"bbox": [20, 20, 20, 10, -30.5]}
+    assert read(tmp_path, truth(), turned, oriented=True) == [{**ENTRY, **turned}]
+    assert are_oriented(read_results(tmp_path / "dets.json"))
+    assert not are_oriented([ENTRY])
+    assert not any(are_oriented(odd) for odd in ([], [3], [{}], [{"bbox": 5}]))
+    words = r"entry 0 has bbox .*, wanted \[centre x, centre y, width, height, degrees\] of finite"
+    with pytest.raises(DataError, match=words):
+        read(tmp_path, truth(), {}, oriented=True)
+    with pytest.raises(DataError, match="whose width or height is negative"):
+        read(tmp_path, truth(), {"bbox": [20, 20, 20, -1, 0]}, oriented=True)
+    with pytest.raises(DataError, match=r"wanted \[x, y, width, height\]"):
+        read(tmp_path, truth(), turned)
 
 
 def test_pycocotools_reads_what_is_written(tmp_path):
@@ -72,7 +96,7 @@ def test_a_wrong_entry_is_named(tmp_path, change, words):
     path = tmp_path / "dets.json"
     path.write_text(json.dumps([ENTRY, {**ENTRY, **change}]))
     with pytest.raises(DataError, match=words):
-        read_results(path, named("a.jpg", "b.jpg"))
+        checked(path, named("a.jpg", "b.jpg"))
 
 
 @pytest.mark.parametrize("key", ["image_id", "category_id", "bbox", "score"])
@@ -80,13 +104,13 @@ def test_a_lacking_key_is_named(tmp_path, key):
     path = tmp_path / "dets.json"
     path.write_text(json.dumps([{k: v for k, v in ENTRY.items() if k != key}]))
     with pytest.raises(DataError, match=f"dets.json: entry 0 has no '{key}'"):
-        read_results(path, truth())
+        checked(path, truth())
 
 
 def test_a_wrong_file_is_named(tmp_path):
     path = tmp_path / "dets.json"
     with pytest.raises(DataError, match=r"dets.json: no such file"):
-        read_results(path, truth())
+        checked(path, truth())
     for text, words in (
         ("[", "not readable as JSON"),
         ('{"annotations": []}', "must be a list of detections, got dict"),
@@ -94,19 +118,19 @@ def test_a_wrong_file_is_named(tmp_path):
     ):
         path.write_text(text)
         with pytest.raises(DataError, match=words):
-            read_results(path, truth())
+            checked(path, truth())
 
 
 def test_more_keys_are_no_fault(tmp_path):
     path = tmp_path / "dets.json"
     path.write_text(json.dumps([{**ENTRY, "segmentation": {}, "id": 3}]))
-    assert read_results(path, truth()) == [ENTRY]
+    assert checked(path, truth()) == [ENTRY]
 
 
 def test_a_byte_order_mark_and_numbers_as_text_are_read(tmp_path):
     path = tmp_path / "dets.json"
     path.write_text(json.dumps([{**ENTRY, "image_id": "1", "category_id": "5"}]), "utf-8-sig")
-    assert read_results(path, truth()) == [ENTRY]
+    assert checked(path, truth()) == [ENTRY]
 
 
 @pytest.mark.parametrize(
@@ -173,9 +197,9 @@ def test_names_stand_in_for_numbers(tmp_path):
     entry = {"file_name": "b.jpg", "category_name": "y", "bbox": [10, 10, 20, 20], "score": 0.9}
     path = tmp_path / "dets.json"
     path.write_text(json.dumps([entry]))
-    (row,) = read_results(path, named("a.jpg", "b.jpg"))
+    (row,) = checked(path, named("a.jpg", "b.jpg"))
     assert (row["image_id"], row["category_id"]) == (2, 10)
     for key, words in (("file_name", "no 'image_id'"), ("category_name", "no 'category_id'")):
         path.write_text(json.dumps([{k: v for k, v in entry.items() if k != key}]))
         with pytest.raises(DataError, match=words):
-            read_results(path, named("a.jpg", "b.jpg"))
+            checked(path, named("a.jpg", "b.jpg"))
