@@ -176,12 +176,14 @@ def _spans(length: int, side: int, overlap: float) -> list[tuple[int, int]]:
 
 
 def _cut(boxes: Tensor, tile: Box, size: tuple[int, int]) -> Tensor:
-    """[n] whether a box (in the image's pixels) ends where its tile does and the image does not."""
+    """[n] whether a box (in the image's pixels) reaches to where its tile ends, the image not."""
     x0, y0, x1, y1 = tile
     near = torch.zeros(len(boxes), dtype=torch.bool)
     for side, (border, end) in enumerate(((x0, 0), (y0, 0), (x1, size[1]), (y1, size[0]))):
         if border != end:
-            near |= (boxes[:, side] - border).abs() <= _RIM
+            # or beyond: oriented boxes are not clipped to the tile
+            inside = boxes[:, side] - border if side < 2 else border - boxes[:, side]
+            near |= inside <= _RIM
     return near
 
 

@@ -53,11 +53,11 @@ class Postprocess:
 
     __call__(boxes, scores, batch): boxes [B, N, 4], or [B, N, C, 4] with one per class, xyxy in the
     batch's pixels; scores [B, N, C] in 0..1. Boxes are clipped to their image and brought to the
-    given image's pixels. Rotated boxes have five numbers, cxcywhr, and are left whole;
-    one whose centre is outside its image doesn't count. Gives
-    `Detections` of K = max_detections rows. Boxes that are small, infinite or NaN and NaN scores
-    never come out and take nobody's place. Raises ValueError for shapes that do not fit. Equal
-    scores, and the rest of the rule: `detcore.ops.multiclass_nms`.
+    given image's pixels. Rotated boxes have five numbers, cxcywhr, and are left whole; one whose
+    centre is outside its image doesn't count. Gives `Detections` of K = max_detections rows. Boxes
+    that are small, infinite or NaN and NaN scores never come out and take nobody's place. Raises
+    ValueError for shapes that do not fit. Equal scores, and the rest of the rule:
+    `detcore.ops.multiclass_nms`.
     No shape depends on the data and nothing is read back, so the whole can be exported.
     Deterministic.
     """
