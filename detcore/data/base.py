@@ -20,7 +20,7 @@ from __future__ import annotations
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from os.path import isfile
 from pathlib import Path
 from typing import Any
@@ -33,16 +33,17 @@ from torch.utils.data import Dataset
 
 from detcore.data.faults import DamagedImage, DataError, Faults, Kind
 from detcore.data.images import image_size, read_image
-from detcore.data.oriented import enclosing, polygon_areas, smallest_rectangles
+from detcore.data.oriented import FAR, enclosing, polygon_areas, smallest_rectangles
+from detcore.data.polygons import hulls
 from detcore.utils.text import counted
 from detcore.utils.user_files import read_text
 
 Target = dict[str, Any]
 Item = tuple[Tensor, Target]
 Transform = Callable[[Tensor, Target], Item]
+Part = tuple[int, int, int, int]  # xyxy, pixels
 
 _SHOWN = 5  # faults of a kind that are named in training
-_FAR = 1e9  # pixels; beyond it no oriented box is one
 
 log = logging.getLogger(__name__)
 
@@ -111,7 +112,10 @@ class Record:
         labels: Sequence[int],
         ignore: Sequence[bool],
     ) -> Record:
-        """Of n oriented objects by their corners [n, 8], none of which is a crowd; size: (w, h)."""
+        """Of n oriented objects by their corners [n, 8], none of which is a crowd; size: (w, h).
+
+        The area of corners that are not convex is that of their hull.
+        """
         array = np.array(corners, np.float64).reshape(-1, 8)
         return cls(
             image_id=image_id,
@@ -120,11 +124,15 @@ class Record:
             height=size[1],
             boxes=enclosing(array),
             labels=np.array(labels, np.int64),
-            area=polygon_areas(array),
+            area=polygon_areas(hulls(array)),
             iscrowd=np.zeros(len(array), bool),
             ignore=np.array(ignore, bool),
             corners=array,
         )
+
+    def upright(self) -> Record:
+        """The same without corners: the boxes are the upright ones, and so are the areas."""
+        return replace(self, corners=None, area=box_areas(self.boxes))
 
     @property
     def rectangles(self) -> NDArray[np.float64]:
@@ -147,7 +155,7 @@ class Record:
         else:
             whole = self.rectangles
             inside = (whole[:, :2] >= 0) & (whole[:, :2] <= bounds[:2])
-            boxes = whole.clip(-_FAR, _FAR).astype(np.float32)
+            boxes = whole.clip(-FAR, FAR).astype(np.float32)
             seen = np.all(inside & (boxes[:, 2:4] > 0), axis=1)
         keep = seen & ~self.iscrowd
         return {
@@ -168,6 +176,8 @@ class DetectionDataset(Dataset[Item], ABC):
         transforms: applied to each item, or None.
         mirror: whether a mirrored image keeps its labels (false for digits and other writing).
         oriented: whether boxes have an angle: targets of [n, 5], and records with corners.
+        tile: side of the tiles that its images are cut into for training, pixels, if nothing else
+            is asked for; 0: they are taken whole. See `detcore.data.load`.
         problems: what was left out on reading, one line each.
         whole: whether it is a file without splits, taken whole, whatever split was asked for.
     """
@@ -175,6 +185,7 @@ class DetectionDataset(Dataset[Item], ABC):
     task = "detection"
     mirror = True
     oriented = False
+    tile = 0
     whole = False
 
     def __init__(self, classes: Sequence[str], transforms: Transform | None = None) -> None:
@@ -193,6 +204,12 @@ class DetectionDataset(Dataset[Item], ABC):
     @abstractmethod
     def image(self, index: int) -> Tensor:
         """Pixels of image `index`: uint8 ``[3, H, W]``, RGB."""
+
+    def part(self, index: int, box: Part) -> Tensor:
+        """The pixels of a part of image `index`, as `image` gives them; box: xyxy, pixels."""
+        x0, y0, x1, y1 = box
+        # a copy: to another process a view would be sent with all of the image
+        return self.image(index)[:, y0:y1, x0:x1].clone()
 
     def path(self, index: int) -> Path | None:
         """The file of image `index`, if it is one."""
@@ -273,6 +290,11 @@ class FileDetection(DetectionDataset):
         """One image as uint8 [3, H, W], RGB. Raises DamagedImage if it cannot be decoded."""
         rec = self.records[index]
         return read_image(self.paths[index], (rec.width, rec.height))
+
+    def part(self, index: int, box: Part) -> Tensor:
+        """A part of one image; all of it is decoded for that."""
+        rec = self.records[index]
+        return read_image(self.paths[index], (rec.width, rec.height), box)
 
     def path(self, index: int) -> Path:
         """The file of one image."""

@@ -35,6 +35,7 @@ _DAMAGE = (
     Image.DecompressionBombError,
 )
 _TINY = 4  # pixels
+_STRETCHED = ("I", "F")  # modes of grey without a white of its own
 _ORIENTATION = 0x0112  # EXIF tag
 _SIDEWAYS = 5  # orientations from here on swap the axes
 _WAYS = {
@@ -50,7 +51,11 @@ _SWAPS = [way for number, way in _WAYS.items() if number >= _SIDEWAYS]
 _PNG = b"\x89PNG\r\n\x1a\n"
 
 
-def read_image(path: Path, size: tuple[int, int] | None = None) -> Tensor:
+def read_image(
+    path: Path,
+    size: tuple[int, int] | None = None,
+    part: tuple[int, int, int, int] | None = None,
+) -> Tensor:
     """Read a picture as uint8 ``[3, H, W]``, RGB, turned as its EXIF orientation says.
 
     So boxes are in pixels of the picture as a viewer shows it, which is how COCO and annotation
@@ -63,6 +68,8 @@ def read_image(path: Path, size: tuple[int, int] | None = None) -> Tensor:
         path: any format Pillow reads.
         size: (width, height) that the annotation was made on, in pixels. Where it is the stored
             size and not the turned one, the annotator ignored EXIF, and so does this.
+        part: what to give of it, xyxy in pixels of the turned picture; None: all. The whole
+            picture is decoded for it, and the part alone converted and copied.
 
     Raises:
         DamagedImage: the file is missing, no regular file, or no readable picture.
@@ -72,6 +79,9 @@ def read_image(path: Path, size: tuple[int, int] | None = None) -> Tensor:
             way = _way(stored, size)
             stored.load()
             turned = stored if way is None else stored.transpose(way)
+            if part is not None:
+                # whose grey is stretched, it is by the whole
+                turned = (_as_rgb(turned) if turned.mode in _STRETCHED else turned).crop(part)
             # np.array, not asarray: torch wants memory that it may write to
             pixels = np.array(_as_rgb(turned))
     except _DAMAGE as error:
@@ -172,7 +182,7 @@ def _as_rgb(picture: Image.Image) -> Image.Image:
     if picture.mode.startswith("I;16"):
         # Pillow's own conversion cuts off at 255 and leaves white
         return Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8)).convert("RGB")
-    if picture.mode in ("I", "F"):
+    if picture.mode in _STRETCHED:
         values = np.nan_to_num(np.asarray(picture, dtype=np.float64), posinf=0, neginf=0)
         low, high = float(values.min()), float(values.max())
         grey = (values - low) * (255 / (high - low) if high > low else 0.0)
