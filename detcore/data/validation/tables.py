@@ -62,7 +62,7 @@ def _sizes(found: dict[str, Any]) -> Table:
     boxes = found.get("box_size", {})
     rows |= {f"box {k}": boxes[k] for k in ("width", "height", "side") if boxes.get(k)}
     if found.get("box_angle"):
-        rows["box angle, degrees"] = found["box_angle"]
+        rows["box angle, °"] = found["box_angle"]
     table = Table("pixels", title="sizes")
     for name in rows["image width"]:
         table.add_column(name, justify="right")
