@@ -5,8 +5,10 @@ from __future__ import annotations
 import io
 import stat
 import struct
+import warnings
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -74,8 +76,9 @@ def read_image(
     Raises:
         DamagedImage: the file is missing, no regular file, or no readable picture.
     """
+    large = size is not None and size[0] * size[1] > (Image.MAX_IMAGE_PIXELS or size[0] * size[1])
     try:
-        with _opened(path) as stored:
+        with unwarned() if large else nullcontext(), _opened(path) as stored:
             way = _way(stored, size)
             stored.load()
             turned = stored if way is None else stored.transpose(way)
@@ -87,6 +90,14 @@ def read_image(
     except _DAMAGE as error:
         raise _damaged(path, error) from error
     return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
+
+
+@contextmanager
+def unwarned() -> Iterator[None]:
+    """Without Pillow's warning, of an attack, at half of the pixels from which on it refuses."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        yield
 
 
 def resized(image: Tensor, size: Sequence[int]) -> Tensor:

@@ -227,6 +227,20 @@ def test_training_pictures_are_cut_into_tiles(tmp_path):
     assert len(load(tmp_path, "all", tile=512)) == 6 * 4
 
 
+@pytest.mark.filterwarnings("error::PIL.Image.DecompressionBombWarning")
+def test_pictures_of_13000_pixels_a_side_are_read(tmp_path):
+    write(tmp_path / "train", {"P1": line("ship")})
+    # of one bit a pixel, so that the file and the test are small
+    picture = Image.new("1", (13_000, 13_000))
+    picture.putpixel((12_999, 12_998), 1)
+    picture.save(tmp_path / "train" / "images" / "P1.png")
+    data = load(tmp_path, "train")
+    assert len(data) == 16 * 16
+    last = data.image(255)
+    assert last.shape == (3, 1024, 1024)
+    assert last.float().sum() == 3 * 255 and last[0, 1022, 1023] == 255
+
+
 def test_a_tile_of_a_turned_picture_is_cut_from_it_as_it_is_shown(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6  # turned by a quarter

@@ -13,6 +13,7 @@ import numpy as np
 from detcore.data.base import FileDetection, Record, Transform, log
 from detcore.data.faults import DataError, Faults, Kind
 from detcore.data.files import files_in, folders_in, pictures_under
+from detcore.data.images import unwarned
 from detcore.data.oriented import are_boxes
 from detcore.data.splits import part, split_of
 from detcore.utils.user_files import read_text
@@ -95,11 +96,12 @@ class Dota(FileDetection):
         self.name_classes(_classes(self.root, (file for of in own.values() for file in of)))
         pictures = _Pictures(self.root)
         name_of = lambda file: file.stem  # noqa: E731
-        for file in part(own, split, self.root, name_of=name_of, val_share=val_share):
-            objects, said = self._objects(file)
-            named = pictures.named(file)
-            record_of = partial(self._record, objects, said, named.name)
-            self.take(named, named, record_of)
+        with unwarned():  # its pictures are larger than what Pillow warns at
+            for file in part(own, split, self.root, name_of=name_of, val_share=val_share):
+                objects, said = self._objects(file)
+                named = pictures.named(file)
+                record_of = partial(self._record, objects, said, named.name)
+                self.take(named, named, record_of)
         self.finish(self.root, split)
 
     def _record(

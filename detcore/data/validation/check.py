@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +18,7 @@ from PIL import Image
 
 from detcore.data.base import ClassificationDataset, DetectionDataset, Record
 from detcore.data.faults import DamagedImage, DataError, Faults, Kind, NoSplit
-from detcore.data.images import image_size, read_image
+from detcore.data.images import image_size, read_image, unwarned
 from detcore.data.loading.registry import AnyDataset, load, named
 from detcore.data.polygons import are_convex
 from detcore.data.readers.torchvision_sets import Packed
@@ -173,9 +172,8 @@ def _sizes(data: AnyDataset, faults: Faults) -> Iterator[_Size | None]:
             return (width, height), []
         return _look(path, data.size(index) if isinstance(data, DetectionDataset) else None)
 
-    with warnings.catch_warnings(), ThreadPoolExecutor(os.cpu_count()) as pool:
-        # half of what Pillow refuses makes it warn; the report says so itself
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+    # the report says itself what is enormous
+    with unwarned(), ThreadPoolExecutor(os.cpu_count()) as pool:
         # in slices: a pool takes up all its work at once, and a set may have millions
         for start in range(0, len(data), 256):
             indices = range(start, min(start + 256, len(data)))
