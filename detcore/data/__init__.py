@@ -17,6 +17,7 @@ except ImportError as error:
     ) from error
 
 from detcore.data.base import ClassificationDataset, DetectionDataset, Item, Record, Target
+from detcore.data.dota_writer import write_dota_set
 from detcore.data.faults import DamagedImage, DataError
 from detcore.data.images import read_image
 from detcore.data.loading.registry import AnyDataset, load
@@ -71,4 +72,5 @@ __all__ = [
     "load",
     "mnist",
     "read_image",
+    "write_dota_set",
 ]
