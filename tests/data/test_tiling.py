@@ -6,6 +6,8 @@ import torch
 
 from detcore.data import DataError, TiledDetection, Tiles, load
 from detcore.data.base import DetectionDataset, Record
+from detcore.data.loading.loader import Stream, training_loader
+from detcore.data.loading.transforms import Augment
 from detcore.data.tiling import in_tiles
 from detcore.evaluation.voc_metrics import voc_metrics
 from detcore.inference import tiles as of_inference
@@ -184,3 +186,12 @@ def test_load_cuts_what_is_asked_for():
         load("digits", "val", tile=-5)
     with pytest.raises(DataError, match=r"tiles are cut of detection sets, got DigitPatches"):
         load("digits", "val", task="classification", tile=64)
+
+
+def test_tiles_are_drawn_for_training_as_any_images():
+    data = load("digits", "train", length=6, oriented=True, tile=Tiles(80, 0.4))
+    stream = Stream(batch_size=4, workers=1, group_aspect=True)
+    batches = training_loader(data, stream, Augment(mosaic=0.5, rotate=30))
+    for _, (images, targets) in zip(range(3), batches, strict=False):
+        assert len(images) == len(targets) == 4
+        assert all(t["boxes"].shape[1] == 5 for t in targets)
