@@ -3,10 +3,13 @@ import pytest
 import torch
 from PIL import Image
 
+from detcore.checkpoints.header import CheckpointInfo
+from detcore.commands.model_data import data_for
 from detcore.data import DataError, Dota, TiledDetection, load
 from detcore.data.faults import Faults, Kind, NoSplit
 from detcore.data.readers.dota import CLASSES
 from detcore.data.readers.voc import Voc
+from detcore.evaluation.coco_results import data_to_score
 
 # as in DOTA's texts; version 1.5 and 2.0 have 2 for very difficult, others leave the flag out
 LABELS = """imagesource:GoogleEarth
@@ -225,6 +228,13 @@ def test_training_pictures_are_cut_into_tiles(tmp_path):
     assert len(load(tmp_path, "train", tile=2000)) == 1
     # 512 pixels overlap by 200: 6 steps of 248 and more across, 4 down
     assert len(load(tmp_path, "all", tile=512)) == 6 * 4
+
+
+def test_results_are_held_against_whole_pictures(tmp_path):
+    scene(tmp_path)
+    assert len(data_to_score(f"dota:{tmp_path}", "train", oriented=True)) == 1
+    info = CheckpointInfo({"oriented": True}, ["ship"])
+    assert isinstance(data_for(info, f"dota:{tmp_path}", "train", None), Dota)
 
 
 @pytest.mark.filterwarnings("error::PIL.Image.DecompressionBombWarning")
