@@ -112,6 +112,29 @@ def test_the_sample_of_kitti_is_read(tmp_path: Path) -> None:
     assert len(load(f"kitti:{tmp_path}", "all")[0][1]["boxes"]) == 2
 
 
+def test_the_sample_of_dota_is_read(tmp_path: Path) -> None:
+    picture(tmp_path / "images/P0000.png")
+    (tmp_path / "labelTxt").mkdir()
+    (tmp_path / "labelTxt/P0000.txt").write_text(sample("DOTA", "text")[0])
+    data = load(tmp_path, "all", oriented=True)
+    assert data.record(0).corners[1].tolist() == [500, 100, 520, 100, 520, 110, 500, 110]
+    assert data.record(0).ignore.tolist() == [False, True]
+
+
+def test_the_samples_of_turned_boxes_are_read(tmp_path: Path) -> None:
+    (tmp_path / "instances.json").write_text(sample("COCO", "json")[1])
+    picture(tmp_path / "a.jpg")
+    turned, diamond = load(tmp_path / "instances.json", "all", oriented=True).record(0).rectangles
+    assert turned == pytest.approx([300, 200, 120, 40, 30])
+    assert diamond == pytest.approx([50, 50, 1800**0.5, 1800**0.5, -45])
+    (tmp_path / "yolo/labels").mkdir(parents=True)
+    (tmp_path / "yolo/labels/a.txt").write_text(sample("YOLO", "text")[1])
+    (tmp_path / "yolo/classes.txt").write_text("ship\n")
+    picture(tmp_path / "yolo/images/a.jpg")
+    corners = load(tmp_path / "yolo", "all", oriented=True).record(0).corners[0]
+    assert corners == pytest.approx([160, 120, 320, 168, 294.4, 216, 134.4, 168])
+
+
 def test_the_sample_of_cityscapes_is_read(tmp_path: Path) -> None:
     folder = tmp_path / "gtFine/train/aachen"
     folder.mkdir(parents=True)

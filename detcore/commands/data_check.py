@@ -13,6 +13,7 @@ from detcore.utils.printing import console, say
 EXAMPLES = examples(
     "detcore data check path/to/data",
     "detcore data check coco:path/to/data --split train --json faults.json",
+    "detcore data check dota:path/to/data --oriented",
 )
 
 
@@ -25,6 +26,14 @@ def data_check_command(
             metavar="[train|val|test|all]",
         ),
     ] = None,
+    oriented: Annotated[
+        bool,
+        typer.Option(
+            "--oriented",
+            help="Read boxes with an angle: of digits, DOTA, YOLO texts with corners, and COCO "
+            "with five numbers or polygons.",
+        ),
+    ] = False,
     json_out: JsonOut = None,
 ) -> None:
     """Read a whole data set, decode every picture, and list everything that is wrong with it.
@@ -39,7 +48,8 @@ def data_check_command(
 
         check_outputs(files={"--json": json_out}, folders={}, inputs=inputs_of(data=path))
         with console.status("reading") as status:
-            found = check(path, split, lambda n, of: status.update(f"decoding {n}/{of}"))
+            show = lambda n, of: status.update(f"decoding {n}/{of}")  # noqa: E731
+            found = check(path, split, show, oriented)
         if json_out:  # before anything else can fail: the work is done
             write_json(json_out, found)
         for table in tables.tables(found):

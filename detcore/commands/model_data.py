@@ -19,12 +19,12 @@ def open_data(
 ) -> AnyDataset:
     """Open data; `chosen` says of which task, size, seed and length the digits are to be.
 
-    It also says whether boxes of any data are to be ``oriented``.
+    It also says of any data whether boxes are to be ``oriented``, and the side of a ``tile``.
 
     val_share: as in `detcore.data.load`; None: a fifth, of a part ``train`` too.
     """
     known = ("task", "size", "seed", "length") if spec == "digits" else ()
-    known = (*known, "oriented")
+    known = (*known, "oriented", "tile")
     options = {k: chosen[k] for k in known if chosen.get(k) is not None}
     return load(spec, split, val_share=VAL_SHARE if val_share is None else val_share, **options)
 
@@ -43,6 +43,7 @@ def data_for(
     share = info.data.get("val_share") if own else 1.0 if split is None else None
     oriented = bool(info.model.get("oriented"))
     chosen = {**info.data, "task": info.task, "length": length, "oriented": oriented}
+    chosen["tile"] = 0  # answers are per picture, of the training split too
     dataset = open_data(spec, split or "val", chosen, share)
     if dataset.whole and split not in (None, "all", *SPLITS):
         raise UsageError(f"{spec} has no splits, got --split {split}")

@@ -17,6 +17,7 @@ except ImportError as error:
     ) from error
 
 from detcore.data.base import ClassificationDataset, DetectionDataset, Item, Record, Target
+from detcore.data.dota_writer import write_dota_set
 from detcore.data.faults import DamagedImage, DataError
 from detcore.data.images import read_image
 from detcore.data.loading.registry import AnyDataset, load
@@ -24,6 +25,7 @@ from detcore.data.readers.boxes_csv import BoxesCsv
 from detcore.data.readers.cityscapes import Cityscapes
 from detcore.data.readers.coco import Coco
 from detcore.data.readers.digits import DigitPatches, Digits, DigitScenes
+from detcore.data.readers.dota import Dota
 from detcore.data.readers.folder import Folder
 from detcore.data.readers.kitti import Kitti
 from detcore.data.readers.multilabel import MultiLabel
@@ -37,6 +39,7 @@ from detcore.data.readers.torchvision_sets import (
 )
 from detcore.data.readers.voc import Voc
 from detcore.data.readers.yolo import YoloText
+from detcore.data.tiling import TiledDetection, Tiles
 
 __all__ = [
     "AnyDataset",
@@ -50,6 +53,7 @@ __all__ = [
     "DigitPatches",
     "DigitScenes",
     "Digits",
+    "Dota",
     "Folder",
     "Item",
     "Kitti",
@@ -57,6 +61,8 @@ __all__ = [
     "OpenImages",
     "Record",
     "Target",
+    "TiledDetection",
+    "Tiles",
     "Voc",
     "YoloText",
     "caltech256",
@@ -66,4 +72,5 @@ __all__ = [
     "load",
     "mnist",
     "read_image",
+    "write_dota_set",
 ]

@@ -20,143 +20,39 @@ from __future__ import annotations
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from os.path import isfile
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from detcore.data.faults import DamagedImage, DataError, Faults, Kind
 from detcore.data.images import image_size, read_image
-from detcore.data.oriented import enclosing, polygon_areas, smallest_rectangles
+from detcore.data.record import Record, Target, box_areas
 from detcore.utils.text import counted
 from detcore.utils.user_files import read_text
 
-Target = dict[str, Any]
+__all__ = [
+    "ClassificationDataset",
+    "DetectionDataset",
+    "FileDetection",
+    "Item",
+    "Part",
+    "Record",
+    "Target",
+    "Transform",
+    "box_areas",
+    "log",
+]
+
 Item = tuple[Tensor, Target]
 Transform = Callable[[Tensor, Target], Item]
+Part = tuple[int, int, int, int]  # xyxy, pixels
 
 _SHOWN = 5  # faults of a kind that are named in training
-_FAR = 1e9  # pixels; beyond it no oriented box is one
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Record:
-    """The annotation of one image, known without decoding it. It has n objects, crowds included.
-
-    Attributes:
-        image_id: the image's number.
-        file_name: its name in the data set.
-        width, height: its size, pixels.
-        boxes: float64 [n, 4] xyxy, pixels, as annotated.
-        labels: int64 [n], from 1.
-        area: [n], pixels^2.
-        iscrowd: bool [n], whether a region holds many objects.
-        ignore: bool [n], whether evaluation neither asks for the object nor counts it as wrong.
-        corners: float64 [n, 8], of an oriented set: x and y of each object's four corners, in order
-            along its border, as annotated; `boxes` are then the upright ones around them.
-        extra: further facts that a reader keeps.
-    """
-
-    image_id: int
-    file_name: str
-    width: int
-    height: int
-    boxes: NDArray[np.float64]
-    labels: NDArray[np.int64]
-    area: NDArray[np.float64]
-    iscrowd: NDArray[np.bool_]
-    ignore: NDArray[np.bool_]
-    corners: NDArray[np.float64] | None = None
-    extra: dict[str, Any] = field(default_factory=dict)
-
-    @classmethod
-    def of_boxes(
-        cls,
-        image_id: int,
-        file_name: str,
-        size: tuple[int, int],
-        boxes: Sequence[Sequence[float]],
-        labels: Sequence[int],
-        crowds: Sequence[bool],
-    ) -> Record:
-        """Of n boxes, whose areas are the objects' and none of which is ignored; size: (w, h)."""
-        array = np.array(boxes, np.float64).reshape(-1, 4)
-        return cls(
-            image_id=image_id,
-            file_name=file_name,
-            width=size[0],
-            height=size[1],
-            boxes=array,
-            labels=np.array(labels, np.int64),
-            area=box_areas(array),
-            iscrowd=np.array(crowds, bool),
-            ignore=np.zeros(len(array), bool),
-        )
-
-    @classmethod
-    def of_corners(
-        cls,
-        image_id: int,
-        file_name: str,
-        size: tuple[int, int],
-        corners: Sequence[Sequence[float]] | NDArray[np.float64],
-        labels: Sequence[int],
-        ignore: Sequence[bool],
-    ) -> Record:
-        """Of n oriented objects by their corners [n, 8], none of which is a crowd; size: (w, h)."""
-        array = np.array(corners, np.float64).reshape(-1, 8)
-        return cls(
-            image_id=image_id,
-            file_name=file_name,
-            width=size[0],
-            height=size[1],
-            boxes=enclosing(array),
-            labels=np.array(labels, np.int64),
-            area=polygon_areas(array),
-            iscrowd=np.zeros(len(array), bool),
-            ignore=np.array(ignore, bool),
-            corners=array,
-        )
-
-    @property
-    def rectangles(self) -> NDArray[np.float64]:
-        """[n, 5] cxcywhr: in an oriented set the smallest rectangles around the corners."""
-        assert self.corners is not None
-        return smallest_rectangles(self.corners)
-
-    def target(self) -> Target:
-        """The training target: no crowds, nothing outside the image.
-
-        Upright boxes are clipped to it; an oriented one is whole where its centre is inside, and
-        left out else.
-        """
-        # clipped first: a corner at 1e308 is none in float32
-        bounds = np.array([self.width, self.height] * 2, np.float64)
-        if self.corners is None:
-            boxes = self.boxes.reshape(-1, 4).clip(0, bounds).astype(np.float32)
-            # after rounding to float32: a loss that divides by a width must not meet 0
-            seen = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
-        else:
-            whole = self.rectangles
-            inside = (whole[:, :2] >= 0) & (whole[:, :2] <= bounds[:2])
-            boxes = whole.clip(-_FAR, _FAR).astype(np.float32)
-            seen = np.all(inside & (boxes[:, 2:4] > 0), axis=1)
-        keep = seen & ~self.iscrowd
-        return {
-            "boxes": torch.from_numpy(boxes[keep]),
-            "labels": torch.from_numpy(self.labels[keep]),
-            "image_id": self.image_id,
-            "area": torch.from_numpy(self.area[keep].astype(np.float32)),
-            "iscrowd": torch.zeros(int(keep.sum()), dtype=torch.uint8),
-        }
 
 
 class DetectionDataset(Dataset[Item], ABC):
@@ -168,6 +64,8 @@ class DetectionDataset(Dataset[Item], ABC):
         transforms: applied to each item, or None.
         mirror: whether a mirrored image keeps its labels (false for digits and other writing).
         oriented: whether boxes have an angle: targets of [n, 5], and records with corners.
+        tile: side of the tiles that its images are cut into for training, pixels, if nothing else
+            is asked for; 0: they are taken whole. See `detcore.data.load`.
         problems: what was left out on reading, one line each.
         whole: whether it is a file without splits, taken whole, whatever split was asked for.
     """
@@ -175,6 +73,7 @@ class DetectionDataset(Dataset[Item], ABC):
     task = "detection"
     mirror = True
     oriented = False
+    tile = 0
     whole = False
 
     def __init__(self, classes: Sequence[str], transforms: Transform | None = None) -> None:
@@ -193,6 +92,12 @@ class DetectionDataset(Dataset[Item], ABC):
     @abstractmethod
     def image(self, index: int) -> Tensor:
         """Pixels of image `index`: uint8 ``[3, H, W]``, RGB."""
+
+    def part(self, index: int, box: Part) -> Tensor:
+        """The pixels of a part of image `index`, as `image` gives them; box: xyxy, pixels."""
+        x0, y0, x1, y1 = box
+        # a copy: to another process a view would be sent with all of the image
+        return self.image(index)[:, y0:y1, x0:x1].clone()
 
     def path(self, index: int) -> Path | None:
         """The file of image `index`, if it is one."""
@@ -273,6 +178,11 @@ class FileDetection(DetectionDataset):
         """One image as uint8 [3, H, W], RGB. Raises DamagedImage if it cannot be decoded."""
         rec = self.records[index]
         return read_image(self.paths[index], (rec.width, rec.height))
+
+    def part(self, index: int, box: Part) -> Tensor:
+        """A part of one image; all of it is decoded for that."""
+        rec = self.records[index]
+        return read_image(self.paths[index], (rec.width, rec.height), box)
 
     def path(self, index: int) -> Path:
         """The file of one image."""
@@ -418,12 +328,6 @@ class ClassificationDataset(Dataset[Item], ABC):
         target = {key: self.label(index), "image_id": self.image_id(index)}
         image = self.image(index)
         return self.transforms(image, target) if self.transforms else (image, target)
-
-
-def box_areas(boxes: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Areas ``[n]`` of boxes ``[n, 4]`` xyxy, in pixels squared."""
-    areas: NDArray[np.float64] = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
-    return areas
 
 
 def _coco_boxes(record: Record) -> list[dict[str, Any]]:

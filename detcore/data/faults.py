@@ -37,6 +37,7 @@ class Kind(StrEnum):
     PARTIAL = "images not downloaded"
     AREA = "area that is none"
     NO_AREA = "box without area"
+    NOT_CONVEX = "corners that are no convex quadrilateral"
     OUTSIDE = "box outside the image"
     PARTLY_OUTSIDE = "box partly outside the image"
     DUPLICATE_BOX = "duplicate box"
@@ -56,6 +57,7 @@ _WARNINGS = frozenset(
         Kind.PARTIAL,
         Kind.AREA,
         Kind.NO_AREA,
+        Kind.NOT_CONVEX,
         Kind.OUTSIDE,
         Kind.PARTLY_OUTSIDE,
         Kind.DUPLICATE_BOX,

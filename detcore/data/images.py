@@ -5,8 +5,10 @@ from __future__ import annotations
 import io
 import stat
 import struct
+import warnings
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +37,7 @@ _DAMAGE = (
     Image.DecompressionBombError,
 )
 _TINY = 4  # pixels
+_STRETCHED = ("I", "F")  # modes of grey without a white of its own
 _ORIENTATION = 0x0112  # EXIF tag
 _SIDEWAYS = 5  # orientations from here on swap the axes
 _WAYS = {
@@ -50,7 +53,11 @@ _SWAPS = [way for number, way in _WAYS.items() if number >= _SIDEWAYS]
 _PNG = b"\x89PNG\r\n\x1a\n"
 
 
-def read_image(path: Path, size: tuple[int, int] | None = None) -> Tensor:
+def read_image(
+    path: Path,
+    size: tuple[int, int] | None = None,
+    part: tuple[int, int, int, int] | None = None,
+) -> Tensor:
     """Read a picture as uint8 ``[3, H, W]``, RGB, turned as its EXIF orientation says.
 
     So boxes are in pixels of the picture as a viewer shows it, which is how COCO and annotation
@@ -63,20 +70,34 @@ def read_image(path: Path, size: tuple[int, int] | None = None) -> Tensor:
         path: any format Pillow reads.
         size: (width, height) that the annotation was made on, in pixels. Where it is the stored
             size and not the turned one, the annotator ignored EXIF, and so does this.
+        part: what to give of it, xyxy in pixels of the turned picture; None: all. The whole
+            picture is decoded for it, and the part alone converted and copied.
 
     Raises:
         DamagedImage: the file is missing, no regular file, or no readable picture.
     """
+    large = size is not None and size[0] * size[1] > (Image.MAX_IMAGE_PIXELS or size[0] * size[1])
     try:
-        with _opened(path) as stored:
+        with unwarned() if large else nullcontext(), _opened(path) as stored:
             way = _way(stored, size)
             stored.load()
             turned = stored if way is None else stored.transpose(way)
+            if part is not None:
+                # whose grey is stretched, it is by the whole
+                turned = (_as_rgb(turned) if turned.mode in _STRETCHED else turned).crop(part)
             # np.array, not asarray: torch wants memory that it may write to
             pixels = np.array(_as_rgb(turned))
     except _DAMAGE as error:
         raise _damaged(path, error) from error
     return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
+
+
+@contextmanager
+def unwarned() -> Iterator[None]:
+    """Without Pillow's warning, of an attack, at half of the pixels from which on it refuses."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        yield
 
 
 def resized(image: Tensor, size: Sequence[int]) -> Tensor:
@@ -172,7 +193,7 @@ def _as_rgb(picture: Image.Image) -> Image.Image:
     if picture.mode.startswith("I;16"):
         # Pillow's own conversion cuts off at 255 and leaves white
         return Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8)).convert("RGB")
-    if picture.mode in ("I", "F"):
+    if picture.mode in _STRETCHED:
         values = np.nan_to_num(np.asarray(picture, dtype=np.float64), posinf=0, neginf=0)
         low, high = float(values.min()), float(values.max())
         grey = (values - low) * (255 / (high - low) if high > low else 0.0)

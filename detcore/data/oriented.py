@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from detcore.ops import box_convert
 
 Floats = NDArray[np.float64]
+FAR = 1e9  # pixels; beyond it no oriented box is one
 _MANY = 16  # points of a polygon, of which not every pair is tried as a side
 
 
@@ -29,7 +30,7 @@ def smallest_rectangle(points: ArrayLike) -> Floats:
     """
     points = np.asarray(points, np.float64).reshape(-1, 2)
     if len(points) > _MANY:
-        points = _hull(points)
+        points = hull(points)
     return smallest_rectangles(points.reshape(1, -1))[0]
 
 
@@ -99,6 +100,26 @@ def enclosing(corners: Floats) -> Floats:
     return out
 
 
+def upright_corners(boxes: Floats) -> Floats:
+    """Corners ``[n, 8]``, from top left clockwise, of upright boxes ``[n, 4]`` xyxy."""
+    return boxes[:, [0, 1, 2, 1, 2, 3, 0, 3]]
+
+
+def are_boxes(corners: Floats) -> NDArray[np.bool_]:
+    """Whether points make a box: finite, within 1e9 pixels, and not all on a line.
+
+    Args:
+        corners: ``[n, 2 m]``, as in `smallest_rectangles`.
+
+    Returns:
+        ``[n]``.
+    """
+    near: NDArray[np.bool_] = np.all(np.abs(corners) <= FAR, axis=1)  # not of NaN
+    _, _, width, height, _ = smallest_rectangles(np.where(near[:, None], corners, 0.0)).T
+    out: NDArray[np.bool_] = near & (height > 1e-9 * width)  # rounding leaves a line some height
+    return out
+
+
 def polygon_areas(corners: Floats) -> Floats:
     """Areas ``[n]`` of polygons ``[n, 2 m]``, x and y of each corner in order along the border."""
     points = corners.reshape(len(corners), corners.shape[1] // 2, 2)
@@ -108,17 +129,12 @@ def polygon_areas(corners: Floats) -> Floats:
     return out
 
 
-def _pairs(count: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Every pair of points where these are few, those next to each other where they are a hull."""
-    if count > _MANY:
-        first = np.arange(count)
-        return first, (first + 1) % count
-    first, second = np.triu_indices(max(count, 2), 1)
-    return first, np.minimum(second, count - 1)
+def hull(points: Floats) -> Floats:
+    """The corners ``[k, 2]`` of the convex hull of points ``[m, 2]``, in order along it.
 
-
-def _hull(points: Floats) -> Floats:
-    """The corners of the convex hull, in order along it (Andrew's monotone chain, 1979)."""
+    By Andrew's monotone chain (1979). A point on a side of the hull is no corner; points in one
+    place are one.
+    """
     ordered = np.unique(points, axis=0).tolist()
     halves = []
     for run in (ordered, ordered[::-1]):
@@ -132,3 +148,12 @@ def _hull(points: Floats) -> Floats:
             chain.append([x, y])
         halves += chain[:-1]
     return np.array(halves or ordered)
+
+
+def _pairs(count: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Every pair of points where these are few, those next to each other where they are a hull."""
+    if count > _MANY:
+        first = np.arange(count)
+        return first, (first + 1) % count
+    first, second = np.triu_indices(max(count, 2), 1)
+    return first, np.minimum(second, count - 1)

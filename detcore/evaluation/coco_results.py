@@ -103,7 +103,8 @@ def data_to_score(spec: str, split: str | None, *, oriented: bool = False) -> De
         return Coco(path, need_pictures=False, oriented=oriented)
     # without a split all that isn't divided: it is given for evaluation
     share = None if split else 1.0
-    data: AnyDataset = load(spec, split or "val", val_share=share, oriented=oriented)
+    # whole pictures, of the training split too: results are per picture
+    data: AnyDataset = load(spec, split or "val", val_share=share, oriented=oriented, tile=0)
     if not isinstance(data, DetectionDataset):
         raise DataError(f"{spec} is for {data.task}, results in COCO's form are for detection")
     return data

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,6 +54,28 @@ def voc_metrics(ground_truth: Json, results: list[Json], *, iou: float = 0.5) ->
         objects, None without; ``per_class``: ``name`` and the two. Detections of equal score count
         in the order given. Deterministic.
     """
+    return average_precisions(ground_truth, results, Rule(iou, _box_iou))
+
+
+@dataclass(frozen=True)
+class Rule:
+    """When a detection may be right by the devkit's matching.
+
+    iou: the least IoU. overlaps: gives the IoU ``[n, m]`` of n results with m annotations of one
+    image, float64. more: the IoU must be more than the least, not only reach it.
+    """
+
+    iou: float
+    overlaps: Callable[[list[Json], list[Json]], Floats]
+    more: bool = False
+
+    def fits(self, iou: float) -> bool:
+        """Whether a detection of this IoU with its object may be right."""
+        return iou > self.iou if self.more else iou >= self.iou
+
+
+def average_precisions(ground_truth: Json, results: list[Json], rule: Rule) -> Json:
+    """What `voc_metrics` gives, with the boxes and the IoU of `rule`."""
     truth: dict[tuple[int, int], list[Json]] = defaultdict(list)
     found: dict[int, list[Json]] = defaultdict(list)
     for a in ground_truth["annotations"]:
@@ -61,9 +85,9 @@ def voc_metrics(ground_truth: Json, results: list[Json], *, iou: float = 0.5) ->
     rows: list[Json] = []
     for c in ground_truth["categories"]:
         mine = {image: rows for (category, image), rows in truth.items() if category == c["id"]}
-        eleven, every = _of_class(mine, found[c["id"]], iou)
+        eleven, every = _of_class(mine, found[c["id"]], rule)
         rows.append({"name": c["name"], "AP_11_point": eleven, "AP_all_point": every})
-    figures: Json = {"iou": iou}
+    figures: Json = {"iou": rule.iou}
     for key in ("AP_11_point", "AP_all_point"):
         known = [row[key] for row in rows if row[key] is not None]
         figures[key] = float(np.mean(known)) if known else None
@@ -71,7 +95,7 @@ def voc_metrics(ground_truth: Json, results: list[Json], *, iou: float = 0.5) ->
 
 
 def _of_class(
-    truth: dict[int, list[Json]], found: list[Json], iou: float
+    truth: dict[int, list[Json]], found: list[Json], rule: Rule
 ) -> tuple[float | None, float | None]:
     """11-point and all-point AP of one class; None where it has no objects."""
     objects = sum(not is_ignored(a) for rows in truth.values() for a in rows)
@@ -84,7 +108,7 @@ def _of_class(
         of_image[r["image_id"]].append(k)
     for image, rows in of_image.items():
         if there := truth.get(image):
-            overlap = overlaps(boxes_of([found[k] for k in rows]), boxes_of(there))
+            overlap = rule.overlaps([found[k] for k in rows], there)
             pairs = zip(overlap.max(1).tolist(), overlap.argmax(1).tolist(), strict=True)
             nearest.update(zip(rows, pairs, strict=True))
     right: list[bool] = []
@@ -92,7 +116,7 @@ def _of_class(
     for k in order:
         overlap_k, row = nearest.get(k, (-1.0, 0))
         place = (found[k]["image_id"], row)
-        if overlap_k < iou:
+        if not rule.fits(overlap_k):
             right.append(False)
         elif not is_ignored(truth[place[0]][row]):
             right.append(place not in taken)
@@ -101,3 +125,7 @@ def _of_class(
     recall, precision = hits / objects, hits / np.arange(1, len(right) + 1)
     eleven = average_precision(recall, precision, points=11)
     return eleven, average_precision(recall, precision)
+
+
+def _box_iou(results: list[Json], annotations: list[Json]) -> Floats:
+    return overlaps(boxes_of(results), boxes_of(annotations))

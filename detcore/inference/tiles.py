@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from detcore.data.base import Part as Box
+from detcore.data.tiling import Tiles
 from detcore.inference.predictor import Prediction, predict
 from detcore.ops import batched_nms, batched_nms_rotated, box_area, box_iou
 from detcore.parts.box_forms import enclosing, format_of, shifted
 
-Box = tuple[int, int, int, int]  # xyxy, pixels
+__all__ = ["Tiles", "merge_tiles", "predict_tiled"]
 
 # a box that comes this near to the border where its tile was cut, in pixels, is cut there
 _RIM = 2.0
@@ -20,40 +21,6 @@ _RIM = 2.0
 _EXPLAINED = 0.5
 # cut boxes compared with all others at a time: a row a box, so that memory stays bounded
 _ROWS = 1024
-
-
-@dataclass(frozen=True)
-class Tiles:
-    """How to cut photos.
-
-    size: a tile's side in pixels, or its (height, width). overlap: the least share of a tile that
-    its neighbour sees too, 0 to below 1. Raises ValueError for anything else.
-    """
-
-    size: int | tuple[int, int] = 640
-    overlap: float = 0.2
-
-    def __post_init__(self) -> None:
-        if min(self.height_width) < 1:
-            raise ValueError(f"Tiles: size must be at least 1, got {self.size}")
-        if not 0 <= self.overlap < 1:
-            raise ValueError(f"Tiles: overlap must be at least 0 and below 1, got {self.overlap}")
-
-    @property
-    def height_width(self) -> tuple[int, int]:
-        """(height, width) of a tile, pixels."""
-        return (self.size, self.size) if isinstance(self.size, int) else self.size
-
-    def of(self, height: int, width: int) -> list[Box]:
-        """The tiles of an image, by rows: evenly spread, all inside, from edge to edge.
-
-        A side on which the image is no larger than a tile is not cut.
-        """
-        rows, columns = (
-            _spans(length, side, self.overlap)
-            for length, side in zip((height, width), self.height_width, strict=True)
-        )
-        return [(x0, y0, x1, y1) for y0, y1 in rows for x0, x1 in columns]
 
 
 def predict_tiled(
@@ -163,16 +130,6 @@ def merge_tiles(
     nms = batched_nms_rotated if rest["boxes"].shape[1] == 5 else batched_nms
     best = nms(rest["boxes"], rest["scores"], rest["labels"], iou_threshold)
     return {key: value[best] for key, value in rest.items()}
-
-
-def _spans(length: int, side: int, overlap: float) -> list[tuple[int, int]]:
-    """Start and end of the tiles along one axis."""
-    if length <= side:
-        return [(0, length)]
-    step = max(1, side - round(side * overlap))
-    gaps = -(-(length - side) // step)
-    starts = (k * (length - side) // gaps for k in range(gaps + 1))
-    return [(start, start + side) for start in starts]
 
 
 def _cut(boxes: Tensor, tile: Box, size: tuple[int, int]) -> Tensor:

@@ -19,6 +19,7 @@ from tests.data.test_voc import annotate, splits
 from tests.data.test_yolo import names, picture
 
 SIZE = (12, 8)
+DOTA = "1 1 5 1 5 5 1 5 {} 0\n"
 KITTI = "{} 0 0 0 1 1 5 5 0 0 0 0 0 0 0\n"
 
 
@@ -51,7 +52,7 @@ def test_hidden_and_system_entries_are_no_data(tmp_path):
     assert [s[1].name for s in data.samples] == ["a.jpg", "a.jpg"]
 
 
-@pytest.mark.parametrize("form", ["voc", "yolo", "kitti", "csv"])
+@pytest.mark.parametrize("form", ["voc", "yolo", "kitti", "dota", "csv"])
 def test_hidden_annotations_are_none(tmp_path, form):
     """macOS writes a ._NAME for each file that it copies to a foreign disk."""
     if form == "voc":
@@ -66,6 +67,11 @@ def test_hidden_annotations_are_none(tmp_path, form):
         (tmp_path / "label_2").mkdir()
         (tmp_path / "label_2" / "a.txt").write_text(KITTI.format("Car"))
         hidden = tmp_path / "label_2" / "._a.txt"
+    elif form == "dota":
+        paint(tmp_path / "images" / "a.png")
+        (tmp_path / "labelTxt").mkdir()
+        (tmp_path / "labelTxt" / "a.txt").write_text(DOTA.format("ship"))
+        hidden = tmp_path / "labelTxt" / "._a.txt"
     else:
         paint(tmp_path / "a.jpg")
         (tmp_path / "a.csv").write_text("filename,class,xmin,ymin,xmax,ymax\na.jpg,dog,1,1,5,5\n")
@@ -329,3 +335,35 @@ def test_mosaics_of_tiny_pictures(size):
         image, _ = mosaic([item] * 4)
         assert image.dtype == torch.uint8
         assert image.unique().tolist() == [7]
+
+
+@pytest.mark.parametrize(
+    "names", [("train", "val"), ("Train", "Valid"), ("training", "validation")]
+)
+def test_dota_by_splits_in_any_spelling(tmp_path, names):
+    for name in names:
+        paint(tmp_path / name / "images" / f"{name}.png")
+        (tmp_path / name / "labelTxt").mkdir()
+        (tmp_path / name / "labelTxt" / f"{name}.txt").write_text(DOTA.format("ship"))
+    assert [p.stem for p in load(tmp_path, "val").paths] == [names[1]]
+    assert [p.stem for p in load(tmp_path, "train").data.paths] == [names[0]]
+
+
+def test_dota_of_trainval_is_divided(tmp_path, caplog):
+    for k in range(20):
+        paint(tmp_path / "trainval" / "images" / f"{k}.png")
+        (tmp_path / "trainval" / "annfiles").mkdir(exist_ok=True)
+        (tmp_path / "trainval" / "annfiles" / f"{k}.txt").write_text(DOTA.format("ship"))
+    sides = [load(tmp_path, split, tile=0) for split in ("train", "val")]
+    assert sum(map(len, sides)) == 20
+    assert "by a hash of their names" in caplog.text
+
+
+def test_a_yolo_set_beside_what_is_named_like_dotas_labels(tmp_path):
+    picture(tmp_path / "images" / "a.jpg", "0 0.25 0.25 0.5 0.25 0.5 0.75 0.25 0.75\n")
+    (tmp_path / "classes.txt").write_text("x\n")
+    (tmp_path / "labelTxt").mkdir()
+    (tmp_path / "labelTxt" / "notes.txt").write_text("these were converted to labels/\n")
+    assert load(tmp_path, "all", oriented=True).record(0).corners[0].tolist() == [
+        *(16, 8, 32, 8, 32, 24, 16, 24)
+    ]

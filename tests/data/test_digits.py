@@ -156,6 +156,15 @@ def test_senseless_arguments_are_named(options, words):
         DigitScenes(size=8)
 
 
+def test_upright_digits_are_those_from_before_there_were_oriented_ones():
+    image, target = Digits("val", length=50)[7]
+    wanted = [[36, 12, 57, 44], [96, 89, 111, 114], [74, 48, 90, 72], [12, 2, 36, 43]]
+    assert target["boxes"].tolist() == [*wanted, [62, 0, 90, 49]]
+    assert target["labels"].tolist() == [3, 6, 3, 8, 3]
+    means = image.float().mean((1, 2)).tolist()
+    assert means == pytest.approx([92.4048, 173.7787, 150.7308], abs=0.01)
+
+
 def test_missing_scikit_learn_is_one_sentence(monkeypatch):
     import sys
 

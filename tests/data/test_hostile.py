@@ -145,6 +145,38 @@ def test_boxes_beyond_all_bounds(tmp_path, bbox):
         assert (boxes >= 0).all() and (boxes <= 40).all()
 
 
+@pytest.mark.parametrize("most", ["1e308", "-1e308", "1e12", "1e9", "9e8"])
+@pytest.mark.parametrize("oriented", [False, True])
+def test_corners_beyond_all_bounds(tmp_path, most, oriented):
+    row = f"{most} 2 {most} 9 8 9 2 2"
+    Image.new("RGB", (40, 30)).save(picture(tmp_path / "dota" / "images" / "a.png"))
+    (tmp_path / "dota" / "labelTxt").mkdir()
+    (tmp_path / "dota" / "labelTxt" / "a.txt").write_text(f"{row} ship 0\n5 5 9 5 9 9 5 9 ship 0\n")
+    content = document()
+    number = float(most)
+    for k, bbox in enumerate(([number, 2, 3, 4, 5], [1, 2, number, 4, 5], [1, 2, 3, 4, number])):
+        content["annotations"][k] |= {"bbox": bbox, "iscrowd": 0}
+    write(tmp_path / "coco", content)
+    for name in ("dota", "coco"):
+        for tile in (0, 16):
+            data = load(f"{name}:{tmp_path / name}", "all", oriented=oriented, tile=tile)
+            for k in range(len(data)):
+                assert data[k][1]["boxes"].isfinite().all()
+            json.dumps(data.to_coco(), allow_nan=False)
+
+
+def test_a_label_that_is_a_device_or_a_link_outward(tmp_path):
+    picture(tmp_path / "images" / "a.png")
+    (tmp_path / "labelTxt").mkdir()
+    os.mkfifo(tmp_path / "labelTxt" / "a.txt")
+    with pytest.raises(DataError, match="wanted a file, this is a pipe or device"):
+        load(f"dota:{tmp_path}", "all")
+    (tmp_path / "labelTxt" / "a.txt").unlink()
+    os.symlink("/etc/passwd", tmp_path / "labelTxt" / "a.txt")
+    with pytest.raises(DataError, match=r"wanted x and y of four corners"):
+        load(f"dota:{tmp_path}", "all")
+
+
 def test_links_in_a_circle_end(tmp_path):
     Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
     for name in ("cat", "dog"):

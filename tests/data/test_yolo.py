@@ -6,6 +6,7 @@ from PIL import Image
 
 from detcore.data import DataError, YoloText, load
 from detcore.data.faults import Faults, Kind, NoSplit
+from detcore.data.oriented import smallest_rectangle
 from detcore.data.readers.folder import Folder
 from detcore.data.validation.check import check
 from detcore.inference.export_formats import Save, write_answers
@@ -248,3 +249,56 @@ def test_what_predict_writes_can_be_read(tmp_path):
     assert data.record(0).boxes[0].tolist() == pytest.approx([3.25, 4, 20, 30.5], abs=1e-4)
     (tmp_path / "a.txt").write_text("")  # all are empty
     assert isinstance(load(tmp_path, "all"), YoloText)
+
+
+OBB = (
+    "0 0.25 0.25 0.5 0.25 0.5 0.75 0.25 0.75\n"  # four corners: x y x y x y x y
+    "1 0.5 0.25 0.75 0.5 0.5 0.75 0.25 0.5\n"
+    "2 0.5 0.5 0.25 0.5\n"  # an upright box
+    "2 0.1 0.1 0.4 0.1 0.4 0.2 0.25 0.3 0.1 0.2\n"  # a polygon of five points
+)
+
+
+def test_oriented_boxes(tmp_path):
+    picture(tmp_path / "images" / "a.jpg", OBB)  # 64 by 32 pixels
+    describe(tmp_path, train="images")
+    data = load(tmp_path, "all", oriented=True)
+    assert data.oriented
+    rec = data.record(0)
+    assert rec.corners[0].tolist() == [16, 8, 32, 8, 32, 24, 16, 24]
+    assert rec.corners[1].tolist() == [32, 8, 48, 16, 32, 24, 16, 16]
+    assert rec.corners[2].tolist() == [24, 8, 40, 8, 40, 24, 24, 24]
+    # 6.4 to 25.6 across, 3.2 to 9.6 down, upright though its lowest point is alone
+    wide = rec.rectangles[3]
+    assert wide == pytest.approx([16, 6.4, 19.2, 6.4, 0])
+    boxes = data[0][1]["boxes"]
+    assert boxes[0].tolist() == [24, 16, 16, 16, 0]
+    # a rhombus of 32 by 16: along a side it is 64 by 32, over root 5
+    assert boxes[1, 2:4].tolist() == pytest.approx([64 / 5**0.5, 32 / 5**0.5])
+    # the smallest rectangle is one of pixels, which shares of unequal sides are not
+    assert rec.rectangles[1] == pytest.approx(
+        smallest_rectangle([[32, 8], [48, 16], [32, 24], [16, 16]])
+    )
+    upright = load(tmp_path, "all")
+    assert upright.record(0).corners is None
+    assert upright[0][1]["boxes"][1].tolist() == [16, 8, 48, 24]
+
+
+@pytest.mark.parametrize(
+    ("text", "words", "kind"),
+    [
+        ("0 0.1 0.1 0.2 0.2 0.3 0.3 0.4 0.4\n", "without area", Kind.NO_AREA),
+        ("0 0.1 0.1 0.2 0.2 0.3 0.3\n", "without area", Kind.NO_AREA),
+        ("0 10 10 20 10 20 20 10 20\n", "wanted shares of the sides", Kind.ENTRY),
+        ("0 0.1 0.1 0.2 0.2 0.3 0.3 0.4\n", "or class and a polygon", Kind.ENTRY),
+        ("0 0.1 nan 0.2 0.2 0.3 0.3 0.4 0.4\n", "wanted finite numbers", Kind.NOT_FINITE),
+    ],
+)
+def test_bad_oriented_lines(tmp_path, text, words, kind):
+    picture(tmp_path / "images" / "a.jpg", text + OBB)
+    describe(tmp_path, train="images")
+    faults = Faults(tolerant=True)
+    assert len(load(tmp_path, "all", oriented=True, faults=faults).record(0).labels) == 4
+    (fault,) = faults
+    assert fault.kind == kind
+    assert words in fault.text

@@ -1,6 +1,7 @@
 """Mutations of small real sets: a reader soon returns data, or raises one clear message."""
 
 import json
+import math
 import random
 import time
 from collections.abc import Callable
@@ -11,7 +12,9 @@ import torch
 from PIL import Image
 
 from detcore.data import DataError, load
+from detcore.data.base import DetectionDataset
 from detcore.data.faults import Faults
+from detcore.data.tiling import Tiles, in_tiles
 from tests.fuzz.mutate import mutated
 
 SECONDS = 20.0  # of processor time that a case may take: the machine may be busy
@@ -89,6 +92,39 @@ def kitti(root: Path) -> list[Path]:
     return [_write(root / "label_2/a.txt", rows), _write(root / "ImageSets/train.txt", "a\n")]
 
 
+def dota(root: Path) -> list[Path]:
+    paint(root / "images/a.png")
+    turned = "5 1 9 3 7 7 3 5"
+    rows = f"imagesource:x\ngsd:0.5\n{turned} ship 0\n1 1 4 1 4 3 1 3 plane 2\n"
+    return [_write(root / "labelTxt/a.txt", rows)]
+
+
+def yolo_oriented(root: Path) -> list[Path]:
+    paint(root / "images/a.jpg")
+    rows = (
+        "0 0.25 0.25 0.5 0.25 0.5 0.75 0.25 0.75\n1 0.1 0.1 0.3 0.1 0.3 0.2\n1 0.5 0.5 0.5 0.25\n"
+    )
+    return [
+        _write(root / "data.yaml", "names: [cat, no]\ntrain: images\n"),
+        _write(root / "labels/a.txt", rows),
+    ]
+
+
+def coco_oriented(root: Path) -> list[Path]:
+    paint(root / "images/a.jpg")
+    images = [{"id": 1, "file_name": "a.jpg", "width": 12, "height": 8}]
+    own = {"image_id": 1, "category_id": 3}
+    notes = [
+        {"id": 1, **own, "bbox": [6, 4, 6, 3, 30]},
+        {"id": 2, **own, "bbox": [1, 1, 9, 6], "segmentation": [[2, 2, 6, 2, 6, 4, 2, 4]]},
+        {"id": 3, **own, "bbox": [1, 1, 9, 6], "iscrowd": 1},
+        {"id": 4, **own, "bbox": [1, 1, 6, 4]},
+    ]
+    kinds = [{"id": 3, "name": "cat"}]
+    text = json.dumps({"images": images, "annotations": notes, "categories": kinds})
+    return [_write(root / "a.json", text)]
+
+
 def cityscapes(root: Path) -> list[Path]:
     paint(root / "leftImg8bit/train/ulm/a_leftImg8bit.png")
     thing = {"label": "cargroup", "polygon": [[1, 1], [5, 1], [5, 6]], "deleted": 0}
@@ -141,6 +177,10 @@ FORMS: dict[str, Build] = {
     "darknet": darknet,
     "openimages": openimages,
     "kitti": kitti,
+    "dota": dota,
+    "dota_oriented": dota,
+    "yolo_oriented": yolo_oriented,
+    "coco_oriented": coco_oriented,
     "cityscapes": cityscapes,
     "csv": csv,
     "multilabel": multilabel,
@@ -153,9 +193,14 @@ _LINE_ENDS: dict[str, Callable[[bytes], bytes]] = {
     "without a last end of line": lambda said: said.rstrip(b"\n"),
     "with Windows' ends of lines": lambda said: said.replace(b"\n", b"\r\n"),
 }
-_READERS = {"darknet": "yolo", "multilabel_json": "multilabel"}
+_ORIENTED = "_oriented"
+_READERS = {
+    **{"darknet": "yolo", "multilabel_json": "multilabel"},
+    **{form: form.removesuffix(_ORIENTED) for form in FORMS if form.endswith(_ORIENTED)},
+}
 # What the sound sets hold: split, then per image its classes and boxes; of a classification set the
 # classes alone.
+_TURN = -math.degrees(math.atan2(2, 4))
 _HALF = [4.8, 3.2, 7.2, 4.8]
 SOUND: dict[str, dict[str, list[tuple[list[int], list[list[float]]]]]] = {
     "coco": {"train": [([1, 1], [[1, 2, 6, 6], [1, 1, 5, 5]])]},
@@ -164,6 +209,15 @@ SOUND: dict[str, dict[str, list[tuple[list[int], list[list[float]]]]]] = {
     "darknet": {"train": [([1], [_HALF])]},
     "openimages": {"train": [([1], [[1.2, 1.6, 6, 4.8]])]},
     "kitti": {"train": [([1], [[1, 1, 9, 7]])]},
+    "dota": {"all": [([7, 1], [[3, 1, 9, 7], [1, 1, 4, 3]])]},
+    # a square whose first side goes 4 across and 2 down
+    "dota_oriented": {"all": [([7, 1], [[6, 4, 20**0.5, 20**0.5, _TURN], [2.5, 2, 3, 2, 0]])]},
+    "yolo_oriented": {
+        "all": [
+            ([1, 2, 2], [[4.5, 4, 4, 3, -90], [2.4, 1.2, 2.4, 0.8, 0], [6, 4, 6, 2, 0]]),
+        ]
+    },
+    "coco_oriented": {"train": [([1, 1, 1], [[6, 4, 6, 3, 30], [4, 3, 4, 2, 0], [4, 3, 6, 4, 0]])]},
     "cityscapes": {"train": [([], [])]},  # a group alone, which is a crowd
     "csv": {"train": [([1], [[1, 2, 9, 7]])]},
     "multilabel": {"train": [([1, 1], [])]},
@@ -182,6 +236,7 @@ class ReaderFuzz:
     def __init__(self, form: str, root: Path) -> None:
         self.form, self.root = form, root
         self.spec = f"{_READERS.get(form, form)}:{root}"
+        self.oriented = form.endswith(_ORIENTED)
         self.split = "train" if form == "openimages" else "all"
         self.sound = {file: file.read_bytes() for file in FORMS[form](root)}
         self.cases = 0
@@ -193,7 +248,7 @@ class ReaderFuzz:
         file.write_bytes(mutated(self.sound[file], rng))
         started = time.process_time()
         try:
-            self.read(tolerant=rng.random() < 0.5)
+            self.read(tolerant=rng.random() < 0.5, in_parts=rng.random() < 0.3)
         except DataError as error:
             said = str(error)
             assert said.startswith(str(self.root)), said  # it names the file
@@ -221,7 +276,7 @@ class ReaderFuzz:
     def _compare(self, what: str) -> None:
         for split, wanted in SOUND[self.form].items():
             where = f"{self.form}, {what}, {split}"
-            data = load(self.spec, split)
+            data = load(self.spec, split, oriented=self.oriented)
             assert len(data) == len(wanted), f"{where}: {len(data)} images"
             for k, (classes, boxes) in enumerate(wanted):
                 _, target = data[k]
@@ -231,15 +286,26 @@ class ReaderFuzz:
                 near = [[pytest.approx(side, abs=1e-5) for side in box] for box in boxes]
                 assert found == near, f"{where}, image {k}: {found}"
 
-    def read(self, tolerant: bool) -> None:
-        data = load(self.spec, self.split, faults=Faults(tolerant=tolerant))
+    def read(self, tolerant: bool, in_parts: bool) -> None:
+        faults = Faults(tolerant=tolerant)
+        data = load(self.spec, self.split, faults=faults, oriented=self.oriented)
+        if isinstance(data, DetectionDataset) and in_parts:
+            data = in_tiles(data, Tiles(5, 0.4))
         for k in range(len(data)):
             image, target = data[k]
             assert image.dim() == 3 and image.shape[0] == 3
             if "boxes" in target:
                 boxes, (height, width) = target["boxes"], image.shape[-2:]
                 assert boxes.isfinite().all()
-                assert (boxes[:, :2] < boxes[:, 2:]).all() and (boxes >= 0).all()
-                assert (boxes[:, 2] <= width).all() and (boxes[:, 3] <= height).all()
+                if self.oriented:
+                    assert (boxes[:, 2] >= boxes[:, 3]).all() and (boxes[:, 3] > 0).all()
+                    left_top, right_low = boxes[:, :2], boxes[:, :2]
+                else:
+                    left_top, right_low = boxes[:, :2], boxes[:, 2:]
+                    assert (left_top < right_low).all()
+                assert (left_top >= 0).all()
+                assert (right_low <= torch.tensor([width, height])).all()
                 labels = target["labels"]
                 assert ((labels >= 1) & (labels <= len(data.classes))).all()
+        if self.oriented:
+            json.dumps(data.to_coco(), allow_nan=False)

@@ -14,6 +14,7 @@ from detcore.data.readers.boxes_csv import BoxesCsv, is_boxes_csv
 from detcore.data.readers.cityscapes import Cityscapes, is_cityscapes
 from detcore.data.readers.coco import Coco, annotation_files
 from detcore.data.readers.digits import DigitPatches, Digits, DigitScenes
+from detcore.data.readers.dota import Dota, is_dota
 from detcore.data.readers.folder import Folder, is_folder
 from detcore.data.readers.kitti import Kitti, is_kitti
 from detcore.data.readers.multilabel import MultiLabel, is_multilabel, is_multilabel_folder
@@ -30,6 +31,8 @@ from detcore.data.readers.torchvision_sets import (
 from detcore.data.readers.voc import Voc, is_voc
 from detcore.data.readers.yolo import YoloText, is_yolo
 from detcore.data.readers.yolo_plan import YAML_SUFFIXES
+from detcore.data.splits import is_named
+from detcore.data.tiling import Tiles, in_tiles
 
 AnyDataset = DetectionDataset | ClassificationDataset
 
@@ -41,6 +44,7 @@ def load(
     faults: Faults | None = None,
     val_share: float | None = None,
     oriented: bool = False,
+    tile: int | Tiles | None = None,
     **options: Any,
 ) -> AnyDataset:
     """Open a data set by name or by what is in a folder.
@@ -49,9 +53,9 @@ def load(
         spec: ``digits``; ``NAME:PATH`` with a name of `NAMES`; a COCO JSON file, a CSV of
             `BoxesCsv`'s form, a CSV or JSON file of `MultiLabel`'s forms, or a YAML file as of
             `YoloText`; or a folder, which is recognised in this order as COCO (an instances JSON
-            in it or in ``annotations/``), VOC (XML annotations), YOLO texts, Open Images, KITTI,
-            Cityscapes, boxes in CSV, CIFAR-10, MNIST, Fashion-MNIST, Caltech-256, labels (a CSV
-            or JSON of `MultiLabel`'s forms, beside its pictures or their ``images/``), or
+            in it or in ``annotations/``), VOC (XML annotations), DOTA, YOLO texts, Open Images,
+            KITTI, Cityscapes, boxes in CSV, CIFAR-10, MNIST, Fashion-MNIST, Caltech-256, labels (a
+            CSV or JSON of `MultiLabel`'s forms, beside its pictures or their ``images/``), or
             classification (folders of pictures; ImageNet's too). One that holds a single set of
             boxes further down is that set, and a folder with boxes in it is never read as
             classification unless it is named: ``folder:PATH``.
@@ -64,6 +68,10 @@ def load(
             out. See `detcore.data.splits`.
         oriented: boxes with an angle, `detcore.data.oriented`: of ``digits``, DOTA, YOLO texts and
             COCO. Without it boxes of such data are the upright ones around the objects.
+        tile: cut each image of a detection set into tiles, which are then the items: `Tiles`, or a
+            side in pixels of tiles that overlap by 200 pixels (by half of a side below 400).
+            `TiledDetection` says what becomes of objects that are cut. 0: whole images. None: 0,
+            but 1,024 of DOTA's split ``train``.
         options: handed to the reader. For ``digits``: ``task`` ("detection" or
             "classification"), ``size`` (pixels), ``length``, ``seed``.
 
@@ -73,8 +81,10 @@ def load(
     Raises:
         DataError: nothing readable there; the text says what was looked for.
     """
+    data: AnyDataset
     if str(spec) == "digits":
-        return _digits(split, oriented=oriented, **options)
+        data = _digits(split, oriented=oriented, **options)
+        return in_tiles(data, tile) if tile else data
     name, path = named(str(spec))
     if name and not path.exists():
         raise DataError(f"{path}: no such file or folder ({name}: was asked for)")
@@ -90,8 +100,11 @@ def load(
     for option, value in (("faults", faults), ("val_share", val_share)):
         if value is not None and option in taken:
             options[option] = value
-    data: AnyDataset = reader(path, split, **options)
-    return data
+    data = reader(path, split, **options)
+    if tile is None:
+        cut = isinstance(data, DetectionDataset) and is_named(split, "train")
+        tile = data.tile if cut else 0  # type: ignore[union-attr]
+    return in_tiles(data, tile) if tile else data
 
 
 def named(spec: str) -> tuple[str, Path]:
@@ -107,9 +120,10 @@ def _coco(
     *,
     faults: Faults | None = None,
     val_share: float | None = None,
+    oriented: bool = False,
     **options: Any,
 ) -> Coco:
-    options |= {"faults": faults, "val_share": val_share}
+    options |= {"faults": faults, "val_share": val_share, "oriented": oriented}
     if path.is_file():
         data = Coco(path, **options)
         data.whole = True
@@ -125,6 +139,7 @@ NAMES: dict[str, Callable[..., Any]] = {
     "coco": _coco,
     "voc": Voc,
     "yolo": YoloText,
+    "dota": Dota,
     "openimages": OpenImages,
     "kitti": Kitti,
     "cityscapes": Cityscapes,
@@ -143,10 +158,10 @@ ORIENTED = [name for name, reader in NAMES.items() if "oriented" in signature(re
 _Reader = Callable[..., Any]
 _LOOKED_FOR = (
     "a COCO .json here and in annotations/, VOC .xml here, in Annotations/ and one folder down, "
-    "data.yaml or classes.txt (YOLO), class-descriptions-boxable.csv (Open Images), label_2/ "
-    "(KITTI), gtFine/ (Cityscapes), a .csv with columns filename, class, xmin, ymin, xmax, ymax, "
-    "cifar-10-batches-py/, MNIST/raw, FashionMNIST/raw, 256_ObjectCategories/, a .csv or .json of "
-    "labels, and folders of pictures"
+    "labelTxt/ (DOTA), data.yaml or classes.txt (YOLO), class-descriptions-boxable.csv (Open "
+    "Images), label_2/ (KITTI), gtFine/ (Cityscapes), a .csv with columns filename, class, xmin, "
+    "ymin, xmax, ymax, cifar-10-batches-py/, MNIST/raw, FashionMNIST/raw, 256_ObjectCategories/, a "
+    ".csv or .json of labels, and folders of pictures"
 )
 
 
@@ -204,6 +219,7 @@ def _form_of_boxes(path: Path) -> str | None:
     for fits, name in (
         (_has_coco, "coco"),
         (is_voc, "voc"),
+        (is_dota, "dota"),
         (is_yolo, "yolo"),
         (is_openimages, "openimages"),
         (is_kitti, "kitti"),

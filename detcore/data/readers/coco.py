@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mmap
 from collections.abc import Sequence
+from dataclasses import replace
 from math import isfinite
 from os.path import isfile
 from pathlib import Path
@@ -14,12 +15,27 @@ import numpy as np
 from detcore.data.base import FileDetection, Record, Transform
 from detcore.data.faults import DataError, Faults, Kind
 from detcore.data.files import files_in
-from detcore.data.readers.coco_json import Document, Entry, box_of, read_document
+from detcore.data.oriented import (
+    FAR,
+    are_boxes,
+    corners_of,
+    enclosing,
+    smallest_rectangle,
+    upright_corners,
+)
+from detcore.data.readers.coco_json import (
+    Document,
+    Entry,
+    box_of,
+    points_of,
+    read_document,
+)
 from detcore.data.readers.file_finder import files_of_split, find_pictures
 from detcore.data.splits import hashed_split
 
 _LISTS = (b'"images"', b'"annotations"', b'"categories"')
-_Object = tuple[Entry, list[float]]  # annotation; x, y, width, height in pixels
+# annotation; x, y, width, height in pixels, or in an oriented set x and y of four corners
+_Object = tuple[Entry, list[float]]
 
 
 class Coco(FileDetection):
@@ -35,6 +51,10 @@ class Coco(FileDetection):
             see `detcore.data.splits`.
         transforms: applied to each item.
         faults: collects what is wrong; by default, what training can't work with is raised.
+        oriented: give corners: those of a ``bbox`` of five numbers, centre x and y, width, height
+            and degrees counter-clockwise (detectron2's XYWHA_ABS); else those of the smallest
+            rectangle around all points of the polygons in ``segmentation``; else, and of crowds,
+            those of the upright box. Without it the box of five numbers is the upright one around.
         need_pictures: False takes up images whose files are missing too, for work on annotations
             alone.
 
@@ -64,11 +84,13 @@ class Coco(FileDetection):
         val_share: float | None = None,
         transforms: Transform | None = None,
         faults: Faults | None = None,
+        oriented: bool = False,
         need_pictures: bool = True,
     ) -> None:
         files = [annotations] if isinstance(annotations, str | Path) else list(annotations)
         self.file, self.val_share = Path(files[0]), val_share
         super().__init__([], transforms, faults)
+        self.oriented = oriented
         documents = [read_document(Path(f), self.faults) for f in files]
         self.classes = list(documents[0].categories.values())
         self.category_ids = list(documents[0].categories)
@@ -142,7 +164,7 @@ class Coco(FileDetection):
 
     def _box(self, document: Document, info: Entry, a: Entry) -> list[float] | None:
         bbox = box_of(a)
-        numbers = _four_numbers(bbox)
+        numbers = _numbers(bbox)
         if not bbox:
             text = f"annotation {a['id']} has no 'bbox', nor a segmentation to take it from"
             self.faults.refuse(Kind.ENTRY, document.file, text)
@@ -150,38 +172,65 @@ class Coco(FileDetection):
             kind = Kind.ENTRY if numbers is None else Kind.NOT_FINITE
             text = f"annotation {a['id']} has bbox {bbox}, wanted [x, y, width, height]"
             self.faults.refuse(kind, document.file, text)
-        elif numbers[2] > 0 and numbers[3] > 0:
-            return numbers
+        elif numbers[2] > 0 and numbers[3] > 0 and (place := self._place(a, numbers)):
+            return place
         else:
             text = f"box {bbox} of annotation {a['id']} in {document.file.name} has no area"
             self.faults.left_out(Kind.NO_AREA, info["file_name"], f"{text}; left out")
         return None
 
-    def _area(self, info: Entry, a: Entry, box: list[float]) -> float:
-        """As annotated, of a mask perhaps; the box's where that is none."""
+    def _place(self, a: Entry, numbers: list[float]) -> list[float] | None:
+        """Where an object is, see `_Object`; numbers: of its bbox. None if that is no box."""
+        if len(numbers) == 4 and not self.oriented:
+            return numbers
+        x, y, width, height = numbers[:4]
+        corners = upright_corners(np.array([[x, y, x + width, y + height]]))
+        if len(numbers) == 5:
+            corners = corners_of(np.array([numbers]))
+        elif not int(a.get("iscrowd", 0)):
+            points = points_of(a.get("segmentation") or ())
+            if points is not None and np.abs(points).max() <= FAR:
+                around = corners_of(smallest_rectangle(points)[None])
+                corners = around if are_boxes(around)[0] else corners
+        if not are_boxes(corners)[0]:
+            return None
+        if self.oriented:
+            return list(corners[0].tolist())
+        x0, y0, x1, y1 = enclosing(corners)[0].tolist()
+        return [x0, y0, x1 - x0, y1 - y0]
+
+    def _area(self, info: Entry, a: Entry, own: float) -> float:
+        """As annotated, of a mask perhaps; its own place's where that is none."""
         if "area" in a and float(a["area"]) > 0:
             return float(a["area"])
         if "area" in a:
             text = f"annotation {a['id']} has area {a['area']}; its box's is taken"
             self.faults.left_out(Kind.AREA, info["file_name"], text)
-        return box[2] * box[3]
+        return own
 
     def _record(
         self, number: int, info: Entry, size: tuple[int, int], objects: list[_Object]
     ) -> Record:
-        boxes = np.array([box for _, box in objects], np.float64).reshape(-1, 4)
-        with np.errstate(over="ignore"):  # past a float's range it is infinite, and clipped
-            boxes[:, 2:] += boxes[:, :2]
-        return Record(
-            image_id=number,
-            file_name=info["file_name"],
-            width=size[0],
-            height=size[1],
-            boxes=boxes,
-            labels=np.array([self._label_of[int(a["category_id"])] for a, _ in objects], np.int64),
-            area=np.array([self._area(info, a, box) for a, box in objects], np.float64),
-            iscrowd=np.array([int(a.get("iscrowd", 0)) != 0 for a, _ in objects], bool),
-            ignore=np.array([int(a.get("ignore", 0)) != 0 for a, _ in objects], bool),
+        places = [place for _, place in objects]
+        labels = [self._label_of[int(a["category_id"])] for a, _ in objects]
+        crowds = [int(a.get("iscrowd", 0)) != 0 for a, _ in objects]
+        ignore = [int(a.get("ignore", 0)) != 0 for a, _ in objects]
+        name = info["file_name"]
+        if self.oriented:
+            record = Record.of_corners(number, name, size, places, labels, ignore)
+            own = record.area.tolist()
+        else:
+            boxes = np.array(places, np.float64).reshape(-1, 4)
+            with np.errstate(over="ignore"):  # past a float's range it is infinite, and clipped
+                boxes[:, 2:] += boxes[:, :2]
+                record = Record.of_boxes(number, name, size, boxes.tolist(), labels, crowds)
+            own = [width * height for _, _, width, height in places]
+        area = [self._area(info, a, of) for (a, _), of in zip(objects, own, strict=True)]
+        return replace(
+            record,
+            area=np.array(area, np.float64),
+            iscrowd=np.array(crowds, bool),
+            ignore=np.array(ignore, bool),
         )
 
 
@@ -214,9 +263,10 @@ def looks_like_coco(file: Path) -> bool:
         return all(text.find(key) >= 0 for key in _LISTS)
 
 
-def _four_numbers(bbox: Any) -> list[float] | None:
+def _numbers(bbox: Any) -> list[float] | None:
+    """The four numbers of an upright box, or the five of an oriented one."""
     try:
         numbers = [float(number) for number in bbox]
     except (TypeError, ValueError, OverflowError):
         return None
-    return numbers if len(numbers) == 4 else None
+    return numbers if len(numbers) in (4, 5) else None

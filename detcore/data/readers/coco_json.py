@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from detcore.data.faults import DataError, Faults, Kind
 from detcore.utils.optional_imports import require
@@ -62,9 +63,24 @@ def read_document(file: Path, faults: Faults) -> Document:
 
 
 def box_of(annotation: Entry) -> Any:
-    """Its bbox ``[x, y, width, height]`` in pixels, or that of its segmentation; None without."""
+    """Its bbox in pixels, or that of its segmentation; None without.
+
+    ``[x, y, width, height]``, or as annotated, which may be anything.
+    """
     # some exporters write an empty list
     return annotation.get("bbox") or _box_of_segmentation(annotation.get("segmentation"))
+
+
+def points_of(segmentation: Any) -> NDArray[np.float64] | None:
+    """The points ``[n, 2]`` of polygons ``[[x, y, x, y, ...], ...]``; None of anything else."""
+    if isinstance(segmentation, dict):
+        return None  # a run-length mask
+    try:
+        flat = [np.array(polygon, np.float64).reshape(-1, 2) for polygon in segmentation]
+        points = np.concatenate(flat)
+    except (TypeError, ValueError):
+        return None
+    return points if len(points) else None
 
 
 def _parts(file: Path) -> dict[str, list[Any]]:
@@ -214,15 +230,13 @@ def _check_categories(document: Document, entries: list[Entry], faults: Faults) 
 
 
 def _box_of_segmentation(segmentation: Any) -> list[float] | None:
-    """[x, y, width, height] around polygons ``[[x, y, x, y, ...], ...]`` or a run-length mask."""
+    """[x, y, width, height] around polygons or a run-length mask."""
     if isinstance(segmentation, dict):
         return _box_of_mask(segmentation)
-    try:
-        flat = [np.array(polygon, np.float64).reshape(-1, 2) for polygon in segmentation]
-        points = np.concatenate(flat)
-        low, high = points.min(axis=0), points.max(axis=0)
-    except (TypeError, ValueError):
+    points = points_of(segmentation)
+    if points is None:
         return None
+    low, high = points.min(axis=0), points.max(axis=0)
     return [*low.tolist(), *(high - low).tolist()]
 
 

@@ -13,6 +13,13 @@ import numpy as np
 from detcore.data.base import FileDetection, Record, Transform
 from detcore.data.faults import DataError, Faults, Kind
 from detcore.data.files import files_in, is_picture, walk
+from detcore.data.oriented import (
+    Floats,
+    are_boxes,
+    corners_of,
+    smallest_rectangle,
+    upright_corners,
+)
 from detcore.data.readers.yolo_plan import (
     YAML_SUFFIXES,
     description_in,
@@ -23,7 +30,8 @@ from detcore.data.readers.yolo_plan import (
 from detcore.utils.user_files import read_text, read_yaml
 
 _TEXTS = ("*.txt", "labels/*.txt", "labels/*/*.txt", "*/labels/*.txt")
-_Line = tuple[int, list[float]]  # class from 0; left, top, right, bottom in shares of the sides
+# class from 0; in shares of the sides left, top, right, bottom, or x and y of three points or more
+_Line = tuple[int, list[float]]
 
 
 class YoloText(FileDetection):
@@ -40,6 +48,8 @@ class YoloText(FileDetection):
             ``val`` are 80% and 20% by a hash of the file name. ``all`` takes every picture.
         val_share: share of the training pictures to hold out if the data has no validation split;
             see `detcore.data.splits`.
+        oriented: give corners: a line's four (YOLO-OBB's form), those of the smallest rectangle
+            around a polygon of another number of points, or those of an upright box.
         transforms: applied to each item.
         faults: collects what is wrong; by default, what training can't work with is raised.
 
@@ -61,17 +71,19 @@ class YoloText(FileDetection):
         split: str = "train",
         *,
         val_share: float | None = None,
+        oriented: bool = False,
         transforms: Transform | None = None,
         faults: Faults | None = None,
     ) -> None:
         self.root = Path(root)
         plan = plan_of(self.root, split)
         super().__init__(plan.classes, transforms, faults)
-        self.keypoints = plan.keypoints
+        self.keypoints, self.oriented = plan.keypoints, oriented
         for picture in plan.pictures(split, val_share):
             lines = self._lines(_text_of(picture))
             name = name_from(picture, plan.base)
-            self.take(picture, picture, partial(_record, len(self) + 1, lines, name))
+            record = _oriented_record if oriented else _record
+            self.take(picture, picture, partial(record, len(self) + 1, lines, name))
         self.finish(self.root, split)
 
     def _lines(self, file: Path | None) -> list[_Line]:
@@ -106,10 +118,13 @@ class YoloText(FileDetection):
         if max(np.abs(box)) > 2:
             self.faults.refuse(Kind.ENTRY, file, f"{where}, wanted shares of the sides, not pixels")
             return None
-        if not (right > left and bottom > top):
+        polygon = numbers if self.oriented and len(numbers) > 5 else None
+        # points on a line are so in shares as in pixels
+        flat = polygon is not None and not are_boxes(_outline(polygon)[None])[0]
+        if flat or not (right > left and bottom > top):
             self.faults.left_out(Kind.NO_AREA, file, f"{where}, without area; left out")
             return None
-        return label, box
+        return label, box if polygon is None else polygon.tolist()
 
 
 def is_yolo(root: Path) -> bool:
@@ -167,3 +182,22 @@ def _record(number: int, lines: Sequence[_Line], name: str, size: tuple[int, int
     boxes = [np.multiply(box, [*size, *size]).tolist() for _, box in lines]
     labels = [label + 1 for label, _ in lines]
     return Record.of_boxes(number, name, size, boxes, labels, [False] * len(lines))
+
+
+def _oriented_record(
+    number: int, lines: Sequence[_Line], name: str, size: tuple[int, int]
+) -> Record:
+    corners: list[Floats] = []
+    for _, shares in lines:
+        points = np.array(shares).reshape(-1, 2) * size
+        upright = len(points) == 2
+        corners.append(upright_corners(points.reshape(1, 4))[0] if upright else _outline(points))
+    whole = np.array(corners).reshape(-1, 8)
+    labels = [label + 1 for label, _ in lines]
+    return Record.of_corners(number, name, size, whole, labels, [False] * len(lines))
+
+
+def _outline(points: Floats) -> Floats:
+    """[8] four points as they are, of others the corners of the smallest rectangle around them."""
+    flat = points.ravel()
+    return flat if len(flat) == 8 else corners_of(smallest_rectangle(flat))

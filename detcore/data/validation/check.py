@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from os.path import exists
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,9 @@ from PIL import Image
 
 from detcore.data.base import ClassificationDataset, DetectionDataset, Record
 from detcore.data.faults import DamagedImage, DataError, Faults, Kind, NoSplit
-from detcore.data.images import image_size, read_image
+from detcore.data.images import image_size, read_image, unwarned
 from detcore.data.loading.registry import AnyDataset, load, named
+from detcore.data.polygons import are_convex
 from detcore.data.readers.torchvision_sets import Packed
 from detcore.data.splits import SPLITS
 from detcore.utils.text import counted
@@ -33,30 +34,41 @@ _SLACK = 0.5  # pixels that a box may stick out; annotation tools round
 _Size = tuple[int, int]
 
 
-def check(spec: str, split: str | None = None, progress: Progress | None = None) -> dict[str, Any]:
+def check(
+    spec: str,
+    split: str | None = None,
+    progress: Progress | None = None,
+    oriented: bool = False,
+) -> dict[str, Any]:
     """Read a whole data set, decode every picture, and find all that is wrong with it.
 
     Args:
         spec: what `detcore.data.load` takes.
         split: one of its splits; None checks every split that it has, ``all`` if it has none.
         progress: called with (pictures decoded, pictures in all).
+        oriented: read boxes with an angle, as `detcore.data.load` does.
 
     Returns:
         JSON-able: ``data``; ``splits`` (of each: ``images``, ``objects`` and, for detection,
         ``crowds``, a region counted once though it be of several classes); ``classes`` (of each:
         ``name``, ``images``, ``objects``); quantiles in pixels of ``image_size`` and, for
         detection, ``box_size`` (width, height, and side: the root of the area) with counts of
-        COCO's ``small``, ``medium`` and ``large``; ``faults`` (of each kind: ``kind``, ``error``,
-        ``count``, ``files`` and ``examples``, the first 20); ``errors`` and ``warnings``, their
-        counts. Errors are what training would stop at or lose pictures by; warnings what it clips,
-        leaves out or takes as it is. The order of everything is that of the data.
+        COCO's ``small``, ``medium`` and ``large``, and of oriented boxes quantiles of ``box_angle``
+        in degrees (width is then the rectangle's longer side, height the shorter one, and the
+        angle is the longer one's, counter-clockwise from -90 to below 90); ``faults`` (of each
+        kind: ``kind``, ``error``, ``count``, ``files`` and ``examples``, the first 20); ``errors``
+        and ``warnings``, their counts. Errors are what training would stop at or lose pictures by;
+        warnings what it clips, leaves out or takes as it is. The order of everything is that of
+        the data.
 
     Raises:
         DataError: there is no such file or folder. Any fault in it is in the answer instead.
     """
     path = _path_of(spec)
     faults, figures = Faults(tolerant=True), _Figures()
-    opened = dict(_open(spec, path, split, faults))
+    # whole images, not tiles: each is decoded once
+    opening = partial(load, spec, faults=faults, oriented=oriented, tile=0)
+    opened = dict(_open(opening, path, split, faults))
     _compare(opened, faults)
     total = sum(len(data) for data in opened.values())
     done = 0
@@ -88,14 +100,14 @@ def _path_of(spec: str) -> Path | None:
 
 
 def _open(
-    spec: str, path: Path | None, split: str | None, faults: Faults
+    opening: Callable[[str], AnyDataset], path: Path | None, split: str | None, faults: Faults
 ) -> Iterator[tuple[str, AnyDataset]]:
     """The splits that can be opened; why another can't is noted."""
     missing: list[DataError] = []
     there = False
     for name in SPLITS if split is None else (split,):
         try:
-            data = load(spec, name, faults=faults)
+            data = opening(name)
         except NoSplit as error:
             missing.append(error)
             continue
@@ -160,9 +172,8 @@ def _sizes(data: AnyDataset, faults: Faults) -> Iterator[_Size | None]:
             return (width, height), []
         return _look(path, data.size(index) if isinstance(data, DetectionDataset) else None)
 
-    with warnings.catch_warnings(), ThreadPoolExecutor(os.cpu_count()) as pool:
-        # half of what Pillow refuses makes it warn; the report says so itself
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+    # the report says itself what is enormous
+    with unwarned(), ThreadPoolExecutor(os.cpu_count()) as pool:
         # in slices: a pool takes up all its work at once, and a set may have millions
         for start in range(0, len(data), 256):
             indices = range(start, min(start + 256, len(data)))
@@ -202,6 +213,7 @@ class _Figures:
     sizes: list[_Size] = field(default_factory=list)
     boxes: list[NDArray[np.float64]] = field(default_factory=list)  # [n, 2] width, height each
     areas: list[NDArray[np.float64]] = field(default_factory=list)
+    angles: list[NDArray[np.float64]] = field(default_factory=list)  # of oriented boxes, degrees
     split: str = ""
 
     def begin(self, name: str, data: AnyDataset) -> None:
@@ -226,9 +238,14 @@ class _Figures:
             labels = [data.classes[k - 1] for k in record.labels[single].tolist()]
             # a region of every class, such as KITTI's DontCare, is a box of each
             counts["crowds"] += len(np.unique(record.boxes[record.iscrowd], axis=0))
-            boxes = record.boxes[single]
-            self.boxes.append(boxes[:, 2:] - boxes[:, :2])
             self.areas.append(record.area[single])
+            if record.corners is None:
+                boxes = record.boxes[single]
+                self.boxes.append(boxes[:, 2:] - boxes[:, :2])
+            else:
+                boxes = record.rectangles[single]
+                self.boxes.append(boxes[:, 2:4])
+                self.angles.append(boxes[:, 4])
         counts["objects"] += len(labels)
         self.objects.update(labels)
         self.images.update(set(labels))
@@ -254,6 +271,8 @@ class _Figures:
                 "medium": int(((areas >= 32**2) & (areas <= 96**2)).sum()),
                 "large": int((areas > 96**2).sum()),
             }
+        if self.angles:
+            answer["box_angle"] = _quantiles(np.concatenate(self.angles))
         return answer
 
 
@@ -264,19 +283,29 @@ def _name_unused(figures: _Figures, source: object, faults: Faults) -> None:
 
 
 def _judge(record: Record, file: object, faults: Faults) -> None:
-    """Boxes that stick out of the picture or are there twice, and pictures without any."""
+    """Boxes of an odd form or place or that are there twice, and pictures without any."""
     if len(record.boxes) == 0:
         faults.left_out(Kind.EMPTY, file, "no boxes")
         return
+    single = ~record.iscrowd
     x0, y0, x1, y1 = record.boxes.T
-    inside = (x1 > 0) & (y1 > 0) & (x0 < record.width) & (y0 < record.height)
     out = (np.minimum(x0, y0) < -_SLACK) | (x1 > record.width + _SLACK)
     out |= y1 > record.height + _SLACK
     # those wholly outside the reader has named
-    if partly := int((inside & out & ~record.iscrowd).sum()):
-        text = f"{counted(partly, 'box', 'boxes')}; clipped"
+    if record.corners is None:
+        place, then = record.boxes, "clipped"
+        inside = (x1 > 0) & (y1 > 0) & (x0 < record.width) & (y0 < record.height)
+    else:
+        place, then = record.corners, "kept whole"
+        x, y = record.rectangles[:, 0], record.rectangles[:, 1]
+        inside = (x >= 0) & (y >= 0) & (x <= record.width) & (y <= record.height)
+        if odd := int((~are_convex(place) & single).sum()):
+            text = f"{counted(odd, 'object', 'objects')}; taken by the hull of the corners"
+            faults.left_out(Kind.NOT_CONVEX, file, text, odd)
+    if partly := int((inside & out & single).sum()):
+        text = f"{counted(partly, 'box', 'boxes')}; {then}"
         faults.left_out(Kind.PARTLY_OUTSIDE, file, text, partly)
-    objects = np.column_stack([record.labels, record.boxes])[~record.iscrowd]
+    objects = np.column_stack([record.labels, place])[single]
     if repeated := len(objects) - len(np.unique(objects, axis=0)):
         text = f"{counted(repeated, 'box', 'boxes')} in the place of another of the same class"
         faults.left_out(Kind.DUPLICATE_BOX, file, text, repeated)

@@ -61,6 +61,8 @@ def _sizes(found: dict[str, Any]) -> Table:
     rows = {f"image {k}": found["image_size"][k] for k in ("width", "height")}
     boxes = found.get("box_size", {})
     rows |= {f"box {k}": boxes[k] for k in ("width", "height", "side") if boxes.get(k)}
+    if found.get("box_angle"):
+        rows["box angle, °"] = found["box_angle"]
     table = Table("pixels", title="sizes")
     for name in rows["image width"]:
         table.add_column(name, justify="right")
