@@ -83,6 +83,9 @@ def detail_table(metrics: Json) -> Table:
         for voc in metrics["voc"]:
             named = f"VOC AP{100 * voc['iou']:g}, 11 and all points"
             add(named, ("AP_11_point", "AP_all_point"), voc)
+        if dota := metrics.get("dota"):
+            named = f"DOTA AP{100 * dota['iou']:g}, 11 and all points"
+            add(named, ("AP_11_point", "AP_all_point"), dota)
         if best := metrics["best_confidence"]:
             table.add_row("highest F1", f"{best['f1']:.3f} at confidence {best['score']:.3f}")
         counts = metrics["errors"]["counts"]

@@ -153,8 +153,8 @@ def predict_command(
     save: Annotated[
         list[Path] | None,
         typer.Option(
-            help="Write the results to this file; yolo: to a folder with no .txt files in it. "
-            "Several times for several formats.",
+            help="Write the results to this file; yolo and dota: to a folder, where no .txt file "
+            "is replaced. Several times for several formats.",
             rich_help_panel=OUTPUT,
         ),
     ] = None,
@@ -164,7 +164,7 @@ def predict_command(
             "--format",
             help="Format of --save, one for each. Default: csv for a file that ends in .csv, "
             "otherwise json.",
-            metavar="[json|coco|yolo|csv]",
+            metavar="[json|coco|yolo|csv|dota]",
             rich_help_panel=OUTPUT,
         ),
     ] = None,
@@ -204,7 +204,7 @@ def predict_command(
             else _of_files(photos or [], frames)
         )
         read = inputs_of(checkpoint, weights, names, data=data)
-        _check_places(work, read, out=out, saves=saves, json_out=json_out)
+        _check_places(work, info, read, out=out, saves=saves, json_out=json_out)
         settings = Settings(
             score=0.5 if score is None else score,
             batch_size=1 if work.endless else batch_size,
@@ -352,6 +352,7 @@ def _check_tta(info: CheckpointInfo, tiles: bool) -> None:
 
 def _check_places(
     work: _Work,
+    info: CheckpointInfo,
     read: list[Path],
     *,
     out: Path | None,
@@ -360,7 +361,7 @@ def _check_places(
 ) -> None:
     """Raise UsageError for what can't be written, or would overwrite what is read."""
     from detcore.commands.output_paths import check_not_read, check_outputs
-    from detcore.inference.export_formats import check_texts
+    from detcore.inference.export_formats import IN_FOLDERS, check_texts
     from detcore.inference.output_writer import drawn_over, is_folder
 
     read = [*read, *work.files]
@@ -370,10 +371,10 @@ def _check_places(
         (folders if is_folder(out) else files)["--out"] = out
     for k, save in enumerate(saves, start=1):
         option = "--save" if k == 1 else f"--save number {k}"
-        (folders if save.form == "yolo" else files)[option] = save.path
+        (folders if save.form in IN_FOLDERS else files)[option] = save.path
     check_outputs(files=files, folders=folders, inputs=read)
     if out and "--out" in folders:
         check_not_read("--out", drawn_over(out, work.sources), read)
     for save in saves:
-        if save.form == "yolo":
-            check_texts(save.path, work.sources)
+        if save.form in IN_FOLDERS:
+            check_texts(save, work.sources, info.classes)

@@ -22,6 +22,7 @@ from detcore.evaluation.coco_metrics import (
     best_confidence,
     coco_metrics,
 )
+from detcore.evaluation.dota_metrics import dota_metrics
 from detcore.evaluation.error_analysis import confusion_matrix, errors_by_kind, mistakes_of
 from detcore.evaluation.matching import is_oriented, match_images
 from detcore.evaluation.oriented_metrics import angle_error
@@ -216,7 +217,8 @@ def detection_figures(
 
     Returns:
         JSON-able: `coco_metrics` and `operating_point`, their ``per_class`` rows joined; of
-        oriented boxes ``angle_error`` at the operating point, see `angle_error`; and
+        oriented boxes ``angle_error`` at the operating point, see `angle_error`, and ``dota``, see
+        `dota_metrics`; and
         ``curves`` (`coco_metrics`), ``voc`` (a list of `voc_metrics`, one per IoU),
         ``best_confidence``, and at the operating point ``confusion`` (`confusion_matrix`) and
         ``errors`` (`errors_by_kind`). Deterministic.
@@ -227,8 +229,11 @@ def detection_figures(
     matches = match_images(truth, results, score=score)
     point = at_confidence(matches, categories, score)
     more: Json = {}
-    if is_oriented(truth["annotations"] or results):
+    oriented = is_oriented(truth["annotations"] or results)
+    if oriented:
         more["angle_error"] = angle_error(matches)
+    if oriented and details:
+        more["dota"] = dota_metrics(truth, results)
     if details:
         more |= {
             "voc": [voc_metrics(truth, results, iou=iou) for iou in voc_iou],

@@ -143,6 +143,8 @@ def _detection(metrics: Json) -> str:
     ]
     ways = ("AP_11_point", "AP_all_point")
     rows = [(f"VOC, IoU {voc['iou']:g}", *(voc[k] for k in ways)) for voc in metrics["voc"]]
+    if dota := metrics.get("dota"):
+        rows.append((f"DOTA, IoU {dota['iou']:g}", *(dota[k] for k in ways)))
     tables.append(_table(("", *ways), rows))
     return "\n".join(
         [

@@ -42,14 +42,19 @@ def write_dota(folder: Path, answers: Sequence[Json], classes: Sequence[str]) ->
             lines[found["class"]].append(f"{picture} {found['score']} {corners}\n")
     folder.mkdir(parents=True, exist_ok=True)
     for name, of in lines.items():
-        write_text(folder / f"Task1_{name}.txt", "".join(of))
+        write_text(folder / file_of(name), "".join(of))
+
+
+def file_of(name: str) -> str:
+    """The name of a class's file."""
+    return f"Task1_{name}.txt"
 
 
 def _check(answers: Sequence[Json], classes: Sequence[str]) -> None:
     for name in classes:
         if not name or any(character in name for character in "/\\\0"):
             raise UsageError(
-                f"no file Task1_{name}.txt can be written: {name!r} is no name of a file"
+                f"no file {file_of(name)} can be written: {name!r} is no name of a file"
             )
     files: dict[str, str] = {}
     for answer in answers:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from detcore.data.oriented import corners_of
+from detcore.inference import dota_files
 from detcore.inference.input_sources import Source
 from detcore.inference.output_writer import free_name, overwritten
 from detcore.inference.predictor import Prediction, shortest
@@ -23,8 +24,9 @@ from detcore.utils.errors import UsageError
 from detcore.utils.json_types import Json
 from detcore.utils.optional_imports import require
 
-FORMATS = ("json", "coco", "yolo", "csv")
-_OF_BOXES = ("coco", "yolo")
+FORMATS = ("json", "coco", "yolo", "csv", "dota")
+IN_FOLDERS = ("yolo", "dota")
+_OF_BOXES = ("coco", "yolo", "dota")
 _OWN_TEXTS = _CLASSES, _INDEX = "classes.txt", "index.csv"
 
 log = logging.getLogger(__name__)
@@ -32,7 +34,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Save:
-    """Where answers go, and in which of `FORMATS`; yolo goes to a folder, the others to a file."""
+    """Where answers go, and in which of `FORMATS`; those of `IN_FOLDERS` go to a folder."""
 
     path: Path
     form: str
@@ -63,12 +65,15 @@ def saves_of(paths: Sequence[Path], forms: Sequence[str], task: str) -> list[Sav
     return [Save(path, form) for path, form in zip(paths, forms, strict=False)]
 
 
-def check_texts(folder: Path, sources: Sequence[Source]) -> None:
-    """Raise UsageError if a folder holds texts that those in form yolo would replace.
+def check_texts(save: Save, sources: Sequence[Source], classes: Sequence[str]) -> None:
+    """Raise UsageError if a folder holds texts that those of the save would replace.
 
     They may be labels that somebody drew by hand, beside the pictures or apart.
     """
-    if there := overwritten(folder, sources, ".txt", _OWN_TEXTS):
+    folder, own = save.path, list(_OWN_TEXTS)
+    if save.form == "dota":
+        sources, own = (), [dota_files.file_of(name) for name in classes]
+    if there := overwritten(folder, sources, ".txt", own):
         raise UsageError(
             f"--save would overwrite {there[0]}; give a folder with no .txt files in it"
         )
@@ -84,7 +89,7 @@ def write_answers(
     """Write answers, each file whole or not at all; folders are made.
 
     Args:
-        save: the file, or of yolo the folder, and the form, one of `FORMATS`:
+        save: the file, or of yolo and dota the folder, and the form, one of `FORMATS`:
 
             - json: a list of the answers as they are
             - coco: detections in COCO's results form (bbox xywh, pixels, or of oriented boxes
@@ -96,6 +101,7 @@ def write_answers(
               picture), confidence, and of a video the track, -1 without one; ``classes.txt``; and
               where pictures of several folders have one name, so that texts got a number,
               ``index.csv``: which picture's each is
+            - dota: a text file per class, see `write_dota`
             - csv: a row per detection (corners, or centre, sides and angle, pixels and degrees) or
               a class named
 
@@ -114,6 +120,8 @@ def write_answers(
         write_results(path, [row for one in rows for row in one])
     elif form == "yolo":
         _write_yolo(path, answers, classes)
+    elif form == "dota":
+        dota_files.write_dota(path, answers, classes)
     else:
         _write_csv(path, answers)
 

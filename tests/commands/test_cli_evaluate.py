@@ -137,7 +137,7 @@ def test_thresholds_are_asked_for_and_told(run, tmp_path):
         (["--results", "d.json", "--nms-threshold", 0.0], "without --nms-threshold"),
         (["--results", "d.json", "--max-detections", 9], "without --max-detections"),
         (["--results", "d.json", "--data", "x.json", "--checkpoint", "r"], "without a model"),
-        (["--results", "d.json", "--data", "/no/such"], "no such data"),
+        (["--results", "d.json", "--data", "/no/such"], "d.json: no such file"),
         (["--results", "/no/dets.json", "--data", "digits"], "/no/dets.json: no such file"),
     ],
 )

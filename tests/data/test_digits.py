@@ -54,7 +54,7 @@ def test_boxes_hold_the_ink_tightly(monkeypatch):
     import detcore.data.readers.digits as module
 
     monkeypatch.setattr(
-        module, "_background", lambda rng, size: np.full((3, size, size), 0.5, np.float32)
+        module, "background", lambda rng, size: np.full((3, size, size), 0.5, np.float32)
     )
     data = Digits("train", length=40, scenes=DigitScenes(size=96, digits=(1, 1)))
     for i in range(40):

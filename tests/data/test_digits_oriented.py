@@ -26,7 +26,7 @@ def test_the_sides_touch_the_ink_along_the_digits_own_axes(monkeypatch):
     import detcore.data.readers.digits as module
 
     monkeypatch.setattr(
-        module, "_background", lambda rng, size: np.full((3, size, size), 0.5, np.float32)
+        module, "background", lambda rng, size: np.full((3, size, size), 0.5, np.float32)
     )
     data = Digits("train", length=60, scenes=ONE)
     for k in range(60):

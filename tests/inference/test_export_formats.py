@@ -111,13 +111,20 @@ def test_yolo(pictures, film, tmp_path, caplog):
 )
 def test_texts_that_are_there_are_not_overwritten(tmp_path, there, words):
     sources = [Source("a/x.jpg"), Source("b/x.jpg"), Source("[f].mp4", moving=True)]
-    check_texts(tmp_path / "new", sources)
+    check_texts(Save(tmp_path / "new", "yolo"), sources, CLASSES)
     for other in ("y.txt", "x.png", "f-000012.txt", "[f]-notes.txt"):
         (tmp_path / other).write_text("")
-    check_texts(tmp_path, sources)
+    save = Save(tmp_path, "yolo")
+    check_texts(save, sources, CLASSES)
     (tmp_path / there).write_text("")
     with pytest.raises(UsageError, match=words):
-        check_texts(tmp_path, sources)
+        check_texts(save, sources, CLASSES)
+    # of DOTA's files the classes' count, and no picture's
+    save = Save(tmp_path, "dota")
+    check_texts(save, sources, CLASSES)
+    (tmp_path / f"Task1_{CLASSES[0]}.txt").write_text("")
+    with pytest.raises(UsageError, match=f"Task1_{CLASSES[0]}.txt"):
+        check_texts(save, sources, CLASSES)
 
 
 def test_csv(pictures, film, tmp_path):
@@ -145,7 +152,7 @@ def test_json_is_the_answers_themselves(pictures, tmp_path):
 def test_what_a_format_cannot_hold_is_refused():
     x, y = Path("x"), Path("y")
     for paths, forms, task, words in (
-        ([], ["xml"], "detection", "--format must be one of json, coco, yolo, csv, got 'xml'"),
+        ([], ["xml"], "detection", "--format must be one of json, coco, yolo, csv, dota, got 'xml'"),
         ([], ["csv"], "detection", "--format csv needs --save"),
         ([x], ["coco"], "classification", "--format coco is for detectors"),
         ([x], ["yolo"], "classification", "--format yolo is for detectors"),
