@@ -36,6 +36,7 @@ class Kind(StrEnum):
     ENORMOUS = "enormous image"
     PARTIAL = "images not downloaded"
     AREA = "area that is none"
+    LABEL_3D = "3D label that is none"
     NO_AREA = "box without area"
     OUTSIDE = "box outside the image"
     PARTLY_OUTSIDE = "box partly outside the image"
@@ -55,6 +56,7 @@ _WARNINGS = frozenset(
         Kind.ENORMOUS,
         Kind.PARTIAL,
         Kind.AREA,
+        Kind.LABEL_3D,
         Kind.NO_AREA,
         Kind.OUTSIDE,
         Kind.PARTLY_OUTSIDE,

@@ -1,0 +1,556 @@
+"""KITTI's rules, one by one with values worked out by hand, and all of them against plain loops."""
+
+import json
+import math
+import random
+from pathlib import Path
+
+import pytest
+
+from detcore.data.faults import DataError, Faults
+from detcore.data.readers.kitti_labels import LABEL, RESULT, parse_objects
+from detcore.evaluation.kitti_metrics import FIGURES, kitti_metrics, recall_thresholds
+from detcore.evaluation.kitti_results import (
+    kitti_label_files,
+    kitti_result_files,
+    read_kitti_labels,
+    read_kitti_results,
+)
+from detcore.utils.errors import UsageError
+from tests.helpers import plain_kitti
+from tests.helpers.plain_kitti import LEVELS, Row, line
+
+# a car of 100 x 100 pixels, fully visible, 2 m high, 4 m long and 2 m wide, 20 m ahead
+CAR: Row = {
+    **{"type": "Car", "truncated": 0.0, "occluded": 0, "alpha": 0.0},
+    **{"left": 100, "top": 100, "right": 200, "bottom": 200},
+    **{"h": 2.0, "w": 2.0, "l": 4.0, "x": 0.0, "y": 1.5, "z": 20.0, "rotation_y": 0.0},
+}
+
+
+def thing(place=0, **changes):
+    """A label: the car, `place` times 300 pixels and 30 m to the right."""
+    moved = {k: CAR[k] + 300 * place for k in ("left", "right")} | {"x": 30.0 * place}
+    return {**CAR, **moved, **changes}
+
+
+def found(place=0, score=0.9, **changes):
+    return {**thing(place, **changes), "score": score}
+
+
+def objects(rows, columns, name="000000.txt"):
+    return parse_objects(Path(name), [line(row) for row in rows], Faults(), columns)
+
+
+def measure(labels, results, points=40):
+    """Of lists of rows per picture."""
+    return kitti_metrics(
+        [objects(rows, LABEL) for rows in labels],
+        [objects(rows, RESULT, f"{k:06d}.txt") for k, rows in enumerate(results)],
+        points=points,
+    )
+
+
+def class_row(figures, name="Car"):
+    return next(row for row in figures["per_class"] if row["name"] == name)
+
+
+def curve(labels, results, figure="AP_2d", name="Car", level="moderate"):
+    """The first values of a curve, up to the last that is not 0."""
+    values = class_row(measure(labels, results), name)["curves"][figure][level]
+    while values and values[-1] == 0:
+        values.pop()
+    return values
+
+
+# --- one rule each, by hand -----------------------------------------------------------------------
+def test_means_of_40_recalls_leave_out_recall_0_and_11_take_it():
+    """Five objects are five recalls: 1 to 5 fifths, at the places of 0, 1/40, ... 4/40."""
+    labels, results = [[thing(k) for k in range(5)]], [[found(k) for k in range(5)]]
+    row = class_row(measure(labels, results))
+    assert row["curves"]["AP_2d"]["easy"] == [1.0] * 5 + [0.0] * 36
+    for figure in FIGURES:
+        assert row[figure]["easy"] == pytest.approx(4 / 40)
+    row = class_row(measure(labels, results, points=11))
+    assert row["AP_2d"]["easy"] == pytest.approx(2 / 11)  # places 0 and 4
+
+
+def test_a_false_one_in_front_of_the_third_object():
+    """Scores 0.9, 0.8, (0.7 on nothing), 0.6, 0.5: precision 1, 1, 3/4, then 4/5 is higher."""
+    labels = [[thing(k) for k in range(4)]]
+    results = [[found(0, 0.9), found(1, 0.8), found(9, 0.7), found(2, 0.6), found(3, 0.5)]]
+    assert curve(labels, results) == pytest.approx([1, 1, 4 / 5, 4 / 5])
+    row = class_row(measure(labels, results))
+    assert row["AP_2d"]["hard"] == pytest.approx((1 + 4 / 5 + 4 / 5) / 40)
+
+
+def test_41_objects_that_are_all_found_give_1():
+    many = [[[f(k)] for k in range(41)] for f in (thing, found)]
+    for points in (40, 11):
+        row = class_row(measure(*many, points=points))
+        assert {row[f][level] for f in FIGURES for level in LEVELS} == {1.0}
+
+
+def test_recalls_are_sought_by_the_nearest():
+    """Of 80, every second one is at a recall of 1/40, 2/40, ...; the first stands for 0."""
+    scores = [1 - k / 100 for k in range(80)]
+    chosen = [0, *range(1, 80, 2)]
+    assert recall_thresholds(reversed(scores), 80) == [scores[k] for k in chosen]
+    # three of ten objects were found: 1/10 is nearer to 0 than 2/10, and so on
+    assert recall_thresholds([0.5, 0.7, 0.6], 10) == [0.7, 0.6, 0.5]
+    # of 200, recall 1/40 lies between the 4th, 4/200 and the 6th: the 5th is it
+    assert recall_thresholds([9, 8, 7, 6, 5, 4], 200) == [9, 5, 4]
+
+
+def test_recalls_that_are_as_near_go_by_the_devkits_own_rounding():
+    """Where two recalls are equally near, the sum of 1/40 in float64 decides."""
+    for count in range(1, 400):
+        for share in (1, 2, 3):
+            scores = [1 - k / count for k in range(max(1, count // share))]
+            assert recall_thresholds(scores, count) == plain_kitti.thresholds_of(scores, count)
+
+
+@pytest.mark.parametrize(
+    ("changes", "easy", "moderate", "hard"),
+    [
+        # an object must be higher than 40, 25 and 25 pixels
+        ([{"bottom": 100 + h} for h in (41, 40, 26, 25, 24)], 1, 3, 3),
+        ([{"occluded": k} for k in (0, 1, 2, 3)], 1, 2, 3),
+        ([{"truncated": k} for k in (0.15, 0.16, 0.3, 0.31, 0.5, 0.51)], 1, 3, 5),
+    ],
+)
+def test_levels_by_height_occlusion_and_truncation(changes, easy, moderate, hard):
+    """What isn't asked for is neutral: found or not, it is neither right nor wrong."""
+    labels = [[thing(k, **change) for k, change in enumerate(changes)]]
+    results = [[found(k, **change) for k, change in enumerate(changes)]]
+    row = class_row(measure(labels, results))
+    assert row["objects"] == {"easy": easy, "moderate": moderate, "hard": hard}
+    for level, count in row["objects"].items():
+        assert row["curves"]["AP_3d"][level] == [1.0] * count + [0.0] * (41 - count)
+
+
+@pytest.mark.parametrize(
+    ("name", "beside", "precision"),
+    [
+        ("Car", "Van", 1),
+        ("Car", "van", 1),
+        ("Car", "Truck", 1 / 2),
+        ("Car", "Pedestrian", 1 / 2),
+        ("Pedestrian", "Person_sitting", 1),
+        ("Pedestrian", "Van", 1 / 2),
+        ("Cyclist", "Pedestrian", 1 / 2),
+    ],
+)
+@pytest.mark.parametrize("figure", ["AP_2d", "AP_bev", "AP_3d"])
+def test_a_class_beside_another_is_neutral(name, beside, precision, figure):
+    """One object, found at 0.8; a surer detection of its class lies on something else."""
+    labels = [[thing(0, type=name), thing(1, type=beside)]]
+    results = [[found(0, 0.8, type=name), found(1, 0.9, type=name)]]
+    assert curve(labels, results, figure, name) == pytest.approx([precision])
+
+
+def test_a_neutral_object_takes_one_detection():
+    labels = [[thing(0), thing(1, type="Van")]]
+    results = [[found(0, 0.7), found(1, 0.9), found(1, 0.8)]]
+    assert curve(labels, results) == pytest.approx([1 / 2])
+
+
+def region(share):
+    """A DontCare region over the given share of the car at place 1."""
+    unknown = dict.fromkeys(("h", "w", "l"), -1) | dict.fromkeys(("x", "y", "z"), -1000)
+    unknown |= {"truncated": -1, "occluded": -1, "alpha": -10, "rotation_y": -10}
+    return thing(1, type="DontCare", **unknown) | {"right": 400 + 100 * share}
+
+
+@pytest.mark.parametrize(
+    ("figure", "share", "precision"),
+    [
+        ("AP_2d", 1, 1),
+        ("AP_2d", 0.71, 1),
+        ("AP_2d", 0.69, 1 / 2),
+        ("AP_bev", 1, 1 / 2),
+        ("AP_3d", 1, 1 / 2),
+        ("AOS", 1, 1),
+    ],
+)
+def test_regions_forgive_in_the_picture_alone_by_the_detections_own_area(figure, share, precision):
+    labels = [[thing(0), region(share)]]
+    results = [[found(0, 0.8), found(1, 0.9)]]
+    assert curve(labels, results, figure) == pytest.approx([precision])
+    # of any number: all that lie in it are forgiven
+    results[0] += [found(1, 0.85)]
+    shown = 1 if precision == 1 else 3
+    assert curve(labels, results, figure) == pytest.approx([1 / shown])
+
+
+def test_half_of_a_pedestrian_in_a_region_is_enough():
+    labels = [[thing(0, type="Pedestrian"), region(0.51)]]
+    results = [[found(0, 0.8, type="Pedestrian"), found(1, 0.9, type="Pedestrian")]]
+    assert curve(labels, results, name="Pedestrian") == [1]
+
+
+@pytest.mark.parametrize(
+    ("height", "easy", "moderate"),
+    [(24.9, 1, 1), (25, 1, 1 / 2), (39.9, 1, 1 / 2), (40, 1 / 2, 1 / 2)],
+)
+@pytest.mark.parametrize("figure", ["AP_2d", "AP_bev", "AP_3d"])
+def test_detections_that_are_too_low_are_not_wrong(figure, height, easy, moderate):
+    results = [[found(0, 0.8), found(1, 0.9, bottom=100 + height)]]
+    for level, precision in (("easy", easy), ("moderate", moderate), ("hard", moderate)):
+        assert curve([[thing(0)]], results, figure, level=level) == pytest.approx([precision])
+
+
+def test_an_object_that_a_low_detection_finds_is_neither_found_nor_missed():
+    """Of two objects 26 pixels high, one is found by a detection of 24, the other by one of 26.
+
+    The lower one is surer: it takes its object in the first pass. In the second, 0.5 is the only
+    threshold. A detection of another class does the same, since the height is looked at first.
+    """
+    labels = [[thing(0, bottom=126), thing(1, bottom=126)]]
+    for kind in ("Car", "Cyclist"):
+        results = [[found(0, 0.9, bottom=124, type=kind), found(1, 0.5, bottom=126)]]
+        assert curve(labels, results) == [1]
+        # beside it a less sure high one, which has its turn in the second pass alone
+        results[0].insert(1, found(0, 0.8, bottom=126))
+        assert curve(labels, results) == [1]
+        results[0][0]["score"] = 0.7  # now the high one is the surest
+        assert curve(labels, results) == [1, 1]
+
+
+def test_a_high_detection_goes_before_a_low_one_that_is_nearer():
+    """An object is 26 high: a low one has IoU 24 / 26, two high ones have less and are surer.
+
+    The surest, 30 high, gives the threshold 0.9. At the other object's, 0.3, the nearer high one
+    is taken and the surest is wrong: 2 of 3. Two low ones alone are the first one's.
+    """
+    low = {"top": 100, "bottom": 124}
+    labels = [[thing(0, bottom=126), thing(1, bottom=126)]]
+    high = [found(0, 0.9, bottom=130), found(0, 0.8, bottom=129)]
+    for row in ([found(0, 0.5, **low), *high], [*high, found(0, 0.5, **low)]):
+        results = [[*row, found(1, 0.3, bottom=126)]]
+        assert curve(labels, results) == pytest.approx([1, 2 / 3])
+
+
+def test_a_detection_is_of_one_object():
+    """Two objects share all but 10 of 100 columns, and one detection lies on both: IoU 0.8 and 1.
+
+    The first object takes it, the second is missed; a third one is found at 0.5.
+    """
+    labels = [[thing(0), thing(0, left=110, right=210), thing(2)]]
+    results = [[found(0, 0.9, left=110, right=210), found(2, 0.5)]]
+    assert curve(labels, results) == [1, 1]
+    # a less sure one on the second object is right; without the first rule it would be wrong
+    results[0].append(found(0, 0.7, left=110, right=210))
+    assert curve(labels, results) == [1, 1, 1]
+
+
+def test_an_object_found_twice_is_found_once():
+    """Scores 0.9 and 0.8 on the first, 0.7 on the second object: at 0.7 one of three is wrong."""
+    labels = [[thing(0), thing(1)]]
+    results = [[found(0, 0.9), found(0, 0.8), found(1, 0.7)]]
+    for figure in FIGURES:
+        assert curve(labels, results, figure) == pytest.approx([1, 2 / 3])
+
+
+def test_the_surest_gives_the_threshold_and_the_nearest_is_counted():
+    """The surer of two on an object looks the wrong way and has IoU 0.8; the other is exact.
+
+    At 0.9 it is alone: orientation 0. At 0.5 the exact one is taken, the surer one is wrong, and
+    the second object's is right: (1 + 1) / 3, and the highest from there on stands for 0.9 too.
+    """
+    labels = [[thing(0), thing(1)]]
+    results = [[found(0, 0.9, right=180, alpha=math.pi), found(0, 0.6), found(1, 0.5)]]
+    assert curve(labels, results) == pytest.approx([1, 2 / 3])
+    assert curve(labels, results, "AOS") == pytest.approx([2 / 3, 2 / 3])
+
+
+@pytest.mark.parametrize(
+    ("error", "similarity"),
+    [(0, 1), (math.pi / 3, 3 / 4), (-math.pi / 2, 1 / 2), (math.pi, 0), (2 * math.pi, 1)],
+)
+def test_orientation_by_the_cosine_of_the_error(error, similarity):
+    labels = [[thing(k, alpha=0.4) for k in range(3)]]
+    results = [[found(k, alpha=0.4 + error) for k in range(3)]]
+    row = class_row(measure(labels, results))
+    assert row["curves"]["AOS"]["easy"][:3] == pytest.approx([similarity] * 3)
+    assert row["AOS"]["easy"] == pytest.approx(similarity * 2 / 40)
+    assert row["AP_2d"]["easy"] == pytest.approx(2 / 40)
+
+
+@pytest.mark.parametrize(
+    ("name", "width", "precision"),
+    [
+        # widths of 100 pixels: the IoU is width / 100, and must be exceeded
+        ("Car", 71, [1]),
+        ("Car", 69, []),
+        ("Pedestrian", 69, [1]),
+        ("Pedestrian", 50, []),
+        ("Cyclist", 51, [1]),
+        ("Cyclist", 49, []),
+    ],
+)
+def test_the_overlap_of_each_class(name, width, precision):
+    labels = [[thing(type=name)]]
+    results = [[found(type=name, right=100 + width)]]
+    assert curve(labels, results, name=name) == precision
+    results = [[found(type=name, l=4 * width / 100)]]  # shorter at both ends
+    assert curve(labels, results, "AP_bev", name=name) == precision
+    assert curve(labels, results, "AP_3d", name=name) == precision
+
+
+def test_a_height_in_space_counts_in_3d_alone():
+    """Half a metre of two: IoU in space 1.5 / 2.5 = 0.6, from above 1; a quarter: 1.75 / 2.25."""
+    for offset, of_3d in ((0.5, []), (0.25, [1])):
+        results = [[found(y=1.5 + offset)]]
+        assert curve([[thing()]], results, "AP_bev") == [1]
+        assert curve([[thing()]], results, "AP_3d") == of_3d
+        assert curve([[thing()]], results, "AP_2d") == [1]
+
+
+def test_a_car_across_the_road_is_none_along_it():
+    """From above 2 x 2 of 4 x 2 + 4 x 2 - 2 x 2 square metres: 1/3; half a turn changes nothing."""
+    for turn, of_bev in ((math.pi / 2, []), (math.pi, [1])):
+        assert curve([[thing()]], [[found(rotation_y=turn)]], "AP_bev") == of_bev
+
+
+# --- where nothing is measured --------------------------------------------------------------------
+def test_results_without_boxes_in_space_have_figures_of_the_picture_alone():
+    nowhere = {"h": -1, "w": -1, "l": -1, "x": -1000, "y": -1000, "z": -1000, "rotation_y": -10}
+    figures = measure([[thing(0), thing(1)]], [[found(0, **nowhere), found(1, **nowhere)]])
+    row = class_row(figures)
+    assert row["AP_2d"]["easy"] == row["AOS"]["easy"] == pytest.approx(1 / 40)
+    assert row["AP_bev"] == row["AP_3d"] == dict.fromkeys(LEVELS)
+    assert row["curves"]["AP_3d"] == dict.fromkeys(LEVELS)
+    words = "Car: in all results x is -1000 and y is -1000, so there is no AP_bev and AP_3d"
+    assert words in figures["notes"]
+    # by the devkit's rule one box is enough, and the others are then wrong
+    figures = measure([[thing(0), thing(1)]], [[found(0, 0.5), found(1, **nowhere)]])
+    assert class_row(figures)["curves"]["AP_3d"]["easy"][:2] == [1 / 2, 0]
+
+
+def test_results_without_boxes_in_the_picture_are_too_low_everywhere():
+    figures = measure([[thing()]], [[found(left=-1, top=-1, right=-1, bottom=-1)]])
+    row = class_row(figures)
+    assert row["AP_2d"] == row["AOS"] == dict.fromkeys(LEVELS)
+    assert row["AP_3d"] == dict.fromkeys(LEVELS, 0.0)
+    words = "Car: in all results left is negative, so there is no AP_2d and AOS"
+    assert words in figures["notes"]
+    assert any("no result is 25 pixels high in the picture" in n for n in figures["notes"])
+
+
+def test_one_detection_without_an_angle_ends_orientation():
+    figures = measure([[thing()], []], [[found()], [found(), found(type="Van", alpha=-10)]])
+    assert class_row(figures)["AOS"] == dict.fromkeys(LEVELS)
+    assert class_row(figures)["AP_2d"]["easy"] is not None
+    words = "000001.txt: line 2 has alpha -10, which is no angle, so there is no AOS"
+    assert words in figures["notes"]
+
+
+def test_classes_without_results_and_without_objects():
+    figures = measure([[thing(), thing(1, type="Cyclist")]], [[found(), found(type="Pedestrian")]])
+    assert class_row(figures, "Cyclist")["AP_2d"] == dict.fromkeys(LEVELS)
+    assert class_row(figures, "Pedestrian")["AP_2d"] == dict.fromkeys(LEVELS)
+    assert "Cyclist: not among the results, so it is not measured" in figures["notes"]
+    assert "Pedestrian: no object that any level asks for" in figures["notes"]
+    words = "Car: with so few objects no figure can be above 0 (easy, 1 object), 0 (moderate, 1"
+    assert any(note.startswith(words) for note in figures["notes"])
+    empty = measure([[], [thing()]], [[], []])
+    assert all(row[f]["easy"] is None for row in empty["per_class"] for f in FIGURES)
+
+
+def test_numbers_beyond_all_bounds_are_no_overlap():
+    huge = [found(alpha=1e308, x=1e308), found(1, left=-1e308, right=1e308), found(2, l=1e308)]
+    figures = measure([[thing(k, alpha=-1e308) for k in range(3)]], [huge])
+    json.dumps(figures, allow_nan=False)
+    assert class_row(figures)["AP_3d"]["easy"] == pytest.approx(0)
+
+
+def test_arguments_that_do_not_go_together():
+    with pytest.raises(UsageError, match=r"points must be 40 or 11, got 12"):
+        measure([], [], points=12)
+    with pytest.raises(UsageError, match=r"results must be of 2 pictures as labels, got 1"):
+        measure([[], []], [[]])
+
+
+# --- all of it, against plain loops ---------------------------------------------------------------
+def random_row(rng, kinds):
+    top, left = rng.uniform(0, 150), rng.uniform(0, 1000)
+    # heights at the levels' borders are exact: a picture has rows of pixels
+    height = rng.choice([18, 24.75, 25, 25.25, 25.25, 33, 39.75, 40, 40.25, 40.25, 60, 90, 110])
+    top = round(top)
+    return {
+        "type": rng.choice(kinds),
+        "truncated": rng.choice([0, 0, 0, 0, 0, 0.15, 0.2, 0.3, 0.4, 0.5, 0.9]),
+        "occluded": rng.choice([0, 0, 0, 0, 0, 1, 1, 2, 3]),
+        "alpha": rng.uniform(-3.1, 3.1),
+        **{"left": left, "top": top, "bottom": top + height},
+        "right": left + height * rng.uniform(0.5, 2.5),
+        **{"h": rng.uniform(1.3, 2.2), "w": rng.uniform(0.5, 2), "l": rng.uniform(0.6, 4.5)},
+        **{"x": rng.uniform(-20, 20), "y": rng.uniform(1, 2), "z": rng.uniform(4, 60)},
+        "rotation_y": rng.uniform(-3.1, 3.1),
+    }
+
+
+def shaken(rng, label):
+    """A detection near an object: exact, near, or too far away to be it."""
+    by = rng.choice([0.0, 0.01, 0.02, 0.04, 0.08, 0.3])
+    row = dict(label)
+    width = label["right"] - label["left"]
+    for side in ("left", "right"):
+        row[side] += rng.uniform(-by, by) * width
+    row["top"] += rng.choice([0, 0, -1, 1, 0.5])
+    if rng.random() < 0.1:  # too low, and in space where it was
+        row["bottom"] = row["top"] + 24
+    for side, scale in (("x", "w"), ("z", "l"), ("y", "h")):
+        row[side] += rng.uniform(-by, by) * abs(label[scale])
+    for side in ("h", "w", "l"):
+        row[side] *= 1 + rng.uniform(-by, by)
+    row["alpha"] += rng.gauss(0, 4 * by)
+    row["rotation_y"] += rng.gauss(0, by)
+    return row
+
+
+def random_scene(rng):
+    """Labels and results of one to thirty pictures."""
+    kinds = ["Car", "Pedestrian", "Cyclist"] * 3 + ["Van", "Person_sitting", "Truck", "DontCare"]
+    labels, results = [], []
+    for _ in range(rng.choice([1, 2, 3, 5, 8, 12, 16, 30])):
+        truth = [random_row(rng, kinds) for _ in range(rng.randint(0, 8))]
+        # objects close together, which want the same detections
+        near = [shaken(rng, row) for row in truth if rng.random() < 0.3]
+        truth += [{**row, "type": rng.choice([row["type"], "Van", "Car"])} for row in near]
+        shown = []
+        for label in truth:
+            for _ in range(rng.choice([0, 1, 1, 2, 3])):
+                row = shaken(rng, label)
+                if row["type"] == "DontCare" or rng.random() < 0.15:
+                    row["type"] = rng.choice(["Car", "Pedestrian", "Cyclist", "car", "Tram"])
+                elif rng.random() < 0.5:
+                    row["type"] = {"Van": "Car", "Person_sitting": "Pedestrian"}.get(
+                        row["type"], row["type"]
+                    )
+                shown.append(row)
+        shown += [random_row(rng, kinds[:-1]) for _ in range(rng.randint(0, 3))]
+        rng.shuffle(shown)
+        for row in shown:
+            row["score"] = rng.choice([rng.random(), round(rng.random(), 1)])  # ties too
+            if rng.random() < 0.05:
+                row |= dict.fromkeys(("h", "w", "l"), -1) | dict.fromkeys("xyz", -1000)
+        labels.append(truth)
+        results.append(shown)
+    if rng.random() < 0.1 and results[0]:
+        results[0][0]["alpha"] = -10
+    if rng.random() < 0.05:
+        for row in (row for shown in results for row in shown):
+            row |= dict.fromkeys(("h", "w", "l"), -1) | dict.fromkeys("xyz", -1000)
+    return labels, results
+
+
+@pytest.mark.parametrize("part", range(10))
+def test_200_random_scenes_against_plain_loops(part):
+    for number in range(20 * part, 20 * part + 20):
+        labels, results = random_scene(random.Random(number))
+        figures = {points: measure(labels, results, points) for points in (40, 11)}
+        for name in ("Car", "Pedestrian", "Cyclist"):
+            for figure in FIGURES:
+                for level in LEVELS:
+                    where = f"scene {number}, {name}, {figure}, {level}"
+                    wanted = plain_kitti.plain_figure(labels, results, name, figure, level)
+                    for points, got in figures.items():
+                        row = class_row(got, name)
+                        mean = plain_kitti.plain_mean(wanted, points)
+                        assert row[figure][level] == pytest.approx(mean, abs=1e-12), where
+                        assert row["curves"][figure][level] == pytest.approx(wanted, abs=1e-12)
+
+
+def test_random_scenes_are_of_every_kind():
+    """Of every class, figure and level many values between 0 and 1, and some None."""
+    values = {}
+    for number in range(150):
+        figures = measure(*random_scene(random.Random(number)), points=11)
+        for row in figures["per_class"]:
+            for figure in FIGURES:
+                for level in LEVELS:
+                    values.setdefault((row["name"], figure, level), set()).add(row[figure][level])
+    assert len(values) == 3 * 4 * 3
+    for of in values.values():
+        assert None in of
+        assert len({v for v in of if v is not None and 0 < v < 1}) >= 10
+
+
+def test_the_same_figures_every_time():
+    scene = random_scene(random.Random(7))
+    assert json.dumps(measure(*scene)) == json.dumps(measure(*scene))
+
+
+# --- files ----------------------------------------------------------------------------------------
+def write(folder, files):
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, rows in files.items():
+        (folder / f"{name}.txt").write_text("".join(f"{line(row)}\n" for row in rows))
+    return folder
+
+
+def test_labels_are_found_without_pictures_and_by_split(tmp_path):
+    base = write(tmp_path / "training" / "label_2", {f"{k:06d}": [thing()] for k in range(3)})
+    every = [(f"{k:06d}", base / f"{k:06d}.txt") for k in range(3)]
+    for spec in (str(tmp_path), f"kitti:{tmp_path}", f"kitti:{tmp_path / 'training'}"):
+        assert kitti_label_files(spec, None) == every
+    (tmp_path / "ImageSets").mkdir()
+    (tmp_path / "ImageSets" / "val.txt").write_text("000002\n")
+    (tmp_path / "ImageSets" / "train.txt").write_text("000000\n000001\n")
+    assert kitti_label_files(str(tmp_path), None) == every[2:]
+    assert kitti_label_files(str(tmp_path), "train") == every[:2]
+    with pytest.raises(DataError, match=r"no KITTI labels there \(looked for label_2"):
+        kitti_label_files(str(base), None)
+    with pytest.raises(DataError, match=r"^coco:.*: no KITTI labels there"):
+        kitti_label_files(f"coco:{tmp_path}", None)
+    with pytest.raises(DataError, match=r"no split 'test'"):
+        kitti_label_files(str(tmp_path), "test")
+
+
+def test_every_picture_must_have_a_result_file(tmp_path, caplog):
+    folder = write(tmp_path / "mine", {"000000": [found()], "000001": [], "000007": []})
+    files = kitti_result_files(folder, ["000000", "000001"])
+    assert files == [folder / "000000.txt", folder / "000001.txt"]
+    assert "1 result file of pictures that are not measured; left out" in caplog.text
+    assert [len(read_kitti_results(file)) for file in files] == [1, 0]
+    words = (
+        r"mine/000002.txt: no such file, and 1 more are missing; there must be one for each of "
+        r"the 3 pictures, an empty one where nothing was found"
+    )
+    with pytest.raises(DataError, match=words):
+        kitti_result_files(folder, ["000000", "000002", "000003"])
+    with pytest.raises(DataError, match=r"nowhere: no such folder of results"):
+        kitti_result_files(tmp_path / "nowhere", [])
+    # the devkit's own place
+    inside = write(tmp_path / "run" / "data", {"000000": []})
+    assert kitti_result_files(tmp_path / "run", ["000000"]) == [inside / "000000.txt"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        (" 0.9", "", r"line 1 has 15 columns, wanted 16"),
+        (" 0.9", " nan", r"line 1 has score nan, wanted a finite number"),
+        (" 20.0", " inf", r"line 1 has z inf, wanted a finite number"),
+        (" 20.0", " far", r"line 1 has z far, wanted a finite number"),
+        ("100 100 200", "100 x 200", r"line 1 has box 100 x 200 200, wanted four numbers"),
+        ("Car 0.0", "Car", r"line 1 has 15 columns, wanted 16"),
+    ],
+)
+def test_results_that_are_none_are_named(tmp_path, old, new, words):
+    file = tmp_path / "000000.txt"
+    file.write_text(line(found()).replace(old, new, 1) + "\n")
+    with pytest.raises(DataError, match=rf"000000.txt: {words}$"):
+        read_kitti_results(file)
+
+
+def test_labels_must_be_whole(tmp_path):
+    file = tmp_path / "000000.txt"
+    for columns in (8, 14):
+        file.write_text(" ".join(line(thing()).split()[:columns]) + "\n")
+        with pytest.raises(DataError, match=rf"line 1 has {columns} columns, wanted 15$"):
+            read_kitti_labels(file)
+    file.write_text(line(found()) + "\n\n")  # a result is a label with a score
+    assert len(read_kitti_labels(file)) == 1
