@@ -261,6 +261,8 @@ def _measure_results(
 
     if not data:
         raise UsageError("--results needs --data, the truth to hold them against")
+    if results.is_dir():
+        raise UsageError(f"--results {results} is a folder; --kitti measures one in KITTI's form")
     entries = read_results(results)
     oriented = are_oriented(entries)
     dataset = data_to_score(data, split, oriented=oriented)
