@@ -46,7 +46,7 @@ def kitti_metrics(
     """2D, bird's-eye and 3D average precision, and average orientation similarity.
 
     Of Car (IoU above 0.7), Pedestrian and Cyclist (above 0.5), by the rules of the development kit;
-    `docs/howto/driving.md` tells them. Precision is taken at the scores at which recall passes
+    ``docs/howto/driving.md`` tells them. Precision is taken at the scores at which recall passes
     0, 1/40, ... 1, and made monotone. A precision of nothing counts as 0.
 
     Args:
