@@ -8,6 +8,7 @@ import typer
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
+from detcore.commands.console_tables import volume
 from detcore.commands.output_paths import check_outputs
 from detcore.evaluation.kitti_matching import LEVELS
 from detcore.evaluation.kitti_metrics import FIGURES, POINTS, kitti_metrics
@@ -47,10 +48,9 @@ def evaluate_kitti(
         UsageError: an option is lacking, or has no meaning here.
         DataError: files are missing or not in KITTI's form.
     """
-    _check_given(given, data, results, points)
-    assert data is not None and results is not None
-    files = kitti_label_files(data, split)
-    found = kitti_result_files(results, [name for name, _ in files])
+    truth_at, results_at = _checked(given, data, results, points)
+    files = kitti_label_files(truth_at, split)
+    found = kitti_result_files(results_at, [name for name, _ in files])
     check_outputs(
         files={"--json": json_out}, folders={}, inputs=[*found, *(file for _, file in files)]
     )
@@ -65,7 +65,7 @@ def evaluate_kitti(
     console.print(kitti_table(figures, f"{data} ({shown_split})"))
     for note in figures["notes"]:
         say(f"note: {note}")
-    say(f"means over {figures['points']} recalls  ({figures['images']} images)")
+    say(f"means over {figures['points']} recalls  ({volume(figures)})")
 
 
 def kitti_table(figures: Json, title: str) -> Table:
@@ -83,9 +83,10 @@ def kitti_table(figures: Json, title: str) -> Table:
     return table
 
 
-def _check_given(
+def _checked(
     given: typer.Context, data: str | None, results: Path | None, points: int | None
-) -> None:
+) -> tuple[str, Path]:
+    """--data and --results, both of which are needed."""
     for param in given.command.params:
         source = given.get_parameter_source(param.name or "")
         if param.name not in _TAKEN and source is not None and source.name == "COMMANDLINE":
@@ -100,6 +101,7 @@ def _check_given(
         raise UsageError("--kitti needs --data kitti:PATH, the labels to hold the results against")
     if points is not None:
         one_of("--kitti-points", str(points), tuple(map(str, POINTS)))
+    return data, results
 
 
 def _as_text(value: float | None) -> str:

@@ -205,9 +205,9 @@ def counts_above(case: Case, least: float) -> Counts:
 def _share_inside(boxes: torch.Tensor, regions: torch.Tensor) -> Floats:
     """[n, r]: the share of each box [n, 4] in each region [r, 4], xyxy; half is exactly half."""
     low = torch.maximum(boxes[:, None, :2], regions[:, :2])
-    sides = (torch.minimum(boxes[:, None, 2:], regions[:, 2:]) - low).clamp(min=0)
-    shared = sides.prod(2) / ops.box_area(boxes)[:, None]
-    share: Floats = torch.where(sides.prod(2) > 0, shared, 0.0).numpy()
+    high = torch.minimum(boxes[:, None, 2:], regions[:, 2:])
+    shared = (high - low).clamp(min=0).prod(2)
+    share: Floats = torch.where(shared > 0, shared / ops.box_area(boxes)[:, None], 0.0).numpy()
     return share
 
 

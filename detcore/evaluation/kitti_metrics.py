@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from detcore.data.readers.kitti_labels import Floats, KittiObjects
+from detcore.data.readers.kitti_labels import LABEL, RESULT, Floats, KittiObjects
 from detcore.evaluation.kitti_matching import (
     CATEGORIES,
     LEVELS,
@@ -63,7 +63,8 @@ def kitti_metrics(
         of it. Deterministic: detections of equal score and overlap count in the file's order.
 
     Raises:
-        UsageError: points is neither; the numbers of pictures differ.
+        UsageError: points is neither; the numbers of pictures differ; something was read without
+            the columns that it must have here.
     """
     if points not in POINTS:
         raise UsageError(f"kitti_metrics: points must be 40 or 11, got {points}")
@@ -72,6 +73,10 @@ def kitti_metrics(
             f"kitti_metrics: results must be of {len(labels)} pictures as labels, got "
             f"{len(results)}"
         )
+    for each, columns in ((labels, LABEL), (results, RESULT)):
+        for of in each:
+            if np.isnan(of.numbers[:, : columns - 1]).any():
+                raise UsageError(f"kitti_metrics: {of.file} was read without all {columns} columns")
     notes: list[str] = []
     measured = [_spaces_of(category, results, notes) for category in CATEGORIES]
     oriented = _has_angles(results, notes)

@@ -74,7 +74,7 @@ def test_the_split_is_the_one_that_is_listed(place):
     for name, listed in (("train", "000000\n000001\n"), ("val", "000002\n")):
         (place / f"kitti/ImageSets/{name}.txt").write_text(listed)
     text = kitti(place)
-    assert "(1 images)" in text
+    assert "(1 image)" in text
     assert "note: " in text and "2 result files of pictures that are not measured" in text
     assert "(2 images)" in kitti(place, "--split", "train")
     assert "(3 images)" in kitti(place, "--split", "all")

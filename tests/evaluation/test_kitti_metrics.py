@@ -183,10 +183,11 @@ def test_regions_forgive_in_the_picture_alone_by_the_detections_own_area(figure,
     assert curve(labels, results, figure) == pytest.approx([1 / shown])
 
 
-def test_half_of_a_pedestrian_in_a_region_is_enough():
-    labels = [[thing(0, type="Pedestrian"), region(0.51)]]
+@pytest.mark.parametrize(("share", "precision"), [(0.51, 1), (0.5, 1 / 2)])
+def test_more_than_half_of_a_pedestrian_in_a_region_is_enough(share, precision):
+    labels = [[thing(0, type="Pedestrian"), region(share)]]
     results = [[found(0, 0.8, type="Pedestrian"), found(1, 0.9, type="Pedestrian")]]
-    assert curve(labels, results, name="Pedestrian") == [1]
+    assert curve(labels, results, name="Pedestrian") == [precision]
 
 
 @pytest.mark.parametrize(
@@ -370,6 +371,9 @@ def test_arguments_that_do_not_go_together():
         measure([], [], points=12)
     with pytest.raises(UsageError, match=r"results must be of 2 pictures as labels, got 1"):
         measure([[], []], [[]])
+    label = objects([thing()], LABEL)
+    with pytest.raises(UsageError, match=r"000000.txt was read without all 16 columns"):
+        kitti_metrics([label], [label])
 
 
 # --- all of it, against plain loops ---------------------------------------------------------------
