@@ -66,17 +66,7 @@ def kitti_metrics(
         UsageError: points is neither; the numbers of pictures differ; something was read without
             the columns that it must have here.
     """
-    if points not in POINTS:
-        raise UsageError(f"kitti_metrics: points must be 40 or 11, got {points}")
-    if len(labels) != len(results):
-        raise UsageError(
-            f"kitti_metrics: results must be of {len(labels)} pictures as labels, got "
-            f"{len(results)}"
-        )
-    for each, columns in ((labels, LABEL), (results, RESULT)):
-        for of in each:
-            if np.isnan(of.numbers[:, : columns - 1]).any():
-                raise UsageError(f"kitti_metrics: {of.file} was read without all {columns} columns")
+    _check(labels, results, points)
     notes: list[str] = []
     measured = [_spaces_of(category, results, notes) for category in CATEGORIES]
     oriented = _has_angles(results, notes)
@@ -124,6 +114,20 @@ def recall_thresholds(scores: Iterable[float], objects: int) -> list[float]:
         chosen.append(score)
         sought += 1 / _STEPS  # added up as the devkit does: rounding decides where both are as near
     return chosen
+
+
+def _check(labels: Sequence[KittiObjects], results: Sequence[KittiObjects], points: int) -> None:
+    if points not in POINTS:
+        raise UsageError(f"kitti_metrics: points must be 40 or 11, got {points}")
+    if len(labels) != len(results):
+        raise UsageError(
+            f"kitti_metrics: results must be of {len(labels)} pictures as labels, got "
+            f"{len(results)}"
+        )
+    for each, columns in ((labels, LABEL), (results, RESULT)):
+        for of in each:
+            if np.isnan(of.numbers[:, : columns - 1]).any():
+                raise UsageError(f"kitti_metrics: {of.file} was read without all {columns} columns")
 
 
 def _spaces_of(
