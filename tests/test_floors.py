@@ -18,7 +18,7 @@ FLOOR_OF, OUTSIDE, room_of = HOUSE["FLOOR_OF"], HOUSE["OUTSIDE"], HOUSE["room_of
 SHARED = {
     "models": {"__init__", "config", "detector"},
     "commands": {
-        *("__init__", "console_tables", "exit_codes", "model_data", "options"),
+        *("__init__", "console_tables", "evaluate_kitti", "exit_codes", "model_data", "options"),
         *("output_paths", "run_folder", "threads", "train_flags", "train_progress", "train_setup"),
     },
 }

@@ -53,6 +53,7 @@ def test_holds_what_a_build_reads(sdist: Path) -> None:
         "detcore/**/*.py",
         "detcore/**/*.pyi",
         "scripts/op_template/**/*.*",
+        "examples/**/*.*",
         "tests/**/*.*",
     ):
         wanted |= {

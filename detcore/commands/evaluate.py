@@ -39,10 +39,12 @@ EXAMPLES = examples(
     "detcore eval --checkpoint runs/mine --split val --report report.html",
     "detcore eval --model ssd300_vgg16 --weights torchvision --data path/to/coco",
     "detcore eval --results dets.json --data coco.json",
+    "detcore eval --results results/data --data kitti:path/to/kitti --kitti",
 )
 
 
 def evaluate_command(
+    given: typer.Context,
     checkpoint: Checkpoint = None,
     model: PublishedModel = None,
     weights: Weights = None,
@@ -65,7 +67,24 @@ def evaluate_command(
         Path | None,
         typer.Option(
             help="Instead of a model: detections of any tool, in COCO's results form. Matches by "
-            "file_name and category_name if present, else by ids.",
+            "file_name and category_name if present, else by ids. With --kitti: the folder of the "
+            "result files.",
+            rich_help_panel=MODEL,
+        ),
+    ] = None,
+    kitti: Annotated[
+        bool,
+        typer.Option(
+            "--kitti",
+            help="Measure --results FOLDER by KITTI's rules: 2D, bird's-eye and 3D AP, and AOS.",
+            rich_help_panel=MODEL,
+        ),
+    ] = False,
+    kitti_points: Annotated[
+        int | None,
+        typer.Option(
+            help="Number of recalls that --kitti takes the mean of. Default: 40.",
+            metavar="[40|11]",
             rich_help_panel=MODEL,
         ),
     ] = None,
@@ -162,6 +181,19 @@ def evaluate_command(
         from detcore.evaluation.voc_metrics import VOC_IOU
 
         set_threads(threads)
+        if kitti:
+            from detcore.commands.evaluate_kitti import evaluate_kitti
+
+            evaluate_kitti(
+                given,
+                data=data,
+                split=split,
+                results=results,
+                points=kitti_points,
+                json_out=json_out,
+            )
+            return
+        _refuse({"--kitti-points": kitti_points}, "{option} is for --kitti")
         files_out = {"--json": json_out, "--report": report, "--save-results": save_results}
         read = inputs_of(results, checkpoint, weights, names, data=data)
         check_outputs(files=files_out, folders={"--plots": plots}, inputs=read)
@@ -229,6 +261,8 @@ def _measure_results(
 
     if not data:
         raise UsageError("--results needs --data, the truth to hold them against")
+    if results.is_dir():
+        raise UsageError(f"--results {results} is a folder; --kitti measures one in KITTI's form")
     entries = read_results(results)
     oriented = are_oriented(entries)
     dataset = data_to_score(data, split, oriented=oriented)

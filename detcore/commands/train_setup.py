@@ -16,6 +16,7 @@ from detcore.commands.run_folder import is_saved, saved_model
 from detcore.data import AnyDataset, DataError, DetectionDataset
 from detcore.data.loading.transforms import Augment
 from detcore.data.splits import VAL_SHARE
+from detcore.data.tiling import TiledDetection
 from detcore.utils.errors import UsageError
 from detcore.utils.text import Say
 
@@ -155,8 +156,10 @@ def validation_data(
             f"give a second one with --val-data"
         )
         return None
+    # a set that is cut for training is measured on such pictures too
+    tiles = {"tile": dataset.tiles} if isinstance(dataset, TiledDetection) else {}
     try:
-        val = open_data(spec, "val", chosen, share)
+        val = open_data(spec, "val", {**chosen, **tiles}, share)
     except DataError as error:
         if val_data:
             raise

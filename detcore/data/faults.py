@@ -36,6 +36,7 @@ class Kind(StrEnum):
     ENORMOUS = "enormous image"
     PARTIAL = "images not downloaded"
     AREA = "area that is none"
+    LABEL_3D = "3D label that is none"
     NO_AREA = "box without area"
     NOT_CONVEX = "corners that are no convex quadrilateral"
     OUTSIDE = "box outside the image"
@@ -56,6 +57,7 @@ _WARNINGS = frozenset(
         Kind.ENORMOUS,
         Kind.PARTIAL,
         Kind.AREA,
+        Kind.LABEL_3D,
         Kind.NO_AREA,
         Kind.NOT_CONVEX,
         Kind.OUTSIDE,

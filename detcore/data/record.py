@@ -31,7 +31,7 @@ class Record:
         ignore: bool [n], whether evaluation neither asks for the object nor counts it as wrong.
         corners: float64 [n, 8], of an oriented set: x and y of each object's four corners, in order
             along its border, as annotated; `boxes` are then the upright ones around them.
-        extra: further facts that a reader keeps.
+        extra: further facts that a reader keeps; an array has a row for each object.
     """
 
     image_id: int

@@ -123,6 +123,10 @@ class TiledDetection(DetectionDataset):
             iscrowd=(whole.iscrowd | (shown < _OBJECT - _ROUNDING))[keep],
             ignore=whole.ignore[keep],
             corners=None if whole.corners is None else whole.corners[keep] - np.tile(corner, 4),
+            extra={
+                fact: value[keep] if isinstance(value, np.ndarray) else value
+                for fact, value in whole.extra.items()
+            },
         )
 
     def image(self, index: int) -> Tensor:

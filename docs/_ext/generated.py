@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import bench_tables
 import cli_pages
 import drawing
+import driving_pictures  # noqa: F401  (its picture is drawn with those of the ops)
 import floors_picture
 import op_pictures
 from docutils import nodes

@@ -4,6 +4,7 @@ import json
 import os
 import struct
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image, PngImagePlugin
@@ -301,6 +302,18 @@ def test_kitti_with_its_own_classes(tmp_path, caplog):
     assert data.classes == ["Car", "helmet"]
     assert "with its own classes: Car, helmet" in caplog.text
     assert data.record(2).iscrowd.tolist() == [True, True]
+
+
+def test_kitti_without_3d(tmp_path, caplog):
+    """Tools that label pictures alone end after the box, or write zeros for the rest."""
+    for stem, line in (("a", "Car 0 0 0 1 1 5 5\n"), ("b", KITTI.format("Car"))):
+        paint(tmp_path / "image_2" / f"{stem}.png")
+        (tmp_path / "label_2").mkdir(exist_ok=True)
+        (tmp_path / "label_2" / f"{stem}.txt").write_text(line)
+    data = load(tmp_path, "all")
+    assert [data.record(k).boxes.tolist() for k in range(2)] == [[[1, 1, 5, 5]]] * 2
+    assert all(np.isnan(data.record(k).extra["boxes3d"]).all() for k in range(2))
+    assert not caplog.text
 
 
 def test_an_area_that_is_none(tmp_path):

@@ -4,12 +4,17 @@ import json
 import os
 import time
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from detcore.data import DataError, load
+from detcore.data.faults import Faults
 from detcore.data.images import image_size, read_image
+from detcore.data.readers.kitti_labels import parse_objects
 from detcore.data.validation.check import check
+from detcore.evaluation.kitti_metrics import kitti_metrics
+from detcore.evaluation.kitti_results import read_kitti_labels
 from detcore.training.config import ConfigError
 from detcore.training.config_file import read as read_config
 from detcore.utils.user_files import LARGEST, read_text, read_yaml
@@ -175,6 +180,33 @@ def test_a_label_that_is_a_device_or_a_link_outward(tmp_path):
     os.symlink("/etc/passwd", tmp_path / "labelTxt" / "a.txt")
     with pytest.raises(DataError, match=r"wanted x and y of four corners"):
         load(f"dota:{tmp_path}", "all")
+
+
+LINE_3D = "Car 0.1 1 1.5 1 1 9 7 1.5 1.6 4.2 -2.5 1.7 20.25 1.57"
+
+
+@pytest.mark.parametrize("column", [1, 2, 3, 8, 11, 14])
+@pytest.mark.parametrize(
+    "word", ["nan", "-inf", "1e999", "1e308", "-1e308", "x", "\u0661", "9" * 5000, "[red]", "0x7f"]
+)
+def test_3d_labels_of_any_words_keep_the_box_in_the_picture(tmp_path, column, word):
+    words = LINE_3D.split()
+    words[column] = word
+    (tmp_path / "label_2").mkdir()
+    (tmp_path / "label_2" / "a.txt").write_text(" ".join(words), encoding="utf-8")
+    (tmp_path / "image_2").mkdir()
+    Image.new("RGB", (12, 8)).save(tmp_path / "image_2" / "a.png")
+    data = load(tmp_path, "all")
+    assert data[0][1]["boxes"].tolist() == [[1, 1, 9, 7]]
+    for values in data.record(0).extra.values():
+        assert not np.isinf(values).any()
+    file = tmp_path / "label_2" / "a.txt"
+    try:
+        figures = kitti_metrics([read_kitti_labels(file)], [parse_objects(file, [], Faults(), 16)])
+    except DataError as error:
+        assert str(error).startswith(f"{file}: line 1 has ")  # noqa: PT017
+    else:
+        json.dumps(figures, allow_nan=False)
 
 
 def test_links_in_a_circle_end(tmp_path):

@@ -1,6 +1,12 @@
+import math
+import re
+
+import numpy as np
 import pytest
+import torch
 from PIL import Image
 
+from detcore import ops
 from detcore.data import DataError, Kitti, load
 from detcore.data.faults import Faults, Kind, NoSplit
 from detcore.data.readers.kitti import CLASSES
@@ -33,6 +39,66 @@ def test_objects_and_regions_not_cared_for(root):
     crowds = [a for a in data.to_coco()["annotations"] if a["iscrowd"] and a["image_id"] == 4]
     assert [a["category_id"] for a in crowds] == list(range(1, 9))
     assert all(a["bbox"] == pytest.approx([503.89, 169.71, 86.72, 20.42]) for a in crowds)
+
+
+def test_what_a_label_says_of_3d(root):
+    record = load(root, "all").record(3)
+    extra = record.extra
+    assert {k: v.shape for k, v in extra.items()} == {
+        "boxes3d": (10, 7), "truncated": (10,), "occluded": (10,), "alpha": (10,)
+    }  # fmt: skip
+    assert all(values.dtype == np.float64 for values in extra.values())
+    # 1.67 high, 1.87 wide, 3.69 long; its bottom 2.39 m under the camera, 16.53 m to the left
+    car = [58.49, 16.53, 1.67 / 2 - 2.39, 3.69, 1.87, 1.67, -1.57 - math.pi / 2]
+    assert extra["boxes3d"][0] == pytest.approx(car)
+    assert extra["occluded"][:3].tolist() == [0, 3, -1]
+    assert extra["truncated"][:3].tolist() == [0, 0, -1]
+    assert extra["alpha"][:3].tolist() == [1.85, -1.65, -10]
+    # a region has no place in space; there is one of every class
+    assert record.iscrowd.tolist() == [False] * 2 + [True] * 8
+    assert np.isnan(extra["boxes3d"][2:]).all()
+
+
+def test_3d_boxes_are_as_the_ops_take_them(root):
+    """The same car twice: moved by half its length along its heading, a third of it is shared."""
+    car = "Car 0 0 0 1 1 50 50 1.5 2 4 {x} 1.6 20 {turn}\n"
+    file = root / "training/label_2/000000.txt"
+    file.write_text(car.format(x=0, turn=0) + car.format(x=2, turn=0) + car.format(x=0, turn=1.5))
+    boxes = torch.from_numpy(load(root, "all").record(0).extra["boxes3d"])
+    assert ops.box3d_iou(boxes[:1], boxes[1:2]).item() == pytest.approx(1 / 3)
+    assert ops.bev_iou(boxes[:1], boxes[2:]).item() < 0.4
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words", "lost"),
+    [
+        ("1.67 1.87", "nan 1.87", "line 1 has h nan, wanted a finite number; left out", "boxes3d"),
+        ("58.49 1.57", "58.49 x", "line 1 has rotation_y x, wanted a finite", "boxes3d"),
+        ("58.49", "1e999", "line 1 has z 1e999, wanted a finite number; left out", "boxes3d"),
+        (" 58.49 1.57", "", "line 1 has 13 columns, wanted 15; its 3D box is left", "boxes3d"),
+        ("Car 0.00", "Car ?", "line 1 has truncated [?], wanted a finite", "truncated"),
+        ("0 1.85", "0 inf", "line 1 has alpha inf, wanted a finite", "alpha"),
+    ],
+)
+def test_a_bad_3d_label_costs_no_box(root, caplog, old, new, words, lost):
+    (root / "training/label_2/000000.txt").write_text(LABELS.replace(old, new, 1))
+    faults = Faults()
+    data = load(root, "all", faults=faults)
+    assert [f.kind for f in faults] == [Kind.LABEL_3D]
+    assert not Kind.LABEL_3D.is_error
+    assert re.search(rf"000000.txt: {words}", caplog.text)
+    assert len(data[0][1]["boxes"]) == 2
+    for name, values in data.record(0).extra.items():
+        assert np.isnan(values[0]).all() == (name == lost), name
+        assert np.isfinite(values[1]).all(), name
+
+
+def test_a_box_without_area_is_left_out_by_its_line(root, caplog):
+    file = root / "training/label_2/000000.txt"
+    file.write_text("\n" + LABELS.replace("423.81", "387.63"))
+    data = load(root, "all")
+    assert "line 2 has box 387.63 181.54 387.63 203.12 without area; left out" in caplog.text
+    assert data.record(0).extra["occluded"].tolist() == [3] + [-1] * 8
 
 
 def test_a_detection_in_such_a_region_is_forgiven_whatever_its_class(root):

@@ -1,5 +1,7 @@
 """Sets whose images are the tiles of another's, and what a border does to objects."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -117,6 +119,17 @@ def test_crowds_stay_and_difficult_objects_too():
     rec = oriented([10, 10, 30, 10, 30, 20, 10, 20])
     rec.ignore[:] = True
     assert halves(rec).record(0).ignore.tolist() == [True]
+
+
+def test_facts_of_an_object_go_with_it():
+    whole = replace(
+        upright((10, 10, 30, 30), (150, 40, 180, 60)),
+        extra={"depth": np.array([[4.0], [7.0]]), "place": "a street"},
+    )
+    left, right = (in_tiles(One(whole), 100).record(k) for k in (0, 2))
+    assert left.extra["depth"].tolist() == [[4.0]]
+    assert right.extra["depth"].tolist() == [[7.0]]
+    assert left.extra["place"] == "a street"
 
 
 def test_names_numbers_places_and_pixels():

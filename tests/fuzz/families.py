@@ -9,6 +9,7 @@ from typing import Protocol
 from detcore.ops import _route
 from detcore.ops._native import _C
 from tests.fuzz.command_line import CommandLineFuzz
+from tests.fuzz.kitti import KittiResultsFuzz
 from tests.fuzz.ops import CHECKS, OpFuzz
 from tests.fuzz.readers import FORMS, ReaderFuzz
 from tests.fuzz.splits import SplitFuzz
@@ -25,7 +26,7 @@ class Family(Protocol):
 
 GROUPS: dict[str, tuple[str, ...]] = {
     "ops": tuple(CHECKS),
-    "readers": (*FORMS, "splits"),
+    "readers": (*FORMS, "splits", "kitti_results"),
     "weights": ("checkpoints", "darknet_files"),
     "commands": ("command_line",),
 }
@@ -52,6 +53,7 @@ def make(name: str, place: Path, backend: Backend) -> Family:
     (place / name).mkdir()
     others: dict[str, Callable[[Path], Family]] = {
         "splits": SplitFuzz,
+        "kitti_results": KittiResultsFuzz,
         "checkpoints": CheckpointFuzz,
         "darknet_files": DarknetFuzz,
         "command_line": CommandLineFuzz,

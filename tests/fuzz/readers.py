@@ -7,11 +7,12 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from detcore.data import DataError, load
+from detcore.data import DataError, Record, load
 from detcore.data.base import DetectionDataset
 from detcore.data.faults import Faults
 from detcore.data.tiling import Tiles, in_tiles
@@ -88,7 +89,10 @@ def openimages(root: Path) -> list[Path]:
 
 def kitti(root: Path) -> list[Path]:
     paint(root / "image_2/a.png")
-    rows = "Car 0 0 1 1 1 9 7 0 0 0 0 0 0 0\nDontCare -1 -1 -10 1 1 5 5 -1 -1 -1 -1 -1 -1 -10\n"
+    rows = (
+        "Car 0.1 1 1.5 1 1 9 7 1.5 1.6 4.2 -2.5 1.7 20.25 1.57\n"
+        "DontCare -1 -1 -10 1 1 5 5 -1 -1 -1 -1000 -1000 -1000 -10\n"
+    )
     return [_write(root / "label_2/a.txt", rows), _write(root / "ImageSets/train.txt", "a\n")]
 
 
@@ -230,6 +234,18 @@ SOUND: dict[str, dict[str, list[tuple[list[int], list[list[float]]]]]] = {
 }
 
 
+def _check_3d(record: Record) -> None:
+    """What KITTI's reader keeps has a row for each box; of a box in space all numbers or none."""
+    if "boxes3d" not in record.extra:
+        return
+    for name, values in record.extra.items():
+        assert len(values) == len(record.boxes), name
+        assert not np.isinf(values).any(), name
+    known = np.isfinite(record.extra["boxes3d"])
+    assert (known.all(1) == known.any(1)).all()
+    assert (record.extra["boxes3d"][known.all(1), 3:6] > 0).all()
+
+
 class ReaderFuzz:
     """Cases of one format in a folder. Each case restores the folder."""
 
@@ -305,6 +321,7 @@ class ReaderFuzz:
                     assert (left_top < right_low).all()
                 assert (left_top >= 0).all()
                 assert (right_low <= torch.tensor([width, height])).all()
+                _check_3d(data.record(k))
                 labels = target["labels"]
                 assert ((labels >= 1) & (labels <= len(data.classes))).all()
         if self.oriented:

@@ -152,7 +152,12 @@ def test_json_is_the_answers_themselves(pictures, tmp_path):
 def test_what_a_format_cannot_hold_is_refused():
     x, y = Path("x"), Path("y")
     for paths, forms, task, words in (
-        ([], ["xml"], "detection", "--format must be one of json, coco, yolo, csv, dota, got 'xml'"),
+        (
+            [],
+            ["xml"],
+            "detection",
+            "--format must be one of json, coco, yolo, csv, dota, got 'xml'",
+        ),
         ([], ["csv"], "detection", "--format csv needs --save"),
         ([x], ["coco"], "classification", "--format coco is for detectors"),
         ([x], ["yolo"], "classification", "--format yolo is for detectors"),

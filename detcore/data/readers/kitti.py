@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from functools import partial
 from os.path import isfile
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from detcore.data.base import FileDetection, Record, Transform, log
 from detcore.data.faults import DataError, Faults, Kind
 from detcore.data.files import files_in
 from detcore.data.images import IMAGE_SUFFIXES
+from detcore.data.readers.kitti_labels import DONT_CARE, KittiObjects, parse_objects
 from detcore.data.splits import hashed_split, is_named, lists_in, part
 
 CLASSES = ("Car", "Van", "Truck", "Pedestrian", "Person_sitting", "Cyclist", "Tram", "Misc")
-_DONT_CARE = "dontcare"  # in any letter case
-_Line = tuple[str, list[float]]  # type; left, top, right, bottom in pixels
 
 
 class Kitti(FileDetection):
-    """KITTI's left colour pictures with their 2D boxes.
+    """KITTI's left colour pictures with their 2D boxes, and what their labels say of 3D.
 
     Args:
         root: holds ``label_2/000000.txt``, ... and ``image_2/000000.png``, ..., or ``training/``
@@ -38,7 +39,13 @@ class Kitti(FileDetection):
     ``DontCare`` regions, where objects too far away were not
     annotated, are crowds of every class: no training target, and in evaluation a detection most
     of which lies in one is forgiven, whatever its class. All objects count, however occluded or
-    truncated; KITTI's own easy, moderate and hard parts are not told apart.
+    truncated; `detcore.evaluation.kitti_metrics` tells KITTI's easy, moderate and hard parts apart.
+
+    The rest of a label is in `Record.extra`, in float64 and a row per box of the record:
+    ``boxes3d`` ``[n, 7]``, x y z dx dy dz yaw in metres and radians as `detcore.ops.box3d_iou`
+    takes them, with x the camera's forward, y its left and z its up; ``truncated``, ``occluded``
+    and ``alpha`` ``[n]`` as they are written. It is NaN where the label doesn't say: in
+    ``boxes3d`` of ``DontCare`` and of whatever else has a side that is not positive.
 
     Raises:
         DataError: no such folder, a label file that can't be read.
@@ -56,56 +63,61 @@ class Kitti(FileDetection):
     ) -> None:
         self.root = Path(root)
         super().__init__(CLASSES, transforms, faults)
-        base = _base(self.root)
-        if base is None:
-            raise DataError(
-                f"{self.root}: no KITTI labels (looked for label_2/ here and in training/)"
-            )
-        files = {f.stem: f for f in files_in(base, "label_2/*.txt")}
-        lines = {stem: self._lines(file) for stem, file in files.items()}
-        self.name_classes(_classes(self.root, lines.values()))
-        for stem in _chosen(self.root, base, list(files), split, val_share):
+        base = _base_of(self.root)
+        objects = {file: self._objects(file) for file in files_in(base, "label_2/*.txt")}
+        self.name_classes(_classes(self.root, objects.values()))
+        for stem, file in label_files(self.root, split, val_share):
             # listed by ImageSets and not there: as good as a label file that is missing
-            found = lines[stem] if stem in lines else self._lines(base / f"label_2/{stem}.txt")
-            names = [base / "image_2" / (stem + suffix) for suffix in (".png", *IMAGE_SUFFIXES)]
+            found = objects[file] if file in objects else self._objects(file)
+            names = [base / "image_2" / (stem + s) for s in (".png", *IMAGE_SUFFIXES)]
             picture = next((p for p in names if isfile(p)), None)
             self.take(
                 picture or names[0], names[0], partial(self._record, found, picture or names[0])
             )
         self.finish(self.root, split)
 
-    def _record(self, lines: Sequence[_Line], picture: Path, size: tuple[int, int]) -> Record:
+    def _record(self, objects: KittiObjects, picture: Path, size: tuple[int, int]) -> Record:
         every = range(1, len(self.classes) + 1)
-        rows: list[tuple[list[float], int, bool]] = []
-        for name, box in lines:
-            if name.lower() == _DONT_CARE:
-                rows += [(box, label, True) for label in every]
+        rows: list[tuple[int, int, bool]] = []  # of the object, its label, whether it is a crowd
+        for k, name in enumerate(objects.names):
+            if name.lower() == DONT_CARE:
+                rows += [(k, label, True) for label in every]
             else:
-                rows.append((box, self.classes.index(name) + 1, False))
-        boxes, labels, crowds = [r[0] for r in rows], [r[1] for r in rows], [r[2] for r in rows]
-        return Record.of_boxes(len(self) + 1, picture.name, size, boxes, labels, crowds)
+                rows.append((k, self.classes.index(name) + 1, False))
+        found = objects.take([row for row, *_ in rows])
+        labels, crowds = [r[1] for r in rows], [r[2] for r in rows]
+        record = Record.of_boxes(
+            len(self) + 1, picture.name, size, found.boxes.tolist(), labels, crowds
+        )
+        boxes3d = found.boxes3d()
+        boxes3d[~(boxes3d[:, 3:6] > 0).all(1)] = np.nan
+        facts = {k: getattr(found, k).copy() for k in ("truncated", "occluded", "alpha")}
+        return replace(record, extra={"boxes3d": boxes3d, **facts})
 
-    def _lines(self, file: Path) -> list[_Line]:
+    def _objects(self, file: Path) -> KittiObjects:
         """The lines that can be used."""
-        found = []
-        for number, line in enumerate(self.lines_of(file), start=1):
-            # type truncated occluded alpha left top right bottom, then seven of the 3D box
-            words = line.split()
-            if not words:
-                continue
-            where, box = f"line {number}", _numbers(words[4:8])
-            if len(words) < 8:
-                text = f"{where} has {len(words)} columns, wanted 15"
-                self.faults.refuse(Kind.ENTRY, file, text)
-            elif box is None:
-                text = f"{where} has box {' '.join(words[4:8])}, wanted four numbers"
-                self.faults.refuse(Kind.NOT_FINITE, file, text)
-            elif not (box[2] > box[0] and box[3] > box[1]):
-                text = f"{where} has box {' '.join(words[4:8])} without area; left out"
-                self.faults.left_out(Kind.NO_AREA, file, text)
-            else:
-                found.append((words[0], box))
-        return found
+        found = parse_objects(file, self.lines_of(file), self.faults)
+        left, top, right, bottom = found.boxes.T
+        flat = ~((right > left) & (bottom > top))
+        for k in np.flatnonzero(flat).tolist():
+            text = f"line {found.lines[k]} has box {_words(found.boxes[k])} without area; left out"
+            self.faults.left_out(Kind.NO_AREA, file, text)
+        return found.take(np.flatnonzero(~flat))
+
+
+def label_files(root: Path, split: str, val_share: float | None = None) -> list[tuple[str, Path]]:
+    """A split's pictures by name (``000000``), and their label files, in the split's order.
+
+    One that ``ImageSets`` lists may be missing.
+
+    Raises:
+        DataError: there are no labels.
+        NoSplit: no such split.
+    """
+    base = _base_of(root)
+    stems = [file.stem for file in files_in(base, "label_2/*.txt")]
+    chosen = _chosen(root, base, stems, split, val_share)
+    return [(stem, base / "label_2" / f"{stem}.txt") for stem in chosen]
 
 
 def is_kitti(root: Path) -> bool:
@@ -120,9 +132,15 @@ def _base(root: Path) -> Path | None:
     return None
 
 
-def _classes(root: Path, lines: Iterable[Sequence[_Line]]) -> Sequence[str]:
+def _base_of(root: Path) -> Path:
+    if base := _base(root):
+        return base
+    raise DataError(f"{root}: no KITTI labels (looked for label_2/ here and in training/)")
+
+
+def _classes(root: Path, objects: Iterable[KittiObjects]) -> Sequence[str]:
     """KITTI's own where there are no others; else those that the files have, by name."""
-    there = {name for of in lines for name, _ in of if name.lower() != _DONT_CARE}
+    there = {name for of in objects for name in of.names if name.lower() != DONT_CARE}
     if there <= set(CLASSES):
         return CLASSES
     log.warning("%s: in KITTI's form, with its own classes: %s", root, ", ".join(sorted(there)))
@@ -140,9 +158,5 @@ def _chosen(
     return hashed_split(stems, split, root, val_share)
 
 
-def _numbers(words: list[str]) -> list[float] | None:
-    try:
-        numbers = [float(word) for word in words]
-    except ValueError:
-        return None
-    return numbers if np.isfinite(numbers).all() else None
+def _words(box: NDArray[np.float64]) -> str:
+    return " ".join(f"{side:g}" for side in box.tolist())
