@@ -10,7 +10,7 @@ from detcore.parts.postprocess import Detections
 
 from .test_contract import small
 
-DETECTORS = ["faster_rcnn", "ssd", "yolo"]
+DETECTORS = ["faster_rcnn", "ssd", "yolo", "yolo_oriented"]
 
 
 @pytest.fixture
