@@ -98,7 +98,7 @@ def draw_boxes(image: Tensor, rows: Sequence[Row], *, enlarge: bool = True) -> I
     # after all boxes: no line may cross a tag
     taken: list[Box] = []
     for border, text, colour in seen:
-        place = _place(pen, _around(border), text, font, picture.size, taken)
+        place = _place(pen, border, text, font, picture.size, taken)
         _tag(pen, place[:2], text, font, colour)
         taken.append(place)
     return picture
@@ -195,7 +195,7 @@ def _letters(picture: Image.Image, heights: Sequence[float]) -> int:
 
 def _place(
     pen: ImageDraw.ImageDraw,
-    box: Box,
+    border: Sequence[Point],
     text: str,
     font: Any,
     size: tuple[int, int],
@@ -203,21 +203,32 @@ def _place(
 ) -> Box:
     """Where a tag goes: above its box, below it or inside, the first place that is free."""
     width, height = _tag_size(pen, text, font)
-    x0, y0, x1, y1 = box
-    left = max(0.0, min(x0, size[0] - width))
-    right = max(0.0, min(x1 - width, size[0] - width))
-    spots = [
-        (left, y0 - height),
-        (left, y1),
-        (right, y0 - height),
-        (right, y1),
-        (left, y0),
-        (left, y1 - height),
-    ]
+    most = size[0] - width
+    spots = [(max(0.0, min(x, most)), y) for x, y in _spots(border, width, height)]
     fitting = [(x, y, x + width, y + height) for x, y in spots if y >= 0 and y + height <= size[1]]
     free = [s for s in fitting if not any(_meet(s, t) for t in taken)]
-    fallback = (left, max(0.0, y0), left + width, max(0.0, y0) + height)
-    return (free or fitting or [fallback])[0]
+    left, top = spots[0][0], max(0.0, _around(border)[1])
+    return (free or fitting or [(left, top, left + width, top + height)])[0]
+
+
+def _spots(border: Sequence[Point], width: float, height: float) -> list[Point]:
+    """Where the top left of a tag of this size may be, the best first."""
+    x0, y0, x1, y1 = _around(border)
+    if len(border) == 4:
+        # at its corners: those of the upright box around it may be far from it
+        top, low = (pick(border, key=lambda point: point[1])[0] for pick in (min, max))
+        (_, left), (_, right) = (pick(border) for pick in (min, max))
+        above, below = (top - width / 2, y0 - height), (low - width / 2, y1)
+        return [above, below, (x0 - width, left - height / 2), (x1, right - height / 2)]
+    right = x1 - width
+    return [
+        (x0, y0 - height),
+        (x0, y1),
+        (right, y0 - height),
+        (right, y1),
+        (x0, y0),
+        (x0, y1 - height),
+    ]
 
 
 def _meet(a: Box, b: Box) -> bool:
