@@ -13,6 +13,7 @@ import drawing
 import driving_pictures  # noqa: F401  (its picture is drawn with those of the ops)
 import floors_picture
 import op_pictures
+import oriented_pictures  # noqa: F401  (likewise)
 from docutils import nodes
 from docutils.parsers.rst import Directive
 
