@@ -63,6 +63,11 @@ class Cascade(nn.Module):
                 f"Cascade: classifier must have {num_classes - 1} classes, "
                 f"got {classifier.num_classes}"
             )
+        if getattr(detector, "oriented", False):
+            raise ValueError(
+                "Cascade: crops are upright; the detector must find upright boxes, got one with "
+                "oriented=True"
+            )
         if crop_batch < 1:
             raise ValueError(f"Cascade: crop_batch must be at least 1, got {crop_batch}")
         self.num_classes = num_classes
