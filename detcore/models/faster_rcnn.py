@@ -14,7 +14,7 @@ from detcore.parts.assignment.iou_matcher import Matcher
 from detcore.parts.assignment.sampler import BalancedSampler
 from detcore.parts.backbones import DEFAULT_BACKBONE, as_backbone, in_channels
 from detcore.parts.box_coder import BoxCoder
-from detcore.parts.box_forms import enclosing
+from detcore.parts.box_forms import enclosing, longer_side_first
 from detcore.parts.heads import BoxHead, OrientingHead, RPNHead, dense_to_rows
 from detcore.parts.input_checks import Target
 from detcore.parts.losses import box_head_loss, orienting_loss, rpn_loss
@@ -76,8 +76,9 @@ class FasterRCNN(Detector):
         pretrained: load published weights into a backbone given by name or mapping.
 
     forward(images, targets): see `Detector`; the losses are loss_rpn_objectness, loss_rpn_box,
-    loss_class and loss_box, with oriented loss_region_box and loss_region_angle too. Training draws samples with the seed in a target's sampling_seed (an
-    int), or else from torch's global generator.
+    loss_class and loss_box, with oriented loss_region_box and loss_region_angle too. Training
+    draws samples with the seed in a target's sampling_seed (an int), or else from torch's global
+    generator.
     """
 
     def __init__(
@@ -167,7 +168,8 @@ class FasterRCNN(Detector):
         logits, deltas = self.predict_anchors(maps)
         boxes, counts = self.propose(logits, deltas, batch)
         proposals = [b[:n] for b, n in zip(boxes, counts.tolist(), strict=True)]
-        gt_boxes = batch.boxes_in([t["boxes"] for t in targets])
+        # as the first step names boxes: the second one's regions are the ground truths too
+        gt_boxes = [longer_side_first(b) for b in batch.boxes_in([t["boxes"] for t in targets])]
         gt_labels = [t["labels"] for t in targets]
         seeds = [t.get("sampling_seed") for t in targets]
         upright = [enclosing(b) for b in gt_boxes]
@@ -309,7 +311,7 @@ class FasterRCNN(Detector):
         upright = torch.cat(chosen.regions)
         values = self.predict_regions(maps, to_rois(maps[0], chosen.regions, "FasterRCNN"))
         wanted = self.orienting_coder.encode(chosen.gt_boxes, upright[chosen.positive])
-        box, angle = orienting_loss(values[chosen.positive], wanted, chosen.gt_boxes)
+        box, angle = orienting_loss(values, chosen.positive, wanted, chosen.gt_boxes)
         regions = self.orienting_coder.decode(values.detach(), upright)
         split = list(regions.split([len(r) for r in chosen.regions]))
         return split, {"loss_region_box": box, "loss_region_angle": angle}

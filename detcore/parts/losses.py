@@ -59,16 +59,20 @@ def box_head_loss(
     return classes, box / count
 
 
-def orienting_loss(values: Tensor, targets: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
+def orienting_loss(
+    values: Tensor, positive: Tensor, targets: Tensor, boxes: Tensor
+) -> tuple[Tensor, Tensor]:
     """Box and angle loss of the step from upright regions to oriented boxes.
 
-    values [P, 8] of the positive regions, four deltas and the angle's code; targets [P, 4]: deltas;
-    boxes [P, 5] (cxcywhr): the ground truths. Smooth L1 (beta 1/9) as a sum divided by P, and
-    `angle_loss`.
+    values [R, 8] of the sampled regions, four deltas and the angle's code; positive int64 [P]:
+    those on an object; targets [P, 4]: their deltas; boxes [P, 5] (cxcywhr): their ground truths.
+    Smooth L1 (beta 1/9) as a sum over the positives, divided by R as in `box_head_loss`; and
+    `angle_loss`, a mean over P.
     """
     count = loss_normalizer(len(values), values.device)
-    box = F.smooth_l1_loss(values[:, :4], targets, beta=1 / 9, reduction="sum")
-    return box / count, angle_loss(values[:, 4:], boxes)
+    own = values[positive]
+    box = F.smooth_l1_loss(own[:, :4], targets, beta=1 / 9, reduction="sum")
+    return box / count, angle_loss(own[:, 4:], boxes)
 
 
 def ssd_loss(

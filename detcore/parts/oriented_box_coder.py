@@ -12,6 +12,7 @@ from torch import Tensor
 from detcore.ops.box_codec import CLIP
 
 from .angle_coder import CODE_VALUES, AngleCoder
+from .box_forms import longer_side_first
 
 ORIENTING_VALUES = 4 + CODE_VALUES
 
@@ -39,8 +40,7 @@ class OrientingCoder:
         The angle's code is compared with the box itself, by `angle_loss`.
         """
         centre, side = _square(regions)
-        longer, shorter = boxes[:, 2:4].amax(dim=1), boxes[:, 2:4].amin(dim=1)
-        sides = torch.stack((longer, shorter), dim=1)
+        sides = longer_side_first(boxes)[:, 2:4]
         deltas = torch.cat(((boxes[:, :2] - centre) / side, (sides / side).log()), dim=1)
         return deltas * deltas.new_tensor(self.weights)
 

@@ -41,4 +41,3 @@ def multiscale_roi_align_rotated(
         own = torch.cat((rois[:, :1], place), dim=1)
         pooled.append(roi_align_rotated(m, own, output_size, scale, sampling_ratio, aligned=False))
     return torch.stack(pooled).sum(dim=0) if len(pooled) > 1 else pooled[0]
-
