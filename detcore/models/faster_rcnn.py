@@ -276,23 +276,23 @@ class FasterRCNN(Detector):
     def _sample(
         self,
         proposals: list[Tensor],
-        alike: list[Tensor],
+        gt_as_proposals: list[Tensor],
         gt_boxes: list[Tensor],
         gt_labels: list[Tensor],
         seeds: list[int | None],
     ) -> _Samples:
         """Proposals to learn from, each with its label and the ground truth that it overlaps.
 
-        alike: the ground truths [n, 4 or 5] in the form of the proposals, which they are matched
-        in; gt_boxes: as they are to be learned.
+        gt_as_proposals: the ground truths [n, 4 or 5] in the form of the proposals, in which they
+        are matched; gt_boxes: as they are to be learned.
         """
         regions, labels, positives, own = [], [], [], []
-        images = zip(proposals, alike, gt_boxes, gt_labels, seeds, strict=True)
+        images = zip(proposals, gt_as_proposals, gt_boxes, gt_labels, seeds, strict=True)
         start = 0
-        for boxes, form, gt, gt_label, seed in images:
+        for boxes, alike, gt, gt_label, seed in images:
             # the ground truths are proposals too: at first the RPN finds nothing to learn from
-            boxes = torch.cat((boxes, form.to(boxes.dtype)))
-            match = self.box_matcher.of_boxes(form, boxes)
+            boxes = torch.cat((boxes, alike.to(boxes.dtype)))
+            match = self.box_matcher.of_boxes(alike, boxes)
             label = torch.zeros_like(match)
             label[match >= 0] = gt_label[match[match >= 0]]
             positive, negative = self.box_sampler(label, seed)

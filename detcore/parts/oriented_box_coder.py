@@ -62,12 +62,12 @@ class OrientedBoxCoder:
 
     A rectangle has two names in each half turn: the second one exchanges the sides and adds a
     quarter. `encode` gives both, each with its turn in [-90, 90) degrees, and the loss takes the
-    nearer one to the prediction (as Qian et al., RSDet, AAAI 2021, do). So nothing that changes a
-    little costs much more or less: where one name's turn jumps from 90 to -90 degrees, the other
-    name's is 0, and that name is the nearer one. For a region that overlaps the box by half fits
-    it within a factor of 2 along both sides, so the second name costs at most 2 log(2) there, and
-    the one that jumps at least pi / 2, times the weights. Near a square, where the two names are
-    alike, the turn that is learned is at most 45 degrees.
+    one that is nearer to the prediction (as Qian et al., RSDet, AAAI 2021, do). So nothing that
+    changes a little costs much more or less. Where one name's turn jumps from 90 to -90 degrees,
+    the other name's turn is 0, and that name is the nearer one: a head learns from regions whose
+    IoU with the box is 0.5 at least, so that in line with the region both sides fit within a factor
+    of 2. That costs at most 2 log(2), the turn that jumps pi / 2, each times its weight. Near a
+    square, whose names are alike, no more than 45 degrees are to be learned.
 
     weights: of (dx, dy, dw, dh, turn). An error of the turn moves the ends of the longer side, in
     heights, by half the aspect ratio times it: with the same weight as dy it counts as much as
