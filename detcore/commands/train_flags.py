@@ -46,7 +46,7 @@ Oriented = Annotated[
     typer.Option(
         "--oriented",
         help="Boxes with an angle: of digits, DOTA, YOLO's corners, or COCO's polygons and boxes "
-        "of five numbers. For --model yolo.",
+        "of five numbers. For --model yolo and faster_rcnn.",
         rich_help_panel=DATA,
     ),
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from detcore.data import AnyDataset, DataError, DetectionDataset
 from detcore.data.loading.transforms import Augment
 from detcore.data.splits import VAL_SHARE
 from detcore.data.tiling import TiledDetection
+from detcore.models import MODELS
 from detcore.utils.errors import UsageError
 from detcore.utils.text import Say
 
@@ -55,7 +57,8 @@ def model_to_train(
         and getattr(net, "oriented", False) != dataset.oriented
     ):
         if dataset.oriented:
-            raise UsageError(f"--oriented is for --model yolo, got --model {settings['model']}")
+            able = " or ".join(name for name in MODELS if _takes_oriented(name))
+            raise UsageError(f"--oriented is for --model {able}, got --model {settings['model']}")
         raise UsageError(f"{settings['weights']} holds a model of oriented boxes; give --oriented")
     return net
 
@@ -73,7 +76,7 @@ def _model_of(settings: Mapping[str, Any], dataset: AnyDataset, resume: Path | N
     options = model_options(
         settings["option"] or [], settings["backbone"], size, settings["pretrained"]
     )
-    if settings["oriented"] and model == "yolo":
+    if settings["oriented"] and _takes_oriented(model):
         options["oriented"] = True
     options |= cascade_parts(model, settings["detector"], settings["classifier"])
     return create_model(
@@ -84,6 +87,10 @@ def _model_of(settings: Mapping[str, Any], dataset: AnyDataset, resume: Path | N
         weights=settings["weights"],
         trunk=settings["trunk"],
     )
+
+
+def _takes_oriented(model: str) -> bool:
+    return model in MODELS and "oriented" in signature(MODELS[model]).parameters
 
 
 def model_options(

@@ -22,8 +22,9 @@ class Cascade(nn.Module):
     Args:
         num_classes: number of classes including the background (0): labels are
             1..num_classes - 1.
-        detector: any model with the detectors' contract. Training needs one of two classes, object
-            and background; in evaluation it may have any number, and its own labels are passed on.
+        detector: any model with the detectors' contract, of upright boxes. Training needs one of
+            two classes, object and background; in evaluation it may have any number, and its own
+            labels are passed on.
         classifier: a model of num_classes - 1 classes, single-label or multi-label. Crops are made
             at its image_size, which should be 64 or more: a batch may hold a single crop, and batch
             norm cannot learn from a single cell.
@@ -62,6 +63,11 @@ class Cascade(nn.Module):
             raise ValueError(
                 f"Cascade: classifier must have {num_classes - 1} classes, "
                 f"got {classifier.num_classes}"
+            )
+        if getattr(detector, "oriented", False):
+            raise ValueError(
+                "Cascade: crops are upright; the detector must find upright boxes, got one with "
+                "oriented=True"
             )
         if crop_batch < 1:
             raise ValueError(f"Cascade: crop_batch must be at least 1, got {crop_batch}")

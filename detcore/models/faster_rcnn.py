@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -14,12 +14,15 @@ from detcore.parts.assignment.iou_matcher import Matcher
 from detcore.parts.assignment.sampler import BalancedSampler
 from detcore.parts.backbones import DEFAULT_BACKBONE, as_backbone, in_channels
 from detcore.parts.box_coder import BoxCoder
-from detcore.parts.heads import BoxHead, RPNHead, dense_to_rows
+from detcore.parts.box_forms import enclosing, longer_side_first
+from detcore.parts.heads import BoxHead, OrientingHead, RPNHead, dense_to_rows
 from detcore.parts.input_checks import Target
-from detcore.parts.losses import box_head_loss, rpn_loss
+from detcore.parts.losses import box_head_loss, orienting_loss, rpn_loss
 from detcore.parts.necks import FPN
+from detcore.parts.oriented_box_coder import OrientedBoxCoder, OrientingCoder
 from detcore.parts.postprocess import Detections, Postprocess, ProposalSelector
 from detcore.parts.preprocess import FitWithin, ImageBatch, Preprocess
+from detcore.parts.rotated_pooling import multiscale_roi_align_rotated
 
 from .config import keeps_config
 from .detector import Detector
@@ -28,9 +31,23 @@ _POOLED_SIZE = 7
 _ONE_MAP_OCTAVES = (0.5, 1.0, 2.0, 4.0)
 
 
+class _Samples(NamedTuple):
+    """The regions of a batch that a head learns from, R in all, P of them on an object."""
+
+    regions: list[Tensor]  # of each image [R_i, 4 or 5]
+    labels: Tensor  # int64 [R], 0: background
+    positive: Tensor  # int64 [P]: which of the R
+    gt_boxes: Tensor  # [P, 4 or 5]: the ground truth of each
+
+
 @keeps_config("faster_rcnn")
 class FasterRCNN(Detector):
     """Two-stage detector (Ren et al., 2015), on a feature pyramid (Lin et al., 2017) or one map.
+
+    With `oriented` the second stage has two steps (Ding et al., RoI Transformer, CVPR 2019). The
+    RPN stays upright and learns the upright boxes around the oriented ones. A first head turns each
+    proposal into an oriented region, and what `roi_align_rotated` pools from that gives the second
+    head its class and its oriented box in the region's frame.
 
     Args:
         num_classes: classes including the background (0): labels are 1..num_classes - 1.
@@ -47,9 +64,10 @@ class FasterRCNN(Detector):
         aspect_ratios: height / width of the anchors, combined with each side.
         rpn_depth: convolutions before the RPN's predictions.
         head_convs, head_layers, head_width: 3x3 convolutions with batch norm in the box head, then
-            fully connected layers, and their width.
+            fully connected layers, and their width; of an oriented model's two heads each.
         proposals: how many regions per image reach the box head; in training `box_samples` of them
             are used for the loss.
+        oriented: targets and detections are boxes [n, 5] (cxcywhr) in degrees.
         rpn_samples: anchors per image that the RPN learns from.
         rpn_candidates, rpn_score_threshold: this many best anchors of each level, with at least
             this probability, enter the RPN's NMS.
@@ -58,8 +76,9 @@ class FasterRCNN(Detector):
         pretrained: load published weights into a backbone given by name or mapping.
 
     forward(images, targets): see `Detector`; the losses are loss_rpn_objectness, loss_rpn_box,
-    loss_class and loss_box. Training draws samples with the seed in a target's sampling_seed (an
-    int), or else from torch's global generator.
+    loss_class and loss_box, with oriented loss_region_box and loss_region_angle too. Training
+    draws samples with the seed in a target's sampling_seed (an int), or else from torch's global
+    generator.
     """
 
     def __init__(
@@ -83,6 +102,7 @@ class FasterRCNN(Detector):
         rpn_score_threshold: float = 0.0,
         rpn_samples: int = 256,
         box_samples: int = 128,
+        oriented: bool = False,
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
         score_threshold: float = 0.05,
@@ -111,17 +131,19 @@ class FasterRCNN(Detector):
         )
 
         self.pooled, self.pooled_scales = _pooled_maps(self.backbone.strides)
+        self.oriented = oriented
+        layers = {"convs": head_convs, "layers": head_layers, "width": head_width}
+        self.box_values = 5 if oriented else 4
         self.box_head = BoxHead(
-            channels,
-            _POOLED_SIZE,
-            num_classes,
-            convs=head_convs,
-            layers=head_layers,
-            width=head_width,
+            channels, _POOLED_SIZE, num_classes, **layers, box_values=self.box_values
         )
         self.box_matcher = Matcher(0.5, 0.5)
         self.box_sampler = BalancedSampler(box_samples, 0.25)
-        self.box_coder = BoxCoder((10.0, 10.0, 5.0, 5.0))
+        self.box_coder: BoxCoder | OrientedBoxCoder = BoxCoder((10.0, 10.0, 5.0, 5.0))
+        if oriented:
+            self.orienting_head = OrientingHead(channels, _POOLED_SIZE, **layers)
+            self.orienting_coder = OrientingCoder()
+            self.box_coder = OrientedBoxCoder()
 
         self.preprocess = Preprocess(
             FitWithin(min_size or image_size, image_size),
@@ -146,11 +168,18 @@ class FasterRCNN(Detector):
         logits, deltas = self.predict_anchors(maps)
         boxes, counts = self.propose(logits, deltas, batch)
         proposals = [b[:n] for b, n in zip(boxes, counts.tolist(), strict=True)]
-        gt_boxes = batch.boxes_in([t["boxes"] for t in targets])
+        # as the first step names boxes: the second one's regions are the ground truths too
+        gt_boxes = [longer_side_first(b) for b in batch.boxes_in([t["boxes"] for t in targets])]
         gt_labels = [t["labels"] for t in targets]
         seeds = [t.get("sampling_seed") for t in targets]
-        losses = self._rpn_losses(logits, deltas, gt_boxes, batch, seeds)
-        return losses | self._box_losses(maps, proposals, gt_boxes, gt_labels, seeds)
+        upright = [enclosing(b) for b in gt_boxes]
+        losses = self._rpn_losses(logits, deltas, upright, batch, seeds)
+        chosen = self._sample(proposals, upright, gt_boxes, gt_labels, seeds)
+        if self.oriented:
+            regions, more = self._orient(maps, chosen)
+            losses |= more
+            chosen = self._sample(regions, gt_boxes, gt_boxes, gt_labels, seeds)
+        return losses | self._box_losses(maps, chosen)
 
     def detections(self, maps: list[Tensor], batch: ImageBatch) -> Detections:
         """Detections in fixed shapes, from the backbone's maps [B, C_i, H_i, W_i]."""
@@ -162,10 +191,14 @@ class FasterRCNN(Detector):
         images, rows = boxes.shape[:2]
         image = torch.arange(images, device=boxes.device, dtype=boxes.dtype).view(-1, 1, 1)
         rois = torch.cat((image.expand(images, rows, 1), boxes), dim=2).flatten(0, 1)
+        if self.oriented:
+            regions = self.orienting_coder.decode(self.predict_regions(maps, rois), rois[:, 1:])
+            rois = torch.cat((rois[:, :1], regions), dim=1)
         logits, deltas = self.predict_boxes(maps, rois)
         # the number of classes by name: of no proposals at all it can't be inferred
         classes = logits.shape[1]
-        moved = self.box_coder.decode(deltas, rois[:, 1:]).view(images, rows, classes, 4)
+        moved = self.box_coder.decode(deltas, rois[:, 1:])
+        moved = moved.view(images, rows, classes, self.box_values)
         scores = logits.softmax(dim=1).view(images, rows, classes)
         row = torch.arange(rows, device=boxes.device)[:, None]
         scores = scores.masked_fill(row >= counts[:, None, None], math.nan)
@@ -189,15 +222,26 @@ class FasterRCNN(Detector):
         rows = [dense_to_rows(m, 1)[..., 0] for m in logits]
         return self.selector(boxes, rows, batch.sizes)
 
-    def predict_boxes(self, maps: list[Tensor], rois: Tensor) -> tuple[Tensor, Tensor]:
-        """The box head's logits [R, K] and deltas [R, K * 4] of the neck's maps.
+    def predict_regions(self, maps: list[Tensor], rois: Tensor) -> Tensor:
+        """An oriented model's first step: [R, 8] of the neck's maps, see `OrientingCoder`.
 
         rois: [R, 5] (image, x1, y1, x2, y2), pixels of the batch.
         """
-        pooled = [maps[i] for i in self.pooled]
-        regions = multiscale_roi_align(pooled, rois, _POOLED_SIZE, self.pooled_scales, 2)
-        logits, deltas = self.box_head(regions)
+        values: Tensor = self.orienting_head(self._pool(maps, rois))
+        return values.float()
+
+    def predict_boxes(self, maps: list[Tensor], rois: Tensor) -> tuple[Tensor, Tensor]:
+        """The box head's logits [R, K] and deltas [R, K * 4] of the neck's maps.
+
+        rois: [R, 5] (image, x1, y1, x2, y2), pixels of the batch. Of an oriented model
+        deltas are [R, K * 5] and rois [R, 6] (image, cx, cy, width, height, degrees).
+        """
+        logits, deltas = self.box_head(self._pool(maps, rois))
         return logits.float(), deltas.float()
+
+    def _pool(self, maps: list[Tensor], rois: Tensor) -> Tensor:
+        pool = multiscale_roi_align_rotated if rois.shape[1] == 6 else multiscale_roi_align
+        return pool([maps[i] for i in self.pooled], rois, _POOLED_SIZE, self.pooled_scales, 2)
 
     def _rpn_losses(
         self,
@@ -229,32 +273,56 @@ class FasterRCNN(Detector):
         )
         return {"loss_rpn_objectness": objectness, "loss_rpn_box": box}
 
-    def _box_losses(
+    def _sample(
         self,
-        maps: list[Tensor],
         proposals: list[Tensor],
+        gt_as_proposals: list[Tensor],
         gt_boxes: list[Tensor],
         gt_labels: list[Tensor],
         seeds: list[int | None],
-    ) -> dict[str, Tensor]:
-        regions, labels, wanted = [], [], []
-        images = zip(proposals, gt_boxes, gt_labels, seeds, strict=True)
-        for boxes, gt, gt_label, seed in images:
+    ) -> _Samples:
+        """Proposals to learn from, each with its label and the ground truth that it overlaps.
+
+        gt_as_proposals: the ground truths [n, 4 or 5] in the form of the proposals, in which they
+        are matched; gt_boxes: as they are to be learned.
+        """
+        regions, labels, positives, own = [], [], [], []
+        images = zip(proposals, gt_as_proposals, gt_boxes, gt_labels, seeds, strict=True)
+        start = 0
+        for boxes, alike, gt, gt_label, seed in images:
             # the ground truths are proposals too: at first the RPN finds nothing to learn from
-            boxes = torch.cat((boxes, gt.to(boxes.dtype)))
-            match = self.box_matcher.of_boxes(gt, boxes)
+            boxes = torch.cat((boxes, alike.to(boxes.dtype)))
+            match = self.box_matcher.of_boxes(alike, boxes)
             label = torch.zeros_like(match)
             label[match >= 0] = gt_label[match[match >= 0]]
             positive, negative = self.box_sampler(label, seed)
             chosen = torch.cat((positive, negative))
-            delta = boxes.new_zeros(len(chosen), 4)
-            delta[: len(positive)] = self.box_coder.encode(gt[match[positive]], boxes[positive])
             regions.append(boxes[chosen])
             labels.append(label[chosen])
-            wanted.append(delta)
-        rois = to_rois(maps[0], regions, "FasterRCNN")
+            positives.append(torch.arange(len(positive), device=boxes.device) + start)
+            own.append(gt[match[positive]])
+            start += len(chosen)
+        return _Samples(regions, torch.cat(labels), torch.cat(positives), torch.cat(own))
+
+    def _orient(
+        self, maps: list[Tensor], chosen: _Samples
+    ) -> tuple[list[Tensor], dict[str, Tensor]]:
+        """Oriented regions [R_i, 5] of each image's upright ones, and the losses of that step."""
+        upright = torch.cat(chosen.regions)
+        values = self.predict_regions(maps, to_rois(maps[0], chosen.regions, "FasterRCNN"))
+        wanted = self.orienting_coder.encode(chosen.gt_boxes, upright[chosen.positive])
+        box, angle = orienting_loss(values, chosen.positive, wanted, chosen.gt_boxes)
+        regions = self.orienting_coder.decode(values.detach(), upright)
+        split = list(regions.split([len(r) for r in chosen.regions]))
+        return split, {"loss_region_box": box, "loss_region_angle": angle}
+
+    def _box_losses(self, maps: list[Tensor], chosen: _Samples) -> dict[str, Tensor]:
+        rois = to_rois(maps[0], chosen.regions, "FasterRCNN", self.box_values)
         logits, deltas = self.predict_boxes(maps, rois)
-        classes, box = box_head_loss(logits, deltas, torch.cat(labels), torch.cat(wanted))
+        own = self.box_coder.encode(chosen.gt_boxes, rois[chosen.positive, 1:])
+        wanted = own.new_zeros(len(rois), *own.shape[1:])
+        wanted[chosen.positive] = own
+        classes, box = box_head_loss(logits, deltas, chosen.labels, wanted)
         return {"loss_class": classes, "loss_box": box}
 
 

@@ -36,6 +36,19 @@ def enclosing(boxes: Tensor) -> Tensor:
     return torch.cat((points.amin(-2), points.amax(-2)), dim=-1)
 
 
+def longer_side_first(boxes: Tensor) -> Tensor:
+    """Oriented boxes [..., 5] by the one of their names whose width is the longer side.
+
+    The angle is at least -90 and below 90 degrees. Upright boxes are as they were.
+    """
+    if boxes.shape[-1] == 4:
+        return boxes
+    width, height = boxes[..., 2], boxes[..., 3]
+    angle = (boxes[..., 4] + 90 * (height > width) + 90) % 180 - 90
+    sides = (torch.maximum(width, height), torch.minimum(width, height))
+    return torch.stack((boxes[..., 0], boxes[..., 1], *sides, angle), dim=-1)
+
+
 def stretched(boxes: Tensor, ratios: Tensor) -> Tensor:
     """The boxes of an image after it is stretched along its axes.
 

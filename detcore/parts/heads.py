@@ -171,8 +171,9 @@ class BoxHead(nn.Module):
         num_classes: classes K, the background (class 0) counted.
         convs: how many 3x3 convolutions with batch norm come first, of in_channels each.
         layers, width: how many fully connected layers follow, and how wide they are.
+        box_values: V, numbers of a box's deltas: 4, or 5 with a turn.
 
-    forward(regions) gives class logits [R, K] and deltas [R, K * 4], class-major.
+    forward(regions) gives class logits [R, K] and deltas [R, K * V], class-major.
     """
 
     def __init__(
@@ -184,25 +185,48 @@ class BoxHead(nn.Module):
         convs: int = 0,
         layers: int = 2,
         width: int = 256,
+        box_values: int = 4,
     ) -> None:
         super().__init__()
-        hidden: list[nn.Module] = [conv_norm_act(in_channels, in_channels) for _ in range(convs)]
-        hidden.append(nn.Flatten())
-        features = in_channels * pooled_size**2
-        for _ in range(layers):
-            hidden += (nn.Linear(features, width), nn.ReLU())
-            features = width
-        self.hidden = nn.Sequential(*hidden)
+        self.hidden, features = _region_layers(in_channels, pooled_size, convs, layers, width)
         self.logits = nn.Linear(features, num_classes)
-        self.deltas = nn.Linear(features, num_classes * 4)
-        for layer, std in ((self.logits, 0.01), (self.deltas, 0.001)):
-            nn.init.normal_(layer.weight, std=std)
-            nn.init.zeros_(layer.bias)
+        self.deltas = nn.Linear(features, num_classes * box_values)
+        _start_small(self.logits, 0.01)
+        _start_small(self.deltas, 0.001)
 
     def forward(self, regions: Tensor) -> tuple[Tensor, Tensor]:
-        """Class logits [R, C] and deltas [R, 4C] of pooled regions [R, channels, side, side]."""
+        """Class logits [R, C] and deltas [R, C * V] of pooled regions [R, channels, side, side]."""
         hidden = self.hidden(regions)
         return self.logits(hidden), self.deltas(hidden)
+
+
+class OrientingHead(nn.Module):
+    """`BoxHead`'s layers, and one oriented box of each upright region, whatever its class.
+
+    The RoI learner of RoI Transformer (Ding et al., CVPR 2019). Arguments as of `BoxHead`.
+
+    forward(regions) gives [R, 8], as `OrientingCoder` reads them. An untrained head says 0 degrees.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        pooled_size: int,
+        *,
+        convs: int = 0,
+        layers: int = 2,
+        width: int = 256,
+    ) -> None:
+        super().__init__()
+        self.hidden, features = _region_layers(in_channels, pooled_size, convs, layers, width)
+        self.values = nn.Linear(features, 4 + CODE_VALUES)
+        _start_small(self.values, 0.001)
+        self.values.bias.data[4:] = torch.tensor(CODE_OF_ZERO)
+
+    def forward(self, regions: Tensor) -> Tensor:
+        """Values [R, 8] of pooled regions [R, channels, side, side]."""
+        out: Tensor = self.values(self.hidden(regions))
+        return out
 
 
 class ClassifierHead(nn.Module):
@@ -231,6 +255,24 @@ class ClassifierHead(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """Logits [B, C] of a map [B, channels, H, W]."""
         return self.logits(self.dropout(self.hidden(features.mean(dim=(2, 3)))))
+
+
+def _region_layers(
+    in_channels: int, pooled_size: int, convs: int, layers: int, width: int
+) -> tuple[nn.Sequential, int]:
+    """The layers of a head over pooled regions, and how many features they give."""
+    hidden: list[nn.Module] = [conv_norm_act(in_channels, in_channels) for _ in range(convs)]
+    hidden.append(nn.Flatten())
+    features = in_channels * pooled_size**2
+    for _ in range(layers):
+        hidden += (nn.Linear(features, width), nn.ReLU())
+        features = width
+    return nn.Sequential(*hidden), features
+
+
+def _start_small(layer: nn.Linear, std: float) -> None:
+    nn.init.normal_(layer.weight, std=std)
+    nn.init.zeros_(layer.bias)
 
 
 def _prediction(in_channels: int, out_channels: int, depthwise_norm: Norm | None) -> nn.Module:

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from detcore.ops import complete_box_iou_loss, paired_box_iou
 
+from .angle_coder import angle_loss
 from .processes import loss_normalizer
 
 
@@ -36,16 +37,42 @@ def box_head_loss(
 ) -> tuple[Tensor, Tensor]:
     """Class and box loss of a box head (Girshick, Fast R-CNN, 2015).
 
-    logits [R, K], deltas [R, 4K] class-major, labels int64 [R] (0: background), targets [R, 4]
+    logits [R, K], deltas [R, K * V] class-major, labels int64 [R] (0: background), targets [R, V]
     deltas, read where the label is not 0. Cross entropy is a mean over R; smooth L1 (beta 1/9)
     of the true class's deltas is a sum over the positives, divided by R.
+
+    Of a box that deltas can say in several ways targets are [R, ways, V], and the cheapest counts.
     """
     count = loss_normalizer(len(labels), logits.device)
     classes = F.cross_entropy(logits, labels, reduction="sum") / count
     positive = torch.where(labels > 0)[0]
-    own = deltas.view(*logits.shape, 4)[positive, labels[positive]]
-    box = F.smooth_l1_loss(own, targets[positive], beta=1 / 9, reduction="sum")
+    own = deltas.view(*logits.shape, targets.shape[-1])[positive, labels[positive]]
+    wanted = targets[positive]
+    if targets.dim() == 3:
+        each = F.smooth_l1_loss(
+            own[:, None].expand_as(wanted), wanted, beta=1 / 9, reduction="none"
+        )
+        # the index of one of equal ways, where amin would pull half towards each
+        box = each.sum(dim=2).min(dim=1).values.sum()
+    else:
+        box = F.smooth_l1_loss(own, wanted, beta=1 / 9, reduction="sum")
     return classes, box / count
+
+
+def orienting_loss(
+    values: Tensor, positive: Tensor, targets: Tensor, boxes: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Box and angle loss of the step from upright regions to oriented boxes.
+
+    values [R, 8] of the sampled regions, four deltas and the angle's code; positive int64 [P]:
+    those on an object; targets [P, 4]: their deltas; boxes [P, 5] (cxcywhr): their ground truths.
+    Smooth L1 (beta 1/9) as a sum over the positives, divided by R as in `box_head_loss`; and
+    `angle_loss`, a mean over P.
+    """
+    count = loss_normalizer(len(values), values.device)
+    own = values[positive]
+    box = F.smooth_l1_loss(own[:, :4], targets, beta=1 / 9, reduction="sum")
+    return box / count, angle_loss(own[:, 4:], boxes)
 
 
 def ssd_loss(

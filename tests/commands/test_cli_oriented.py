@@ -51,10 +51,22 @@ def test_a_resumed_run_goes_on_oriented(tmp_path: Path) -> None:
     assert "AP75" in call("train", "--resume", tmp_path)
 
 
+def test_faster_rcnn_is_trained_and_measured(tmp_path: Path) -> None:
+    tiny = ["--model", "faster_rcnn", *SMALL, "--option", "fpn_channels=16"]
+    tiny += ["--option", "head_width=16", "--option", "proposals=20"]
+    figures = tmp_path / "figures.json"
+    call("train", "--oriented", "--steps", 1, "--batch-size", 2, "--out", tmp_path / "a", *tiny)
+    call("eval", "--checkpoint", tmp_path / "a", "--limit", 4, "--json", figures)
+    assert "angle_error" in json.loads(figures.read_text())
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (["--model", "ssd", "--oriented"], "--oriented is for --model yolo, got --model ssd"),
+        (
+            ["--model", "ssd", "--oriented"],
+            "--oriented is for --model faster_rcnn or yolo, got --model ssd",
+        ),
         (["--model", "classifier", "--oriented"], "oriented boxes are of detection"),
         (["--model", "yolo", "--rotate", "5"], "--rotate turns oriented boxes; give --oriented"),
     ],

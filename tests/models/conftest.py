@@ -18,6 +18,12 @@ _SCENES: list[tuple[tuple[int, int], list[tuple[int, ...]]]] = [
     ((128, 128), [(2, 8, 8, 40, 64), (3, 60, 70, 92, 102), (1, 80, 10, 120, 50)]),
     ((100, 120), []),
 ]
+# label, centre x and y, width, height (pixels), degrees; some near the seams of other codings
+_BARS = [
+    [(1, 40, 40, 56, 16, 88.0), (2, 92, 84, 48, 20, -88.0)],
+    [(1, 36, 90, 52, 18, 44.0), (2, 90, 40, 56, 16, 47.0)],
+    [(2, 64, 64, 64, 20, 0.0)],
+]
 _COLOURS = ((0.9, 0.1, 0.1), (0.1, 0.8, 0.2), (0.2, 0.2, 1.0))
 
 
@@ -91,6 +97,48 @@ def assert_all_found() -> Callable[..., None]:
             iou, which = box_iou(target["boxes"], boxes).max(dim=1)
             assert iou.min() > 0.75
             assert torch.equal(labels[which], target["labels"])
+
+    return check
+
+
+@pytest.fixture
+def bars() -> Scenes:
+    """Bars of two classes, turned by different angles; targets are boxes [n, 5]."""
+    images, targets = [], []
+    y, x = torch.meshgrid(torch.arange(128) + 0.5, torch.arange(128) + 0.5, indexing="ij")
+    generator = torch.Generator().manual_seed(0)
+    for rows in _BARS:
+        image = 0.4 + 0.1 * torch.rand(3, 128, 128, generator=generator)
+        for label, cx, cy, width, height, degrees in rows:
+            turn = torch.deg2rad(torch.tensor(degrees))
+            # counter-clockwise as the image is seen, y down
+            along = (x - cx) * turn.cos() - (y - cy) * turn.sin()
+            across = (x - cx) * turn.sin() + (y - cy) * turn.cos()
+            inside = (along.abs() < width / 2) & (across.abs() < height / 2)
+            image[:, inside] = torch.tensor([[1.0, 0, 0], [0, 0, 1.0]])[label - 1][:, None]
+        images.append(image)
+        boxes = torch.tensor([row[1:] for row in rows])
+        targets.append({"boxes": boxes, "labels": torch.tensor([row[0] for row in rows])})
+    return images, targets
+
+
+@pytest.fixture
+def assert_all_turned_found() -> Callable[..., None]:
+    """Every turned box is found at IoU 0.8 within 4 degrees, and no other sure detection."""
+
+    def check(model: nn.Module, images: list[Tensor], targets: list[dict[str, Tensor]]) -> None:
+        model.eval()
+        with torch.no_grad():
+            detections = model(images)
+        for found, target in zip(detections, targets, strict=True):
+            sure = found["scores"] > 0.5
+            boxes, labels = found["boxes"][sure], found["labels"][sure]
+            assert len(boxes) == len(target["boxes"])
+            iou, which = box_iou(target["boxes"], boxes, fmt="cxcywhr").max(dim=1)
+            assert iou.min() > 0.8
+            assert torch.equal(labels[which], target["labels"])
+            turn = (boxes[which, 4] - target["boxes"][:, 4]) % 180
+            assert torch.minimum(turn, 180 - turn).max() < 4
 
     return check
 

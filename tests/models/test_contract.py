@@ -20,7 +20,8 @@ YOLOS = [
 ]
 UPRIGHT = ["ssd", *(name for name in YOLOS if "oriented" not in name)]
 DENSE = ["ssd", *YOLOS]  # one-stage models
-DETECTORS = ["faster_rcnn", *DENSE, "cascade"]
+TWO_STAGE = ["faster_rcnn", "faster_rcnn_oriented"]
+DETECTORS = [*TWO_STAGE, *DENSE, "cascade"]
 # every model, and variants with their own names
 SMALL: dict[str, dict[str, Any]] = {
     "faster_rcnn": {"image_size": 96, "fpn_channels": 16, "head_width": 16},
@@ -38,8 +39,10 @@ for variant, choice in (
     ("yolo_anchors_one_to_one", {"anchors": ANCHORS, "one_to_one": True}),
     ("yolo_oriented", {"oriented": True}),
     ("yolo_oriented_one_to_one", {"oriented": True, "one_to_one": True}),
+    ("faster_rcnn_oriented", {"oriented": True}),
 ):
-    SMALL[variant] = {"model": "yolo", **SMALL["yolo"], **choice}
+    kind = "faster_rcnn" if variant in TWO_STAGE else "yolo"
+    SMALL[variant] = {"model": kind, **SMALL[kind], **choice}
 BACKBONE = "mobilenetv3_small_050"
 
 
@@ -105,7 +108,7 @@ def test_losses_in_training_detections_in_evaluation(name: str) -> None:
         assert model([]) == []
 
 
-@pytest.mark.parametrize("name", ["faster_rcnn", *DENSE])
+@pytest.mark.parametrize("name", [*TWO_STAGE, *DENSE])
 def test_every_class_can_come_out(name: str) -> None:
     """Without a threshold, a detector returns all labels 1..num_classes - 1 and never 0."""
     model = small(name, score_threshold=0.0, max_detections=500).eval()
@@ -196,7 +199,7 @@ def test_config_holds_every_option(name: str) -> None:
     assert set(model.config) == options | {"model"}
 
 
-@pytest.mark.parametrize("name", ["faster_rcnn", *DENSE, "classifier"])
+@pytest.mark.parametrize("name", [*TWO_STAGE, *DENSE, "classifier"])
 def test_no_option_is_ignored_by_the_config(name: str) -> None:
     """Change every number and read it back; otherwise a config of constants would pass."""
     config = small(name).config
@@ -233,7 +236,7 @@ def test_one_backbone_serves_all() -> None:
     again.load_state_dict(models[1].state_dict())
 
 
-@pytest.mark.parametrize("name", ["faster_rcnn", *DENSE])
+@pytest.mark.parametrize("name", [*TWO_STAGE, *DENSE])
 def test_a_backbone_of_other_strides_is_taken(name: str) -> None:
     images = [torch.rand(3, 64, 64)]
     options = {"anchors": ANCHORS[:2]} if "anchors" in SMALL[name] else {}
@@ -244,7 +247,7 @@ def test_a_backbone_of_other_strides_is_taken(name: str) -> None:
         assert len(model.eval()(images)) == 1
 
 
-@pytest.mark.parametrize("name", ["faster_rcnn", *DENSE])
+@pytest.mark.parametrize("name", [*TWO_STAGE, *DENSE])
 @pytest.mark.parametrize("backbone", ["test_resnet", "test_convnext"])
 def test_backbones_of_other_families_are_taken(name: str, backbone: str) -> None:
     model = small(name, backbone=backbone).train()
@@ -269,7 +272,7 @@ def test_one_class_trains_and_detects(name: str) -> None:
     assert name == "cascade" or all(len(one["labels"]) > 0 for one in found)
 
 
-@pytest.mark.parametrize("name", ["faster_rcnn", *DENSE])
+@pytest.mark.parametrize("name", [*TWO_STAGE, *DENSE])
 def test_channels_last_weights_find_the_same(name: str) -> None:
     model = small(name, score_threshold=0.0, max_detections=50).eval()
     with torch.no_grad():

@@ -10,7 +10,7 @@ from detcore.parts.postprocess import Detections
 
 from .test_contract import small
 
-DETECTORS = ["faster_rcnn", "ssd", "yolo", "yolo_oriented"]
+DETECTORS = ["faster_rcnn", "faster_rcnn_oriented", "ssd", "yolo", "yolo_oriented"]
 
 
 @pytest.fixture

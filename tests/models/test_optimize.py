@@ -45,7 +45,7 @@ def assert_same(one: dict[str, Tensor], other: dict[str, Tensor]) -> None:
     assert same.any(dim=0).all() and same.any(dim=1).all()
 
 
-@pytest.mark.parametrize("name", [*MODELS, "yolo_oriented"])
+@pytest.mark.parametrize("name", [*MODELS, "faster_rcnn_oriented", "yolo_oriented"])
 def test_the_same_answers(name: str) -> None:
     model = stirred(small(name))
     for part in model.modules():  # untrained scores are low, so nothing would be compared
@@ -64,7 +64,7 @@ def test_the_same_answers(name: str) -> None:
     assert all(p.requires_grad for p in model.parameters())
 
 
-@pytest.mark.parametrize("name", [*MODELS, "yolo_oriented"])
+@pytest.mark.parametrize("name", [*MODELS, "faster_rcnn_oriented", "yolo_oriented"])
 def test_bfloat16_inside_float32_outside(name: str) -> None:
     fast = detcore.optimize(small(name), dtype=torch.bfloat16)
     assert {p.dtype for p in fast.parameters()} == {torch.bfloat16}

@@ -24,11 +24,18 @@ def test_target_boxes_of_other_dtypes(name, dtype):
 
 
 @pytest.mark.usefixtures("one_thread")
-def test_no_proposal_is_no_box():
-    model = create("faster_rcnn", 3, rpn_score_threshold=0.999, **TINY).eval()
-    (found,) = model([torch.zeros(3, 64, 64)])
+@pytest.mark.parametrize(("oriented", "numbers"), [(False, 4), (True, 5)])
+def test_no_proposal_is_no_box(oriented, numbers):
+    model = create("faster_rcnn", 3, rpn_score_threshold=0.999, oriented=oriented, **TINY)
+    # in training too there is nothing to learn from, and all weights have a gradient
+    none = {"boxes": torch.zeros(0, numbers), "labels": torch.zeros(0, dtype=torch.int64)}
+    losses = model([torch.zeros(3, 64, 64)] * 2, [none] * 2)
+    sum(losses.values()).backward()
+    assert all(v.isfinite() for v in losses.values())
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
+    (found,) = model.eval()([torch.zeros(3, 64, 64)])
     assert {k: list(v.shape) for k, v in found.items()} == {
-        "boxes": [0, 4],
+        "boxes": [0, numbers],
         "labels": [0],
         "scores": [0],
     }

@@ -8,34 +8,7 @@ import torch
 from torch import Tensor
 
 from detcore.models import create
-from detcore.ops import box_iou, nms_rotated
-
-# label, centre x and y, width, height (pixels), degrees; some near the seams of other codings
-BARS = [
-    [(1, 40, 40, 56, 16, 88.0), (2, 92, 84, 48, 20, -88.0)],
-    [(1, 36, 90, 52, 18, 44.0), (2, 90, 40, 56, 16, 47.0)],
-    [(2, 64, 64, 64, 20, 0.0)],
-]
-
-
-@pytest.fixture
-def bars() -> tuple[list[Tensor], list[dict[str, Tensor]]]:
-    images, targets = [], []
-    y, x = torch.meshgrid(torch.arange(128) + 0.5, torch.arange(128) + 0.5, indexing="ij")
-    generator = torch.Generator().manual_seed(0)
-    for rows in BARS:
-        image = 0.4 + 0.1 * torch.rand(3, 128, 128, generator=generator)
-        for label, cx, cy, width, height, degrees in rows:
-            turn = torch.deg2rad(torch.tensor(degrees))
-            # counter-clockwise as the image is seen, y down
-            along = (x - cx) * turn.cos() - (y - cy) * turn.sin()
-            across = (x - cx) * turn.sin() + (y - cy) * turn.cos()
-            inside = (along.abs() < width / 2) & (across.abs() < height / 2)
-            image[:, inside] = torch.tensor([[1.0, 0, 0], [0, 0, 1.0]])[label - 1][:, None]
-        images.append(image)
-        boxes = torch.tensor([row[1:] for row in rows])
-        targets.append({"boxes": boxes, "labels": torch.tensor([row[0] for row in rows])})
-    return images, targets
+from detcore.ops import nms_rotated
 
 
 @pytest.mark.parametrize("options", [{}, {"one_to_one": True}], ids=["nms", "one-to-one"])
@@ -43,22 +16,12 @@ def test_learns_turned_bars_by_heart(
     options: dict[str, Any],
     bars: tuple[list[Tensor], list[dict[str, Tensor]]],
     fit: Callable[..., float],
+    assert_all_turned_found: Callable[..., None],
 ) -> None:
     images, targets = bars
     model = create("yolo", 3, image_size=128, oriented=True, **options)
     assert fit(model, images, targets, steps=120, lr=4e-3) < 0.06
-    model.eval()
-    with torch.no_grad():
-        detections = model(images)
-    for found, target in zip(detections, targets, strict=True):
-        sure = found["scores"] > 0.5
-        boxes, labels = found["boxes"][sure], found["labels"][sure]
-        assert len(boxes) == len(target["boxes"])
-        iou, which = box_iou(target["boxes"], boxes, fmt="cxcywhr").max(dim=1)
-        assert iou.min() > 0.8
-        assert torch.equal(labels[which], target["labels"])
-        turn = (boxes[which, 4] - target["boxes"][:, 4]) % 180
-        assert torch.minimum(turn, 180 - turn).max() < 4
+    assert_all_turned_found(model, images, targets)
 
 
 def test_the_names_of_a_box_teach_alike(bars: tuple[list[Tensor], list[dict[str, Tensor]]]) -> None:

@@ -4,7 +4,14 @@ import pytest
 import torch
 
 from detcore.ops import box_convert
-from detcore.parts.box_forms import centres, enclosing, format_of, shifted, stretched
+from detcore.parts.box_forms import (
+    centres,
+    enclosing,
+    format_of,
+    longer_side_first,
+    shifted,
+    stretched,
+)
 
 UPRIGHT = torch.tensor([[10.0, 20, 30, 60]])
 TURNED = torch.tensor([[20.0, 40, 30, 10, 90]])
@@ -57,3 +64,11 @@ def test_a_little_stretched_box_is_near_the_parallelogram():
     assert (found - exact).norm(dim=2).max() < 0.1
     areas = stretched(boxes, ratios)[:, 2:4].prod(1)
     torch.testing.assert_close(areas, boxes[:, 2:4].prod(1) * 1.005 * 0.998)
+
+
+def test_the_longer_side_is_named_first():
+    boxes = torch.tensor([[5.0, 6, 10, 30, 80], [5, 6, 30, 10, 350], [5, 6, 10, 10, 90]])
+    named = longer_side_first(boxes)
+    wanted = torch.tensor([[5.0, 6, 30, 10, -10], [5, 6, 30, 10, -10], [5, 6, 10, 10, -90]])
+    assert torch.equal(named, wanted)
+    assert torch.equal(longer_side_first(boxes[:, :4]), boxes[:, :4])

@@ -26,8 +26,9 @@ class Matcher:
     With M = 0 every column is background. Raises ValueError for a matrix of another rank or for
     low > high. Deterministic.
 
-    of_boxes(gt, anchors): the same for the IoU of [M, 4] and [N, 4] (xyxy, pixels), whose matrix is
-    never held. A box with NaN is background, and no column's row.
+    of_boxes(gt, anchors): the same for the IoU of [M, 4] and [N, 4] (xyxy, pixels), or of rotated
+    boxes [M, 5] and [N, 5] (cxcywhr), whose matrix is never held. A box with NaN is background, and
+    no column's row.
     """
 
     def __init__(self, high: float, low: float, *, allow_low_quality: bool = False) -> None:
@@ -51,7 +52,7 @@ class Matcher:
         return match
 
     def of_boxes(self, gt: Tensor, anchors: Tensor) -> Tensor:
-        """The match [N] of each anchor [N, 4] with ground truths [M, 4] (xyxy, pixels)."""
+        """The match [N] of each anchor [N, 4 or 5] with ground truths [M, 4 or 5]."""
         return self.of_matches(match_boxes(gt, anchors))
 
     def of_matches(self, found: BoxMatches) -> Tensor:
