@@ -13,6 +13,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 
 from detcore.ops import box_convert
+from detcore.parts.box_forms import longer_side_first
 
 Floats = NDArray[np.float64]
 FAR = 1e9  # pixels; beyond it no oriented box is one
@@ -74,16 +75,8 @@ def smallest_rectangles(points: Floats) -> Floats:
 
 
 def longer_first(boxes: Floats) -> Floats:
-    """Boxes ``[..., 5]`` cxcywhr by the name that data sets use.
-
-    The width is at least the height, the angle at least -90 and below 90 degrees. Of a square
-    the angle is at least -45 and below 45.
-    """
-    width, height, angle = np.moveaxis(boxes[..., 2:], -1, 0)
-    turned = np.where(height > width, angle + 90, angle)
-    turned = np.where(width == height, (angle + 45) % 90 - 45, (turned + 90) % 180 - 90)
-    sides = np.maximum(width, height), np.minimum(width, height)
-    out: Floats = np.stack([boxes[..., 0], boxes[..., 1], *sides, turned], -1)
+    """Boxes ``[..., 5]`` cxcywhr by the name that data sets use, see `longer_side_first`."""
+    out: Floats = longer_side_first(torch.from_numpy(boxes)).numpy()
     return out
 
 

@@ -39,12 +39,14 @@ def enclosing(boxes: Tensor) -> Tensor:
 def longer_side_first(boxes: Tensor) -> Tensor:
     """Oriented boxes [..., 5] by the one of their names whose width is the longer side.
 
-    The angle is at least -90 and below 90 degrees. Upright boxes are as they were.
+    The angle is at least -90 and below 90 degrees, of a square at least -45 and below 45. Upright
+    boxes are as they were.
     """
     if boxes.shape[-1] == 4:
         return boxes
     width, height = boxes[..., 2], boxes[..., 3]
-    angle = (boxes[..., 4] + 90 * (height > width) + 90) % 180 - 90
+    angle = boxes[..., 4] + 90 * (height > width)
+    angle = torch.where(width == height, (angle + 45) % 90 - 45, (angle + 90) % 180 - 90)
     sides = (torch.maximum(width, height), torch.minimum(width, height))
     return torch.stack((boxes[..., 0], boxes[..., 1], *sides, angle), dim=-1)
 
