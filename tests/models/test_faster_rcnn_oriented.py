@@ -18,11 +18,11 @@ FEW = {"image_size": 128, "oriented": True, "proposals": 50, "box_samples": 32}
 
 
 def test_learns_turned_bars_by_heart(
-    bars: Bars, fit: Callable[..., float], assert_all_turned_found: Callable[..., None]
+    bars: Bars, fit: Callable[..., float], assert_all_found: Callable[..., None]
 ) -> None:
     model = create("faster_rcnn", 3, **FEW)
     assert fit(model, *bars, steps=200) < 0.05
-    assert_all_turned_found(model, *bars)
+    assert_all_found(model, *bars)
 
 
 def renamed(boxes: Tensor) -> Tensor:

@@ -16,12 +16,12 @@ def test_learns_turned_bars_by_heart(
     options: dict[str, Any],
     bars: tuple[list[Tensor], list[dict[str, Tensor]]],
     fit: Callable[..., float],
-    assert_all_turned_found: Callable[..., None],
+    assert_all_found: Callable[..., None],
 ) -> None:
     images, targets = bars
     model = create("yolo", 3, image_size=128, oriented=True, **options)
     assert fit(model, images, targets, steps=120, lr=4e-3) < 0.06
-    assert_all_turned_found(model, images, targets)
+    assert_all_found(model, images, targets)
 
 
 def test_the_names_of_a_box_teach_alike(bars: tuple[list[Tensor], list[dict[str, Tensor]]]) -> None:
