@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -102,7 +103,7 @@ class Record:
         """The same without corners: the boxes are the upright ones, and so are the areas."""
         return replace(self, corners=None, area=box_areas(self.boxes))
 
-    @property
+    @cached_property
     def rectangles(self) -> NDArray[np.float64]:
         """[n, 5] cxcywhr: in an oriented set the smallest rectangles around the corners."""
         assert self.corners is not None

@@ -53,11 +53,14 @@ def oriented_iou(results: list[Json], annotations: list[Json]) -> Floats:
 def quadrilaterals(entries: list[Json]) -> Floats:
     """Convex corners ``[n, 8]`` of annotations or results: ``corners``, or those of ``bbox``."""
     out = np.zeros((len(entries), 8))
-    for k, entry in enumerate(entries):
-        if "corners" in entry:
-            out[k] = entry["corners"]
-        elif len(box := np.array(entry["bbox"], np.float64)) == 5:
-            out[k] = corners_of(box[None])[0]
-        else:
-            out[k] = upright_corners(np.concatenate([box[:2], box[:2] + box[2:]])[None])[0]
+    places = [e["corners"] if "corners" in e else e["bbox"] for e in entries]
+    numbers = np.array([len(place) for place in places])
+    for count in np.unique(numbers).tolist():
+        rows = np.flatnonzero(numbers == count)
+        given = np.array([places[k] for k in rows], np.float64)
+        if count == 5:
+            given = corners_of(given)
+        elif count == 4:
+            given = upright_corners(np.column_stack([given[:, :2], given[:, :2] + given[:, 2:]]))
+        out[rows] = given
     return hulls(out)

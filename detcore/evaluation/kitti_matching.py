@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from detcore import ops
 from detcore.data.readers.kitti_labels import Floats, KittiObjects
+from detcore.evaluation.matching import shares_inside
 
 Bools = NDArray[np.bool_]
 
@@ -119,7 +120,7 @@ def overlaps(labels: KittiObjects, results: KittiObjects, spaces: Sequence[str])
     angle, other = results.alpha[:, None], labels.alpha[None]
     cosine = np.cos(angle) * np.cos(other) + np.sin(angle) * np.sin(other)
     regions = torch.from_numpy(labels.boxes[labels.is_dont_care])
-    return Overlaps(iou, (1 + cosine) / 2, _share_inside(found, regions))
+    return Overlaps(iou, (1 + cosine) / 2, shares_inside(found, regions).numpy())
 
 
 def cases(
@@ -200,15 +201,6 @@ def counts_above(case: Case, least: float) -> Counts:
                 similarity += best[2]
     wrong = sum(j not in taken and case.scores[j] >= least for j in case.wrong)
     return Counts(right, wrong, similarity)
-
-
-def _share_inside(boxes: torch.Tensor, regions: torch.Tensor) -> Floats:
-    """[n, r]: the share of each box [n, 4] in each region [r, 4], xyxy; half is exactly half."""
-    low = torch.maximum(boxes[:, None, :2], regions[:, :2])
-    high = torch.minimum(boxes[:, None, 2:], regions[:, 2:])
-    shared = (high - low).clamp(min=0).prod(2)
-    share: Floats = torch.where(shared > 0, shared / ops.box_area(boxes)[:, None], 0.0).numpy()
-    return share
 
 
 def _rows(flags: Bools) -> list[int]:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from detcore import ops
-from detcore.parts.box_forms import format_of
+from detcore.parts.box_forms import format_of, shared_areas
 from detcore.utils.json_types import Json
 
 Overlaps = NDArray[np.float64]
@@ -106,15 +106,26 @@ def overlaps(boxes: Tensor, objects: Tensor, crowd: NDArray[np.bool_] | None = N
     """
     if not len(boxes) or not len(objects):
         return np.zeros((len(boxes), len(objects)))
-    fmt = format_of(boxes)
-    iou = ops.box_iou(boxes, objects, fmt=fmt)
+    iou = ops.box_iou(boxes, objects, fmt=format_of(boxes))
     if crowd is not None and crowd.any():
-        own, other = ops.box_area(boxes, fmt)[:, None], ops.box_area(objects, fmt)
-        # iou = shared / (own + other - shared)
-        inside = iou * (own + other) / (1 + iou) / own.clamp(min=1e-9)
-        iou = torch.where(torch.from_numpy(crowd), inside, iou)
+        iou = torch.where(torch.from_numpy(crowd), shares_inside(boxes, objects), iou)
     out: Overlaps = iou.numpy()
     return out
+
+
+def shares_inside(boxes: Tensor, regions: Tensor) -> Tensor:
+    """[n, r] the share of each box that lies in each region; of upright ones half is exactly half.
+
+    boxes [n, 4 or 5], regions [r, the same], as `boxes_of` gives them.
+    """
+    if boxes.shape[1] == 5:
+        shared = shared_areas(boxes, regions)
+    else:
+        low = torch.maximum(boxes[:, None, :2], regions[:, :2])
+        high = torch.minimum(boxes[:, None, 2:], regions[:, 2:])
+        shared = (high - low).clamp(min=0).prod(2)
+    own = ops.box_area(boxes, format_of(boxes))[:, None]
+    return torch.where(shared > 0, shared / own, 0.0)
 
 
 def is_ignored(annotation: Json) -> bool:

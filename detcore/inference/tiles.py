@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from detcore.data.base import Part as Box
 from detcore.data.tiling import Tiles
 from detcore.inference.predictor import Prediction, predict
-from detcore.ops import batched_nms, batched_nms_rotated, box_area, box_iou
-from detcore.parts.box_forms import enclosing, format_of, shifted
+from detcore.ops import batched_nms, batched_nms_rotated, box_area
+from detcore.parts.box_forms import enclosing, format_of, shared_areas, shifted
 
 __all__ = ["Tiles", "merge_tiles", "predict_tiled"]
 
@@ -154,10 +154,6 @@ def _explained(found: Prediction, cut: Tensor) -> Tensor:
             continue
         for rows in torch.where(mine & cut)[0].split(_ROWS):
             part = found["boxes"][rows]
-            form = format_of(part)
-            own, other = box_area(part, form)[:, None], box_area(uncut, form)
-            iou = box_iou(part, uncut, fmt=form)
-            # iou = shared / (own + other - shared)
-            shared = iou * (own + other) / (1 + iou)
-            explained[rows] = (shared > _EXPLAINED * own).any(dim=1)
+            own = box_area(part, format_of(part))[:, None]
+            explained[rows] = (shared_areas(part, uncut) > _EXPLAINED * own).any(dim=1)
     return explained

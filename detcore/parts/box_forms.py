@@ -6,7 +6,7 @@ All that takes boxes of either form asks here, so that only this file knows whic
 import torch
 from torch import Tensor
 
-from detcore.ops import box_convert
+from detcore.ops import box_area, box_convert, box_iou
 
 
 def format_of(boxes: Tensor) -> str:
@@ -49,6 +49,15 @@ def longer_side_first(boxes: Tensor) -> Tensor:
     angle = torch.where(width == height, (angle + 45) % 90 - 45, (angle + 90) % 180 - 90)
     sides = (torch.maximum(width, height), torch.minimum(width, height))
     return torch.stack((boxes[..., 0], boxes[..., 1], *sides, angle), dim=-1)
+
+
+def shared_areas(boxes: Tensor, others: Tensor) -> Tensor:
+    """[n, m] the areas that boxes [n, 4 or 5] share with others [m, the same], pixels squared."""
+    form = format_of(boxes)
+    own, other = box_area(boxes, form)[:, None], box_area(others, form)
+    iou = box_iou(boxes, others, fmt=form)
+    # iou = shared / (own + other - shared)
+    return iou * (own + other) / (1 + iou)
 
 
 def stretched(boxes: Tensor, ratios: Tensor) -> Tensor:

@@ -3,10 +3,11 @@ import math
 
 import numpy as np
 import pytest
+import torch
 
 from detcore.evaluation.coco_metrics import COCO_FIGURES, coco_metrics
 from detcore.evaluation.evaluator import detection_figures, evaluate_results
-from detcore.evaluation.matching import is_oriented, match_images, overlaps
+from detcore.evaluation.matching import is_oriented, match_images, overlaps, shares_inside
 from detcore.evaluation.oriented_metrics import angle_error
 from tests.helpers.documents import found, truth
 
@@ -134,6 +135,17 @@ def test_a_crowd_forgives_by_the_share_that_lies_in_it():
     assert coco_metrics(document, rows)["mAP"] == pytest.approx(1)
     rows[1]["bbox"] = beside
     assert coco_metrics(document, rows)["mAP"] == pytest.approx(0.5)
+
+
+def test_half_of_an_upright_box_is_exactly_half():
+    boxes = torch.tensor([[x, 0.1, x + 0.2, 0.4] for x in (0.1, 0.3, 1 / 3)], dtype=torch.float64)
+    for box in boxes:
+        middle = (box[0] + box[2]) / 2
+        region = torch.stack((middle - 1, box[1] - 1, middle, box[3] + 1))[None]
+        assert shares_inside(box[None], region).item() == pytest.approx(0.5, abs=1e-15)
+    whole = torch.tensor([[0.0, 0, 4, 4]], dtype=torch.float64)
+    assert shares_inside(whole, torch.tensor([[2.0, 0, 9, 9]], dtype=torch.float64)) == 0.5
+    assert shares_inside(whole[:, [0, 0, 0, 0]], whole) == 0  # without area
 
 
 def test_nothing_found_and_nothing_to_find():

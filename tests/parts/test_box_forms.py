@@ -9,6 +9,7 @@ from detcore.parts.box_forms import (
     enclosing,
     format_of,
     longer_side_first,
+    shared_areas,
     shifted,
     stretched,
 )
@@ -34,6 +35,15 @@ def test_each_form_by_hand():
         assert enclosing(none).shape == (0, 4)
         assert centres(none).shape == (0, 2)
         assert shifted(none, 1, 1).shape == none.shape
+
+
+def test_shared_areas_by_hand():
+    others = torch.tensor([[20.0, 40, 50, 100], [100, 0, 110, 5]])
+    torch.testing.assert_close(shared_areas(UPRIGHT, others), torch.tensor([[200.0, 0]]))
+    # 10 wide and 30 high, of which the lower half lies in the other
+    others = torch.tensor([[20.0, 60, 40, 40, 0]])
+    torch.testing.assert_close(shared_areas(TURNED, others), torch.tensor([[150.0]]))
+    assert shared_areas(TURNED[:0], others).shape == (0, 1)
 
 
 def test_stretched_by_hand():

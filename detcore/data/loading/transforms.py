@@ -16,8 +16,8 @@ from torchvision.transforms import InterpolationMode, v2
 
 from detcore.data.base import Item, Target
 from detcore.data.images import resized
-from detcore.ops import box_area, box_iou, clip_boxes_to_image
-from detcore.parts.box_forms import enclosing, shifted
+from detcore.ops import box_area, clip_boxes_to_image
+from detcore.parts.box_forms import enclosing, shared_areas, shifted
 from detcore.parts.preprocess import scale_boxes
 
 
@@ -165,9 +165,7 @@ def _visible(target: Target, boxes: Tensor, uncut: Tensor, image: Tensor, least:
     if boxes.shape[1] == 5:
         picture = boxes.new_tensor([[width / 2, height / 2, width, height, 0.0]])
         area, whole = box_area(boxes, "cxcywhr"), box_area(uncut, "cxcywhr")
-        iou = box_iou(boxes, picture, fmt="cxcywhr")[:, 0]
-        # iou = shared / (area + picture - shared)
-        shared = iou * (area + width * height) / (1 + iou)
+        shared = shared_areas(boxes, picture)[:, 0]
         keep = (shared >= least * whole) & (boxes[:, 2:4] >= 1).all(1)
     else:
         boxes = clip_boxes_to_image(boxes, (height, width))
