@@ -156,6 +156,17 @@ def test_rivals_that_are_not_installed_are_named_in_one_line(monkeypatch) -> Non
     assert printed(rows).count(line) == 1
 
 
+def test_a_goal_against_a_peer_that_is_not_installed_is_not_judged(monkeypatch) -> None:
+    monkeypatch.setitem(MODULES, "powerboxes", ("no_such_package",))
+    rivals = {"powerboxes": gives(1)}
+    case = case_of(gives(1), rivals, must=Must("times", 10, 30))
+    row, _ = measure(case, 0.01)
+    assert row["skipped"] == {"powerboxes": "not installed"}
+    assert "must" not in row
+    assert "met" not in row
+    assert "not installed: powerboxes" in printed([row])
+
+
 def test_torch_and_torchvision_are_enough(monkeypatch) -> None:
     for name in MODULES:
         monkeypatch.setitem(MODULES, name, ("no_such_package",))
